@@ -1,0 +1,13 @@
+/**
+ * Each service as one file that plain Node runs beside proto/ and data/, without node_modules.
+ */
+import { defineConfig, type RolldownOptions } from "rolldown"
+
+const bundle = (service: string): RolldownOptions => ({
+  input: { [service]: `src/${service}/main.ts` },
+  platform: "node",
+  output: { dir: "dist", format: "esm", codeSplitting: false, sourcemap: true, comments: false },
+  checks: { eval: false }
+})
+
+export default defineConfig([bundle("recommendations"), bundle("marketplace")])

@@ -1,0 +1,105 @@
+/**
+ * The life of a process that serves: it starts, is asked to stop, finishes what it has begun, and exits.
+ *
+ * A server is a layer that finishes its calls when it closes. What must outlive what is read from the nesting: a server is
+ * provided with what it needs, so that it closes first. Layers that are merged close at the same time.
+ */
+import { Cause, Clock, Config, Context, Deferred, Duration, Effect, Layer, Option, Predicate, Runtime } from "effect"
+
+import * as Setting from "./Setting.ts"
+
+/** How a process leaves. */
+export interface Settings {
+  /** How long calls are served as before, while load balancers notice that the process is about to leave. */
+  readonly delay: Duration.Duration
+  /** How long calls in flight may take after that; what is left then is cut. */
+  readonly timeout: Duration.Duration
+}
+
+/** DRAIN_DELAY (0 seconds) and DRAIN_TIMEOUT (25 seconds). */
+export const settings: Config.Config<Settings> = Config.all({
+  delay: Setting.duration("DRAIN_DELAY", Duration.zero),
+  timeout: Setting.duration("DRAIN_TIMEOUT", Duration.seconds(25))
+})
+
+export class Drain extends Context.Service<
+  Drain,
+  {
+    /** Whether the process has been asked to stop. */
+    readonly isDraining: Effect.Effect<boolean>
+    /** How long calls in flight may still take; all servers of a process share it. */
+    readonly timeLeft: Effect.Effect<Duration.Duration>
+  }
+>()("onlinebooks/layers/Drain") {
+  /** Is never asked to stop, and gives every layer that closes the whole time-out. */
+  static readonly layerTest = (timeout: Duration.Duration = Duration.seconds(25)) =>
+    Layer.succeed(Drain, { isDraining: Effect.succeed(false), timeLeft: Effect.succeed(timeout) })
+}
+
+/**
+ * Builds a layer, keeps it until SIGTERM or SIGINT, waits for the delay, and closes it. A second signal ends the process
+ * at once, with the exit code that the signal would have given it.
+ */
+export const launch = <A, E, R>(
+  main: Layer.Layer<A, E, R>
+): Effect.Effect<void, E | Config.ConfigError, Exclude<R, Drain>> =>
+  Effect.gen(function* () {
+    const { delay, timeout } = yield* settings
+    const signal = Deferred.await(yield* firstSignal)
+    let deadline: number | undefined
+    const drain = Drain.of({
+      isDraining: Effect.sync(() => deadline !== undefined),
+      timeLeft: Effect.map(Clock.currentTimeMillis, (now) =>
+        deadline === undefined ? timeout : Duration.millis(Math.max(0, deadline - now))
+      )
+    })
+    // a signal that comes while the layer is being built stops the building
+    yield* Layer.build(main).pipe(Effect.provideService(Drain, drain), Effect.raceFirst(signal))
+    const name = yield* signal
+    yield* Effect.logInfo(
+      `${name}: draining; calls in flight have ${Duration.format(timeout)}, after a delay of ${Duration.format(delay)}`
+    )
+    deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay) + Duration.toMillis(timeout)
+    yield* Effect.sleep(delay)
+  }).pipe(Effect.scoped)
+
+const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const
+
+const firstSignal = Effect.gen(function* () {
+  const first = yield* Deferred.make<keyof typeof exitCodes>()
+  const onSignal = (name: keyof typeof exitCodes) => {
+    if (!Deferred.doneUnsafe(first, Effect.succeed(name))) process.exit(exitCodes[name])
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      process.on("SIGINT", onSignal)
+      process.on("SIGTERM", onSignal)
+    }),
+    () =>
+      Effect.sync(() => {
+        process.off("SIGINT", onSignal)
+        process.off("SIGTERM", onSignal)
+      })
+  )
+  return first
+})
+
+/**
+ * Runs a process' main effect. Success exits with 0. A failure that was foreseen (a bad setting, a port in use) is its
+ * message on stderr and exit code 1; only a bug shows a stack.
+ */
+export const runMain = <E, A>(main: Effect.Effect<A, E>): void => run(main, { disableErrorReporting: true })
+
+const run = Runtime.makeRunMain(({ fiber }) => {
+  fiber.addObserver((exit) => {
+    if (exit._tag === "Success") return process.exit(0)
+    process.stderr.write(`${explain(exit.cause)}\n`)
+    process.exit(1)
+  })
+})
+
+const explain = (cause: Cause.Cause<unknown>): string =>
+  Cause.findErrorOption(cause).pipe(
+    Option.filter((error) => Predicate.hasProperty(error, "message")),
+    Option.match({ onNone: () => Cause.pretty(cause), onSome: (error) => String(error.message) })
+  )

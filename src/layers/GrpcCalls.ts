@@ -1,0 +1,86 @@
+/**
+ * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
+ */
+import { randomUUID } from "node:crypto"
+
+import type { handleUnaryCall, MethodDefinition } from "@grpc/grpc-js"
+import { Cause, Effect, Exit, type Fiber } from "effect"
+
+import { RequestInfo } from "./ErrorDetail.ts"
+import * as Status from "./Status.ts"
+import * as StatusWire from "./StatusWire.ts"
+
+/** How the calls of one method are answered. */
+export interface Method<E, R> {
+  readonly definition: MethodDefinition<unknown, unknown>
+  readonly handler: (request: unknown) => Effect.Effect<unknown, E, R>
+  readonly toStatus: (error: E) => Status.Status
+  /** Starts a fiber that has what the server's own log lines need. */
+  readonly runFork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E>
+}
+
+/** The calls that a server is answering. */
+export interface GrpcCalls {
+  /** The function that grpc-js calls for a unary method; it answers with the bytes of the response. */
+  readonly unary: <E, R>(method: Method<E, R>) => handleUnaryCall<unknown, Buffer>
+  /** How many calls are in flight. */
+  readonly size: () => number
+  /** Interrupts the calls in flight, which are answered UNAVAILABLE. */
+  readonly cut: () => void
+}
+
+export const make = (): GrpcCalls => {
+  const inFlight = new Set<Fiber.Fiber<unknown, unknown>>()
+  let isCutting = false
+
+  return {
+    size: () => inFlight.size,
+    cut: () => {
+      isCutting = true
+      for (const fiber of inFlight) fiber.interruptUnsafe()
+    },
+    unary: (method) => {
+      const { definition, handler, runFork } = method
+
+      const toStatus = (cause: Cause.Cause<unknown>) => {
+        const failure = cause.reasons.find(Cause.isFailReason)
+        if (failure !== undefined) return method.toStatus(failure.error as never)
+        if (Cause.hasInterruptsOnly(cause)) {
+          return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
+        }
+        const requestId = randomUUID()
+        runFork(
+          Effect.logError("A bug in a handler", cause).pipe(
+            Effect.annotateLogs({ method: definition.path.slice(1), requestId })
+          )
+        )
+        return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
+      }
+
+      // the response is encoded in the fiber, where what cannot be encoded is a defect like any other
+      const answered = (request: unknown) =>
+        Effect.map(
+          Effect.suspend(() => handler(request)),
+          definition.responseSerialize
+        )
+
+      return (call, callback) => {
+        const fiber = runFork(answered(call.request))
+        const answer = (exit: Exit.Exit<Buffer, unknown>) => {
+          if (Exit.isSuccess(exit)) callback(null, exit.value)
+          else callback(StatusWire.encode(toStatus(exit.cause)))
+        }
+        // most calls never wait for anything, and are done by now
+        const exit = fiber.pollUnsafe()
+        if (exit !== undefined) return answer(exit)
+        inFlight.add(fiber)
+        // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
+        call.on("cancelled", () => fiber.interruptUnsafe())
+        fiber.addObserver((exit) => {
+          inFlight.delete(fiber)
+          answer(exit)
+        })
+      }
+    }
+  }
+}

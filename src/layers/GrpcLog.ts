@@ -1,0 +1,15 @@
+/**
+ * What grpc-js has to say by itself.
+ */
+import { setLogger } from "@grpc/grpc-js"
+import { Effect } from "effect"
+
+/**
+ * Sends grpc-js's own log lines to Effect's logger, at Debug. They tell its developers how it is doing; what concerns an
+ * operator comes back as an error, and is told once.
+ */
+export const redirect = Effect.gen(function* () {
+  const runSync = Effect.runSyncWith(yield* Effect.context<never>())
+  const log = (...message: ReadonlyArray<unknown>) => runSync(Effect.logDebug("grpc-js:", ...message))
+  setLogger({ error: log, info: log, debug: log })
+})

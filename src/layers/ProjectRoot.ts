@@ -1,0 +1,36 @@
+/**
+ * Where the project is on the disk, so that relative paths mean the same wherever a process was started.
+ */
+import { Context, Effect, FileSystem, Layer, Path } from "effect"
+
+export class ProjectRoot extends Context.Service<
+  ProjectRoot,
+  {
+    /** An absolute path; one that is absolute already is left as it is. */
+    readonly resolve: (path: string) => string
+  }
+>()("onlinebooks/layers/ProjectRoot") {
+  /**
+   * The nearest folder at or above a module that has an entry of that name: `ProjectRoot.layer(import.meta.url, "proto")`
+   * is the same folder from a source file and from a bundle in dist/.
+   */
+  static readonly layer = (moduleUrl: string, marker: string) =>
+    Layer.effect(
+      ProjectRoot,
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const path = yield* Path.Path
+        const start = path.dirname(yield* path.fromFileUrl(new URL(moduleUrl)))
+        let folder = start
+        while (!(yield* fs.exists(path.join(folder, marker)))) {
+          const parent = path.dirname(folder)
+          if (parent === folder) {
+            return yield* Effect.die(new Error(`No folder at or above ${start} has a ${marker} in it`))
+          }
+          folder = parent
+        }
+        const root = folder
+        return ProjectRoot.of({ resolve: (relative) => path.resolve(root, relative) })
+      }).pipe(Effect.orDie)
+    )
+}

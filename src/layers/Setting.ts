@@ -1,0 +1,90 @@
+/**
+ * Settings from the environment, as {@link Config}s that say what was wrong: a bad one names the variable, its value and
+ * what was expected, in one line. A variable that is set to nothing counts as not set, as in most shells' scripts.
+ */
+import { Config, ConfigProvider, Duration, Effect, Option } from "effect"
+
+/** A variable with a value that cannot be. */
+export class SettingError extends Config.ConfigError {
+  readonly variable: string
+  readonly value: string
+  readonly expected: string
+
+  constructor(options: { readonly variable: string; readonly value: string; readonly expected: string }) {
+    const message = `${options.variable}=${JSON.stringify(options.value)}: expected ${options.expected}`
+    super(new ConfigProvider.SourceError({ message }))
+    this.variable = options.variable
+    this.value = options.value
+    this.expected = options.expected
+  }
+
+  override get message() {
+    return this.cause.message
+  }
+}
+
+/** A variable that may be absent, read by `parse`, which gives none for a value other than the `expected`. */
+export const optional = <A>(
+  variable: string,
+  options: { readonly expected: string; readonly parse: (value: string) => Option.Option<A> }
+): Config.Config<Option.Option<A>> =>
+  Config.String(variable).pipe(
+    Config.option,
+    Config.map(Option.filter((value) => value !== "")),
+    Config.mapEffect(
+      Option.match({
+        onNone: () => Effect.succeedNone,
+        onSome: (value) =>
+          Option.match(options.parse(value), {
+            onNone: () => Effect.fail(new SettingError({ variable, value, expected: options.expected })),
+            onSome: (parsed) => Effect.succeedSome(parsed)
+          })
+      })
+    )
+  )
+
+const withDefault =
+  <A>(orElse: A) =>
+  (config: Config.Config<Option.Option<A>>): Config.Config<A> =>
+    Config.map(
+      config,
+      Option.getOrElse(() => orElse)
+    )
+
+/** Any text. */
+export const text = (variable: string, orElse: string): Config.Config<string> =>
+  withDefault(orElse)(optionalText(variable))
+
+/** Any text, or none. */
+export const optionalText = (variable: string): Config.Config<Option.Option<string>> =>
+  optional(variable, { expected: "text", parse: Option.some })
+
+/** A TCP port; 0 lets the system pick one. */
+export const port = (variable: string, orElse: number): Config.Config<number> =>
+  optional(variable, {
+    expected: "a port, a whole number from 0 to 65535",
+    parse: (value) => (/^\d{1,5}$/.test(value) && Number(value) <= 65535 ? Option.some(Number(value)) : Option.none())
+  }).pipe(withDefault(orElse))
+
+const shortUnits: { readonly [unit: string]: Duration.Unit } = { ms: "millis", s: "seconds", m: "minutes", h: "hours" }
+
+/** A span of time of 0 or more, as Effect reads them ("800 millis", "25 seconds") or short ("800ms", "25s", "2m", "1h"). */
+export const duration = (variable: string, orElse: Duration.Duration): Config.Config<Duration.Duration> =>
+  optional(variable, {
+    expected: 'a duration such as "800 millis", "25 seconds" or "25s"',
+    parse: (value) => {
+      const [, amount, unit] = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/.exec(value.trim()) ?? []
+      if (amount === undefined || unit === undefined) return Option.none()
+      return Duration.fromInput(`${Number(amount)} ${shortUnits[unit] ?? (unit as Duration.Unit)}`)
+    }
+  }).pipe(withDefault(orElse))
+
+/** One of some words, in any case. */
+export const oneOf = <Word extends string>(
+  variable: string,
+  words: ReadonlyArray<Word>
+): Config.Config<Option.Option<Word>> =>
+  optional(variable, {
+    expected: `one of ${words.join(", ")}`,
+    parse: (value) => Option.fromUndefinedOr(words.find((word) => word.toLowerCase() === value.toLowerCase()))
+  })

@@ -1,0 +1,113 @@
+/**
+ * A {@link Status} as grpc-js sends and receives it. Details travel as a google.rpc.Status in the trailer
+ * grpc-status-details-bin, the richer error model of https://grpc.io/docs/guides/error/.
+ */
+import type { StatusObject } from "@grpc/grpc-js"
+import { fromJSON, type MessageTypeDefinition } from "@grpc/proto-loader"
+import { Duration, Option } from "effect"
+
+import { BadRequest, type ErrorDetail, ErrorInfo, match, RequestInfo, RetryInfo, Unknown } from "./ErrorDetail.ts"
+import definitions from "./generated/rpc/definitions.ts"
+import type * as BadRequestProto from "./generated/rpc/google/rpc/BadRequest.ts"
+import type * as ErrorInfoProto from "./generated/rpc/google/rpc/ErrorInfo.ts"
+import type * as RequestInfoProto from "./generated/rpc/google/rpc/RequestInfo.ts"
+import type * as RetryInfoProto from "./generated/rpc/google/rpc/RetryInfo.ts"
+import type * as StatusProto from "./generated/rpc/google/rpc/Status.ts"
+import { fromCode, type Status } from "./Status.ts"
+
+const trailer = "grpc-status-details-bin"
+const typePrefix = "type.googleapis.com/"
+
+interface Messages {
+  readonly "google.rpc.Status": MessageTypeDefinition<StatusProto.Status, StatusProto.Status__Output>
+  readonly "google.rpc.BadRequest": MessageTypeDefinition<
+    BadRequestProto.BadRequest,
+    BadRequestProto.BadRequest__Output
+  >
+  readonly "google.rpc.ErrorInfo": MessageTypeDefinition<ErrorInfoProto.ErrorInfo, ErrorInfoProto.ErrorInfo__Output>
+  readonly "google.rpc.RequestInfo": MessageTypeDefinition<
+    RequestInfoProto.RequestInfo,
+    RequestInfoProto.RequestInfo__Output
+  >
+  readonly "google.rpc.RetryInfo": MessageTypeDefinition<RetryInfoProto.RetryInfo, RetryInfoProto.RetryInfo__Output>
+}
+
+let loaded: Messages | undefined
+
+/** The messages of google.rpc, loaded when the first details come or go: 10 ms that most processes never spend. */
+const messages = (): Messages =>
+  (loaded ??= fromJSON(definitions, { defaults: true, longs: String }) as unknown as Messages)
+
+/** What a grpc-js handler gives its callback to answer with a status. */
+export const encode = (status: Status): Pick<StatusObject, "code" | "details" | "metadata"> => {
+  // grpc-js percent-encodes the message, which throws on half a surrogate pair
+  const message = status.message.toWellFormed()
+  if (status.details.length === 0) return { code: status.code, details: message, metadata: status.metadata }
+  const metadata = status.metadata.clone()
+  metadata.set(
+    trailer,
+    messages()["google.rpc.Status"].serialize({
+      code: status.code,
+      message,
+      details: status.details.map(encodeDetail)
+    })
+  )
+  return { code: status.code, details: message, metadata }
+}
+
+const encodeDetail = (detail: ErrorDetail) => {
+  const any = <Name extends keyof Messages>(name: Name, value: Parameters<Messages[Name]["serialize"]>[0]) => ({
+    type_url: typePrefix + name,
+    value: messages()[name].serialize(value)
+  })
+  return match(detail, {
+    BadRequest: ({ fieldViolations }) => any("google.rpc.BadRequest", { fieldViolations: [...fieldViolations] }),
+    ErrorInfo: ({ domain, metadata, reason }) => any("google.rpc.ErrorInfo", { domain, metadata, reason }),
+    RequestInfo: ({ requestId }) => any("google.rpc.RequestInfo", { requestId }),
+    RetryInfo: ({ retryDelay }) => {
+      const millis = Duration.toMillis(retryDelay)
+      const seconds = Math.floor(millis / 1000)
+      return any("google.rpc.RetryInfo", {
+        retryDelay: { seconds, nanos: Math.round((millis - seconds * 1000) * 1_000_000) }
+      })
+    },
+    Unknown: ({ typeUrl, value }) => ({ type_url: typeUrl, value })
+  })
+}
+
+/** The status that a call failed with. Details that do not parse are left out: they never make a failure worse. */
+export const decode = (status: Pick<StatusObject, "code" | "details" | "metadata">): Status => {
+  const bytes = status.metadata.get(trailer)[0]
+  const metadata = bytes === undefined ? status.metadata : status.metadata.clone()
+  metadata.remove(trailer)
+  return fromCode(status.code, status.details, {
+    metadata,
+    details: Buffer.isBuffer(bytes) ? decodeDetails(bytes) : []
+  })
+}
+
+const decodeDetails = (bytes: Buffer): ReadonlyArray<ErrorDetail> =>
+  Option.liftThrowable(() =>
+    messages()
+      ["google.rpc.Status"].deserialize(bytes)
+      .details.map(({ type_url, value }) => {
+        switch (type_url.slice(type_url.lastIndexOf("/") + 1)) {
+          case "google.rpc.BadRequest":
+            return BadRequest(messages()["google.rpc.BadRequest"].deserialize(value))
+          case "google.rpc.ErrorInfo":
+            return ErrorInfo(messages()["google.rpc.ErrorInfo"].deserialize(value))
+          case "google.rpc.RequestInfo":
+            return RequestInfo(messages()["google.rpc.RequestInfo"].deserialize(value))
+          case "google.rpc.RetryInfo": {
+            const { retryDelay } = messages()["google.rpc.RetryInfo"].deserialize(value)
+            return RetryInfo({
+              retryDelay: Duration.millis(
+                Number(retryDelay?.seconds ?? 0) * 1000 + (retryDelay?.nanos ?? 0) / 1_000_000
+              )
+            })
+          }
+          default:
+            return Unknown({ typeUrl: type_url, value })
+        }
+      })
+  )().pipe(Option.getOrElse(() => []))

@@ -1,0 +1,88 @@
+/**
+ * An HTTP server over Node's own that drains when it closes.
+ */
+import { createServer, type Server, type ServerResponse } from "node:http"
+
+import { NodeHttpServer } from "@effect/platform-node"
+import { Config, Deferred, Effect, Layer, Option } from "effect"
+import { HttpServer, type HttpServerRequest, HttpServerResponse } from "effect/http"
+import * as NetAddress from "effect/net/NetAddress"
+
+import { Drain } from "./Drain.ts"
+import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
+import * as Setting from "./Setting.ts"
+
+/** The address under a prefix: `<prefix>_HTTP_HOST` (every address) and `<prefix>_HTTP_PORT`. */
+export const settings = (prefix: string, defaultPort: number): Config.Config<ListenOptions> =>
+  Config.all({
+    host: Setting.optionalText(`${prefix}_HTTP_HOST`).pipe(Config.map(Option.getOrUndefined)),
+    port: Setting.port(`${prefix}_HTTP_PORT`, defaultPort),
+    variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` })
+  })
+
+/** Answers a request, whatever it is. */
+export type App = Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest>
+
+/**
+ * Serves an app until it closes. Then it takes no new connections, and what is being answered has the time that the
+ * {@link Drain} leaves; while the process drains, answers tell their clients to close the connection.
+ */
+export const serve =
+  (options: ListenOptions) =>
+  <E, R>(
+    handler: Effect.Effect<{ readonly app: App }, E, R>
+  ): Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain> => {
+    const server = createServer()
+    const answering = new Set<ServerResponse>()
+    server.on("request", (_request, response) => {
+      answering.add(response)
+      response.on("close", () => answering.delete(response))
+    })
+
+    const drain = Effect.gen(function* () {
+      const timeout = yield* (yield* Drain).timeLeft
+      const inFlight = answering.size
+      const closed = yield* Deferred.make<void>()
+      server.close(() => Deferred.doneUnsafe(closed, Effect.void))
+      yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
+      const cut = answering.size
+      yield* Effect.logInfo(
+        `HTTP is closed: of ${inFlight} requests in flight, ${inFlight - cut} finished and ${cut} were cut`
+      )
+    })
+
+    const announce = Effect.gen(function* () {
+      const { address } = yield* HttpServer.HttpServer
+      const port = NetAddress.isInetAddress(address) ? address.port : options.port
+      yield* Effect.logInfo(`The page is at http://localhost:${port}`)
+    })
+
+    const closeConnections = Effect.sync(() => server.closeAllConnections())
+
+    // these close from the first to the last: finish what is being answered, stop answering, close what is still open
+    return Layer.effectDiscard(Effect.acquireRelease(announce, () => drain)).pipe(
+      Layer.provide(Layer.unwrap(Effect.map(handler, ({ app }) => HttpServer.serve(closeWhileDraining(app))))),
+      Layer.provide(Layer.effectDiscard(Effect.addFinalizer(() => closeConnections))),
+      Layer.provideMerge(listen(server, options))
+    )
+  }
+
+/** As {@link serve}, by {@link settings}. */
+export const serveConfig =
+  (prefix: string, defaultPort: number) =>
+  <E, R>(handler: Effect.Effect<{ readonly app: App }, E, R>) =>
+    Layer.unwrap(Effect.map(settings(prefix, defaultPort), (options) => serve(options)(handler)))
+
+const listen = (server: Server, options: ListenOptions) =>
+  Layer.effect(
+    HttpServer.HttpServer,
+    Effect.mapError(
+      NodeHttpServer.make(() => server, { port: options.port, host: options.host, disablePreemptiveShutdown: true }),
+      ({ cause }) => fromCause(options, cause)
+    )
+  )
+
+const closeWhileDraining = Effect.fnUntraced(function* (app: App) {
+  const response = yield* app
+  return (yield* (yield* Drain).isDraining) ? HttpServerResponse.setHeader(response, "connection", "close") : response
+})

@@ -1,0 +1,34 @@
+/**
+ * Both services in one process, for `npm start`: over a real socket, as if they were two.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+
+import * as Drain from "./layers/Drain.ts"
+import { GrpcChannel } from "./layers/GrpcClient.ts"
+import { GrpcServer } from "./layers/GrpcServer.ts"
+import { ProtoFiles } from "./layers/GrpcService.ts"
+import { formatAddress } from "./layers/ListenError.ts"
+import * as Logging from "./layers/Logging.ts"
+import { ProjectRoot } from "./layers/ProjectRoot.ts"
+import * as Marketplace from "./marketplace/Marketplace.ts"
+import * as Recommendations from "./recommendations/Recommendations.ts"
+
+/** A channel to the server beside it, wherever that listens. */
+const ChannelToServer = Layer.unwrap(
+  Effect.gen(function* () {
+    const { host, port } = yield* (yield* GrpcServer).address
+    return GrpcChannel.layer(formatAddress(host === "::" || host === "0.0.0.0" ? "localhost" : host, port))
+  })
+)
+
+Marketplace.layer.pipe(
+  Layer.provide(ChannelToServer),
+  Layer.provide(Recommendations.layer),
+  Layer.provide(ProtoFiles.layer("proto")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto")),
+  Layer.provide(NodeServices.layer),
+  Drain.launch,
+  Effect.provide(Logging.layerConfig),
+  Drain.runMain
+)

@@ -1,0 +1,35 @@
+/**
+ * HTML that cannot be broken by what is put into it.
+ */
+
+/**
+ * Holds markup. Its private field is what keeps a plain string from passing for it, and since the class itself is not
+ * exported, {@link html} is the only way to make one.
+ */
+class Markup {
+  readonly #text: string
+  constructor(text: string) {
+    this.#text = text
+  }
+  toString(): string {
+    return this.#text
+  }
+}
+
+export type { Markup as Html }
+
+/** What {@link html} takes between its pieces: undefined, null and false leave nothing behind. */
+export type Value = Markup | string | number | false | null | undefined | ReadonlyArray<Value>
+
+const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" }
+
+const toMarkup = (value: Value): string => {
+  if (value === undefined || value === null || value === false) return ""
+  if (value instanceof Markup) return value.toString()
+  if (typeof value === "object") return value.map(toMarkup).join("")
+  return String(value).replace(/[&<>"']/g, (character) => entities[character] ?? "")
+}
+
+/** Markup from a template: what is written in it stands as it is, what is put into it is escaped, for text and for quoted attributes. */
+export const html = (pieces: TemplateStringsArray, ...values: ReadonlyArray<Value>): Markup =>
+  new Markup(String.raw({ raw: pieces }, ...values.map(toMarkup)))

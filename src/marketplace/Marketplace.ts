@@ -1,0 +1,17 @@
+/**
+ * The Marketplace service, whole: the shop's pages, with books from wherever its channel leads.
+ */
+import { Layer } from "effect"
+
+import * as Logging from "../layers/Logging.ts"
+import * as WebServer from "../layers/WebServer.ts"
+import { RecommendationsClient } from "./RecommendationsClient.ts"
+import * as Routes from "./Routes.ts"
+import { Storefront } from "./Storefront.ts"
+
+export const layer = Routes.make.pipe(
+  WebServer.serveConfig("MARKETPLACE", 5000),
+  Layer.provide(Storefront.layer),
+  Layer.provide(RecommendationsClient.layerConfig),
+  Logging.forService("marketplace")
+)

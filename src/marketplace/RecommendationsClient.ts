@@ -1,0 +1,92 @@
+/**
+ * The books that Recommendations has for a page, in the shop's own words.
+ */
+import { Config, Context, Duration, Effect, Layer, Schema } from "effect"
+
+import { categories, type Category } from "../domain/Category.ts"
+import {
+  BookCategory,
+  type BookCategory__Output as CategoryNumber
+} from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
+import type { RecommendationsServiceDefinition } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import * as GrpcClient from "../layers/GrpcClient.ts"
+import * as GrpcService from "../layers/GrpcService.ts"
+import * as Setting from "../layers/Setting.ts"
+import type { PageBook } from "./Page.ts"
+
+/** Recommendations has no books of that category. */
+export class ShelfNotFound extends Schema.TaggedError<ShelfNotFound>()("ShelfNotFound", {
+  category: Schema.String
+}) {}
+
+/** Recommendations gave no answer, or none that makes sense, within the page's budget. */
+export class RecommendationsUnavailable extends Schema.TaggedError<RecommendationsUnavailable>()(
+  "RecommendationsUnavailable",
+  { cause: Schema.Defect() }
+) {}
+
+export class RecommendationsClient extends Context.Service<
+  RecommendationsClient,
+  {
+    /** Some books of a category, drawn by chance: as many as `count`, or all there are. */
+    readonly recommend: (
+      category: Category,
+      count: number
+    ) => Effect.Effect<ReadonlyArray<PageBook>, ShelfNotFound | RecommendationsUnavailable>
+    /** The categories that have books, in the order of the menu. */
+    readonly categories: Effect.Effect<ReadonlyArray<Category>, RecommendationsUnavailable>
+  }
+>()("onlinebooks/marketplace/RecommendationsClient") {
+  /** Each answer has the budget, counted from the question. */
+  static readonly layer = (budget: Duration.Duration) =>
+    Layer.effect(
+      RecommendationsClient,
+      Effect.gen(function* () {
+        const client = yield* GrpcClient.make(RecommendationsService)
+
+        const recommend = Effect.fn("RecommendationsClient.recommend")(
+          function* (category: Category, count: number) {
+            const { books } = yield* client.Recommend(
+              { category: toNumber(category), maxResults: count },
+              { timeout: budget }
+            )
+            return books.map((book): PageBook => ({ ...book, categories: toCategories(book.categories) }))
+          },
+          (effect, category) =>
+            Effect.catchReason(effect, "GrpcError", "NotFound", () => new ShelfNotFound({ category })),
+          Effect.catchTag("GrpcError", (cause) => new RecommendationsUnavailable({ cause }))
+        )
+
+        const listCategories = client.ListCategories({}, { timeout: budget }).pipe(
+          Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
+          Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
+          Effect.withSpan("RecommendationsClient.categories")
+        )
+
+        return RecommendationsClient.of({ recommend, categories: listCategories })
+      })
+    )
+
+  /** MARKETPLACE_PAGE_BUDGET (800 millis). */
+  static readonly settings = Config.all({
+    budget: Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800))
+  })
+
+  /** As {@link RecommendationsClient.layer}, by its settings. */
+  static readonly layerConfig = Layer.unwrap(
+    Effect.map(RecommendationsClient.settings, ({ budget }) => RecommendationsClient.layer(budget))
+  )
+}
+
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition>()({
+  name: "onlinebooks.recommendations.v1.RecommendationsService",
+  file: "onlinebooks/recommendations/v1/recommendations.proto"
+})
+
+const toNumber = (category: Category): CategoryNumber => BookCategory[`BOOK_CATEGORY_${category}`]
+
+const byNumber = new Map<number, Category>(categories.map((category) => [toNumber(category), category]))
+
+/** The categories with those numbers; one that a newer Recommendations has added is left out. */
+const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> =>
+  numbers.flatMap((number) => byNumber.get(number) ?? [])

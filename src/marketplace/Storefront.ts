@@ -1,0 +1,71 @@
+/**
+ * What a reader gets who comes in: a page, and whether it is the one that was asked for.
+ */
+import { Cache, Context, Duration, Effect, Exit, Layer } from "effect"
+
+import { categories, type Category } from "../domain/Category.ts"
+import { categoryOfSlug, type Content } from "./Page.ts"
+import { RecommendationsClient } from "./RecommendationsClient.ts"
+
+/** How many books lie on the front table. */
+const bookCount = 3
+
+/** How long the menu is kept before Recommendations is asked again which categories it has. */
+const menuAge = Duration.seconds(10)
+
+/** What there is to show, before it is a page. */
+export interface Display {
+  readonly content: Content
+  readonly menu: ReadonlyArray<Category>
+}
+
+export class Storefront extends Context.Service<
+  Storefront,
+  {
+    /** The display for a category as it stands in an address, or the front table's. It never fails. */
+    readonly display: (slug: string | undefined) => Effect.Effect<Display>
+    /** The categories that are known to have books: at worst those of an earlier time, at the start all. */
+    readonly menu: Effect.Effect<ReadonlyArray<Category>>
+  }
+>()("onlinebooks/marketplace/Storefront") {
+  static readonly layer = Layer.effect(
+    Storefront,
+    Effect.gen(function* () {
+      const client = yield* RecommendationsClient
+
+      let lastKnown: ReadonlyArray<Category> = categories
+      const menus = yield* Cache.makeWith(
+        () => Effect.tap(client.categories, (menu) => Effect.sync(() => (lastKnown = menu))),
+        { capacity: 1, timeToLive: (exit) => (Exit.isSuccess(exit) ? menuAge : Duration.zero) }
+      )
+      const menu = Effect.catch(Cache.get(menus, "menu"), () => Effect.sync(() => lastKnown))
+
+      const content = Effect.fn("Storefront.content")(function* (category: Category, name: string) {
+        return yield* client.recommend(category, bookCount).pipe(
+          Effect.map((books): Content => ({ _tag: "Books", category, books })),
+          Effect.catchTags({
+            ShelfNotFound: () => Effect.succeed<Content>({ _tag: "UnknownCategory", name }),
+            RecommendationsUnavailable: ({ cause }) =>
+              Effect.as(Effect.logWarning("A page without books", cause), { _tag: "Unavailable", category } as const)
+          })
+        )
+      })
+
+      const display = (slug: string | undefined): Effect.Effect<Display> => {
+        const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
+        return Effect.all(
+          {
+            content:
+              category === undefined
+                ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
+                : content(category, slug ?? category),
+            menu
+          },
+          { concurrency: "unbounded" }
+        )
+      }
+
+      return Storefront.of({ display, menu })
+    })
+  )
+}

@@ -1,0 +1,23 @@
+/**
+ * What becomes of the domain's errors on the wire, in both APIs.
+ */
+import { String } from "effect"
+
+import type { CatalogUnavailable, CategoryNotFound } from "../domain/BookCatalog.ts"
+import type { InvalidQuery } from "../domain/Recommender.ts"
+import { ErrorInfo } from "../layers/ErrorDetail.ts"
+import type { StatusTable } from "../layers/GrpcHandlers.ts"
+import * as Status from "../layers/Status.ts"
+
+export const statuses: StatusTable<InvalidQuery | CategoryNotFound | CatalogUnavailable> = {
+  InvalidQuery: ({ violations }) =>
+    // a field of a query is one of the request, which protos write in snake case
+    Status.invalidArgument(
+      violations.map(({ description, field }) => ({ field: String.camelToSnake(field), description }))
+    ),
+  CategoryNotFound: ({ category }) =>
+    Status.notFound("Category not found", {
+      details: [ErrorInfo({ reason: "CATEGORY_NOT_FOUND", domain: "onlinebooks", metadata: { category } })]
+    }),
+  CatalogUnavailable: () => Status.unavailable("The catalogue cannot be reached")
+}

@@ -1,0 +1,37 @@
+/**
+ * The first API: the service without a package, which its clients still call.
+ */
+import { Effect } from "effect"
+
+import { type Query, Recommender } from "../domain/Recommender.ts"
+import type { RecommendationRequest__Output } from "../generated/first/RecommendationRequest.ts"
+import type { RecommendationsDefinition } from "../generated/first/Recommendations.ts"
+import * as GrpcServer from "../layers/GrpcServer.ts"
+import * as GrpcService from "../layers/GrpcService.ts"
+import * as Categories from "./Categories.ts"
+import { statuses } from "./DomainStatus.ts"
+
+const Recommendations = GrpcService.make<RecommendationsDefinition>()({
+  name: "Recommendations",
+  file: "recommendations.proto"
+})
+
+export const handlers = Effect.gen(function* () {
+  const recommender = yield* Recommender
+  return {
+    Recommend: (request: RecommendationRequest__Output) =>
+      Effect.map(recommender.recommend(toQuery(request)), (books) => ({
+        recommendations: books.map(({ id, title }) => ({ id, title }))
+      }))
+  }
+})
+
+/** Serves the API. */
+export const layer = GrpcServer.serve(Recommendations, handlers, statuses)
+
+// max_results must be set here: a 0 is out of range, as it always was
+const toQuery = ({ category, maxResults, userId }: RecommendationRequest__Output): Query => ({
+  userId,
+  category: Categories.fromFirst(category),
+  maxResults
+})

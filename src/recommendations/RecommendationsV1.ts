@@ -1,0 +1,49 @@
+/**
+ * Today's API: onlinebooks.recommendations.v1.
+ */
+import { Effect } from "effect"
+
+import type { Book } from "../domain/Book.ts"
+import { type Query, Recommender } from "../domain/Recommender.ts"
+import type { RecommendationsServiceDefinition } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import type { RecommendRequest__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
+import * as GrpcServer from "../layers/GrpcServer.ts"
+import * as GrpcService from "../layers/GrpcService.ts"
+import * as Categories from "./Categories.ts"
+import { statuses } from "./DomainStatus.ts"
+
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition>()({
+  name: "onlinebooks.recommendations.v1.RecommendationsService",
+  file: "onlinebooks/recommendations/v1/recommendations.proto"
+})
+
+export const handlers = Effect.gen(function* () {
+  const recommender = yield* Recommender
+  return {
+    Recommend: (request: RecommendRequest__Output) =>
+      Effect.map(recommender.recommend(toQuery(request)), (books) => ({ books: books.map(toMessage) })),
+    ListCategories: () =>
+      Effect.map(recommender.categories, (summaries) => ({
+        categories: summaries.map(({ bookCount, category }) => ({ category: Categories.toV1(category), bookCount }))
+      }))
+  }
+})
+
+/** Serves the API. */
+export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses)
+
+const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
+  userId,
+  category: Categories.fromV1(category),
+  // 0 is what a field that is not set reads as
+  maxResults: maxResults === 0 ? undefined : maxResults
+})
+
+const toMessage = ({ authors, categories, id, isbn10 = "", title, year }: Book) => ({
+  id,
+  title,
+  authors,
+  year,
+  isbn10,
+  categories: categories.map(Categories.toV1)
+})

@@ -1,0 +1,17 @@
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+
+import * as Drain from "../layers/Drain.ts"
+import { ProtoFiles } from "../layers/GrpcService.ts"
+import * as Logging from "../layers/Logging.ts"
+import { ProjectRoot } from "../layers/ProjectRoot.ts"
+import * as Recommendations from "./Recommendations.ts"
+
+Recommendations.layer.pipe(
+  Layer.provide(ProtoFiles.layer("proto")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto")),
+  Layer.provide(NodeServices.layer),
+  Drain.launch,
+  Effect.provide(Logging.layerConfig),
+  Drain.runMain
+)
