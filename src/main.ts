@@ -26,7 +26,7 @@ Marketplace.layer.pipe(
   Layer.provide(ChannelToServer),
   Layer.provide(Recommendations.layer),
   Layer.provide(ProtoFiles.layer("proto")),
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

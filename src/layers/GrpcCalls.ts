@@ -23,18 +23,19 @@ export interface Method<E, R> {
 export interface GrpcCalls {
   /** The function that grpc-js calls for a unary method; it answers with the bytes of the response. */
   readonly unary: <E, R>(method: Method<E, R>) => handleUnaryCall<unknown, Buffer>
-  /** How many calls are in flight. */
-  readonly size: () => number
+  /** How many calls are in flight, and how many have been: those that never wait are neither. */
+  readonly counts: () => { readonly inFlight: number; readonly ended: number }
   /** Interrupts the calls in flight, which are answered UNAVAILABLE. */
   readonly cut: () => void
 }
 
 export const make = (): GrpcCalls => {
   const inFlight = new Set<Fiber.Fiber<unknown, unknown>>()
+  let ended = 0
   let isCutting = false
 
   return {
-    size: () => inFlight.size,
+    counts: () => ({ inFlight: inFlight.size, ended }),
     cut: () => {
       isCutting = true
       for (const fiber of inFlight) fiber.interruptUnsafe()
@@ -78,6 +79,7 @@ export const make = (): GrpcCalls => {
         call.on("cancelled", () => fiber.interruptUnsafe())
         fiber.addObserver((exit) => {
           inFlight.delete(fiber)
+          ended++
           answer(exit)
         })
       }

@@ -16,17 +16,17 @@ export interface TaggedError {
 export type Handlers<Definition> = {
   readonly [Name in GrpcService.MethodName<Definition>]: (
     request: GrpcService.RequestOutput<Definition[Name]>
-  ) => Effect.Effect<GrpcService.ResponseInput<Definition[Name]>, TaggedError, any>
+  ) => Effect.Effect<GrpcService.ResponseInput<Definition[Name]>, TaggedError, unknown>
 }
 
 /** What any of some handlers may fail with. */
 export type ErrorOf<H> = {
-  [Name in keyof H]: H[Name] extends (request: any) => Effect.Effect<any, infer E, any> ? E : never
+  [Name in keyof H]: H[Name] extends (request: never) => Effect.Effect<unknown, infer E, unknown> ? E : never
 }[keyof H]
 
 /** What any of some handlers needs at each call. */
 export type ServicesOf<H> = {
-  [Name in keyof H]: H[Name] extends (request: any) => Effect.Effect<any, any, infer R> ? R : never
+  [Name in keyof H]: H[Name] extends (request: never) => Effect.Effect<unknown, unknown, infer R> ? R : never
 }[keyof H]
 
 /** A status for every error, by tag. */
@@ -40,7 +40,7 @@ export type StatusTable<E> = {
  */
 export type Exact<Definition, H> = {
   readonly [Name in keyof H]: Name extends GrpcService.MethodName<Definition>
-    ? H[Name] extends (request: any) => Effect.Effect<infer A, any, any>
+    ? H[Name] extends (request: never) => Effect.Effect<infer A, unknown, unknown>
       ? [ExtraField<GrpcService.ResponseInput<Definition[Name]>, A>] extends [never]
         ? unknown
         : { readonly "the response has no such field": ExtraField<GrpcService.ResponseInput<Definition[Name]>, A> }

@@ -9,7 +9,7 @@ import { Effect } from "effect"
  * operator comes back as an error, and is told once.
  */
 export const redirect = Effect.gen(function* () {
-  const runSync = Effect.runSyncWith(yield* Effect.context<never>())
-  const log = (...message: ReadonlyArray<unknown>) => runSync(Effect.logDebug("grpc-js:", ...message))
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const log = (...message: ReadonlyArray<unknown>) => void runFork(Effect.logDebug("grpc-js:", ...message))
   setLogger({ error: log, info: log, debug: log })
 })

@@ -175,8 +175,8 @@ const bind = (server: Server, options: ListenOptions): Effect.Effect<Address, Li
 const lastWords = Duration.millis(500)
 
 const drain = Effect.fnUntraced(function* (server: Server, calls: GrpcCalls.GrpcCalls, { host, port }: Address) {
+  const { ended: before } = calls.counts()
   const timeout = yield* (yield* Drain).timeLeft
-  const inFlight = calls.size()
   const closed = yield* Deferred.make<void>()
   // GOAWAY on every connection, which ends with its last call; one that is still there in the end is destroyed. This comes
   // first, since a connection that tryShutdown has closed is none of drain's any more.
@@ -187,13 +187,11 @@ const drain = Effect.fnUntraced(function* (server: Server, calls: GrpcCalls.Grpc
   const awaitClosed = (atMost: Duration.Duration) =>
     Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
   yield* awaitClosed(timeout)
-  const cut = calls.size()
+  const { ended, inFlight: cut } = calls.counts()
   if (!(yield* isClosed)) {
     calls.cut()
     yield* awaitClosed(Duration.times(lastWords, 2))
     server.forceShutdown()
   }
-  yield* Effect.logInfo(
-    `gRPC is closed: of ${inFlight} calls in flight, ${inFlight - cut} finished and ${cut} were cut`
-  )
+  yield* Effect.logInfo(`gRPC is closed: ${ended - before} calls in flight finished, ${cut} were cut`)
 })

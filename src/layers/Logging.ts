@@ -25,19 +25,23 @@ export const layer = (options: Settings) =>
   Layer.unwrap(
     Effect.gen(function* () {
       let level = options.level
-      const onSignal = () => {
-        level = level === "Debug" ? options.level : "Debug"
-      }
-      yield* Effect.acquireRelease(
-        Effect.sync(() => process.on("SIGUSR2", onSignal)),
-        () => Effect.sync(() => process.off("SIGUSR2", onSignal))
-      )
       const output = options.format === "pretty" ? Logger.consolePretty() : Logger.consoleJson
       const logger = Logger.make<unknown, void>((entry) => {
         if (LogLevel.isGreaterThanOrEqualTo(entry.logLevel, level)) output.log(entry)
       })
+      const logging = Logger.layer([logger])
+
+      const switchDebug = Effect.suspend(() => {
+        level = level === "Debug" ? options.level : "Debug"
+        return Effect.logInfo(`Debug logging is ${level === "Debug" ? "on" : "off"}`)
+      }).pipe(Effect.provide(logging))
+      const onSignal = () => void Effect.runFork(switchDebug)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => process.on("SIGUSR2", onSignal)),
+        () => Effect.sync(() => process.off("SIGUSR2", onSignal))
+      )
       return Layer.merge(
-        Logger.layer([logger]),
+        logging,
         // fibers keep the level they start with, so it must let through what a signal may switch on
         Layer.succeed(References.MinimumLogLevel, LogLevel.isLessThan(level, "Debug") ? level : "Debug")
       )

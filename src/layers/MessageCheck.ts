@@ -60,18 +60,16 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
 }
 
 const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
-  if (field instanceof protobuf.MapField) {
+  const entry = mapEntry(field)
+  if (entry !== undefined) {
     if (!Predicate.isObject(value)) {
       violations.push({ field: path, description: `expected a map, an object, got ${show(value)}` })
       return
     }
     for (const [key, item] of Object.entries(value)) {
       const at = `${path}[${JSON.stringify(key)}]`
-      // keys of a JavaScript object are strings, whatever the map's are
-      if (field.keyType !== "string" && !mapKey(field.keyType, key)) {
-        violations.push({ field: at, description: `expected a key that is ${kinds[field.keyType]?.expected}` })
-      }
-      checkValue(field, item, at, violations)
+      checkValue(entry.key, toKey(entry.key.type, key), at, violations)
+      checkValue(entry.value, item, at, violations)
     }
   } else if (field.repeated) {
     if (!Array.isArray(value)) {
@@ -82,6 +80,23 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
   } else {
     checkValue(field, value, path, violations)
   }
+}
+
+/** The fields of a map's entries: in descriptors, a map is an array of messages that are marked so. */
+const mapEntry = (
+  field: protobuf.Field
+): { readonly key: protobuf.Field; readonly value: protobuf.Field } | undefined => {
+  const type = field.resolvedType
+  if (!(type instanceof protobuf.Type) || type.options?.["map_entry"] !== true) return undefined
+  const { key, value } = type.fields
+  return key && value && { key: key.resolve(), value: value.resolve() }
+}
+
+/** A key of a map, which JavaScript's objects have as a string whatever it is. */
+const toKey = (type: string, key: string): unknown => {
+  if (type === "string" || type.endsWith("64")) return key
+  if (type === "bool") return key === "true" ? true : key === "false" ? false : key
+  return Number(key)
 }
 
 const checkValue = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
@@ -153,11 +168,6 @@ const kinds: { readonly [type: string]: Kind } = {
       value instanceof Uint8Array || (Predicate.isString(value) && /^[A-Za-z0-9+/]*={0,2}$/.test(value))
   }
 }
-
-const mapKey = (type: string, key: string): boolean =>
-  type === "bool"
-    ? key === "true" || key === "false"
-    : kinds[type]?.carries(type.endsWith("64") ? key : Number(key)) === true
 
 const show = (value: unknown): string => {
   const shown = Predicate.isString(value) ? JSON.stringify(value) : String(value)

@@ -11,7 +11,7 @@ export class ProjectRoot extends Context.Service<
   }
 >()("onlinebooks/layers/ProjectRoot") {
   /**
-   * The nearest folder at or above a module that has an entry of that name: `ProjectRoot.layer(import.meta.url, "proto")`
+   * The nearest folder at or above a module that has an entry of that name: `ProjectRoot.layer(import.meta.url, "proto/api.proto")`
    * is the same folder from a source file and from a bundle in dist/.
    */
   static readonly layer = (moduleUrl: string, marker: string) =>

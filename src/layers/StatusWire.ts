@@ -34,31 +34,31 @@ interface Messages {
 
 let loaded: Messages | undefined
 
-/** The messages of google.rpc, loaded when the first details come or go: 10 ms that most processes never spend. */
-const messages = (): Messages =>
-  (loaded ??= fromJSON(definitions, { defaults: true, longs: String }) as unknown as Messages)
+/** A message of google.rpc. They are loaded with the first details that come or go: 10 ms that most processes never spend. */
+const message = <Name extends keyof Messages>(name: Name): Messages[Name] =>
+  (loaded ??= fromJSON(definitions, { defaults: true, longs: String }) as unknown as Messages)[name]
 
 /** What a grpc-js handler gives its callback to answer with a status. */
 export const encode = (status: Status): Pick<StatusObject, "code" | "details" | "metadata"> => {
   // grpc-js percent-encodes the message, which throws on half a surrogate pair
-  const message = status.message.toWellFormed()
-  if (status.details.length === 0) return { code: status.code, details: message, metadata: status.metadata }
+  const details = status.message.toWellFormed()
+  if (status.details.length === 0) return { code: status.code, details, metadata: status.metadata }
   const metadata = status.metadata.clone()
   metadata.set(
     trailer,
-    messages()["google.rpc.Status"].serialize({
+    message("google.rpc.Status").serialize({
       code: status.code,
-      message,
+      message: details,
       details: status.details.map(encodeDetail)
     })
   )
-  return { code: status.code, details: message, metadata }
+  return { code: status.code, details, metadata }
 }
 
 const encodeDetail = (detail: ErrorDetail) => {
   const any = <Name extends keyof Messages>(name: Name, value: Parameters<Messages[Name]["serialize"]>[0]) => ({
     type_url: typePrefix + name,
-    value: messages()[name].serialize(value)
+    value: message(name).serialize(value)
   })
   return match(detail, {
     BadRequest: ({ fieldViolations }) => any("google.rpc.BadRequest", { fieldViolations: [...fieldViolations] }),
@@ -88,18 +88,20 @@ export const decode = (status: Pick<StatusObject, "code" | "details" | "metadata
 
 const decodeDetails = (bytes: Buffer): ReadonlyArray<ErrorDetail> =>
   Option.liftThrowable(() =>
-    messages()
-      ["google.rpc.Status"].deserialize(bytes)
+    message("google.rpc.Status")
+      .deserialize(bytes)
       .details.map(({ type_url, value }) => {
         switch (type_url.slice(type_url.lastIndexOf("/") + 1)) {
           case "google.rpc.BadRequest":
-            return BadRequest(messages()["google.rpc.BadRequest"].deserialize(value))
+            return BadRequest(message("google.rpc.BadRequest").deserialize(value))
           case "google.rpc.ErrorInfo":
-            return ErrorInfo(messages()["google.rpc.ErrorInfo"].deserialize(value))
-          case "google.rpc.RequestInfo":
-            return RequestInfo(messages()["google.rpc.RequestInfo"].deserialize(value))
+            return ErrorInfo(message("google.rpc.ErrorInfo").deserialize(value))
+          case "google.rpc.RequestInfo": {
+            const { requestId } = message("google.rpc.RequestInfo").deserialize(value)
+            return RequestInfo({ requestId })
+          }
           case "google.rpc.RetryInfo": {
-            const { retryDelay } = messages()["google.rpc.RetryInfo"].deserialize(value)
+            const { retryDelay } = message("google.rpc.RetryInfo").deserialize(value)
             return RetryInfo({
               retryDelay: Duration.millis(
                 Number(retryDelay?.seconds ?? 0) * 1000 + (retryDelay?.nanos ?? 0) / 1_000_000

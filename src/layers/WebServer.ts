@@ -34,21 +34,23 @@ export const serve =
   ): Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain> => {
     const server = createServer()
     const answering = new Set<ServerResponse>()
+    let answered = 0
     server.on("request", (_request, response) => {
       answering.add(response)
-      response.on("close", () => answering.delete(response))
+      response.on("close", () => {
+        answering.delete(response)
+        answered++
+      })
     })
 
     const drain = Effect.gen(function* () {
+      const before = answered
       const timeout = yield* (yield* Drain).timeLeft
-      const inFlight = answering.size
       const closed = yield* Deferred.make<void>()
       server.close(() => Deferred.doneUnsafe(closed, Effect.void))
       yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
       const cut = answering.size
-      yield* Effect.logInfo(
-        `HTTP is closed: of ${inFlight} requests in flight, ${inFlight - cut} finished and ${cut} were cut`
-      )
+      yield* Effect.logInfo(`HTTP is closed: ${answered - before} requests in flight finished, ${cut} were cut`)
     })
 
     const announce = Effect.gen(function* () {

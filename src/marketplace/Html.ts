@@ -30,6 +30,6 @@ const toMarkup = (value: Value): string => {
   return String(value).replace(/[&<>"']/g, (character) => entities[character] ?? "")
 }
 
-/** Markup from a template: what is written in it stands as it is, what is put into it is escaped, for text and for quoted attributes. */
+/** Markup from a template: its own text stands as it is, what is put into it is escaped, for text and quoted attributes. */
 export const html = (pieces: TemplateStringsArray, ...values: ReadonlyArray<Value>): Markup =>
   new Markup(String.raw({ raw: pieces }, ...values.map(toMarkup)))

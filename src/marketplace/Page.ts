@@ -67,7 +67,7 @@ export const render = (page: Page): string => {
       <body>
         <a class="skip" href="#main">Skip to content</a>
         <header>
-          <a class="wordmark" href="/" ${page.home && html`aria-current="page"`}>${shop}</a>
+          ${page.home ? html`<a class="wordmark" href="/" aria-current="page">${shop}</a>` : html`<a class="wordmark" href="/">${shop}</a>`}
           ${menu(page)}
         </header>
         <main id="main" tabindex="-1">
@@ -93,9 +93,11 @@ const menu = ({ content, home, menu }: Page): Html | undefined => {
   if (menu.length === 0) return undefined
   const current = "category" in content ? content.category : undefined
   // The front table shows a shelf that has an address of its own: there the link is current, yet not to this page.
-  const mark = home ? html`aria-current="true"` : html`aria-current="page"`
-  const links = menu.map(
-    (category) => html`<a href="${pathOf(category)}" ${category === current && mark}>${labels[category]}</a> `
+  const mark = home ? "true" : "page"
+  const links = menu.map((category) =>
+    category === current
+      ? html`<a href="${pathOf(category)}" aria-current="${mark}">${labels[category]}</a> `
+      : html`${shelf(category)} `
   )
   return html`<nav aria-label="Shelves">${links}</nav>`
 }
@@ -123,7 +125,10 @@ const contents = ({ content, home, menu }: Page): Contents => {
       return {
         title: "No such shelf",
         heading: html`We have no shelf called “<bdi>${clip(content.name)}</bdi>”`,
-        body: menu.length === 0 ? frontTable : html`<p class="note">But these we have: ${listed(menu.map(shelf))}.</p>`
+        body:
+          menu.length === 0
+            ? frontTable
+            : html`<p class="note">Here are the shelves we have: ${listed(menu.map(shelf))}.</p>`
       }
     case "NotFound":
       return { title: "No such page", heading: "There is no page here", body: frontTable }
@@ -169,11 +174,12 @@ const numbers = ["no", "one", "two", "three", "four", "five", "six", "seven", "e
 
 /** A book on the table of `category`. What is not known of it takes no place. */
 const card = (category: Category, book: PageBook): Html => {
+  const title = isolated(book.title)
   const others = book.categories.filter((other) => other !== category)
   return html`<li>
     ${cover(book)}
     <div class="about">
-      <h2 ${book.title.length > 110 && html`class="long"`}>${isolated(book.title)}</h2>
+      ${book.title.length > 110 ? html`<h2 class="long">${title}</h2>` : html`<h2>${title}</h2>`}
       ${byline(book.authors)} ${book.year !== undefined && html`<p>${yearOf(book.year)}</p>`}
       ${others.length > 0 && html`<p class="also">Also in: ${listed(others.map(shelf))}</p>`}
     </div>

@@ -50,7 +50,10 @@ export class RecommendationsClient extends Context.Service<
               { category: toNumber(category), maxResults: count },
               { timeout: budget }
             )
-            return books.map((book): PageBook => ({ ...book, categories: toCategories(book.categories) }))
+            return books.map((book): PageBook => ({
+              ...book,
+              categories: toCategories(book.categories)
+            }))
           },
           (effect, category) =>
             Effect.catchReason(effect, "GrpcError", "NotFound", () => new ShelfNotFound({ category })),

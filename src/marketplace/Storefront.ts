@@ -38,7 +38,7 @@ export class Storefront extends Context.Service<
         () => Effect.tap(client.categories, (menu) => Effect.sync(() => (lastKnown = menu))),
         { capacity: 1, timeToLive: (exit) => (Exit.isSuccess(exit) ? menuAge : Duration.zero) }
       )
-      const menu = Effect.catch(Cache.get(menus, "menu"), () => Effect.sync(() => lastKnown))
+      const menu = Effect.orElseSucceed(Cache.get(menus, "menu"), () => lastKnown)
 
       const content = Effect.fn("Storefront.content")(function* (category: Category, name: string) {
         return yield* client.recommend(category, bookCount).pipe(
@@ -46,7 +46,10 @@ export class Storefront extends Context.Service<
           Effect.catchTags({
             ShelfNotFound: () => Effect.succeed<Content>({ _tag: "UnknownCategory", name }),
             RecommendationsUnavailable: ({ cause }) =>
-              Effect.as(Effect.logWarning("A page without books", cause), { _tag: "Unavailable", category } as const)
+              Effect.as(Effect.logWarning("A page without books", cause), {
+                _tag: "Unavailable",
+                category
+              } as const)
           })
         )
       })

@@ -1,20 +1,20 @@
 /** The stylesheet of every page: warm paper, ink and one accent, without webfonts, scripts or images. */
 export const css = `
 :root {
-  --paper: #f8f2e6; --ink: #2b211a; --quiet: #685a4c; --line: #ddd0b8; --accent: #8c2a1c; --dim: none;
+  --paper: #f8f2e6; --ink: #2b211a; --quiet: #685a4c; --line: #ddd0b8; --accent: #8c2a1c; --dim: none; --edge: #0000;
   --serif: Charter, "Bitstream Charter", "Sitka Text", Georgia, "Noto Serif", serif;
   --sans: -apple-system, "Segoe UI", Roboto, "Noto Sans", system-ui, sans-serif;
   --small: clamp(.9rem, .87rem + .15vi, 1rem);
   --large: clamp(1.3rem, 1rem + 1.5vi, 2.2rem);
   --huge: clamp(1.9rem, 1.4rem + 2.4vi, 3.25rem);
-  --cover: clamp(6.5rem, 4rem + 12vi, 12.5rem);
+  --cover: clamp(min(6.5rem, 32.5vi), 4rem + 12vi, 12.5rem);
   --gap: clamp(1.1rem, .5rem + 3vi, 2.75rem);
   color-scheme: light dark;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #1c1714; --ink: #ede3d4; --quiet: #b5a794; --line: #41372e; --accent: #eba27e;
-    --dim: brightness(.82) saturate(.9);
+    --dim: brightness(.85) saturate(.9); --edge: #fff2;
   }
 }
 
@@ -28,12 +28,12 @@ body {
 }
 a { color: var(--accent); text-underline-offset: .2em; text-decoration-thickness: from-font; }
 a:hover { text-decoration-thickness: .15em; }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 3px; border-radius: 2px; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 h1, h2 { font-family: var(--serif); line-height: 1.25; text-wrap: balance; }
 h1 { font-size: var(--huge); font-weight: 400; letter-spacing: -.015em; line-height: 1.15; }
 h2 { font-size: var(--large); font-weight: 600; }
 
-.skip { position: absolute; inset-block-start: -9rem; padding: .75rem 1rem; background: var(--paper); }
+.skip { position: absolute; inset-block-start: -9rem; padding: .75rem 1rem; background: var(--ink); color: var(--paper); }
 .skip:focus { inset-block-start: .5rem; }
 
 header { padding-block: clamp(1rem, 3vi, 2.25rem) .5rem; border-block-end: 1px solid var(--line); }
@@ -57,6 +57,7 @@ main:focus { outline: none; }
 
 .books { padding: 0; margin-block: clamp(1.5rem, 4vi, 3rem); list-style: ""; }
 li { display: flex; align-items: start; gap: var(--gap); padding-block: var(--gap); }
+li:first-child { padding-block-start: 0; }
 li + li { border-block-start: 1px solid var(--line); }
 .about { flex: 1; min-inline-size: 0; align-self: center; }
 .about > * + * { margin-block-start: .35rem; }
@@ -69,7 +70,7 @@ summary { cursor: pointer; }
   inline-size: var(--cover); aspect-ratio: 2/3; font-size: calc(var(--cover)/11);
   border-inline-start: .75em solid color-mix(in srgb, var(--cloth) 70%, #000); border-radius: .1em .3em .3em .1em;
   background: var(--motif), var(--cloth);
-  box-shadow: 0 .1em .2em rgb(0 0 0/.25), 0 .8em 1.4em -.5em rgb(0 0 0/.45); filter: var(--dim);
+  box-shadow: 0 0 0 1px var(--edge), 0 .1em .2em rgb(0 0 0/.25), 0 .8em 1.4em -.5em rgb(0 0 0/.45); filter: var(--dim); overflow: clip;
 }
 .cover::before, .cover::after {
   padding: calc(var(--cover)*.06) calc(var(--cover)*.07); background: var(--cloth); color: var(--foil); overflow-wrap: anywhere; unicode-bidi: plaintext;
@@ -90,7 +91,7 @@ summary { cursor: pointer; }
 .palette-4 { --cloth: #4c2848; --foil: #ecc3bb; }
 .palette-5 { --cloth: #e7dbc4; --foil: #7c2a1d; }
 .palette-6 { --cloth: #1f4c55; --foil: #f3dcb4; }
-.palette-7 { --cloth: #b9502f; --foil: #fff3df; }
+.palette-7 { --cloth: #a34324; --foil: #fff3df; }
 .palette-8 { --cloth: #54552b; --foil: #f2e7c4; }
 .palette-9 { --cloth: #c6d3d3; --foil: #1d3350; }
 .palette-10 { --cloth: #34302d; --foil: #e9b58c; }
@@ -114,13 +115,15 @@ footer { padding-block: 1.5rem 2.5rem; border-block-start: 1px solid var(--line)
   .about { align-self: start; }
 }
 @media (forced-colors: active) {
-  .cover, .wordmark::before { border: 1px solid; }
+  :root { --dim: none; }
+  .cover, .wordmark::before { border: 1px solid; border-inline-start-width: .6em; }
+  .wordmark::before { border-inline-start-width: .25em; }
 }
 @media print {
   :root { --paper: #fff; --ink: #000; --quiet: #333; --line: #999; --accent: #000; --dim: none; }
   nav, .skip, .onward { display: none; }
   li { break-inside: avoid; }
-  .cover { --cloth: #fff; --foil: #000; border: 1px solid; box-shadow: none; }
+  .cover { --cloth: #fff; --foil: #000; border: 1px solid; border-inline-start-width: .6em; box-shadow: none; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
 `

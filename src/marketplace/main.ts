@@ -11,7 +11,7 @@ import * as Marketplace from "./Marketplace.ts"
 Marketplace.layer.pipe(
   Layer.provide(GrpcChannel.layerConfig("RECOMMENDATIONS")),
   Layer.provide(ProtoFiles.layer("proto")),
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

@@ -40,10 +40,9 @@ export const decode = (cells: ReadonlyArray<string>): Result.Result<Book, string
     Result.mapError(({ issue }) => {
       const bad = new Set(formatIssue(issue).issues.map(({ path }) => path?.[0]))
       return columns
-        .map((column, index) =>
+        .flatMap((column, index) =>
           bad.has(column) ? [`${column}: expected ${expected[column]}, got ${JSON.stringify(cells[index])}`] : []
         )
-        .flat()
         .join("; ")
     })
   )

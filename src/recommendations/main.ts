@@ -9,7 +9,7 @@ import * as Recommendations from "./Recommendations.ts"
 
 Recommendations.layer.pipe(
   Layer.provide(ProtoFiles.layer("proto")),
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

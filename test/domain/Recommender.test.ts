@@ -1,0 +1,157 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Random, Schema } from "effect"
+
+import type { Book } from "../../src/domain/Book.ts"
+import { BookCatalog, CatalogUnavailable, CategoryNotFound, type Shelf } from "../../src/domain/BookCatalog.ts"
+import { draw, type Query, Recommender } from "../../src/domain/Recommender.ts"
+import { book, books } from "./Books.ts"
+
+const shelfOf = (stock: ReadonlyArray<Book>): Shelf => ({ size: stock.length, at: (position) => stock[position]! })
+
+const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
+
+describe("draw", () => {
+  it.effect.prop(
+    "gives as many distinct books of the shelf as were asked for, or all",
+    [upTo(200), upTo(250)],
+    ([size, count]) =>
+      Effect.gen(function* () {
+        const stock = books(size)
+        const drawn = yield* draw(shelfOf(stock), count)
+        assert.strictEqual(drawn.length, Math.min(size, count))
+        assert.strictEqual(new Set(drawn).size, drawn.length)
+        for (const one of drawn) assert.include(stock, one)
+      })
+  )
+
+  it.effect("reaches every book", () =>
+    Effect.gen(function* () {
+      const seen = new Set<number>()
+      for (let round = 0; round < 200; round++) {
+        for (const { id } of yield* draw(shelfOf(books(30)), 3)) seen.add(id)
+      }
+      assert.strictEqual(seen.size, 30)
+    }).pipe(Random.withSeed("every book"))
+  )
+
+  // Of 5 books two can be drawn in 20 ways, order included. With 19 degrees of freedom, chi-square is above 43.8 once in a
+  // thousand seeds (p = 0.001); this seed is fixed.
+  it.effect("makes every choice in every order equally likely", () =>
+    Effect.gen(function* () {
+      const rounds = 20_000
+      const counts = new Map<string, number>()
+      const shelf = shelfOf(books(5))
+      for (let round = 0; round < rounds; round++) {
+        const key = (yield* draw(shelf, 2)).map(({ id }) => id).join()
+        counts.set(key, (counts.get(key) ?? 0) + 1)
+      }
+      const expected = rounds / 20
+      const chiSquare = [...counts.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
+      assert.strictEqual(counts.size, 20)
+      assert.isBelow(chiSquare, 43.8)
+    }).pipe(Random.withSeed("uniform"))
+  )
+
+  it.effect("touches as many books as it draws, whatever the shelf holds", () =>
+    Effect.gen(function* () {
+      let touched = 0
+      const shelf: Shelf = {
+        size: 2 ** 40,
+        at: (position) => {
+          touched++
+          return book(position)
+        }
+      }
+      const drawn = yield* draw(shelf, 100)
+      assert.strictEqual(touched, 100)
+      assert.strictEqual(new Set(drawn.map(({ id }) => id)).size, 100)
+    })
+  )
+
+  it.effect("gives the same books for the same seed", () =>
+    Effect.gen(function* () {
+      const once = draw(shelfOf(books(1000)), 10)
+      const first = yield* Random.withSeed(once, "seed")
+      assert.deepStrictEqual(yield* Random.withSeed(once, "seed"), first)
+      assert.notDeepEqual(yield* Random.withSeed(once, "another"), first)
+    })
+  )
+})
+
+const withCatalog = (stock: ReadonlyArray<Book>) =>
+  Effect.provide(Recommender.layer.pipe(Layer.provide(BookCatalog.layerMemory(stock))))
+
+const ask = (query: Partial<Query>) =>
+  Effect.flatMap(Recommender, ({ recommend }) =>
+    recommend({ userId: 0, category: undefined, maxResults: undefined, ...query })
+  )
+
+describe("Recommender", () => {
+  it.effect("recommends 10 books to a visitor who does not say how many", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* ask({})).length, 10)
+    }).pipe(withCatalog(books(50)))
+  )
+
+  it.effect("recommends 100 books at the most", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* ask({ maxResults: 100 })).length, 100)
+      assert.strictEqual((yield* ask({ maxResults: 101 })).length, 100)
+      assert.strictEqual((yield* ask({ maxResults: 2_147_483_647 })).length, 100)
+    }).pipe(withCatalog(books(150)))
+  )
+
+  it.effect("recommends all a category holds when asked for more", () =>
+    Effect.gen(function* () {
+      const drawn = yield* ask({ category: "HORROR", maxResults: 5 })
+      assert.sameMembers(
+        drawn.map(({ id }) => id),
+        [2, 3]
+      )
+    }).pipe(withCatalog([book(1, "MYSTERY"), book(2, "HORROR"), book(3, "MYSTERY", "HORROR")]))
+  )
+
+  it.effect("draws a book of several categories once when asked for every category", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* ask({ maxResults: 9 })).length, 2)
+    }).pipe(withCatalog([book(1, "MYSTERY", "HORROR", "THRILLER"), book(2, "HORROR")]))
+  )
+
+  it.effect("names every field that is out of range, before it looks for the category", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(ask({ userId: -1, maxResults: 0, category: "COOKING" }))
+      assert.deepStrictEqual(error._tag === "InvalidQuery" && error.violations, [
+        { field: "userId", description: "expected 0 (a visitor who has not signed in) or above" },
+        { field: "maxResults", description: "expected 1 or above" }
+      ])
+    }).pipe(withCatalog(books(3)))
+  )
+
+  it.effect("knows no category that is unknown, misspelt or empty", () =>
+    Effect.gen(function* () {
+      for (const category of ["COOKING", "mystery", "", "HORROR"]) {
+        assert.deepStrictEqual(yield* Effect.flip(ask({ category })), new CategoryNotFound({ category }))
+      }
+    }).pipe(withCatalog(books(3, "MYSTERY")))
+  )
+
+  it.effect("says when the catalogue cannot be reached", () =>
+    Effect.gen(function* () {
+      const unavailable = new CatalogUnavailable({ cause: "down" })
+      const Down = Layer.mock(BookCatalog, { allBooks: Effect.fail(unavailable), summaries: Effect.fail(unavailable) })
+      const error = yield* Effect.flip(Effect.provide(ask({}), Recommender.layer.pipe(Layer.provide(Down))))
+      assert.strictEqual(error, unavailable)
+    })
+  )
+
+  it.effect("lists the categories that have books, in the order of the menu, with their counts", () =>
+    Effect.gen(function* () {
+      const { categories } = yield* Recommender
+      assert.deepStrictEqual(yield* categories, [
+        { category: "MYSTERY", bookCount: 1 },
+        { category: "THRILLER", bookCount: 1 },
+        { category: "HORROR", bookCount: 2 }
+      ])
+    }).pipe(withCatalog([book(1, "HORROR"), book(2, "HORROR", "THRILLER"), book(3, "MYSTERY")]))
+  )
+})

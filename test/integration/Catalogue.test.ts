@@ -1,0 +1,98 @@
+/**
+ * Catalogues of many books, through the whole of Recommendations and a client of it.
+ */
+import { existsSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+
+import type { RecommendationsServiceDefinition } from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcService from "../../src/layers/GrpcService.ts"
+import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import { Installation } from "./Installation.ts"
+import { manyBooks } from "./ManyBooks.ts"
+
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition>()({
+  name: "onlinebooks.recommendations.v1.RecommendationsService",
+  file: "onlinebooks/recommendations/v1/recommendations.proto"
+})
+
+const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
+  Layer.provide(NodeServices.layer)
+)
+
+const clientOf = Effect.fnUntraced(function* (port: number) {
+  const context = yield* Layer.build(Layer.merge(GrpcClient.GrpcChannel.layer(`localhost:${port}`), Protos))
+  return yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
+})
+
+const goodbooks = fileURLToPath(new URL("../../../shared/data/goodbooks/catalog.csv", import.meta.url))
+
+layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => {
+  it.effect("of 10,000 books", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      yield* installation.write("many.csv", manyBooks(10_000))
+      const { output, port } = yield* installation.start("recommendations", { CATALOG_FILE: "many.csv" })
+      assert.match(yield* output, /The catalogue holds 10000 books/)
+      const client = yield* clientOf(port)
+      const { books } = yield* client.Recommend({ maxResults: 100 })
+      assert.strictEqual(new Set(books.map(({ id }) => id)).size, 100)
+      const { categories } = yield* client.ListCategories({})
+      assert.strictEqual(categories.length, 13)
+      const [mystery] = categories
+      const all = yield* client.Recommend({ category: 1, maxResults: 100 })
+      assert.isTrue(all.books.every((book) => book.categories.includes(1)))
+      assert.isAbove(mystery?.bookCount ?? 0, 1000)
+    })
+  )
+
+  // the project does not ship it: where it lies beside the project, it is served as well
+  it.effect.runIf(existsSync(goodbooks))("of 9,693 real books", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const { output, port } = yield* start("recommendations", { CATALOG_FILE: goodbooks })
+      assert.match(yield* output, /The catalogue holds 9693 books/)
+      const { categories } = yield* (yield* clientOf(port)).ListCategories({})
+      assert.deepStrictEqual(
+        categories.map(({ bookCount }) => bookCount),
+        [1899, 1802, 90, 2838, 2534, 1712, 1718, 1440, 643, 958, 2001, 1220, 1088]
+      )
+    })
+  )
+
+  it.effect("that is bad does not start: every line to mend is told", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      yield* installation.write(
+        "bad.csv",
+        'id,title,authors,year,isbn10,categories\nx,A,B,,,HORROR\n2,A,B,,,HORROR\n2,A,B,,,HORROR\n4,"A"B,B,,,HORROR\n'
+      )
+      const { exitCode, stderr } = yield* installation.run("recommendations", { CATALOG_FILE: "bad.csv" })
+      assert.strictEqual(exitCode, 1)
+      assert.deepStrictEqual(stderr.split("\n"), [
+        `CATALOG_FILE="${installation.folder}/bad.csv": expected a catalogue, but 3 lines are bad`,
+        '  line 2: id: expected a whole number from 1 to 2147483647, got "x"',
+        "  line 4: id: 2 is on line 3 already",
+        "  line 5: a broken quote ends the reading: Expected a delimiter or line break after a closing quote",
+        ""
+      ])
+    })
+  )
+
+  it.effect("that is not there does not start", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      const { exitCode, stderr } = yield* installation.run("recommendations", { CATALOG_FILE: "nope.csv" })
+      assert.strictEqual(exitCode, 1)
+      assert.strictEqual(
+        stderr,
+        `CATALOG_FILE="${installation.folder}/nope.csv": expected a catalogue, but there is no such file\n`
+      )
+    })
+  )
+})

@@ -1,0 +1,98 @@
+/**
+ * How processes leave.
+ */
+import { NodeHttpClient } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, Fiber, Layer } from "effect"
+import { HttpClient } from "effect/http"
+
+import { Installation } from "./Installation.ts"
+import * as RawCall from "./RawCall.ts"
+
+const listCategories = "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
+
+layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })("a process", (it) => {
+  it.effect.each(["SIGTERM", "SIGINT"] as const)("on %s answers the gRPC call in flight and exits with 0", (signal) =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations")
+      const call = yield* RawCall.hold(recommendations.port, listCategories)
+      yield* recommendations.signal(signal)
+      yield* recommendations.written(`${signal}: draining`)
+      assert.strictEqual(yield* call.finish, "0")
+      assert.strictEqual(yield* recommendations.exitCode, 0)
+      assert.include(yield* recommendations.output, "gRPC is closed")
+    })
+  )
+
+  it.effect("on SIGTERM answers the page in flight and exits with 0", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations")
+      const marketplace = yield* start("marketplace", {
+        RECOMMENDATIONS_TARGET: `localhost:${recommendations.port}`,
+        MARKETPLACE_PAGE_BUDGET: "2 seconds"
+      })
+      // so that the page takes its whole budget
+      yield* recommendations.signal("SIGSTOP")
+      const page = yield* Effect.forkChild(HttpClient.get(`http://localhost:${marketplace.port}/`), {
+        startImmediately: true
+      })
+      // a request that comes later, on another connection, has been answered: so the first one has been read
+      yield* HttpClient.get(`http://localhost:${marketplace.port}/favicon.ico`)
+      yield* marketplace.signal("SIGTERM")
+      const response = yield* Fiber.join(page)
+      assert.strictEqual(response.status, 200)
+      assert.strictEqual(response.headers["connection"], "close")
+      assert.strictEqual(yield* marketplace.exitCode, 0)
+      assert.include(yield* marketplace.output, "HTTP is closed: 1 requests in flight finished, 0 were cut")
+      yield* recommendations.signal("SIGCONT")
+    })
+  )
+
+  it.effect("serves on during the delay, and refuses connections after it", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations", { DRAIN_DELAY: "2s" })
+      const before = yield* RawCall.hold(recommendations.port, listCategories)
+      yield* recommendations.signal("SIGTERM")
+      yield* recommendations.written("SIGTERM: draining")
+      const during = yield* RawCall.hold(recommendations.port, listCategories)
+      assert.strictEqual(yield* during.finish, "0")
+      assert.strictEqual(yield* before.finish, "0")
+      assert.strictEqual(yield* recommendations.exitCode, 0)
+    })
+  )
+
+  it.effect("cuts what takes longer than the time-out", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations", { DRAIN_TIMEOUT: "300ms" })
+      yield* RawCall.hold(recommendations.port, listCategories)
+      yield* recommendations.signal("SIGTERM")
+      assert.strictEqual(yield* recommendations.exitCode, 0)
+    })
+  )
+
+  it.effect("leaves at once at the second signal", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations", { DRAIN_DELAY: "1 hour" })
+      yield* recommendations.signal("SIGTERM")
+      yield* recommendations.written("SIGTERM: draining")
+      yield* recommendations.signal("SIGTERM")
+      assert.strictEqual(yield* recommendations.exitCode, 143)
+    })
+  )
+
+  it.effect("logs at Debug from one SIGUSR2 to the next", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations")
+      yield* recommendations.signal("SIGUSR2")
+      yield* recommendations.written("Debug logging is on")
+      yield* recommendations.signal("SIGUSR2")
+      yield* recommendations.written("Debug logging is off")
+    })
+  )
+})

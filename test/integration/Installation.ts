@@ -1,0 +1,143 @@
+/**
+ * The built bundles, installed as they are in production: in a folder of their own, beside proto/ and data/, without
+ * node_modules; and started as processes.
+ */
+import { fileURLToPath } from "node:url"
+
+import { NodeServices } from "@effect/platform-node"
+import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+export type Service = "recommendations" | "marketplace"
+
+/** The environment of a process; it inherits nothing. */
+export type Environment = { readonly [variable: string]: string }
+
+/** A service that has started. */
+export interface Running {
+  readonly pid: number
+  /** Where it listens, on localhost. */
+  readonly port: number
+  /** What it has written so far, stderr included. */
+  readonly output: Effect.Effect<string>
+  /** Waits until it has written that, or fails the test when it ends without. */
+  readonly written: (text: string) => Effect.Effect<void>
+  readonly signal: (name: "SIGTERM" | "SIGINT" | "SIGKILL" | "SIGSTOP" | "SIGCONT" | "SIGUSR2") => Effect.Effect<void>
+  /** Waits until it has ended. */
+  readonly exitCode: Effect.Effect<number>
+}
+
+/** A process that has ended. */
+export interface Ended {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/** What a service writes once it can be used, and the port in it. */
+const started: { readonly [S in Service]: RegExp } = {
+  recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
+  marketplace: /The page is at http:\/\/localhost:(\d+)\b/
+}
+
+export class Installation extends Context.Service<
+  Installation,
+  {
+    /** The folder; relative paths of settings start here. */
+    readonly folder: string
+    /** Starts a service on a port of the system's choice, and waits until it can be used. It is killed with the scope. */
+    readonly start: (service: Service, env?: Environment) => Effect.Effect<Running, never, import("effect").Scope.Scope>
+    /** Runs a service that is expected to end by itself. */
+    readonly run: (service: Service, env?: Environment) => Effect.Effect<Ended>
+    /** Writes a file into the folder. */
+    readonly write: (name: string, content: string | Uint8Array) => Effect.Effect<void>
+  }
+>()("onlinebooks/test/Installation") {
+  static readonly layer = Layer.effect(
+    Installation,
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-" })
+      for (const name of ["dist", "proto", "data"]) yield* fs.copy(path.join(root, name), path.join(folder, name))
+
+      const spawn = (service: Service, env: Environment) =>
+        spawner.spawn(
+          ChildProcess.make(process.execPath, [path.join(folder, "dist", `${service}.js`)], {
+            // not the installation's, so that a path that depends on it is found out
+            cwd: path.dirname(folder),
+            env: {
+              RECOMMENDATIONS_GRPC_PORT: "0",
+              MARKETPLACE_HTTP_PORT: "0",
+              ...env
+            },
+            extendEnv: false
+          })
+        )
+
+      const start = Effect.fnUntraced(function* (service: Service, env: Environment = {}) {
+        const handle = yield* spawn(service, env)
+        let output = ""
+        const waiting = new Set<() => void>()
+        const reading = yield* handle.all.pipe(
+          Stream.decodeText(),
+          Stream.runForEach((text) =>
+            Effect.sync(() => {
+              output += text
+              waiting.forEach((check) => check())
+            })
+          ),
+          Effect.forkScoped
+        )
+        const match = Effect.fnUntraced(function* (pattern: RegExp) {
+          const found = yield* Deferred.make<RegExpExecArray>()
+          const check = () => {
+            const result = pattern.exec(output)
+            if (result !== null) Deferred.doneUnsafe(found, Effect.succeed(result))
+          }
+          waiting.add(check)
+          check()
+          const ended = Effect.andThen(Fiber.await(reading), Effect.die(new Error(`${service} ended: ${output}`)))
+          return yield* Effect.raceFirst(Deferred.await(found), ended)
+        })
+        const [, port] = yield* match(started[service])
+        return {
+          pid: handle.pid,
+          port: Number(port),
+          output: Effect.sync(() => output),
+          written: (text: string) =>
+            Effect.asVoid(match(new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)))),
+          signal: (name) => Effect.sync(() => process.kill(handle.pid, name)),
+          exitCode: Effect.orDie(handle.exitCode)
+        } satisfies Running as Running
+      }, Effect.orDie)
+
+      const run = (service: Service, env: Environment = {}) =>
+        Effect.gen(function* () {
+          const handle = yield* spawn(service, env)
+          const [stdout, stderr, exitCode] = yield* Effect.all(
+            [
+              Stream.mkString(Stream.decodeText(handle.stdout)),
+              Stream.mkString(Stream.decodeText(handle.stderr)),
+              handle.exitCode
+            ],
+            { concurrency: "unbounded" }
+          )
+          return { exitCode, stdout, stderr }
+        }).pipe(Effect.scoped, Effect.orDie)
+
+      const write = (name: string, content: string | Uint8Array) =>
+        Effect.orDie(
+          fs.writeFile(
+            path.join(folder, name),
+            typeof content === "string" ? new TextEncoder().encode(content) : content
+          )
+        )
+
+      return Installation.of({ folder, run, start, write })
+    })
+  ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
+}

@@ -1,0 +1,107 @@
+/**
+ * Pages while Recommendations is down, hangs, or comes and goes.
+ */
+import { createServer } from "node:net"
+
+import { NodeHttpClient } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Duration, Effect, Layer, Schedule } from "effect"
+import { HttpClient } from "effect/http"
+
+import { Installation } from "./Installation.ts"
+
+const get = Effect.fnUntraced(function* (port: number, path = "/") {
+  const [elapsed, response] = yield* Effect.timed(HttpClient.get(`http://localhost:${port}${path}`))
+  return { elapsed: Duration.toMillis(elapsed), status: response.status, body: yield* response.text }
+})
+
+/** A page without suggestions is whole, and tells the reader nothing of what went wrong behind it. */
+const assertApology = ({ body, status }: { readonly status: number; readonly body: string }) => {
+  assert.strictEqual(status, 200)
+  assert.include(body, "<title>Online Books For You</title>")
+  assert.include(body, ">Mystery books you may like</h1>")
+  assert.match(body, /We can(’|'|&#39;)t fetch suggestions just now/)
+  assert.notMatch(body, /<li[ >]|UNAVAILABLE|DEADLINE|GrpcError|ECONNREFUSED|\bat .*\.(js|ts)/i)
+}
+
+layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
+  "without Recommendations",
+  (it) => {
+    it.effect("a page comes at once when nothing listens", () =>
+      Effect.gen(function* () {
+        const { start } = yield* Installation
+        const { port } = yield* start("marketplace", { RECOMMENDATIONS_TARGET: "127.0.0.1:1" })
+        assertApology(yield* get(port))
+        assert.strictEqual((yield* get(port, "/?category=horror")).status, 200)
+        assert.strictEqual((yield* get(port, "/?category=cooking")).status, 404)
+      })
+    )
+
+    it.effect("a page comes within its budget when Recommendations hangs, and has books when it goes on", () =>
+      Effect.gen(function* () {
+        const { start } = yield* Installation
+        const recommendations = yield* start("recommendations")
+        const marketplace = yield* start("marketplace", {
+          RECOMMENDATIONS_TARGET: `localhost:${recommendations.port}`,
+          MARKETPLACE_PAGE_BUDGET: "500 millis"
+        })
+        yield* untilBooks(marketplace.port)
+        yield* recommendations.signal("SIGSTOP")
+        const page = yield* get(marketplace.port)
+        yield* recommendations.signal("SIGCONT")
+        assertApology(page)
+        // not before the budget is spent, and not long after
+        assert.isAtLeast(page.elapsed, 450)
+        assert.isBelow(page.elapsed, 5_000)
+        yield* untilBooks(marketplace.port)
+      })
+    )
+
+    it.effect("a page comes within its budget when the port accepts and says nothing", () =>
+      Effect.gen(function* () {
+        const { start } = yield* Installation
+        const port = yield* silentPort
+        const marketplace = yield* start("marketplace", {
+          RECOMMENDATIONS_TARGET: `127.0.0.1:${port}`,
+          MARKETPLACE_PAGE_BUDGET: "500 millis"
+        })
+        const page = yield* get(marketplace.port)
+        assertApology(page)
+        assert.isBelow(page.elapsed, 5_000)
+      })
+    )
+
+    it.effect("books are back when Recommendations is", () =>
+      Effect.gen(function* () {
+        const { start } = yield* Installation
+        const first = yield* start("recommendations")
+        const marketplace = yield* start("marketplace", { RECOMMENDATIONS_TARGET: `localhost:${first.port}` })
+        yield* untilBooks(marketplace.port)
+        yield* first.signal("SIGKILL")
+        yield* Effect.exit(first.exitCode)
+        assertApology(yield* get(marketplace.port))
+        yield* start("recommendations", { RECOMMENDATIONS_GRPC_PORT: String(first.port) })
+        yield* untilBooks(marketplace.port)
+      })
+    )
+  }
+)
+
+/** Asks until the page has books. */
+const untilBooks = (port: number) =>
+  get(port).pipe(
+    Effect.flatMap(({ body }) => (body.includes("<li>") ? Effect.void : Effect.fail("no books yet"))),
+    Effect.retry(Schedule.spaced("50 millis"))
+  )
+
+const silentPort = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
+    const server = createServer((socket) => void socket.on("error", () => {}))
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      const port = address !== null && typeof address === "object" ? address.port : 0
+      resume(Effect.succeed({ port, close: () => void server.close() }))
+    })
+  }),
+  ({ close }) => Effect.sync(close)
+).pipe(Effect.map(({ port }) => port))

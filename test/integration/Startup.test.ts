@@ -1,0 +1,78 @@
+import { createServer } from "node:net"
+
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+
+import { Installation } from "./Installation.ts"
+
+layer(Installation.layer)("a start that cannot be", (it) => {
+  it.effect.each([
+    {
+      service: "recommendations",
+      env: { RECOMMENDATIONS_GRPC_PORT: "abc" },
+      line: 'RECOMMENDATIONS_GRPC_PORT="abc": expected a port, a whole number from 0 to 65535'
+    },
+    {
+      service: "recommendations",
+      env: { LOG_LEVEL: "loud" },
+      line: 'LOG_LEVEL="loud": expected one of All, Fatal, Error, Warn, Info, Debug, Trace, None'
+    },
+    {
+      service: "recommendations",
+      env: { DRAIN_DELAY: "soon" },
+      line: 'DRAIN_DELAY="soon": expected a duration such as "800 millis", "25 seconds" or "25s"'
+    },
+    {
+      service: "recommendations",
+      env: { RECOMMENDATIONS_GRPC_HOST: "192.0.2.1" },
+      line: 'RECOMMENDATIONS_GRPC_HOST="192.0.2.1": expected an address of this machine'
+    },
+    {
+      service: "marketplace",
+      env: { MARKETPLACE_HTTP_PORT: "65536" },
+      line: 'MARKETPLACE_HTTP_PORT="65536": expected a port, a whole number from 0 to 65535'
+    },
+    {
+      service: "marketplace",
+      env: { MARKETPLACE_PAGE_BUDGET: "-1s" },
+      line: 'MARKETPLACE_PAGE_BUDGET="-1s": expected a duration such as "800 millis", "25 seconds" or "25s"'
+    }
+  ] as const)("$line", ({ env, line, service }) =>
+    Effect.gen(function* () {
+      const { exitCode, stderr } = yield* (yield* Installation).run(service, env)
+      assert.strictEqual(stderr, `${line}\n`)
+      assert.strictEqual(exitCode, 1)
+    })
+  )
+
+  it.effect("on a port in use", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      const port = String(yield* portInUse)
+      const grpc = yield* installation.run("recommendations", { RECOMMENDATIONS_GRPC_PORT: port })
+      const http = yield* installation.run("marketplace", { MARKETPLACE_HTTP_PORT: port })
+      assert.strictEqual(
+        grpc.stderr,
+        `RECOMMENDATIONS_GRPC_PORT=${port}: expected a port that is free, but [::]:${port} is in use\n`
+      )
+      assert.strictEqual(
+        http.stderr,
+        `MARKETPLACE_HTTP_PORT=${port}: expected a port that is free, but [::]:${port} is in use\n`
+      )
+      assert.deepStrictEqual([grpc.exitCode, http.exitCode], [1, 1])
+    })
+  )
+})
+
+const portInUse = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
+    const server = createServer()
+    server.listen(0, () => {
+      const address = server.address()
+      if (address !== null && typeof address !== "string") {
+        resume(Effect.succeed({ port: address.port, close: () => server.close() }))
+      }
+    })
+  }),
+  ({ close }) => Effect.sync(close)
+).pipe(Effect.map(({ port }) => port))

@@ -1,0 +1,72 @@
+/**
+ * A real server of the Echo service on a port of the system's choice, and clients of it.
+ */
+import { fileURLToPath } from "node:url"
+
+import { Client, credentials, type Metadata, type ServiceError } from "@grpc/grpc-js"
+import { Effect, Layer, Schema } from "effect"
+
+import { Drain } from "../../src/layers/Drain.ts"
+import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import type { EchoResponse__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoResponse.ts"
+import type { EchoServiceDefinition } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
+import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as GrpcService from "../../src/layers/GrpcService.ts"
+import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import * as Status from "../../src/layers/Status.ts"
+
+export const EchoService = GrpcService.make<EchoServiceDefinition>()({
+  name: "onlinebooks.layers.testing.EchoService",
+  file: "echo.proto"
+})
+
+/** The protos of src/layers/testing. */
+export const EchoProtos = GrpcService.ProtoFiles.layer("src/layers/testing").pipe(
+  Layer.provide(
+    Layer.succeed(ProjectRoot, { resolve: (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url)) })
+  )
+)
+
+/** What the tests' handlers fail with. */
+export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}
+
+type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, Refused>
+
+/** Answers with the text of the request. */
+export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] })
+
+/** Serves Echo by a handler on 127.0.0.1. */
+export const layer = (handler: EchoHandler, drain: Layer.Layer<Drain> = Drain.layerTest()) =>
+  GrpcServer.serve(EchoService, Effect.succeed({ Echo: handler }), {
+    Refused: ({ field }) => Status.invalidArgument([{ field, description: "refused" }])
+  }).pipe(GrpcServer.listen({ host: "127.0.0.1", port: 0 }), Layer.provideMerge(EchoProtos), Layer.provideMerge(drain))
+
+/** The target of the server that is there. */
+export const target = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) =>
+  Effect.map(address, ({ host, port }) => `${host}:${port}`)
+)
+
+/** A client of the server that is there. */
+export const client = Effect.gen(function* () {
+  const context = yield* Layer.build(GrpcClient.GrpcChannel.layer(yield* target))
+  return yield* Effect.provideContext(GrpcClient.make(EchoService), context)
+})
+
+/** How a call ended that was made with bytes, by grpc-js alone. */
+export const callWithBytes = (path: string, bytes: Uint8Array) =>
+  Effect.flatMap(target, (target) =>
+    Effect.callback<{ readonly code: number; readonly details: string; readonly metadata: Metadata }>((resume) => {
+      const client = new Client(target, credentials.createInsecure())
+      client.makeUnaryRequest(
+        path,
+        (request: Buffer) => request,
+        (response: Buffer) => response,
+        Buffer.from(bytes),
+        (error: ServiceError | null) => {
+          client.close()
+          resume(Effect.succeed(error ?? { code: 0, details: "OK", metadata: undefined as never }))
+        }
+      )
+    })
+  )

@@ -1,0 +1,93 @@
+/**
+ * What must not compile. The compiler runs over this file with all others (`npm run check`), and complains of an
+ * expected error that is none.
+ */
+import { Effect } from "effect"
+
+import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import type * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Status from "../../src/layers/Status.ts"
+import { EchoService, Refused } from "./Echo.ts"
+
+type Request = EchoRequest__Output
+const refused = { Refused: () => Status.notFound("refused") }
+
+// this is right
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({
+    Echo: ({ text }: Request) =>
+      text === "" ? Effect.fail(new Refused({ field: "text" })) : Effect.succeed({ text, items: [{ name: "a" }] })
+  }),
+  refused
+)
+
+// @ts-expect-error a method is missing
+GrpcServer.serve(EchoService, Effect.succeed({}), {})
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error there is no such method
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [] }), Ecco: () => Effect.void }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field is missing
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field is misspelt beside right ones: "number" is optional
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [], nubmer: 1 }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error the same, further down
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [{ name: "a", cuont: 1 }] }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field of another type
+  Effect.succeed({ Echo: () => Effect.succeed({ text: 1, items: [] }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({ Echo: () => Effect.fail(new Refused({ field: "text" })) }),
+  // @ts-expect-error an error has no status
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({ Echo: () => Effect.fail(new Refused({ field: "text" })) }),
+  // @ts-expect-error a status for an error that there is not
+  { ...refused, Other: () => Status.notFound("other") }
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error an error without a tag
+  Effect.succeed({ Echo: () => Effect.fail("no tag") }),
+  {}
+)
+
+declare const client: GrpcClient.GrpcClient<typeof EchoService.Definition & {}>
+
+client.Echo({ text: "a", color: 1 })
+// @ts-expect-error a request with a field that there is not
+client.Echo({ txt: "a" })
+// @ts-expect-error a request with a field of another type
+client.Echo({ int32Value: "1" })
+// @ts-expect-error no such method
+client.Ecco({})

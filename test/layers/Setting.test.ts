@@ -1,0 +1,79 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Config, Duration, Effect, Option } from "effect"
+
+import * as Setting from "../../src/layers/Setting.ts"
+
+const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(ConfigProvider.fromEnv({ env }))
+
+const port = Setting.port("A_PORT", 50051)
+const duration = Setting.duration("A_DELAY", Duration.seconds(1))
+const level = Setting.oneOf("A_LEVEL", ["Info", "Debug"])
+
+describe("a setting", () => {
+  it.effect("has its default when the variable is not set, or set to nothing", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* read(port, {}), 50051)
+      assert.strictEqual(yield* read(port, { A_PORT: "" }), 50051)
+      assert.deepStrictEqual(yield* read(duration, {}), Duration.seconds(1))
+      assert.deepStrictEqual(yield* read(level, { A_LEVEL: "" }), Option.none())
+      assert.strictEqual(yield* read(Setting.text("A", "b"), {}), "b")
+    })
+  )
+
+  it.effect("is not confused by variables whose names go on", () =>
+    Effect.gen(function* () {
+      // what Kubernetes puts into every container beside a Service named "a"
+      assert.strictEqual(yield* read(port, { A_PORT: "7", A_PORT_50051_TCP: "tcp://10.0.0.1:50051" }), 7)
+      assert.strictEqual(yield* read(port, { A_PORT_50051_TCP: "tcp://10.0.0.1:50051" }), 50051)
+    })
+  )
+
+  it.effect.each([
+    ["0", 0],
+    ["65535", 65535]
+  ] as const)("reads the port %s", ([value, expected]) =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* read(port, { A_PORT: value }), expected)
+    })
+  )
+
+  it.effect.each([
+    ["0 seconds", 0],
+    ["800 millis", 800],
+    ["25 seconds", 25_000],
+    ["25s", 25_000],
+    ["1.5s", 1_500],
+    ["800ms", 800],
+    ["2m", 120_000],
+    ["1h", 3_600_000],
+    [" 1 minute ", 60_000]
+  ] as const)("reads the duration %s", ([value, millis]) =>
+    Effect.gen(function* () {
+      assert.strictEqual(Duration.toMillis(yield* read(duration, { A_DELAY: value })), millis)
+    })
+  )
+
+  it.effect("reads words in any case", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(level, { A_LEVEL: "dEBUG" }), Option.some("Debug"))
+    })
+  )
+
+  it.effect.each([
+    [port, "A_PORT", "-1", "a port, a whole number from 0 to 65535"],
+    [port, "A_PORT", "65536", "a port, a whole number from 0 to 65535"],
+    [port, "A_PORT", "80 ", "a port, a whole number from 0 to 65535"],
+    [port, "A_PORT", "tcp://10.0.0.1:50051", "a port, a whole number from 0 to 65535"],
+    [duration, "A_DELAY", "25", 'a duration such as "800 millis", "25 seconds" or "25s"'],
+    [duration, "A_DELAY", "-1 seconds", 'a duration such as "800 millis", "25 seconds" or "25s"'],
+    [duration, "A_DELAY", "Infinity", 'a duration such as "800 millis", "25 seconds" or "25s"'],
+    [level, "A_LEVEL", "loud", "one of Info, Debug"],
+    [level, "A_LEVEL", "two\nlines", "one of Info, Debug"]
+  ] as const)("says in one line what is wrong: %s", ([config, variable, value, expected]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(read<unknown>(config, { [variable]: value }))
+      assert.strictEqual(error.message, `${variable}=${JSON.stringify(value)}: expected ${expected}`)
+      assert.notInclude(error.message, "\n")
+    })
+  )
+})

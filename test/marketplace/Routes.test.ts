@@ -1,0 +1,118 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { HttpServerRequest, HttpServerResponse } from "effect/http"
+
+import type { Content } from "../../src/marketplace/Page.ts"
+import * as Routes from "../../src/marketplace/Routes.ts"
+import { Storefront } from "../../src/marketplace/Storefront.ts"
+
+const withContent = (content: (slug: string | undefined) => Effect.Effect<Content>) =>
+  Effect.provide(
+    Layer.mock(Storefront, {
+      display: (slug) => Effect.map(content(slug), (content) => ({ content, menu: ["MYSTERY"] as const })),
+      menu: Effect.succeed(["MYSTERY"] as const)
+    })
+  )
+
+/** What the shop answers to a request. */
+const request = Effect.fnUntraced(function* (path: string, method = "GET") {
+  const { app } = yield* Routes.make
+  const response = yield* Effect.provideService(
+    app,
+    HttpServerRequest.HttpServerRequest,
+    HttpServerRequest.fromWeb(new Request(`http://localhost${path}`, { method }))
+  )
+  const web = HttpServerResponse.toWeb(response)
+  return { status: web.status, headers: web.headers, body: yield* Effect.promise(() => web.text()) }
+})
+
+const asked = (slugs: Array<string | undefined>) =>
+  withContent((slug) =>
+    Effect.sync(() => {
+      slugs.push(slug)
+      return { _tag: "Unavailable", category: "MYSTERY" }
+    })
+  )
+
+describe("the routes", () => {
+  it.effect.each([
+    { path: "/", slug: undefined },
+    { path: "/?category=", slug: undefined },
+    { path: "/?other=1", slug: undefined },
+    { path: "/?category=horror", slug: "horror" },
+    { path: "/?category=horror&category=mystery", slug: "horror" },
+    { path: "/?category=a%20b%3Cc%3E", slug: "a b<c>" },
+    { path: "/?category=%zz", slug: "%zz" }
+  ])("reads $path", ({ path, slug }) => {
+    const slugs: Array<string | undefined> = []
+    return Effect.gen(function* () {
+      yield* request(path)
+      assert.deepStrictEqual(slugs, [slug])
+    }).pipe(asked(slugs))
+  })
+
+  it.effect.each([
+    { content: { _tag: "Books", category: "MYSTERY", books: [] }, status: 200 },
+    { content: { _tag: "Unavailable", category: "MYSTERY" }, status: 200 },
+    { content: { _tag: "UnknownCategory", name: "<b>" }, status: 404 }
+  ] as ReadonlyArray<{ content: Content; status: number }>)(
+    "answers $content._tag with $status",
+    ({ content, status }) =>
+      Effect.gen(function* () {
+        const response = yield* request("/")
+        assert.strictEqual(response.status, status)
+        assert.strictEqual(response.headers.get("content-type"), "text/html; charset=utf-8")
+        assert.strictEqual(response.headers.get("cache-control"), "no-store")
+      }).pipe(withContent(() => Effect.succeed(content)))
+  )
+
+  it.effect("answers with an apology and nothing else when there is a bug", () =>
+    Effect.gen(function* () {
+      const response = yield* request("/")
+      assert.strictEqual(response.status, 500)
+      assert.notInclude(response.body, "secret")
+      assert.notMatch(response.body, /at .*\.ts/)
+    }).pipe(withContent(() => Effect.die(new Error("secret"))))
+  )
+
+  it.effect("says of every answer that nothing runs in it", () =>
+    Effect.gen(function* () {
+      for (const path of ["/", "/nothing", "/favicon.ico"]) {
+        const { headers } = yield* request(path)
+        assert.strictEqual(
+          headers.get("content-security-policy"),
+          "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        assert.strictEqual(headers.get("x-content-type-options"), "nosniff")
+        for (const name of ["referrer-policy", "cross-origin-opener-policy", "permissions-policy"]) {
+          assert.isTrue(headers.has(name), name)
+        }
+      }
+    }).pipe(asked([]))
+  )
+
+  it.effect("has a stylesheet that may be kept for ever, at the address that the page names", () =>
+    Effect.gen(function* () {
+      const { body } = yield* request("/")
+      const [, path = ""] = /<link rel="stylesheet" href="([^"]+)"/.exec(body) ?? []
+      assert.match(path, /^\/assets\/style\.[0-9a-f]{16}\.css$/)
+      const stylesheet = yield* request(path)
+      assert.strictEqual(stylesheet.status, 200)
+      assert.strictEqual(stylesheet.headers.get("content-type"), "text/css; charset=utf-8")
+      assert.strictEqual(stylesheet.headers.get("cache-control"), "public, max-age=31536000, immutable")
+    }).pipe(asked([]))
+  )
+
+  it.effect("answers HEAD as GET, other methods with 405, and other paths with 404", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* request("/", "HEAD")).status, 200)
+      for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
+        const { headers, status } = yield* request("/", method)
+        assert.strictEqual(status, 405)
+        assert.strictEqual(headers.get("allow"), "GET, HEAD")
+      }
+      assert.strictEqual((yield* request("/favicon.ico")).headers.get("content-type"), "image/x-icon")
+      assert.strictEqual((yield* request("/index.html")).status, 404)
+    }).pipe(asked([]))
+  )
+})

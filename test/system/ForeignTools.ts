@@ -1,0 +1,205 @@
+/**
+ * Clients of Recommendations that are not ours: Python's grpcio and buf curl. A tool that is missing fails the tests that
+ * need it and says what to install; a test that was skipped would pass for one that had been run.
+ */
+import { fileURLToPath } from "node:url"
+
+import { NodeServices } from "@effect/platform-node"
+import { Context, Effect, FileSystem, Layer, Path, Schema, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+import type { Ended } from "../integration/Installation.ts"
+
+/** A tool that the tests need is not there. */
+export class MissingTool extends Schema.TaggedError<MissingTool>()("MissingTool", {
+  tool: Schema.String,
+  /** A command that installs it. */
+  install: Schema.String,
+  /** What the attempt to use it said. */
+  output: Schema.String
+}) {
+  override get message(): string {
+    return `${this.tool} is missing. Install it with: ${this.install}. It said: ${this.output.trim()}`
+  }
+}
+
+/** A call with the stubs that were generated from the proto of its API; fields by the names of the proto. */
+export interface StubCall {
+  readonly call: "first.Recommend" | "v1.Recommend" | "v1.ListCategories"
+  readonly request: { readonly [field: string]: number | string }
+  /** Compresses the request. */
+  readonly gzip?: boolean
+}
+
+/** A call past the stubs. */
+export interface RawCall {
+  readonly path: string
+  /** The request messages, in hexadecimal. */
+  readonly messages: ReadonlyArray<string>
+}
+
+export class ForeignTools extends Context.Service<
+  ForeignTools,
+  {
+    /**
+     * Makes calls to a port on localhost from one Python process, over one channel, one after the other. What became of
+     * each is as python/client.py says.
+     */
+    readonly python: (
+      port: number,
+      calls: ReadonlyArray<StubCall | RawCall>
+    ) => Effect.Effect<ReadonlyArray<unknown>, MissingTool>
+    /** Runs buf in the project's folder. */
+    readonly buf: (...args: ReadonlyArray<string>) => Effect.Effect<Ended, MissingTool>
+  }
+>()("onlinebooks/test/ForeignTools") {
+  static readonly layer = Layer.effect(
+    ForeignTools,
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+      const home = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-foreign-" })
+      const stubs = path.join(home, "stubs")
+      yield* fs.makeDirectory(stubs)
+
+      /** Nothing of the environment is inherited: neither a proxy nor the path of another Python. */
+      const run = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<string>) {
+        const handle = yield* spawner.spawn(
+          ChildProcess.make(command, args, {
+            cwd: root,
+            env: { HOME: home, PYTHONPATH: stubs },
+            extendEnv: false,
+            stdin: "ignore"
+          })
+        )
+        const [stdout, stderr, exitCode] = yield* Effect.all(
+          [
+            Stream.mkString(Stream.decodeText(handle.stdout)),
+            Stream.mkString(Stream.decodeText(handle.stderr)),
+            handle.exitCode
+          ],
+          { concurrency: "unbounded" }
+        )
+        return { exitCode, stdout, stderr } satisfies Ended
+      }, Effect.scoped)
+
+      /** Runs what must end well. */
+      const succeed = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<string>) {
+        const { exitCode, stderr, stdout } = yield* Effect.orDie(run(command, args))
+        if (exitCode !== 0) {
+          return yield* Effect.die(new Error(`${command} ${args.join(" ")} ended with ${exitCode}: ${stderr}`))
+        }
+        return stdout
+      })
+
+      const hasBuf = yield* available("buf, of node_modules,", "npm ci", run(process.execPath, [bufFile, "--version"]))
+      const hasPython = yield* available(
+        `${pythonFile} with grpc and grpc_tools`,
+        "apt-get install python3-grpcio python3-grpc-tools",
+        run(pythonFile, ["-c", "import grpc, grpc_tools.protoc"])
+      )
+
+      const buf = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
+        yield* hasBuf
+        return yield* Effect.orDie(run(process.execPath, [bufFile, ...args]))
+      })
+
+      const out = [`--python_out=${stubs}`, `--grpc_python_out=${stubs}`]
+
+      const generateFirst = succeed(pythonFile, [
+        "-m",
+        "grpc_tools.protoc",
+        "--proto_path=proto",
+        ...out,
+        "recommendations.proto"
+      ])
+
+      // Debian 12's grpc_tools is so old (libprotoc 3.5) that it does not parse an `optional` of proto3, though it writes
+      // code for one. So buf does the parsing.
+      const generateV1 = Effect.gen(function* () {
+        const descriptors = path.join(home, "descriptors.binpb")
+        yield* hasBuf
+        yield* succeed(process.execPath, [
+          bufFile,
+          "build",
+          "proto",
+          "--as-file-descriptor-set",
+          `--output=${descriptors}`
+        ])
+        yield* succeed(pythonFile, [
+          path.join(scripts, "protoc.py"),
+          `--descriptor_set_in=${descriptors}`,
+          ...out,
+          "onlinebooks/recommendations/v1/recommendations.proto"
+        ])
+      })
+
+      // Debian has no googleapis-common-protos for Python
+      const generateDetails = succeed(pythonFile, [
+        "-m",
+        "grpc_tools.protoc",
+        "--proto_path=src/layers",
+        `--python_out=${stubs}`,
+        "google/rpc/status.proto",
+        "google/rpc/error_details.proto"
+      ])
+
+      const generated = yield* Effect.cached(
+        Effect.andThen(
+          hasPython,
+          Effect.all([generateFirst, generateV1, generateDetails], { concurrency: "unbounded", discard: true })
+        )
+      )
+
+      const python = Effect.fnUntraced(function* (port: number, calls: ReadonlyArray<StubCall | RawCall>) {
+        yield* generated
+        const output = yield* succeed(pythonFile, [
+          path.join(scripts, "client.py"),
+          `localhost:${port}`,
+          JSON.stringify(calls)
+        ])
+        return yield* Effect.orDie(decodeOutcomes(output))
+      })
+
+      return ForeignTools.of({ buf, python })
+    })
+  ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
+}
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const scripts = fileURLToPath(new URL("python", import.meta.url))
+
+/** Debian's, which is the one that its packages are for, whatever else is called python3 here. */
+const pythonFile = "/usr/bin/python3"
+/** A script of Node's, which starts the buf of this platform. */
+const bufFile = fileURLToPath(new URL("../../node_modules/@bufbuild/buf/bin/buf", import.meta.url))
+
+const decodeOutcomes = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Schema.Unknown)))
+
+/** Tries a tool, once. */
+const available = <E>(tool: string, install: string, attempt: Effect.Effect<Ended, E>) =>
+  attempt.pipe(
+    Effect.mapError((error) => new MissingTool({ tool, install, output: String(error) })),
+    Effect.flatMap(({ exitCode, stderr }) =>
+      exitCode === 0 ? Effect.void : Effect.fail(new MissingTool({ tool, install, output: stderr }))
+    ),
+    Effect.cached
+  )
+
+/** What was printed is not what the test expects. */
+export class Unexpected extends Schema.TaggedError<Unexpected>()("Unexpected", {
+  reason: Schema.String,
+  printed: Schema.Unknown
+}) {
+  override get message(): string {
+    return `${this.reason}\nThis was printed: ${JSON.stringify(this.printed, undefined, 2)}`
+  }
+}
+
+/** Reads what was printed; a failure shows all of it. */
+export const decodePrinted = <A>(schema: Schema.Decoder<A>) => {
+  const decode = Schema.decodeUnknownEffect(schema)
+  return (printed: unknown) =>
+    Effect.mapError(decode(printed), ({ message }) => new Unexpected({ reason: message, printed }))
+}

@@ -1,0 +1,137 @@
+/**
+ * The checks of `npm run check` refuse what they are there to refuse.
+ */
+import { fileURLToPath } from "node:url"
+
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, FileSystem, Path, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/** Runs a tool of the project in a folder. */
+const run = Effect.fnUntraced(function* (cwd: string, tool: string, ...args: ReadonlyArray<string>) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const handle = yield* spawner.spawn(
+    ChildProcess.make(`${root}node_modules/.bin/${tool}`, args, { cwd, extendEnv: true })
+  )
+  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
+    concurrency: "unbounded"
+  })
+  return { output, exitCode: Number(exitCode) }
+}, Effect.scoped)
+
+/** A project with the settings of this one, and one source file. */
+const projectWith = Effect.fnUntraced(function* (file: string, content: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = yield* fs.makeTempDirectoryScoped()
+  for (const name of [".oxlintrc.json", "tsconfig.json", "package.json"]) {
+    yield* fs.copyFile(path.join(root, name), path.join(folder, name))
+  }
+  yield* fs.symlink(path.join(root, "node_modules"), path.join(folder, "node_modules"))
+  yield* fs.makeDirectory(path.dirname(path.join(folder, file)), { recursive: true })
+  yield* fs.writeFileString(path.join(folder, file), content)
+  return folder
+})
+
+/** This project's protos with a change, and their settings. */
+const protosWith = Effect.fnUntraced(function* (file: string, from: string, to: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = yield* fs.makeTempDirectoryScoped()
+  yield* fs.copy(path.join(root, "proto"), path.join(folder, "proto"))
+  yield* fs.copyFile(path.join(root, "buf.yaml"), path.join(folder, "buf.yaml"))
+  const target = path.join(folder, "proto", file)
+  const content = yield* fs.readFileString(target)
+  assert.include(content, from)
+  yield* fs.writeFileString(target, content.replace(from, to))
+  return folder
+})
+
+const v1 = "onlinebooks/recommendations/v1/recommendations.proto"
+const released = `${root}test/toolchain/released-api.json`
+
+layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
+  it.effect.each([
+    { what: "a field that changes its number", file: v1, from: "string title = 2", to: "string title = 7" },
+    { what: "a method that goes", file: "recommendations.proto", from: "rpc Recommend(", to: "rpc Suggest(" },
+    { what: "a field that changes its type", file: "recommendations.proto", from: "int32 user_id", to: "int64 user_id" }
+  ])("refuse $what", ({ file, from, to }) =>
+    Effect.gen(function* () {
+      const folder = yield* protosWith(file, from, to)
+      assert.notStrictEqual((yield* run(folder, "buf", "breaking", "--against", released)).exitCode, 0)
+    })
+  )
+
+  it.effect("allow a field that comes", () =>
+    Effect.gen(function* () {
+      const folder = yield* protosWith(v1, "int32 book_count = 2;", "int32 book_count = 2;\n  string note = 3;")
+      assert.deepStrictEqual(yield* run(folder, "buf", "breaking", "--against", released), { exitCode: 0, output: "" })
+    })
+  )
+
+  it.effect("refuse a proto that does not keep to the standard", () =>
+    Effect.gen(function* () {
+      const folder = yield* protosWith(
+        v1,
+        "message CategorySummary",
+        "message category_summary {}\nmessage CategorySummary"
+      )
+      const { exitCode, output } = yield* run(folder, "buf", "lint")
+      assert.notStrictEqual(exitCode, 0)
+      assert.include(output, "category_summary")
+    })
+  )
+
+  it.effect.each([
+    { file: "src/domain/Planted.ts", content: 'import "node:fs"', message: "The domain is pure" },
+    { file: "src/domain/Planted.ts", content: 'import "../layers/Status.ts"\n', message: "The domain is pure" },
+    { file: "src/domain/Planted.ts", content: "export const x = Math.random()\n", message: "Use Random" },
+    { file: "src/layers/Planted.ts", content: 'import "../domain/Book.ts"\n', message: "knows nothing of books" },
+    {
+      file: "src/layers/Planted.ts",
+      content: 'import fs from "node:fs"\n\nexport const x = fs.readFileSync("x")\n',
+      message: "Unexpected sync method"
+    },
+    {
+      file: "src/marketplace/Planted.ts",
+      content: 'import "../recommendations/Categories.ts"\n',
+      message: "Only proto/"
+    },
+    { file: "src/recommendations/Planted.ts", content: 'import "../marketplace/Page.ts"\n', message: "Only proto/" },
+    { file: "src/recommendations/Planted.ts", content: 'import "@grpc/grpc-js"\n', message: "What touches the world" },
+    {
+      file: "src/marketplace/Planted.ts",
+      content: "export const x = process.pid\n",
+      message: "settings come through Config"
+    }
+  ])("refuse $file with $content", ({ content, file, message }) =>
+    Effect.gen(function* () {
+      const { exitCode, output } = yield* run(yield* projectWith(file, content), "oxlint", "src")
+      assert.notStrictEqual(exitCode, 0)
+      assert.include(output, message)
+    })
+  )
+
+  it.effect("refuse an Effect that nobody runs", () =>
+    Effect.gen(function* () {
+      const folder = yield* projectWith(
+        "src/domain/Planted.ts",
+        'import { Effect } from "effect"\n\nexport const x = () => {\n  Effect.log("lost")\n}\n'
+      )
+      const { exitCode, output } = yield* run(
+        folder,
+        "effect-tsgo",
+        "diagnostics",
+        "--project",
+        "tsconfig.json",
+        "--format",
+        "text"
+      )
+      assert.notStrictEqual(exitCode, 0)
+      assert.include(output, "floatingEffect")
+    })
+  )
+})

@@ -1,0 +1,25 @@
+import { defineConfig } from "vitest/config"
+
+/** The bundles take a moment to start, and a browser or a compiler more than one. */
+const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
+
+const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
+  test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }
+})
+
+export default defineConfig({
+  test: {
+    // what passing tests log is of no interest
+    silent: "passed-only",
+    projects: [
+      // no network, no processes
+      project("unit", ["domain", "recommendations", "marketplace"]),
+      // real servers and clients in this process
+      project("layers", ["layers"]),
+      // the built bundles, as processes, and the tools that check the project
+      project("integration", ["integration", "toolchain"], slow),
+      // with what only a system package has: Python's grpcio, Chromium
+      project("system", ["system"], slow)
+    ]
+  }
+})
