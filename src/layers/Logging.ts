@@ -31,11 +31,11 @@ export const layer = (options: Settings) =>
       })
       const logging = Logger.layer([logger])
 
-      const switchDebug = Effect.suspend(() => {
+      const runFork = Effect.runForkWith(yield* Layer.build(logging))
+      const onSignal = () => {
         level = level === "Debug" ? options.level : "Debug"
-        return Effect.logInfo(`Debug logging is ${level === "Debug" ? "on" : "off"}`)
-      }).pipe(Effect.provide(logging))
-      const onSignal = () => void Effect.runFork(switchDebug)
+        runFork(Effect.logInfo(`Debug logging is ${level === "Debug" ? "on" : "off"}`))
+      }
       yield* Effect.acquireRelease(
         Effect.sync(() => process.on("SIGUSR2", onSignal)),
         () => Effect.sync(() => process.off("SIGUSR2", onSignal))

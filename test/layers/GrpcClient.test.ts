@@ -68,7 +68,7 @@ describe("a request that its message cannot carry", () => {
     text: Schema.String.check(Schema.makeFilter((text) => text.isWellFormed())),
     int32Value: Schema.Int.check(Schema.isBetween({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 })),
     int64Value: Int64,
-    doubleValue: Schema.Number,
+    doubleValue: Schema.Finite,
     boolValue: Schema.Boolean,
     numbers: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 })))
   })

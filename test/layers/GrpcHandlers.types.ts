@@ -77,6 +77,7 @@ GrpcServer.serve(
 
 GrpcServer.serve(
   EchoService,
+  // @effect-diagnostics-next-line missingEffectError:off
   // @ts-expect-error an error without a tag
   Effect.succeed({ Echo: () => Effect.fail("no tag") }),
   {}
@@ -84,10 +85,12 @@ GrpcServer.serve(
 
 declare const client: GrpcClient.GrpcClient<typeof EchoService.Definition & {}>
 
-client.Echo({ text: "a", color: 1 })
-// @ts-expect-error a request with a field that there is not
-client.Echo({ txt: "a" })
-// @ts-expect-error a request with a field of another type
-client.Echo({ int32Value: "1" })
-// @ts-expect-error no such method
-client.Ecco({})
+export const calls = [
+  client.Echo({ text: "a", color: 1 }),
+  // @ts-expect-error a request with a field that there is not
+  client.Echo({ txt: "a" }),
+  // @ts-expect-error a request with a field of another type
+  client.Echo({ int32Value: "1" }),
+  // @ts-expect-error no such method
+  client.Ecco({})
+]

@@ -132,7 +132,7 @@ describe("a server that closes", () => {
         Effect.gen(function* () {
           yield* Deferred.succeed(started, undefined)
           yield* Deferred.await(draining)
-          if (then === "hang") yield* Effect.never
+          if (then === "hang") return yield* Effect.never
           return { text, items: [] }
         }).pipe(Effect.onInterrupt(() => Effect.sync(() => (interrupted = true))))
       const drain = Layer.succeed(Drain, {
@@ -194,23 +194,21 @@ describe("a service", () => {
       const error = yield* Effect.flip(GrpcService.load({ name: "Streams", file: "streams.proto" }))
       assert.strictEqual(error.message, "/Streams/Watch is a stream, only unary methods are served")
     }).pipe(
-      Effect.provide(
-        Layer.succeed(GrpcService.ProtoFiles, {
-          load: () =>
-            Effect.succeed(
-              fromJSON({
-                nested: {
-                  Empty: { fields: {} },
-                  Streams: {
-                    methods: {
-                      Watch: { requestType: "Empty", responseType: "Empty", responseStream: true, comment: "" }
-                    }
+      Effect.provideService(GrpcService.ProtoFiles, {
+        load: () =>
+          Effect.succeed(
+            fromJSON({
+              nested: {
+                Empty: { fields: {} },
+                Streams: {
+                  methods: {
+                    Watch: { requestType: "Empty", responseType: "Empty", responseStream: true, comment: "" }
                   }
                 }
-              })
-            )
-        })
-      )
+              }
+            })
+          )
+      })
     )
   )
 
