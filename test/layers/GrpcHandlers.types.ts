@@ -77,8 +77,8 @@ GrpcServer.serve(
 
 GrpcServer.serve(
   EchoService,
-  // @effect-diagnostics-next-line missingEffectError:off
   // @ts-expect-error an error without a tag
+  // @effect-diagnostics-next-line missingEffectError:off
   Effect.succeed({ Echo: () => Effect.fail("no tag") }),
   {}
 )
