@@ -417,16 +417,21 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
 
   it.effect.each([hard, without])("on paper: $name", (scene) =>
     Effect.gen(function* () {
-      const { page } = yield* visit(scene, desk)
+      const { page } = yield* visit(scene, deskAtNight)
       yield* Effect.promise(() => page.emulateMedia({ media: "print" }))
       yield* screenshot(page, `print-${scene.name}`)
+      // by night too
+      assert.strictEqual(
+        yield* Effect.promise(() => page.locator("body").evaluate((body) => getComputedStyle(body)["backgroundColor"])),
+        "rgb(255, 255, 255)"
+      )
       assert.isFalse(yield* Effect.promise(() => page.locator("nav").isVisible()))
       assert.isFalse(yield* Effect.promise(() => page.locator(".skip").isVisible()))
       assert.isTrue(yield* Effect.promise(() => page.locator("h1").isVisible()))
       for (const title of yield* Effect.promise(() => page.locator("h2").all())) {
         assert.isTrue(yield* Effect.promise(() => title.isVisible()))
       }
-      yield* assertFits(page, desk)
+      yield* assertFits(page, deskAtNight)
       yield* assertAccessible(page)
     })
   )
@@ -437,10 +442,9 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
       assert.strictEqual(yield* Effect.promise(() => page.locator("li").count()), 3)
       yield* Effect.promise(() => page.getByText("and 17 others").click())
       yield* Effect.promise(() => page.getByText(scripted.authors.join(", ")).waitFor())
-      yield* Effect.promise(() => page.getByRole("link", { name: "Science fiction" }).click())
-      yield* Effect.promise(() => page.getByRole("heading", { name: ordinary.heading }).waitFor())
-      yield* Effect.promise(() => page.getByRole("link", { name: "Show me three others" }).click())
-      yield* Effect.promise(() => page.getByRole("heading", { name: ordinary.heading }).waitFor())
+      yield* follow(page, page.getByRole("link", { name: "Science fiction" }))
+      yield* follow(page, page.getByRole("link", { name: "Show me three others" }))
+      assert.strictEqual(yield* Effect.promise(() => page.locator("h1").innerText()), ordinary.heading)
       assert.strictEqual(yield* Effect.promise(() => page.locator("li").count()), 3)
     })
   )
@@ -526,9 +530,14 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect.each([desk, deskAtNight])("has covers that can be read, $scheme", (look) =>
+  it.effect.each([phoneAtNight, desk])("has covers like those of books, $width px wide, $scheme", (look) =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, look)
+      for (const box of yield* Effect.promise(() => page.locator(".cover").all())) {
+        const { height, width } = (yield* Effect.promise(() => box.boundingBox())) ?? { height: 0, width: 0 }
+        assert.closeTo(height / width, 3 / 2, 0.01)
+      }
+      // axe does not see their text, which is none
       const palettes = yield* inks(page)
       assert.isAbove(palettes.length, 1)
       for (const palette of palettes) assert.isAtLeast(contrast(palette), 4.5, palette.name)
