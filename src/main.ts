@@ -4,11 +4,11 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
+import * as Address from "./layers/Address.ts"
 import * as Drain from "./layers/Drain.ts"
 import { GrpcChannel } from "./layers/GrpcClient.ts"
 import { GrpcServer } from "./layers/GrpcServer.ts"
 import { ProtoFiles } from "./layers/GrpcService.ts"
-import { formatAddress } from "./layers/ListenError.ts"
 import * as Logging from "./layers/Logging.ts"
 import { ProjectRoot } from "./layers/ProjectRoot.ts"
 import * as Marketplace from "./marketplace/Marketplace.ts"
@@ -17,8 +17,8 @@ import * as Recommendations from "./recommendations/Recommendations.ts"
 /** A channel to the server beside it, wherever that listens. */
 const ChannelToServer = Layer.unwrap(
   Effect.gen(function* () {
-    const { host, port } = yield* (yield* GrpcServer).address
-    return GrpcChannel.layer(formatAddress(host === "::" || host === "0.0.0.0" ? "localhost" : host, port))
+    const address = yield* (yield* GrpcServer).address
+    return GrpcChannel.layer(Address.format(Address.toReachable(address)))
   })
 )
 

@@ -13,10 +13,10 @@ import { Client, credentials, Metadata } from "@grpc/grpc-js"
 import type { MethodDefinition } from "@grpc/proto-loader"
 import { Clock, Config, Context, Duration, Effect, Layer, Option } from "effect"
 
+import * as Address from "./Address.ts"
 import { GrpcError } from "./GrpcError.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcService from "./GrpcService.ts"
-import { formatAddress } from "./ListenError.ts"
 import * as MessageCheck from "./MessageCheck.ts"
 import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
@@ -58,13 +58,23 @@ export class GrpcChannel extends Context.Service<GrpcChannel, { readonly client:
   static readonly layerConfig = (prefix: string) => Layer.unwrap(Effect.map(target(prefix), GrpcChannel.layer))
 }
 
+/** Whether that is a target of a scheme that grpc-js resolves; what it does not know, it takes for a name without a word. */
+const isTarget = (text: string): boolean => {
+  if (/^(dns|ipv4|ipv6|unix):[^\s]+$/.test(text)) return true
+  const [, host = "", port = "443"] = /^(.+?)(?::(\d+))?$/.exec(text) ?? []
+  return Address.isHost(host.replace(/^\[(.*)\]$/, "$1")) && Number(port) <= 65535
+}
+
 /** `<prefix>_TARGET`, or else `<prefix>_HOST` (localhost) and `<prefix>_GRPC_PORT` (50051). */
 export const target = (prefix: string): Config.Config<string> =>
   Config.all({
-    target: Setting.optionalText(`${prefix}_TARGET`),
-    host: Setting.text(`${prefix}_HOST`, "localhost"),
+    target: Setting.optional(`${prefix}_TARGET`, {
+      expected: 'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"',
+      parse: Option.liftPredicate(isTarget)
+    }),
+    host: Setting.host(`${prefix}_HOST`).pipe(Config.map(Option.getOrElse(() => "localhost"))),
     port: Setting.port(`${prefix}_GRPC_PORT`, 50051)
-  }).pipe(Config.map(({ host, port, target }) => Option.getOrElse(target, () => formatAddress(host, port))))
+  }).pipe(Config.map(({ host, port, target }) => Option.getOrElse(target, () => Address.format({ host, port }))))
 
 /** The functions of a service. They fail before anything is sent if the message cannot carry the request. */
 export const make = Effect.fnUntraced(function* <Definition>(

@@ -18,20 +18,15 @@
 import { Server, ServerCredentials, type ServiceDefinition } from "@grpc/grpc-js"
 import { Config, Context, Deferred, Duration, Effect, Layer, Option, type Scope } from "effect"
 
+import * as Address from "./Address.ts"
 import { Drain } from "./Drain.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } from "./GrpcHandlers.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcService from "./GrpcService.ts"
-import { formatAddress, fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
+import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
-
-/** Where a server can be reached. */
-export interface Address {
-  readonly host: string
-  readonly port: number
-}
 
 export class GrpcServer extends Context.Service<
   GrpcServer,
@@ -43,9 +38,9 @@ export class GrpcServer extends Context.Service<
       toStatus: (error: E) => Status.Status
     ) => Effect.Effect<void, never, R>
     /** Opens the port until the scope closes, which drains. */
-    readonly listen: (options: ListenOptions) => Effect.Effect<Address, ListenError, Drain | Scope.Scope>
+    readonly listen: (options: ListenOptions) => Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
     /** Where it listens, once it does. */
-    readonly address: Effect.Effect<Address>
+    readonly address: Effect.Effect<Address.Address>
   }
 >()("onlinebooks/layers/GrpcServer") {
   /** A server without services that does not listen yet. */
@@ -55,7 +50,7 @@ export class GrpcServer extends Context.Service<
       yield* GrpcLog.redirect
       const server = new Server()
       const calls = GrpcCalls.make()
-      const address = yield* Deferred.make<Address>()
+      const address = yield* Deferred.make<Address.Address>()
 
       const register = Effect.fnUntraced(function* <E, R>(
         definition: ServiceDefinition,
@@ -135,15 +130,15 @@ export const listen =
     Layer.effectDiscard(
       Effect.gen(function* () {
         const server = yield* GrpcServer
-        const { host, port } = yield* server.listen(options)
-        yield* Effect.logInfo(`gRPC is served on ${formatAddress(host, port)}`)
+        const address = yield* server.listen(options)
+        yield* Effect.logInfo(`gRPC is served on ${Address.format(address)}`)
       })
     ).pipe(Layer.provide(services), Layer.provideMerge(GrpcServer.layer))
 
 /** The address under a prefix: `<prefix>_GRPC_HOST` (every address) and `<prefix>_GRPC_PORT` (50051). */
 export const settings = (prefix: string): Config.Config<ListenOptions> =>
   Config.all({
-    host: Setting.optionalText(`${prefix}_GRPC_HOST`).pipe(Config.map(Option.getOrUndefined)),
+    host: Setting.host(`${prefix}_GRPC_HOST`).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_GRPC_PORT`, 50051),
     variables: Config.succeed({ host: `${prefix}_GRPC_HOST`, port: `${prefix}_GRPC_PORT` })
   })
@@ -154,11 +149,14 @@ export const listenConfig =
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(Effect.map(settings(prefix), (options) => listen(options)(services)))
 
-const bind = (server: Server, options: ListenOptions): Effect.Effect<Address, ListenError> => {
+const bind = (server: Server, options: ListenOptions): Effect.Effect<Address.Address, ListenError> => {
   const bindTo = (host: string) =>
-    Effect.callback<Address, ListenError>((resume) =>
-      server.bindAsync(formatAddress(host, options.port), ServerCredentials.createInsecure(), (cause, port) =>
-        resume(cause === null ? Effect.succeed({ host, port }) : Effect.fail(fromCause({ ...options, host }, cause)))
+    Effect.callback<Address.Address, ListenError>((resume) =>
+      server.bindAsync(
+        Address.format({ host, port: options.port }),
+        ServerCredentials.createInsecure(),
+        (cause, port) =>
+          resume(cause === null ? Effect.succeed({ host, port }) : Effect.fail(fromCause({ ...options, host }, cause)))
       )
     )
   if (options.host !== undefined) return bindTo(options.host)
@@ -174,13 +172,13 @@ const bind = (server: Server, options: ListenOptions): Effect.Effect<Address, Li
 /** How long the answers to calls that were cut have to reach their clients. */
 const lastWords = Duration.millis(500)
 
-const drain = Effect.fnUntraced(function* (server: Server, calls: GrpcCalls.GrpcCalls, { host, port }: Address) {
+const drain = Effect.fnUntraced(function* (server: Server, calls: GrpcCalls.GrpcCalls, address: Address.Address) {
   const { ended: before } = calls.counts()
   const timeout = yield* (yield* Drain).timeLeft
   const closed = yield* Deferred.make<void>()
   // GOAWAY on every connection, which ends with its last call; one that is still there in the end is destroyed. This comes
   // first, since a connection that tryShutdown has closed is none of drain's any more.
-  server.drain(formatAddress(host, port), Duration.toMillis(timeout) + Duration.toMillis(lastWords))
+  server.drain(Address.format(address), Duration.toMillis(timeout) + Duration.toMillis(lastWords))
   // No new connections; it calls back when the last one has ended.
   server.tryShutdown(() => Deferred.doneUnsafe(closed, Effect.void))
   const isClosed = Deferred.isDone(closed)

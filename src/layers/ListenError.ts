@@ -3,6 +3,8 @@
  */
 import { Schema } from "effect"
 
+import * as Address from "./Address.ts"
+
 /** Where a server is to listen. */
 export interface ListenOptions {
   /** A name or an address; undefined is every address of the machine, those of IPv6 too where it has them. */
@@ -22,7 +24,7 @@ export class ListenError extends Schema.TaggedError<ListenError>()("ListenError"
 /** Says which half of an address does not work, and what would. */
 export const fromCause = ({ host, port, variables }: ListenOptions, cause: unknown): ListenError => {
   const text = String(cause)
-  const address = formatAddress(host ?? "::", port)
+  const address = Address.format({ host: host ?? "::", port })
   const badHost = (expected: string) => `${variables?.host ?? "host"}=${JSON.stringify(host)}: expected ${expected}`
   const badPort = (expected: string) => `${variables?.port ?? "port"}=${port}: expected ${expected}`
   const message = text.includes("EADDRINUSE")
@@ -41,7 +43,3 @@ const airPlay = (port: number): string =>
   process.platform === "darwin" && port === 5000
     ? " (on macOS by AirPlay Receiver, which System Settings can switch off under General, AirDrop & Handoff)"
     : ""
-
-/** host:port, with the brackets that an IPv6 address needs. */
-export const formatAddress = (host: string, port: number): string =>
-  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`

@@ -4,6 +4,8 @@
  */
 import { Config, ConfigProvider, Duration, Effect, Option } from "effect"
 
+import { isHost } from "./Address.ts"
+
 /** A variable with a value that cannot be. */
 export class SettingError extends Config.ConfigError {
   readonly variable: string
@@ -53,11 +55,14 @@ const withDefault =
 
 /** Any text. */
 export const text = (variable: string, orElse: string): Config.Config<string> =>
-  withDefault(orElse)(optionalText(variable))
+  optional(variable, { expected: "text", parse: Option.some }).pipe(withDefault(orElse))
 
-/** Any text, or none. */
-export const optionalText = (variable: string): Config.Config<Option.Option<string>> =>
-  optional(variable, { expected: "text", parse: Option.some })
+/** The name or the address of a host, without a port. */
+export const host = (variable: string): Config.Config<Option.Option<string>> =>
+  optional(variable, {
+    expected: "the name of a host or an IP address, without a port",
+    parse: Option.liftPredicate(isHost)
+  })
 
 /** A TCP port; 0 lets the system pick one. */
 export const port = (variable: string, orElse: number): Config.Config<number> =>
@@ -68,14 +73,21 @@ export const port = (variable: string, orElse: number): Config.Config<number> =>
 
 const shortUnits: { readonly [unit: string]: Duration.Unit } = { ms: "millis", s: "seconds", m: "minutes", h: "hours" }
 
-/** A span of time of 0 or more, as Effect reads them ("800 millis", "25 seconds") or short ("800ms", "25s", "2m", "1h"). */
+/** The longest time that Node's timers can wait is a little more. */
+const longest = Duration.days(24)
+
+/**
+ * A span of time from 0 to 24 days, as Effect reads them ("800 millis", "25 seconds") or short ("800ms", "25s", "2m", "1h").
+ */
 export const duration = (variable: string, orElse: Duration.Duration): Config.Config<Duration.Duration> =>
   optional(variable, {
-    expected: 'a duration such as "800 millis", "25 seconds" or "25s"',
+    expected: 'a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most',
     parse: (value) => {
       const [, amount, unit] = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/.exec(value.trim()) ?? []
       if (amount === undefined || unit === undefined) return Option.none()
-      return Duration.fromInput(`${Number(amount)} ${shortUnits[unit] ?? (unit as Duration.Unit)}`)
+      return Duration.fromInput(`${Number(amount)} ${shortUnits[unit] ?? (unit as Duration.Unit)}`).pipe(
+        Option.filter(Duration.isLessThanOrEqualTo(longest))
+      )
     }
   }).pipe(withDefault(orElse))
 

@@ -8,6 +8,7 @@ import { Config, Deferred, Effect, Layer, Option } from "effect"
 import { HttpServer, type HttpServerRequest, HttpServerResponse } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 
+import * as Address from "./Address.ts"
 import { Drain } from "./Drain.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
@@ -15,7 +16,7 @@ import * as Setting from "./Setting.ts"
 /** The address under a prefix: `<prefix>_HTTP_HOST` (every address) and `<prefix>_HTTP_PORT`. */
 export const settings = (prefix: string, defaultPort: number): Config.Config<ListenOptions> =>
   Config.all({
-    host: Setting.optionalText(`${prefix}_HTTP_HOST`).pipe(Config.map(Option.getOrUndefined)),
+    host: Setting.host(`${prefix}_HTTP_HOST`).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_HTTP_PORT`, defaultPort),
     variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` })
   })
@@ -31,43 +32,47 @@ export const serve =
   (options: ListenOptions) =>
   <E, R>(
     handler: Effect.Effect<{ readonly app: App }, E, R>
-  ): Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain> => {
-    const server = createServer()
-    const answering = new Set<ServerResponse>()
-    let answered = 0
-    server.on("request", (_request, response) => {
-      answering.add(response)
-      response.on("close", () => {
-        answering.delete(response)
-        answered++
+  ): Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain> =>
+    Layer.unwrap(
+      Effect.sync(() => {
+        const server = createServer()
+        const answering = new Set<ServerResponse>()
+        let answered = 0
+        server.on("request", (_request, response) => {
+          answering.add(response)
+          response.on("close", () => {
+            answering.delete(response)
+            answered++
+          })
+        })
+
+        const drain = Effect.gen(function* () {
+          const before = answered
+          const timeout = yield* (yield* Drain).timeLeft
+          const closed = yield* Deferred.make<void>()
+          server.close(() => Deferred.doneUnsafe(closed, Effect.void))
+          yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
+          yield* Effect.logInfo(
+            `HTTP is closed: ${answered - before} requests in flight finished, ${answering.size} were cut`
+          )
+        })
+        const closeConnections = Effect.sync(() => server.closeAllConnections())
+
+        // these close from the first to the last: finish what is being answered, stop answering, close what is still open
+        return Layer.effectDiscard(Effect.acquireRelease(announce, () => drain)).pipe(
+          Layer.provide(Layer.unwrap(Effect.map(handler, ({ app }) => HttpServer.serve(closeWhileDraining(app))))),
+          Layer.provide(Layer.effectDiscard(Effect.addFinalizer(() => closeConnections))),
+          Layer.provideMerge(listen(server, options))
+        )
       })
-    })
-
-    const drain = Effect.gen(function* () {
-      const before = answered
-      const timeout = yield* (yield* Drain).timeLeft
-      const closed = yield* Deferred.make<void>()
-      server.close(() => Deferred.doneUnsafe(closed, Effect.void))
-      yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
-      const cut = answering.size
-      yield* Effect.logInfo(`HTTP is closed: ${answered - before} requests in flight finished, ${cut} were cut`)
-    })
-
-    const announce = Effect.gen(function* () {
-      const { address } = yield* HttpServer.HttpServer
-      const port = NetAddress.isInetAddress(address) ? address.port : options.port
-      yield* Effect.logInfo(`The page is at http://localhost:${port}`)
-    })
-
-    const closeConnections = Effect.sync(() => server.closeAllConnections())
-
-    // these close from the first to the last: finish what is being answered, stop answering, close what is still open
-    return Layer.effectDiscard(Effect.acquireRelease(announce, () => drain)).pipe(
-      Layer.provide(Layer.unwrap(Effect.map(handler, ({ app }) => HttpServer.serve(closeWhileDraining(app))))),
-      Layer.provide(Layer.effectDiscard(Effect.addFinalizer(() => closeConnections))),
-      Layer.provideMerge(listen(server, options))
     )
-  }
+
+const announce = Effect.gen(function* () {
+  const { address } = yield* HttpServer.HttpServer
+  if (!NetAddress.isInetAddress(address)) return
+  const reachable = Address.toReachable({ host: NetAddress.formatIp(address.address), port: address.port })
+  yield* Effect.logInfo(`HTTP is served on http://${Address.format(reachable)}`)
+})
 
 /** As {@link serve}, by {@link settings}. */
 export const serveConfig =

@@ -39,7 +39,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** What a service writes once it can be used, and the port in it. */
 const started: { readonly [S in Service]: RegExp } = {
   recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
-  marketplace: /The page is at http:\/\/localhost:(\d+)\b/
+  marketplace: /HTTP is served on http:\/\/localhost:(\d+)\b/
 }
 
 export class Installation extends Context.Service<

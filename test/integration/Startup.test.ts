@@ -20,7 +20,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "recommendations",
       env: { DRAIN_DELAY: "soon" },
-      line: 'DRAIN_DELAY="soon": expected a duration such as "800 millis", "25 seconds" or "25s"'
+      line: 'DRAIN_DELAY="soon": expected a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'
     },
     {
       service: "recommendations",
@@ -35,7 +35,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "marketplace",
       env: { MARKETPLACE_PAGE_BUDGET: "-1s" },
-      line: 'MARKETPLACE_PAGE_BUDGET="-1s": expected a duration such as "800 millis", "25 seconds" or "25s"'
+      line: 'MARKETPLACE_PAGE_BUDGET="-1s": expected a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'
     }
   ] as const)("$line", ({ env, line, service }) =>
     Effect.gen(function* () {

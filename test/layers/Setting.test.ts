@@ -1,12 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Config, Duration, Effect, Option } from "effect"
 
+import { target } from "../../src/layers/GrpcClient.ts"
 import * as Setting from "../../src/layers/Setting.ts"
 
 const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(ConfigProvider.fromEnv({ env }))
 
 const port = Setting.port("A_PORT", 50051)
 const duration = Setting.duration("A_DELAY", Duration.seconds(1))
+const host = Setting.host("A_HOST")
 const level = Setting.oneOf("A_LEVEL", ["Info", "Debug"])
 
 describe("a setting", () => {
@@ -53,6 +55,28 @@ describe("a setting", () => {
     })
   )
 
+  it.effect.each(["localhost", "recommendations", "a-b.example.", "0.0.0.0", "::", "fe80::1"])(
+    "reads the host %s",
+    (value) =>
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* read(host, { A_HOST: value }), Option.some(value))
+      })
+  )
+
+  it.effect.each([
+    [{}, "localhost:50051"],
+    [{ A_HOST: "b" }, "b:50051"],
+    [{ A_HOST: "::1", A_GRPC_PORT: "7" }, "[::1]:7"],
+    [{ A_HOST: "b", A_TARGET: "c:8" }, "c:8"],
+    [{ A_TARGET: "[::1]:8" }, "[::1]:8"],
+    [{ A_TARGET: "dns:///c:8" }, "dns:///c:8"],
+    [{ A_TARGET: "unix:/tmp/a" }, "unix:/tmp/a"]
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("reads the target of %j: %s", ([env, expected]) =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* read(target("A"), env), expected)
+    })
+  )
+
   it.effect("reads words in any case", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* read(level, { A_LEVEL: "dEBUG" }), Option.some("Debug"))
@@ -64,9 +88,36 @@ describe("a setting", () => {
     [port, "A_PORT", "65536", "a port, a whole number from 0 to 65535"],
     [port, "A_PORT", "80 ", "a port, a whole number from 0 to 65535"],
     [port, "A_PORT", "tcp://10.0.0.1:50051", "a port, a whole number from 0 to 65535"],
-    [duration, "A_DELAY", "25", 'a duration such as "800 millis", "25 seconds" or "25s"'],
-    [duration, "A_DELAY", "-1 seconds", 'a duration such as "800 millis", "25 seconds" or "25s"'],
-    [duration, "A_DELAY", "Infinity", 'a duration such as "800 millis", "25 seconds" or "25s"'],
+    [duration, "A_DELAY", "25", 'a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'],
+    [
+      duration,
+      "A_DELAY",
+      "-1 seconds",
+      'a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'
+    ],
+    [duration, "A_DELAY", "Infinity", 'a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'],
+    [duration, "A_DELAY", "25 days", 'a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'],
+    [host, "A_HOST", "localhost:80", "the name of a host or an IP address, without a port"],
+    [host, "A_HOST", "http://localhost", "the name of a host or an IP address, without a port"],
+    [host, "A_HOST", "[::1]", "the name of a host or an IP address, without a port"],
+    [
+      target("A"),
+      "A_TARGET",
+      "foo bar",
+      'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"'
+    ],
+    [
+      target("A"),
+      "A_TARGET",
+      "http://a:1",
+      'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"'
+    ],
+    [
+      target("A"),
+      "A_TARGET",
+      "a:99999",
+      'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"'
+    ],
     [level, "A_LEVEL", "loud", "one of Info, Debug"],
     [level, "A_LEVEL", "two\nlines", "one of Info, Debug"]
   ] as const)("says in one line what is wrong: %s", ([config, variable, value, expected]) =>
