@@ -21,4 +21,5 @@ export const toReachable = ({ host, port }: Address): Address => ({
 })
 
 /** Whether that is a host: an address, or a name that DNS could know. */
-export const isHost = (text: string): boolean => isIP(text) !== 0 || /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?$/i.test(text)
+export const isHost = (text: string): boolean =>
+  isIP(text) !== 0 || /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?$/i.test(text)

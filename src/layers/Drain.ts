@@ -53,9 +53,14 @@ export const launch = <A, E, R>(
         deadline === undefined ? timeout : Duration.millis(Math.max(0, deadline - now))
       )
     })
-    // a signal that comes while the layer is being built stops the building
-    yield* Layer.build(main).pipe(Effect.provideService(Drain, drain), Effect.raceFirst(signal))
+    // a signal that comes while the layer is being built stops the building, and nobody has to be told
+    const isBuilt = yield* Layer.build(main).pipe(
+      Effect.provideService(Drain, drain),
+      Effect.as(true),
+      Effect.raceFirst(Effect.as(signal, false))
+    )
     const name = yield* signal
+    if (!isBuilt) return yield* Effect.logInfo(`${name}: leaving before the start is complete`)
     yield* Effect.logInfo(
       `${name}: draining; calls in flight have ${Duration.format(timeout)}, after a delay of ${Duration.format(delay)}`
     )

@@ -43,19 +43,31 @@ export const make = (): GrpcCalls => {
     unary: (method) => {
       const { definition, handler, runFork } = method
 
-      const toStatus = (cause: Cause.Cause<unknown>) => {
-        const failure = cause.reasons.find(Cause.isFailReason)
-        if (failure !== undefined) return method.toStatus(failure.error as never)
-        if (Cause.hasInterruptsOnly(cause)) {
-          return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
-        }
+      /** Tells the log of a bug, and the client where in the log to look. */
+      const report = (bug: Cause.Cause<unknown>) => {
         const requestId = randomUUID()
         runFork(
-          Effect.logError("A bug in a handler", cause).pipe(
+          Effect.logError("A bug in a handler", bug).pipe(
             Effect.annotateLogs({ method: definition.path.slice(1), requestId })
           )
         )
         return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
+      }
+
+      const toStatus = (cause: Cause.Cause<unknown>) => {
+        const failure = cause.reasons.find(Cause.isFailReason)
+        if (failure !== undefined) return method.toStatus(failure.error as never)
+        if (!Cause.hasInterruptsOnly(cause)) return report(cause)
+        return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
+      }
+
+      const encodeFailure = (cause: Cause.Cause<unknown>) => {
+        try {
+          return StatusWire.encode(toStatus(cause))
+        } catch (bug) {
+          // the status table threw, or made a status that cannot be encoded
+          return StatusWire.encode(report(Cause.die(bug)))
+        }
       }
 
       // the response is encoded in the fiber, where what cannot be encoded is a defect like any other
@@ -69,7 +81,7 @@ export const make = (): GrpcCalls => {
         const fiber = runFork(answered(call.request))
         const answer = (exit: Exit.Exit<Buffer, unknown>) => {
           if (Exit.isSuccess(exit)) callback(null, exit.value)
-          else callback(StatusWire.encode(toStatus(exit.cause)))
+          else callback(encodeFailure(exit.cause))
         }
         // most calls never wait for anything, and are done by now
         const exit = fiber.pollUnsafe()

@@ -14,6 +14,7 @@ Marketplace.layer.pipe(
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
+  Effect.annotateLogs({ service: "marketplace" }),
   Effect.provide(Logging.layerConfig),
   Drain.runMain
 )

@@ -12,6 +12,7 @@ Recommendations.layer.pipe(
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
+  Effect.annotateLogs({ service: "recommendations" }),
   Effect.provide(Logging.layerConfig),
   Drain.runMain
 )

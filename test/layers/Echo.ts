@@ -39,7 +39,10 @@ export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] 
 /** Serves Echo by a handler on 127.0.0.1. */
 export const layer = (handler: EchoHandler, drain: Layer.Layer<Drain> = Drain.layerTest()) =>
   GrpcServer.serve(EchoService, Effect.succeed({ Echo: handler }), {
-    Refused: ({ field }) => Status.invalidArgument([{ field, description: "refused" }])
+    Refused: ({ field }) => {
+      if (field === "throw") throw new Error("secret")
+      return Status.invalidArgument([{ field, description: "refused" }])
+    }
   }).pipe(GrpcServer.listen({ host: "127.0.0.1", port: 0 }), Layer.provideMerge(EchoProtos), Layer.provideMerge(drain))
 
 /** The target of the server that is there. */

@@ -61,6 +61,10 @@ describe("a server", () => {
         throw new Error("secret")
       }
     },
+    {
+      what: "fails with an error whose status throws",
+      handler: () => Effect.fail(new Echo.Refused({ field: "throw" }))
+    },
     // an item is a message, and this is none
     { what: "answers nonsense", handler: () => Effect.succeed({ text: "", items: ["secret" as never] }) }
   ])("tells nobody but the log why a handler $what", ({ handler }) =>

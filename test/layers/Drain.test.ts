@@ -1,0 +1,74 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer } from "effect"
+import { TestClock } from "effect/testing"
+
+import * as Drain from "../../src/layers/Drain.ts"
+
+/** As if the process had got the signal: its listeners hear of it. */
+const signal = (name: "SIGTERM" | "SIGINT") => Effect.sync(() => process.emit(name, name))
+
+/** A layer that notes when it opens and closes. */
+const noting = (notes: Array<string>, name: string) =>
+  Layer.effectDiscard(
+    Effect.acquireRelease(
+      Effect.sync(() => notes.push(`open ${name}`)),
+      () => Effect.sync(() => notes.push(`close ${name}`))
+    )
+  )
+
+const withSettings = (env: Record<string, string>) =>
+  Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env }))
+
+describe("a process that serves", () => {
+  it.effect("serves on for the delay, then closes what is outside first", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const opened = yield* Deferred.make<Drain.Drain["Service"]>()
+      const server = Layer.effectDiscard(
+        Effect.gen(function* () {
+          const drain = yield* Drain.Drain
+          yield* Effect.addFinalizer(() =>
+            Effect.map(drain.timeLeft, (left) => notes.push(`close server, ${Duration.toMillis(left)} ms left`))
+          )
+          yield* Deferred.succeed(opened, drain)
+        })
+      ).pipe(Layer.provide(noting(notes, "catalogue")))
+      const process = yield* Effect.forkChild(Drain.launch(server))
+
+      const { isDraining, timeLeft } = yield* Deferred.await(opened)
+      assert.isFalse(yield* isDraining)
+      assert.strictEqual(Duration.toMillis(yield* timeLeft), 7_000)
+      yield* signal("SIGTERM")
+      yield* TestClock.adjust("2 seconds")
+      assert.isTrue(yield* isDraining)
+      assert.deepStrictEqual(notes, ["open catalogue"])
+
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(process)
+      assert.deepStrictEqual(notes, ["open catalogue", "close server, 7000 ms left", "close catalogue"])
+    }).pipe(withSettings({ DRAIN_DELAY: "3s", DRAIN_TIMEOUT: "7s" }))
+  )
+
+  it.effect("leaves at once when it is told to before its start is complete", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const starting = yield* Deferred.make<void>()
+      const server = Layer.effectDiscard(Effect.andThen(Deferred.succeed(starting, undefined), Effect.never)).pipe(
+        Layer.provide(noting(notes, "catalogue"))
+      )
+      const process = yield* Effect.forkChild(Drain.launch(server))
+      yield* Deferred.await(starting)
+      yield* signal("SIGINT")
+      yield* Fiber.join(process)
+      assert.deepStrictEqual(notes, ["open catalogue", "close catalogue"])
+    }).pipe(withSettings({ DRAIN_DELAY: "1 hour" }))
+  )
+
+  it.effect("fails with what its start fails with, and hears no more signals", () =>
+    Effect.gen(function* () {
+      const before = process.listenerCount("SIGTERM")
+      assert.strictEqual(yield* Effect.flip(Drain.launch(Layer.effectDiscard(Effect.fail("no")))), "no")
+      assert.strictEqual(process.listenerCount("SIGTERM"), before)
+    })
+  )
+})
