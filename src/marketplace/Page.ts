@@ -86,6 +86,13 @@ const shop = "Online Books For You"
 /** A link to a shelf. */
 const shelf = (category: Category): Html => html`<a href="${pathOf(category)}">${labels[category]}</a>`
 
+/** Links to shelves; what follows one stays on its line, since no line should begin with a comma. */
+const shelves = (categories: ReadonlyArray<Category>, end = ""): Value =>
+  categories.map(
+    (category, index) =>
+      html`${index > 0 && " "}<span class="item">${shelf(category)}${index < categories.length - 1 ? "," : end}</span>`
+  )
+
 const pathOf = (category: Category): string => `/?category=${slugOf(category)}`
 
 /** Links without list items: the books are the only items of the page. */
@@ -126,9 +133,7 @@ const contents = ({ content, home, menu }: Page): Contents => {
         title: "No such shelf",
         heading: html`We have no shelf called “<bdi>${clip(content.name)}</bdi>”`,
         body:
-          menu.length === 0
-            ? frontTable
-            : html`<p class="note">Here are the shelves we have: ${listed(menu.map(shelf))}.</p>`
+          menu.length === 0 ? frontTable : html`<p class="note">Here are the shelves we have: ${shelves(menu, ".")}</p>`
       }
     case "NotFound":
       return { title: "No such page", heading: "There is no page here", body: frontTable }
@@ -181,7 +186,7 @@ const card = (category: Category, book: PageBook): Html => {
     <div class="about">
       ${book.title.length > 110 ? html`<h2 class="long">${title}</h2>` : html`<h2>${title}</h2>`}
       ${byline(book.authors)} ${book.year !== undefined && html`<p>${yearOf(book.year)}</p>`}
-      ${others.length > 0 && html`<p class="also">Also in: ${listed(others.map(shelf))}</p>`}
+      ${others.length > 0 && html`<p class="also">Also in: ${shelves(others)}</p>`}
     </div>
   </li>`
 }

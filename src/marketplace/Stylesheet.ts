@@ -110,6 +110,7 @@ footer { padding-block: 1.5rem 2.5rem; border-block-start: 1px solid var(--line)
   nav a { padding-inline: .5rem; }
   nav a, .note a, .also a { display: inline-flex; align-items: center; min-block-size: 2.75rem; min-inline-size: 2.75rem; }
   .also { margin-block-start: 0; }
+  .item { white-space: nowrap; }
   summary { padding-block: max(.2rem, (2.75rem - 1.6em)/2); }
   .note .onward { display: flex; inline-size: fit-content; }
   .about { align-self: start; }

@@ -133,7 +133,11 @@ describe("Page", () => {
         "Murder on the Orient Express by Agatha Christie 1934 Also in: Thriller, Classics"
       )
       assert.include(html, `<h2><bdi dir="auto">Murder on the Orient Express</bdi></h2>`)
-      assert.include(html, `<a href="/?category=thriller">Thriller</a>, <a href="/?category=classics">Classics</a>`)
+      assert.include(
+        html,
+        '<span class="item"><a href="/?category=thriller">Thriller</a>,</span> ' +
+          '<span class="item"><a href="/?category=classics">Classics</a></span>'
+      )
       assert.notInclude(html, "category=mystery")
     })
 
