@@ -588,7 +588,8 @@ const focus = (page: Page) =>
       return {
         index: Array.from(document.querySelectorAll(stops)).indexOf(focused),
         outlined: style["outlineStyle"] !== "none" && parseFloat(style["outlineWidth"] ?? "") >= 2,
-        inWindow: top >= 0 && left >= 0 && bottom <= innerHeight && right <= innerWidth
+        // a browser scrolls by whole pixels
+        inWindow: top > -1 && left > -1 && bottom < innerHeight + 1 && right < innerWidth + 1
       }
     }, stops)
   )
