@@ -13,9 +13,9 @@ export default defineConfig({
     silent: "passed-only",
     projects: [
       // no network, no processes
-      project("unit", ["domain", "recommendations", "marketplace"]),
+      project("unit", ["domain", "recommendations", "marketplace"], { testTimeout: 20_000 }),
       // real servers and clients in this process
-      project("layers", ["layers"]),
+      project("layers", ["layers"], { testTimeout: 20_000 }),
       // the built bundles, as processes, and the tools that check the project
       project("integration", ["integration", "toolchain"], slow),
       // with what only a system package has: Python's grpcio, Chromium

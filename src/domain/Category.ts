@@ -25,9 +25,6 @@ export type Category = typeof Category.Type
 /** Every category, in the order of the menu. */
 export const categories: ReadonlyArray<Category> = Category.literals
 
-/** Whether a name is a category's: "MYSTERY" is, "mystery" and "COOKING" are not. */
-export const isCategory = Schema.is(Category)
-
 /** What a reader calls a category, to be followed by "books". */
 export const labels: { readonly [K in Category]: string } = {
   MYSTERY: "Mystery",

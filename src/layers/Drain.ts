@@ -96,12 +96,21 @@ const firstSignal = Effect.gen(function* () {
 export const runMain = <E, A>(main: Effect.Effect<A, E>): void => run(main, { disableErrorReporting: true })
 
 const run = Runtime.makeRunMain(({ fiber }) => {
+  // a reader of the output that goes away takes its lines with it, not the service
+  process.stdout.on("error", () => {})
+  process.stderr.on("error", () => {})
   fiber.addObserver((exit) => {
-    if (exit._tag === "Success") return process.exit(0)
-    process.stderr.write(`${explain(exit.cause)}\n`)
-    process.exit(1)
+    // a pipe takes what it is given bit by bit, and exit drops what it has not taken yet
+    const leave = (code: number) => process.stdout.write("", () => process.exit(code))
+    if (exit._tag === "Success") leave(0)
+    else process.stderr.write(`${explain(exit.cause)}\n`, () => leave(1))
+    // a reader that has stopped reading does not keep it
+    setTimeout(() => process.exit(exit._tag === "Success" ? 0 : 1), outputTimeout)
   })
 })
+
+/** How long the last lines have to be taken by whoever reads the output, in milliseconds. */
+const outputTimeout = 2_000
 
 const explain = (cause: Cause.Cause<unknown>): string =>
   Cause.findErrorOption(cause).pipe(

@@ -3,7 +3,14 @@
  */
 import { randomUUID } from "node:crypto"
 
-import type { handleUnaryCall, MethodDefinition } from "@grpc/grpc-js"
+import {
+  type handleUnaryCall,
+  type MethodDefinition,
+  ResponderBuilder,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  ServerListenerBuilder
+} from "@grpc/grpc-js"
 import { Cause, Effect, Exit, type Fiber } from "effect"
 
 import { RequestInfo } from "./ErrorDetail.ts"
@@ -23,22 +30,55 @@ export interface Method<E, R> {
 export interface GrpcCalls {
   /** The function that grpc-js calls for a unary method; it answers with the bytes of the response. */
   readonly unary: <E, R>(method: Method<E, R>) => handleUnaryCall<unknown, Buffer>
-  /** How many calls are in flight, and how many have been: those that never wait are neither. */
+  /** Sees every call from its headers to its status. */
+  readonly interceptor: ServerInterceptor
+  /** How many calls have begun and not ended, and how many have ended, since the server is there. */
   readonly counts: () => { readonly inFlight: number; readonly ended: number }
   /** Interrupts the calls in flight, which are answered UNAVAILABLE. */
   readonly cut: () => void
 }
 
 export const make = (): GrpcCalls => {
-  const inFlight = new Set<Fiber.Fiber<unknown, unknown>>()
+  const waiting = new Set<Fiber.Fiber<unknown, unknown>>()
+  let begun = 0
   let ended = 0
   let isCutting = false
 
+  // That there is a listener has an effect too: grpc-js then keeps back a message that comes after its call has ended.
+  // Without, it would begin to handle a call that is over, and nothing would interrupt that.
+  const interceptor: ServerInterceptor = (_method, call) => {
+    let isOver = false
+    const end = () => {
+      if (isOver) return
+      isOver = true
+      ended++
+    }
+    begun++
+    return new ServerInterceptingCall(
+      call,
+      new ResponderBuilder()
+        .withStart((next) =>
+          next(
+            new ServerListenerBuilder()
+              .withOnReceiveMetadata((metadata, next) => next(metadata))
+              .withOnCancel(end)
+              .build()
+          )
+        )
+        .withSendStatus((status, next) => {
+          end()
+          next(status)
+        })
+        .build()
+    )
+  }
+
   return {
-    counts: () => ({ inFlight: inFlight.size, ended }),
+    interceptor,
+    counts: () => ({ inFlight: begun - ended, ended }),
     cut: () => {
       isCutting = true
-      for (const fiber of inFlight) fiber.interruptUnsafe()
+      for (const fiber of waiting) fiber.interruptUnsafe()
     },
     unary: (method) => {
       const { definition, handler, runFork } = method
@@ -86,12 +126,11 @@ export const make = (): GrpcCalls => {
         // most calls never wait for anything, and are done by now
         const exit = fiber.pollUnsafe()
         if (exit !== undefined) return answer(exit)
-        inFlight.add(fiber)
+        waiting.add(fiber)
         // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
         call.on("cancelled", () => fiber.interruptUnsafe())
         fiber.addObserver((exit) => {
-          inFlight.delete(fiber)
-          ended++
+          waiting.delete(fiber)
           answer(exit)
         })
       }

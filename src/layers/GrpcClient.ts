@@ -9,9 +9,11 @@
  * )
  * ```
  */
+import { isIP } from "node:net"
+
 import { Client, credentials, Metadata } from "@grpc/grpc-js"
 import type { MethodDefinition } from "@grpc/proto-loader"
-import { Clock, Config, Context, Duration, Effect, Layer, Option } from "effect"
+import { Config, Context, Duration, Effect, Layer, Option } from "effect"
 
 import * as Address from "./Address.ts"
 import { GrpcError } from "./GrpcError.ts"
@@ -58,11 +60,24 @@ export class GrpcChannel extends Context.Service<GrpcChannel, { readonly client:
   static readonly layerConfig = (prefix: string) => Layer.unwrap(Effect.map(target(prefix), GrpcChannel.layer))
 }
 
-/** Whether that is a target of a scheme that grpc-js resolves; what it does not know, it takes for a name without a word. */
+/**
+ * Whether that is a target that grpc-js can resolve, of those that https://github.com/grpc/grpc/blob/master/doc/naming.md
+ * names. grpc-js itself takes almost anything, and fails at the first call.
+ */
 const isTarget = (text: string): boolean => {
-  if (/^(dns|ipv4|ipv6|unix):[^\s]+$/.test(text)) return true
-  const [, host = "", port = "443"] = /^(.+?)(?::(\d+))?$/.exec(text) ?? []
-  return Address.isHost(host.replace(/^\[(.*)\]$/, "$1")) && Number(port) <= 65535
+  const [, scheme = "dns", rest = text] = /^(dns|ipv4|ipv6|unix):(.*)$/.exec(text) ?? []
+  if (scheme === "unix") return rest !== "" && rest !== "//"
+  if (scheme !== "dns") {
+    return rest.split(",").every((address) => isHostPort(address, (host) => isIP(host) === (scheme === "ipv4" ? 4 : 6)))
+  }
+  const [, server = "", name = rest] = /^\/\/([^/]*)\/(.*)$/.exec(rest) ?? []
+  return (server === "" || isHostPort(server, (host) => isIP(host) !== 0)) && isHostPort(name, Address.isHost)
+}
+
+/** Whether that is a host, in brackets if it has colons, with a port from 1 to 65535 or without. */
+const isHostPort = (text: string, isHost: (host: string) => boolean): boolean => {
+  const [, bracketed, plain, port = "443"] = /^(?:\[(.+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
+  return isHost(bracketed ?? plain ?? "") && Number(port) >= 1 && Number(port) <= 65535
 }
 
 /** `<prefix>_TARGET`, or else `<prefix>_HOST` (localhost) and `<prefix>_GRPC_PORT` (50051). */
@@ -99,8 +114,8 @@ const unary = (client: Client, method: MethodDefinition<object, object>) => {
     if (violations.length > 0) {
       return yield* new GrpcError({ method: name, reason: Status.invalidArgument(violations) })
     }
-    const now = yield* Clock.currentTimeMillis
-    const deadline = options?.timeout === undefined ? Infinity : now + Duration.toMillis(options.timeout)
+    // by the clock of the machine, which grpc-js measures it with
+    const deadline = options?.timeout === undefined ? Infinity : Date.now() + Duration.toMillis(options.timeout)
     return yield* Effect.callback<object, GrpcError>((resume) => {
       const call = client.makeUnaryRequest(
         method.path,

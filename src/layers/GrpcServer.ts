@@ -26,7 +26,7 @@ import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcService from "./GrpcService.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
-import * as Status from "./Status.ts"
+import type { Status } from "./Status.ts"
 
 export class GrpcServer extends Context.Service<
   GrpcServer,
@@ -35,7 +35,7 @@ export class GrpcServer extends Context.Service<
     readonly register: <E, R>(
       definition: ServiceDefinition,
       handlers: { readonly [name: string]: (request: unknown) => Effect.Effect<unknown, E, R> },
-      toStatus: (error: E) => Status.Status
+      toStatus: (error: E) => Status
     ) => Effect.Effect<void, never, R>
     /** Opens the port until the scope closes, which drains. */
     readonly listen: (options: ListenOptions) => Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
@@ -48,20 +48,20 @@ export class GrpcServer extends Context.Service<
     GrpcServer,
     Effect.gen(function* () {
       yield* GrpcLog.redirect
-      const server = new Server()
       const calls = GrpcCalls.make()
+      const server = new Server({ interceptors: [calls.interceptor] })
       const address = yield* Deferred.make<Address.Address>()
 
       const register = Effect.fnUntraced(function* <E, R>(
         definition: ServiceDefinition,
         handlers: { readonly [name: string]: (request: unknown) => Effect.Effect<unknown, E, R> },
-        toStatus: (error: E) => Status.Status
+        toStatus: (error: E) => Status
       ) {
         const runFork = Effect.runForkWith(yield* Effect.context<R>())
         for (const [name, method] of Object.entries(definition)) {
           const handler = handlers[name]
           if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
-          server.register(
+          const isNew = server.register(
             method.path,
             calls.unary({ definition: method, handler, runFork, toStatus }),
             // the handler has encoded it
@@ -69,6 +69,7 @@ export class GrpcServer extends Context.Service<
             method.requestDeserialize,
             "unary"
           )
+          if (!isNew) return yield* Effect.die(new Error(`${method.path} is served already`))
         }
       })
 
@@ -110,14 +111,14 @@ export const serve = <Definition, H extends Handlers<Definition>, E, R>(
       const methods = (yield* handlers) as unknown as {
         readonly [name: string]: (request: unknown) => Effect.Effect<unknown, TaggedError, ServicesOf<H>>
       }
-      const table = statuses as unknown as {
-        readonly [tag: string]: ((error: TaggedError) => Status.Status) | undefined
-      }
-      yield* server.register(
-        definition,
-        methods,
-        (error: TaggedError) => table[error._tag]?.(error) ?? Status.unknown(`${error._tag} has no status`)
+      const table = new Map(
+        Object.entries(statuses as unknown as { readonly [tag: string]: (error: TaggedError) => Status })
       )
+      yield* server.register(definition, methods, (error: TaggedError) => {
+        const toStatus = table.get(error._tag)
+        if (toStatus === undefined) throw new Error(`${error._tag} has no status`)
+        return toStatus(error)
+      })
     })
   )
 
@@ -189,7 +190,6 @@ const drain = Effect.fnUntraced(function* (server: Server, calls: GrpcCalls.Grpc
   if (!(yield* isClosed)) {
     calls.cut()
     yield* awaitClosed(Duration.times(lastWords, 2))
-    server.forceShutdown()
   }
   yield* Effect.logInfo(`gRPC is closed: ${ended - before} calls in flight finished, ${cut} were cut`)
 })

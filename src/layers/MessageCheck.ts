@@ -34,8 +34,8 @@ const { fromDescriptor } = protobuf.Root as unknown as {
 }
 
 const checkMessage = (type: protobuf.Type, message: unknown, path: string, violations: Array<FieldViolation>): void => {
-  if (!Predicate.isObject(message)) {
-    violations.push({ field: path, description: `expected ${type.name}, an object, got ${show(message)}` })
+  if (!isRecord(message)) {
+    violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
     return
   }
   const set = new Map<protobuf.OneOf, string>()
@@ -43,7 +43,7 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
     // what is not set is not sent
     if (value === undefined || value === null) continue
     const at = path === "" ? key : `${path}.${key}`
-    const field = type.fields[key]?.resolve()
+    const field = Object.hasOwn(type.fields, key) ? type.fields[key]?.resolve() : undefined
     if (field === undefined) {
       violations.push({ field: at, description: `${type.name} has no such field` })
       continue
@@ -59,11 +59,17 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
   }
 }
 
+/** An object of fields, and not one whose content is elsewhere, as a Map's or a Date's is. */
+const isRecord = (value: unknown): value is object =>
+  Predicate.isObject(value) &&
+  !Array.isArray(value) &&
+  !(value instanceof Map || value instanceof Set || value instanceof Date)
+
 const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
   const entry = mapEntry(field)
   if (entry !== undefined) {
-    if (!Predicate.isObject(value)) {
-      violations.push({ field: path, description: `expected a map, an object, got ${show(value)}` })
+    if (!isRecord(value)) {
+      violations.push({ field: path, description: `expected a map, a plain object, got ${show(value)}` })
       return
     }
     for (const [key, item] of Object.entries(value)) {
@@ -76,7 +82,7 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
       violations.push({ field: path, description: `expected an array, got ${show(value)}` })
       return
     }
-    value.forEach((item, index) => checkValue(field, item, `${path}[${index}]`, violations))
+    for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
   } else {
     checkValue(field, value, path, violations)
   }
@@ -105,7 +111,10 @@ const checkValue = (field: protobuf.Field, value: unknown, path: string, violati
     checkMessage(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
     // an enum of proto3 is open: it carries numbers that it has no name for
-    if (!isInteger(-0x8000_0000, 0x7fff_ffff)(value) && !(Predicate.isString(value) && value in type.values)) {
+    if (
+      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
+      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
+    ) {
       violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
     }
   } else {
@@ -121,10 +130,14 @@ const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
 
 /** A whole number that is a number, or that is written in digits where a number would lose some. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
-  if (Predicate.isNumber(value) && !Number.isSafeInteger(value)) return false
+  if (Predicate.isNumber(value) ? !Number.isSafeInteger(value) : !Predicate.isString(value) && !isLong(value))
+    return false
   const digits = String(value)
   return /^-?\d+$/.test(digits) && BigInt(digits) >= minimum && BigInt(digits) <= maximum
 }
+
+/** A number of 64 bits as protobufjs has it. */
+const isLong = (value: unknown): boolean => Predicate.hasProperty(value, "low") && Predicate.hasProperty(value, "high")
 
 interface Kind {
   readonly expected: string
@@ -165,11 +178,18 @@ const kinds: { readonly [type: string]: Kind } = {
   bytes: {
     expected: "bytes, or a string in base64",
     carries: (value) =>
-      value instanceof Uint8Array || (Predicate.isString(value) && /^[A-Za-z0-9+/]*={0,2}$/.test(value))
+      value instanceof Uint8Array ||
+      (Predicate.isString(value) && /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(value))
   }
 }
 
 const show = (value: unknown): string => {
-  const shown = Predicate.isString(value) ? JSON.stringify(value) : String(value)
+  const shown = Predicate.isString(value)
+    ? JSON.stringify(value)
+    : Array.isArray(value)
+      ? "an array"
+      : Predicate.isObject(value)
+        ? "an object"
+        : String(value)
   return shown.length > 60 ? `${shown.slice(0, 60)}...` : shown
 }

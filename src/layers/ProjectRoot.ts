@@ -1,7 +1,12 @@
 /**
  * Where the project is on the disk, so that relative paths mean the same wherever a process was started.
  */
-import { Context, Effect, FileSystem, Layer, Path } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, Schema } from "effect"
+
+/** The process has been started from a place where the project is not. */
+export class ProjectRootError extends Schema.TaggedError<ProjectRootError>()("ProjectRootError", {
+  message: Schema.String
+}) {}
 
 export class ProjectRoot extends Context.Service<
   ProjectRoot,
@@ -25,12 +30,14 @@ export class ProjectRoot extends Context.Service<
         while (!(yield* fs.exists(path.join(folder, marker)))) {
           const parent = path.dirname(folder)
           if (parent === folder) {
-            return yield* Effect.die(new Error(`No folder at or above ${start} has a ${marker} in it`))
+            return yield* new ProjectRootError({
+              message: `${start}: expected ${marker} in this folder or one above it`
+            })
           }
           folder = parent
         }
         const root = folder
         return ProjectRoot.of({ resolve: (relative) => path.resolve(root, relative) })
-      }).pipe(Effect.orDie)
+      }).pipe(Effect.catchTags({ BadArgument: Effect.die, PlatformError: Effect.die }))
     )
 }

@@ -62,7 +62,7 @@ export const make = Effect.gen(function* () {
 
   const app: WebServer.App = Effect.gen(function* () {
     const { method, url } = yield* HttpServerRequest.HttpServerRequest
-    const [path = "", query = ""] = url.split("?", 2)
+    const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(url) ?? []
     const route = routes.get(path)
     if (route === undefined) return yield* notFound
     // the answer to HEAD is that to GET, of which the server leaves the body out
@@ -96,5 +96,6 @@ const icon = HttpServerResponse.uint8Array(favicon, {
 
 const methodNotAllowed = HttpServerResponse.text("Method not allowed\n", {
   status: 405,
+  contentType: "text/plain; charset=utf-8",
   headers: { allow: "GET, HEAD" }
 })

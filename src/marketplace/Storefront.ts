@@ -40,11 +40,15 @@ export class Storefront extends Context.Service<
       )
       const menu = Effect.orElseSucceed(Cache.get(menus, "menu"), () => lastKnown)
 
-      const content = Effect.fn("Storefront.content")(function* (category: Category, name: string) {
+      const content = Effect.fn("Storefront.content")(function* (category: Category, name: string | undefined) {
         return yield* client.recommend(category, bookCount).pipe(
           Effect.map((books): Content => ({ _tag: "Books", category, books })),
           Effect.catchTags({
-            ShelfNotFound: () => Effect.succeed<Content>({ _tag: "UnknownCategory", name }),
+            // the front table has no name that the reader could have wrong: it is empty
+            ShelfNotFound: () =>
+              Effect.succeed<Content>(
+                name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
+              ),
             RecommendationsUnavailable: ({ cause }) =>
               Effect.as(Effect.logWarning("A page without books", cause), {
                 _tag: "Unavailable",
@@ -61,7 +65,7 @@ export class Storefront extends Context.Service<
             content:
               category === undefined
                 ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
-                : content(category, slug ?? category),
+                : content(category, slug),
             menu
           },
           { concurrency: "unbounded" }

@@ -36,6 +36,12 @@ export class CatalogFileError extends Schema.TaggedError<CatalogFileError>()("Ca
 /** CATALOG_FILE (data/books.csv, from the project's root). */
 export const settings = Config.all({ path: Setting.text("CATALOG_FILE", "data/books.csv") })
 
+const unreadable: { readonly [tag: string]: string } = {
+  NotFound: "there is no such file",
+  PermissionDenied: "this user may not read the file",
+  BadResource: "it is a folder, or something else that is no file"
+}
+
 /** Reads the books of a file, in its order. */
 export const read = Effect.fnUntraced(function* (
   path: string
@@ -45,7 +51,7 @@ export const read = Effect.fnUntraced(function* (
     new CatalogFileError({ path, reason, badLines })
 
   const bytes = yield* Effect.mapError(fs.readFile(path), ({ reason }) =>
-    fail(reason._tag === "NotFound" ? "there is no such file" : `the file cannot be read: ${reason.message}`)
+    fail(unreadable[reason._tag] ?? `the file cannot be read (${reason.message})`)
   )
   if (bytes.length === 0) return yield* fail("the file is empty")
   const text = yield* decodeUtf8(bytes).pipe(
@@ -170,8 +176,15 @@ const readRows = (text: string): Effect.Effect<Rows, Csv.CsvError> =>
     }
 
     return Stream.fromIterable(chunksOf(text), { chunkSize: 1 }).pipe(
-      Stream.pipeThroughChannel(Csv.decodeString()),
-      Stream.runForEachArray((rows) => Effect.sync(() => rows.forEach(readRow))),
+      // the text is in memory, so that a row may be as long as it is
+      Stream.pipeThroughChannel(Csv.decodeString({ maxRecordSize: Infinity })),
+      // and the process hears its signals between the chunks
+      Stream.runForEachArray((rows) =>
+        Effect.andThen(
+          Effect.sync(() => rows.forEach(readRow)),
+          Effect.yieldNow
+        )
+      ),
       Effect.map(() => ({ header: header ?? "", books, badLines }))
     )
   })

@@ -86,6 +86,16 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     })
   )
 
+  it.effect("with very many bad lines is reported to the last of them", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      const rows = Array.from({ length: 20_000 }, (_, index) => `x${index},A,B,,,HORROR\n`).join("")
+      yield* installation.write("worse.csv", `id,title,authors,year,isbn10,categories\n${rows}`)
+      const { stderr } = yield* installation.run("recommendations", { CATALOG_FILE: "worse.csv" })
+      assert.strictEqual(stderr.trimEnd().split("\n").length, 20_001)
+    })
+  )
+
   it.effect("that is not there does not start", () =>
     Effect.gen(function* () {
       const installation = yield* Installation

@@ -1,13 +1,26 @@
 /**
  * How processes leave.
  */
+import { connect } from "node:net"
+
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
 import { Installation } from "./Installation.ts"
 import * as RawCall from "./RawCall.ts"
+
+/** Succeeds if nobody listens on the port. */
+const refusedBy = (port: number) =>
+  Effect.callback<void, string>((resume) => {
+    const socket = connect(port, "localhost")
+    socket.on("connect", () => {
+      socket.destroy()
+      resume(Effect.fail("it is open"))
+    })
+    socket.on("error", () => resume(Effect.void))
+  })
 
 const listCategories = "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
 
@@ -21,7 +34,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       yield* recommendations.written(`${signal}: draining`)
       assert.strictEqual(yield* call.finish, "0")
       assert.strictEqual(yield* recommendations.exitCode, 0)
-      assert.include(yield* recommendations.output, "gRPC is closed")
+      assert.include(yield* recommendations.output, "gRPC is closed: 1 calls in flight finished, 0 were cut")
     })
   )
 
@@ -59,8 +72,11 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       yield* recommendations.written("SIGTERM: draining")
       const during = yield* RawCall.hold(recommendations.port, listCategories)
       assert.strictEqual(yield* during.finish, "0")
+      // past the delay, while the first call is in flight: the port is closed
+      yield* Effect.retry(refusedBy(recommendations.port), Schedule.spaced("20 millis"))
       assert.strictEqual(yield* before.finish, "0")
       assert.strictEqual(yield* recommendations.exitCode, 0)
+      assert.include(yield* recommendations.output, "gRPC is closed: 1 calls in flight finished, 0 were cut")
     })
   )
 
@@ -70,7 +86,11 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       const recommendations = yield* start("recommendations", { DRAIN_TIMEOUT: "300ms" })
       yield* RawCall.hold(recommendations.port, listCategories)
       yield* recommendations.signal("SIGTERM")
-      assert.strictEqual(yield* recommendations.exitCode, 0)
+      const [elapsed, exitCode] = yield* Effect.timed(recommendations.exitCode)
+      assert.strictEqual(exitCode, 0)
+      assert.include(yield* recommendations.output, "gRPC is closed: 0 calls in flight finished, 1 were cut")
+      // the time-out and half a second, not the 25 seconds of the default
+      assert.isBelow(Duration.toMillis(elapsed), 15_000)
     })
   )
 

@@ -1,34 +1,49 @@
 /**
  * One gRPC call at the level of HTTP/2, which can be held open: its message is sent when the test says so.
  */
-import { connect, constants } from "node:http2"
+import { connect, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
 
 import { Deferred, Effect } from "effect"
 
-/** A unary call that the server has begun, and that waits for its message. */
+/** A unary call that the server knows of, and that goes on when the test says so. */
 export interface HeldCall {
-  /** Sends the message and gives the grpc-status that the call ends with. */
+  /** Sends the message, but not that it is the last one. */
+  readonly send: Effect.Effect<void>
+  /** Says that there are no more messages. */
+  readonly end: Effect.Effect<void>
+  /** The grpc-status that the call ends with. */
+  readonly status: Effect.Effect<string>
+  /** All of these in turn. */
   readonly finish: Effect.Effect<string>
 }
 
 /** Begins a call with an empty message, such as ListCategories takes; the connection is closed with the scope. */
-export const hold = Effect.fnUntraced(function* (port: number, path: string) {
+export const hold = Effect.fnUntraced(function* (port: number, path: string, headers: OutgoingHttpHeaders = {}) {
   const session = yield* Effect.acquireRelease(
     Effect.sync(() => connect(`http://localhost:${port}`)),
     (session) => Effect.sync(() => session.destroy())
   )
-  session.on("error", () => {})
   yield* Effect.callback<void>((resume) => {
     session.once("connect", () => resume(Effect.void))
+    session.once("error", (error) => resume(Effect.die(error)))
   })
+  // an error after this ends its calls, which say so
+  session.on("error", () => {})
   const stream = session.request({
     [constants.HTTP2_HEADER_METHOD]: "POST",
     [constants.HTTP2_HEADER_PATH]: path,
     [constants.HTTP2_HEADER_CONTENT_TYPE]: "application/grpc",
-    [constants.HTTP2_HEADER_TE]: "trailers"
+    [constants.HTTP2_HEADER_TE]: "trailers",
+    ...headers
   })
   const status = yield* Deferred.make<string>()
-  stream.on("trailers", (trailers) => Deferred.doneUnsafe(status, Effect.succeed(String(trailers["grpc-status"]))))
+  const onHeaders = (headers: IncomingHttpHeaders) => {
+    const value = headers["grpc-status"]
+    if (value !== undefined) Deferred.doneUnsafe(status, Effect.succeed(String(value)))
+  }
+  // a call that fails has its status in its headers
+  stream.on("response", onHeaders)
+  stream.on("trailers", onHeaders)
   stream.on("error", (error) => Deferred.doneUnsafe(status, Effect.succeed(error.message)))
   stream.on("close", () => Deferred.doneUnsafe(status, Effect.succeed("closed without a status")))
   stream.resume()
@@ -36,10 +51,13 @@ export const hold = Effect.fnUntraced(function* (port: number, path: string) {
   yield* Effect.callback<void>((resume) => {
     session.ping((error) => resume(error === null ? Effect.void : Effect.die(error)))
   })
-  const finish = Effect.andThen(
-    // a frame of five bytes: not compressed, no bytes long
-    Effect.sync(() => stream.end(Buffer.alloc(5))),
-    Deferred.await(status)
-  )
-  return { finish } satisfies HeldCall as HeldCall
+  // a frame of five bytes: not compressed, no bytes long
+  const send = Effect.sync(() => void stream.write(Buffer.alloc(5)))
+  const end = Effect.sync(() => void stream.end())
+  return {
+    send,
+    end,
+    status: Deferred.await(status),
+    finish: Effect.andThen(Effect.andThen(send, end), Deferred.await(status))
+  } satisfies HeldCall as HeldCall
 })

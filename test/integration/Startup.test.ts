@@ -29,6 +29,13 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     },
     {
       service: "marketplace",
+      env: { RECOMMENDATIONS_TARGET: "dns://kube-dns/recommendations:50051" },
+      line:
+        'RECOMMENDATIONS_TARGET="dns://kube-dns/recommendations:50051": ' +
+        'expected a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"'
+    },
+    {
+      service: "marketplace",
       env: { MARKETPLACE_HTTP_PORT: "65536" },
       line: 'MARKETPLACE_HTTP_PORT="65536": expected a port, a whole number from 0 to 65535'
     },

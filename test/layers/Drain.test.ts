@@ -24,15 +24,23 @@ describe("a process that serves", () => {
     Effect.gen(function* () {
       const notes: Array<string> = []
       const opened = yield* Deferred.make<Drain.Drain["Service"]>()
+      const closing = (name: string) =>
+        Effect.gen(function* () {
+          const { timeLeft } = yield* Drain.Drain
+          yield* Effect.addFinalizer(() =>
+            Effect.map(timeLeft, (left) => notes.push(`close ${name}, ${Duration.toMillis(left)} ms left`))
+          )
+        })
+      const backend = Layer.effectDiscard(closing("backend"))
       const server = Layer.effectDiscard(
         Effect.gen(function* () {
           const drain = yield* Drain.Drain
-          yield* Effect.addFinalizer(() =>
-            Effect.map(drain.timeLeft, (left) => notes.push(`close server, ${Duration.toMillis(left)} ms left`))
-          )
+          yield* closing("server")
+          // it takes five of the seven seconds
+          yield* Effect.addFinalizer(() => Effect.sleep("5 seconds"))
           yield* Deferred.succeed(opened, drain)
         })
-      ).pipe(Layer.provide(noting(notes, "catalogue")))
+      ).pipe(Layer.provide(backend), Layer.provide(noting(notes, "catalogue")))
       const process = yield* Effect.forkChild(Drain.launch(server))
 
       const { isDraining, timeLeft } = yield* Deferred.await(opened)
@@ -44,8 +52,14 @@ describe("a process that serves", () => {
       assert.deepStrictEqual(notes, ["open catalogue"])
 
       yield* TestClock.adjust("1 second")
+      yield* TestClock.adjust("5 seconds")
       yield* Fiber.join(process)
-      assert.deepStrictEqual(notes, ["open catalogue", "close server, 7000 ms left", "close catalogue"])
+      assert.deepStrictEqual(notes, [
+        "open catalogue",
+        "close server, 2000 ms left",
+        "close backend, 2000 ms left",
+        "close catalogue"
+      ])
     }).pipe(withSettings({ DRAIN_DELAY: "3s", DRAIN_TIMEOUT: "7s" }))
   )
 

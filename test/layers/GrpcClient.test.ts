@@ -35,19 +35,29 @@ describe("a request that its message cannot carry", () => {
     [{ boolValue: 1 }, "boolValue: expected true or false, got 1"],
     [{ text: 7 }, "text: expected a string of whole characters, got 7"],
     [{ text: "\uD800" }, 'text: expected a string of whole characters, got "\\ud800"'],
-    [{ bytesValue: [1] }, "bytesValue: expected bytes, or a string in base64, got 1"],
+    [{ bytesValue: [1] }, "bytesValue: expected bytes, or a string in base64, got an array"],
     [{ bytesValue: "not base64!" }, 'bytesValue: expected bytes, or a string in base64, got "not base64!"'],
     [{ color: "COLOR_BLUE" }, 'color: expected a value of Color, got "COLOR_BLUE"'],
     [{ color: 0.5 }, "color: expected a value of Color, got 0.5"],
+    [{ color: "1" }, 'color: expected a value of Color, got "1"'],
+    [{ color: "toString" }, 'color: expected a value of Color, got "toString"'],
+    [{ constructor: 1 }, "constructor: EchoRequest has no such field"],
+    [JSON.parse('{"__proto__": 1}'), "__proto__: EchoRequest has no such field"],
+    [{ int64Value: [5] }, "int64Value: expected a whole number of 64 bits, got an array"],
+    [{ bytesValue: "abcde" }, 'bytesValue: expected bytes, or a string in base64, got "abcde"'],
+    [{ counts: new Map([["a", 1]]) }, "counts: expected a map, a plain object, got an object"],
+    [{ item: new Date(0) }, "item: expected Item, a plain object, got an object"],
+    // oxlint-disable-next-line no-sparse-arrays
+    [{ numbers: [1, , 2] }, `numbers[1]: ${int32}, got undefined`],
     [{ numbers: 1 }, "numbers: expected an array, got 1"],
     [{ numbers: [1, 2.5] }, `numbers[1]: ${int32}, got 2.5`],
-    [{ item: "x" }, 'item: expected Item, an object, got "x"'],
+    [{ item: "x" }, 'item: expected Item, a plain object, got "x"'],
     [{ items: [{ name: "a" }, { count: "3" }] }, `items[1].count: ${int32}, got "3"`],
     [{ counts: { a: 1, b: 0.5 } }, `counts["b"]: ${int32}, got 0.5`],
     [{ left: "a", right: 1 }, "right: choice is left already, and holds one value"],
     [{ txt: "a" }, "txt: EchoRequest has no such field"],
     [{ item: { nam: "a" } }, "item.nam: Item has no such field"],
-    ["text", 'expected EchoRequest, an object, got "text"']
+    ["text", 'expected EchoRequest, a plain object, got "text"']
   ] as ReadonlyArray<readonly [unknown, string]>)("%j: %s", ([request, violation]) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(

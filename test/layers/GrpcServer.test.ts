@@ -1,10 +1,25 @@
 import { assert, describe, it } from "@effect/vitest"
 import { fromJSON } from "@grpc/proto-loader"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Queue, References, Result, Scope } from "effect"
+import {
+  Cause,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Queue,
+  References,
+  Result,
+  Scope
+} from "effect"
 
 import { Drain } from "../../src/layers/Drain.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
+import * as RawCall from "../integration/RawCall.ts"
 import * as Echo from "./Echo.ts"
 
 const path = `/${Echo.EchoService.name}/Echo`
@@ -125,6 +140,30 @@ describe("a server", () => {
   )
 })
 
+describe("a call that has ended", () => {
+  it.live("is not handled when its message comes after its deadline", () => {
+    let handled = 0
+    return Effect.gen(function* () {
+      const { port } = yield* (yield* GrpcServer.GrpcServer).address
+      const call = yield* RawCall.hold(port, path, { "grpc-timeout": "50m" })
+      yield* call.send
+      // the answer is grpc-js's own, DEADLINE_EXCEEDED
+      assert.strictEqual(yield* call.status, "4")
+      yield* call.end
+      // a call that comes after it has been answered
+      yield* (yield* Echo.client).Echo({})
+      assert.strictEqual(handled, 1)
+    }).pipe(
+      Effect.provide(
+        Echo.layer((request) => {
+          handled++
+          return Echo.echo(request)
+        })
+      )
+    )
+  })
+})
+
 describe("a server that closes", () => {
   /** Closes a server while a call is in flight; what is asked of the call happens when the server has begun to close. */
   const closeDuringCall = (timeout: Duration.Duration, then: "finish" | "hang") =>
@@ -175,6 +214,20 @@ describe("a server that closes", () => {
       assert.strictEqual(Result.isFailure(result) && result.failure.reason.message, "The server is shutting down")
       assert.isTrue(interrupted)
       assert.include(lines, "gRPC is closed: 0 calls in flight finished, 1 were cut")
+    })
+  )
+})
+
+describe("a client that never ends its call", () => {
+  it.live("is disconnected by a server that closes", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const server = Echo.layer(Echo.echo, Drain.layerTest(Duration.millis(50)))
+      const { address } = Context.get(yield* Layer.buildWithScope(server, scope), GrpcServer.GrpcServer)
+      const call = yield* RawCall.hold((yield* address).port, path)
+      yield* Scope.close(scope, Exit.void)
+      // HTTP/2's CANCEL
+      assert.strictEqual(yield* call.status, "Session closed with error code 8")
     })
   )
 })

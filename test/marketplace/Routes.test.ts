@@ -42,7 +42,8 @@ describe("the routes", () => {
     { path: "/?category=horror", slug: "horror" },
     { path: "/?category=horror&category=mystery", slug: "horror" },
     { path: "/?category=a%20b%3Cc%3E", slug: "a b<c>" },
-    { path: "/?category=%zz", slug: "%zz" }
+    { path: "/?category=%zz", slug: "%zz" },
+    { path: "/?q=why?&category=horror", slug: "horror" }
   ])("reads $path", ({ path, slug }) => {
     const slugs: Array<string | undefined> = []
     return Effect.gen(function* () {

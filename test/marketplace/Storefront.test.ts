@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer } from "effect"
+import { Duration, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 
 import { categories, type Category } from "../../src/domain/Category.ts"
@@ -72,6 +72,26 @@ describe("Storefront", () => {
       const { content } = yield* display("romance")
       assert.deepStrictEqual(content, { _tag: "UnknownCategory", name: "romance" })
     }).pipe(withClient({ recommend: (category) => Effect.fail(new ShelfNotFound({ category })) }))
+  )
+
+  it.effect("has an empty front table when there are no mysteries", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual((yield* display()).content, { _tag: "Books", category: "MYSTERY", books: [] })
+      assert.deepStrictEqual((yield* display("mystery")).content, { _tag: "UnknownCategory", name: "mystery" })
+    }).pipe(withClient({ recommend: (category) => Effect.fail(new ShelfNotFound({ category })) }))
+  )
+
+  it.effect("asks for the menu while it asks for the books", () =>
+    Effect.gen(function* () {
+      const showing = yield* Effect.forkChild(display())
+      yield* TestClock.adjust(Duration.seconds(1))
+      assert.strictEqual((yield* Fiber.join(showing)).content._tag, "Unavailable")
+    }).pipe(
+      withClient({
+        recommend: () => Effect.delay(Effect.fail(unavailable), Duration.seconds(1)),
+        categories: Effect.delay(Effect.fail(unavailable), Duration.seconds(1))
+      })
+    )
   )
 
   it.effect("without Recommendations has a menu of all it knows, and still tells good names from bad", () =>

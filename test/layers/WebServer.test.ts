@@ -1,0 +1,72 @@
+import { connect } from "node:net"
+
+import { NodeHttpClient } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { HttpClient, HttpServer, HttpServerResponse } from "effect/http"
+import * as NetAddress from "effect/net/NetAddress"
+
+import { Drain } from "../../src/layers/Drain.ts"
+import * as WebServer from "../../src/layers/WebServer.ts"
+
+/** Serves an app on 127.0.0.1 in a scope of its own. */
+const serve = Effect.fnUntraced(function* (app: WebServer.App, drain: Layer.Layer<Drain>) {
+  const scope = yield* Scope.make()
+  const server = WebServer.serve({ host: "127.0.0.1", port: 0 })(Effect.succeed({ app })).pipe(Layer.provide(drain))
+  const { address } = Context.get(yield* Layer.buildWithScope(server, scope), HttpServer.HttpServer)
+  const port = NetAddress.isInetAddress(address) ? address.port : 0
+  return { port, url: `http://127.0.0.1:${port}/`, close: Scope.close(scope, Exit.void) }
+})
+
+const ok = Effect.succeed(HttpServerResponse.text("ok"))
+
+describe("a web server", () => {
+  it.live("answers, and keeps the connection", () =>
+    Effect.gen(function* () {
+      const { close, url } = yield* serve(ok, Drain.layerTest())
+      const response = yield* HttpClient.get(url)
+      assert.strictEqual(yield* response.text, "ok")
+      assert.strictEqual(response.headers["connection"], "keep-alive")
+      yield* close
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(HttpClient.get(url))))
+    }).pipe(Effect.provide(NodeHttpClient.layerUndici))
+  )
+
+  it.live("that closes answers the request in flight, and has its client close the connection", () =>
+    Effect.gen(function* () {
+      const started = yield* Deferred.make<void>()
+      const draining = yield* Deferred.make<void>()
+      const slow = Deferred.succeed(started, undefined).pipe(
+        Effect.andThen(Deferred.await(draining)),
+        Effect.andThen(ok)
+      )
+      const { close, url } = yield* serve(
+        slow,
+        Layer.succeed(Drain, {
+          isDraining: Deferred.isDone(draining),
+          timeLeft: Effect.as(Deferred.succeed(draining, undefined), Duration.seconds(20))
+        })
+      )
+      const asking = yield* Effect.forkChild(HttpClient.get(url))
+      yield* Deferred.await(started)
+      yield* close
+      const response = yield* Fiber.join(asking)
+      assert.strictEqual(yield* response.text, "ok")
+      assert.strictEqual(response.headers["connection"], "close")
+    }).pipe(Effect.provide(NodeHttpClient.layerUndici))
+  )
+
+  it.live("that closes disconnects a client that does not finish its request", () =>
+    Effect.gen(function* () {
+      const { close, port } = yield* serve(ok, Drain.layerTest(Duration.millis(50)))
+      const disconnected = yield* Deferred.make<void>()
+      yield* Effect.callback<void>((resume) => {
+        const socket = connect(port, "127.0.0.1", () => socket.write("GET / HTTP/1.1\r\n", () => resume(Effect.void)))
+        socket.on("error", () => {})
+        socket.on("close", () => Deferred.doneUnsafe(disconnected, Effect.void))
+      })
+      yield* close
+      yield* Deferred.await(disconnected)
+    })
+  )
+})
