@@ -210,8 +210,8 @@ const shortTitle = (title: string): string => /^(.+?)(?:: | \()/u.exec(title)?.[
 const coverSize = (title: string): string => {
   const word = title.split(/[\s-]/).reduce((longest, { length }) => Math.max(longest, length), 0)
   if (title.length > 110) return "tiny"
-  if (title.length > 50 || word > 13) return "small"
-  return title.length > 22 || word > 9 ? "medium" : "large"
+  if (title.length > 50 || word > 12) return "small"
+  return title.length > 22 || word > 8 ? "medium" : "large"
 }
 
 /** Up to three authors are named; of more, two are, and all of them when the reader asks. */

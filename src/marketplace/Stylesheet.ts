@@ -28,7 +28,8 @@ body {
 }
 a { color: var(--accent); text-underline-offset: .2em; text-decoration-thickness: from-font; }
 a:hover { text-decoration-thickness: .15em; }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
+/* the outline of what is at the edge of the window is in the window too */
+:focus-visible { scroll-margin-block: 1rem; outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 h1, h2 { font-family: var(--serif); line-height: 1.25; text-wrap: balance; }
 h1 { font-size: var(--huge); font-weight: 400; letter-spacing: -.015em; line-height: 1.15; }
 h2 { font-size: var(--large); font-weight: 600; }
@@ -56,10 +57,10 @@ main:focus { outline: none; }
 .onward { font-weight: 600; }
 
 .books { padding: 0; margin-block: clamp(1.5rem, 4vi, 3rem); list-style: ""; }
-li { display: flex; align-items: start; gap: var(--gap); padding-block: var(--gap); }
+li { display: flex; flex-wrap: wrap; align-items: start; gap: var(--gap); padding-block: var(--gap); }
 li:first-child { padding-block-start: 0; }
 li + li { border-block-start: 1px solid var(--line); }
-.about { flex: 1; min-inline-size: 0; align-self: center; }
+.about { flex: 1 1 8rem; min-inline-size: 0; align-self: center; }
 .about > * + * { margin-block-start: .35rem; }
 h2.long { font-size: calc(1rem + (var(--large) - 1rem)*.4); font-weight: 500; text-wrap: pretty; }
 .by ~ p, .by p { color: var(--quiet); font-size: var(--small); }
@@ -97,12 +98,13 @@ summary { cursor: pointer; }
 .palette-10 { --cloth: #34302d; --foil: #e9b58c; }
 .motif-0 { --motif: repeating-radial-gradient(circle at 50% 66%, var(--foil) 0 .12em, #0000 .15em .55em); }
 .motif-1 { --motif: repeating-linear-gradient(90deg, var(--foil) 0 .1em, #0000 .12em .7em); }
-.motif-2 { --motif: radial-gradient(circle, var(--foil) .16em, #0000 .2em) 0 0/1em 1em; }
+.motif-2 { --motif: radial-gradient(circle, var(--foil) .16em, #0000 .2em) 0 0/1em 1em round; }
 .motif-3 { --motif: repeating-linear-gradient(45deg, var(--foil) 0 .07em, #0000 .1em .8em), repeating-linear-gradient(-45deg, var(--foil) 0 .07em, #0000 .1em .8em); }
 .motif-4 { --motif: radial-gradient(circle at 50% 100%, #0000 .35em, var(--foil) .38em .46em, #0000 .5em) 0 0/1em .5em; }
 .motif-5 { --motif: radial-gradient(circle at 50% 66%, var(--foil) 2em, #0000 2.05em); }
-.motif-6 { --motif: conic-gradient(from 150deg at 50% 15%, var(--foil) 60deg, #0000 0) 0 0/1.4em 1.4em; }
+.motif-6 { --motif: conic-gradient(from 150deg at 50% 15%, var(--foil) 59deg, #0000 61deg 359deg, var(--foil)) 0 0/1.4em 1.4em round; }
 
+footer p, .note { text-wrap: pretty; }
 footer { padding-block: 1.5rem 2.5rem; border-block-start: 1px solid var(--line); color: var(--quiet); font-size: var(--small); }
 
 @media (max-width: 48rem), (pointer: coarse) {
@@ -124,6 +126,7 @@ footer { padding-block: 1.5rem 2.5rem; border-block-start: 1px solid var(--line)
   :root { --paper: #fff; --ink: #000; --quiet: #333; --line: #999; --accent: #000; --dim: none; }
   nav, .skip, .onward { display: none; }
   li { break-inside: avoid; }
+  summary { list-style: none; }
   .cover { --cloth: #fff; --foil: #000; border: 1px solid; border-inline-start-width: .6em; box-shadow: none; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }

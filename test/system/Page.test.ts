@@ -461,6 +461,24 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
+  it.effect("can be read with text of twice the size", () =>
+    Effect.gen(function* () {
+      const { page } = yield* visit(hard, phone)
+      yield* Effect.promise(() =>
+        page.route("**/*.css", (route) =>
+          route
+            .fetch()
+            .then((response) =>
+              response.text().then((css) => route.fulfill({ response, body: `${css} html { font-size: 200% }` }))
+            )
+        )
+      )
+      yield* Effect.promise(() => page.reload())
+      yield* screenshot(page, "text-of-twice-the-size")
+      yield* assertFits(page, phone)
+    })
+  )
+
   it.effect("has one stylesheet, named by its content and kept for ever", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, desk)
