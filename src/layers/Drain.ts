@@ -25,15 +25,24 @@ export const settings: Config.Config<Settings> = Config.all({
 export class Drain extends Context.Service<
   Drain,
   {
+    /** Whether everything has started. */
+    readonly isStarted: Effect.Effect<boolean>
     /** Whether the process has been asked to stop. */
     readonly isDraining: Effect.Effect<boolean>
+    /** Waits until it is. */
+    readonly awaitDraining: Effect.Effect<void>
     /** How long calls in flight may still take; all servers of a process share it. */
     readonly timeLeft: Effect.Effect<Duration.Duration>
   }
 >()("onlinebooks/layers/Drain") {
   /** Is never asked to stop, and gives every layer that closes the whole time-out. */
   static readonly layerTest = (timeout: Duration.Duration = Duration.seconds(25)) =>
-    Layer.succeed(Drain, { isDraining: Effect.succeed(false), timeLeft: Effect.succeed(timeout) })
+    Layer.succeed(Drain, {
+      isStarted: Effect.succeed(true),
+      isDraining: Effect.succeed(false),
+      awaitDraining: Effect.never,
+      timeLeft: Effect.succeed(timeout)
+    })
 }
 
 /**
@@ -46,25 +55,30 @@ export const launch = <A, E, R>(
   Effect.gen(function* () {
     const { delay, timeout } = yield* settings
     const signal = Deferred.await(yield* firstSignal)
+    const draining = yield* Deferred.make<void>()
+    let isStarted = false
     let deadline: number | undefined
     const drain = Drain.of({
-      isDraining: Effect.sync(() => deadline !== undefined),
+      isStarted: Effect.sync(() => isStarted),
+      isDraining: Deferred.isDone(draining),
+      awaitDraining: Deferred.await(draining),
       timeLeft: Effect.map(Clock.currentTimeMillis, (now) =>
         deadline === undefined ? timeout : Duration.millis(Math.max(0, deadline - now))
       )
     })
     // a signal that comes while the layer is being built stops the building, and nobody has to be told
-    const isBuilt = yield* Layer.build(main).pipe(
+    isStarted = yield* Layer.build(main).pipe(
       Effect.provideService(Drain, drain),
       Effect.as(true),
       Effect.raceFirst(Effect.as(signal, false))
     )
     const name = yield* signal
-    if (!isBuilt) return yield* Effect.logInfo(`${name}: leaving before the start is complete`)
+    if (!isStarted) return yield* Effect.logInfo(`${name}: leaving before the start is complete`)
     yield* Effect.logInfo(
       `${name}: draining; calls in flight have ${Duration.format(timeout)}, after a delay of ${Duration.format(delay)}`
     )
     deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay) + Duration.toMillis(timeout)
+    yield* Deferred.succeed(draining, undefined)
     yield* Effect.sleep(delay)
   }).pipe(Effect.scoped)
 

@@ -2,34 +2,61 @@
  * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
  */
 import { randomUUID } from "node:crypto"
+import type { Readable, Writable } from "node:stream"
 
+import { NodeStream } from "@effect/platform-node"
 import {
+  type handleBidiStreamingCall,
+  type handleClientStreamingCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
+  Metadata,
   type MethodDefinition,
   ResponderBuilder,
   ServerInterceptingCall,
   type ServerInterceptor,
-  ServerListenerBuilder
+  ServerListenerBuilder,
+  type StatusObject
 } from "@grpc/grpc-js"
-import { Cause, Effect, Exit, type Fiber } from "effect"
+import { Cause, Context, Duration, Effect, Exit, type Fiber, Stream } from "effect"
 
-import { RequestInfo } from "./ErrorDetail.ts"
+import type { Admission, Ticket } from "./Admission.ts"
+import { Deadline } from "./Deadline.ts"
+import { RequestInfo, RetryInfo } from "./ErrorDetail.ts"
+import { GrpcCall, type Peer } from "./GrpcCall.ts"
+import type { Connection, ConnectionInfo } from "./GrpcConnections.ts"
+import { kindOf } from "./GrpcService.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
+import { writeAll } from "./Writing.ts"
 
 /** How the calls of one method are answered. */
 export interface Method<E, R> {
   readonly definition: MethodDefinition<unknown, unknown>
-  readonly handler: (request: unknown) => Effect.Effect<unknown, E, R>
+  /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
+  readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
   readonly toStatus: (error: E) => Status.Status
-  /** Starts a fiber that has what the server's own log lines need. */
-  readonly runFork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E>
+  /** What handlers need, and the server's own log lines. */
+  readonly context: Context.Context<Exclude<R, GrpcCall>>
+  /** Never refused for load: a probe that is refused would take away a server that only has much to do. */
+  readonly isExempt: boolean
+}
+
+/** The functions that grpc-js calls for methods of each kind; unary ones answer with the bytes of the response. */
+type Handler =
+  | { readonly kind: "unary"; readonly handle: handleUnaryCall<unknown, Buffer> }
+  | { readonly kind: "serverStream"; readonly handle: handleServerStreamingCall<unknown, Buffer> }
+  | { readonly kind: "clientStream"; readonly handle: handleClientStreamingCall<unknown, Buffer> }
+  | { readonly kind: "bidi"; readonly handle: handleBidiStreamingCall<unknown, Buffer> }
+
+export interface Options {
+  readonly admission: Admission
+  readonly findConnection: (info: ConnectionInfo) => Connection | undefined
 }
 
 /** The calls that a server is answering. */
 export interface GrpcCalls {
-  /** The function that grpc-js calls for a unary method; it answers with the bytes of the response. */
-  readonly unary: <E, R>(method: Method<E, R>) => handleUnaryCall<unknown, Buffer>
+  readonly handle: <E, R>(method: Method<E, R>) => Handler
   /** Sees every call from its headers to its status. */
   readonly interceptor: ServerInterceptor
   /** How many calls have begun and not ended, and how many have ended, since the server is there. */
@@ -38,32 +65,61 @@ export interface GrpcCalls {
   readonly cut: () => void
 }
 
-export const make = (): GrpcCalls => {
+type EncodedStatus = Pick<StatusObject, "code" | "details" | "metadata">
+
+/** What the four kinds of grpc-js' calls have in common. */
+interface Call {
+  readonly metadata: Metadata
+  readonly cancelled: boolean
+  readonly getDeadline: () => Date | number
+  readonly sendMetadata: (metadata: Metadata) => void
+  readonly on: (event: "cancelled", listener: () => void) => unknown
+}
+
+const nobody: Peer = { address: "unknown", names: [] }
+
+export const make = ({ admission, findConnection }: Options): GrpcCalls => {
   const waiting = new Set<Fiber.Fiber<unknown, unknown>>()
+  const exempt = new Set<string>()
+  // a call's metadata is the one thing that both an interceptor and a handler get
+  const peers = new WeakMap<Metadata, Peer>()
+  const refusals = makeRefusals()
   let begun = 0
   let ended = 0
   let isCutting = false
 
   // That there is a listener has an effect too: grpc-js then keeps back a message that comes after its call has ended.
   // Without, it would begin to handle a call that is over, and nothing would interrupt that.
-  const interceptor: ServerInterceptor = (_method, call) => {
+  const interceptor: ServerInterceptor = ({ path }, call) => {
     let isOver = false
+    let ticket: Ticket | undefined
     const end = () => {
       if (isOver) return
       isOver = true
       ended++
+      ticket?.leave()
+    }
+    const refuse = (status: EncodedStatus) => {
+      end()
+      call.sendStatus(status)
     }
     begun++
+    const onReceiveMetadata = (metadata: Metadata, next: (metadata: Metadata) => void) => {
+      const connection = findConnection(call.getConnectionInfo())
+      if (connection !== undefined) {
+        if (!connection.isAllowed) return refuse(notAllowed)
+        peers.set(metadata, connection.peer)
+      }
+      if (exempt.has(path)) return next(metadata)
+      ticket = admission.enter({ start: () => next(metadata), refuse: () => refuse(refusals()) })
+      // it may have ended before there was a ticket to give back
+      if (isOver) ticket.leave()
+    }
     return new ServerInterceptingCall(
       call,
       new ResponderBuilder()
         .withStart((next) =>
-          next(
-            new ServerListenerBuilder()
-              .withOnReceiveMetadata((metadata, next) => next(metadata))
-              .withOnCancel(end)
-              .build()
-          )
+          next(new ServerListenerBuilder().withOnReceiveMetadata(onReceiveMetadata).withOnCancel(end).build())
         )
         .withSendStatus((status, next) => {
           end()
@@ -73,67 +129,161 @@ export const make = (): GrpcCalls => {
     )
   }
 
-  return {
-    interceptor,
-    counts: () => ({ inFlight: begun - ended, ended }),
-    cut: () => {
-      isCutting = true
-      for (const fiber of waiting) fiber.interruptUnsafe()
-    },
-    unary: (method) => {
-      const { definition, handler, runFork } = method
+  const handle = <E, R>(method: Method<E, R>): Handler => {
+    const { context, definition, toStatus } = method
+    const [, service = "", name = ""] = definition.path.split("/")
+    const kind = kindOf(definition)
+    if (method.isExempt) exempt.add(definition.path)
 
-      /** Tells the log of a bug, and the client where in the log to look. */
-      const report = (bug: Cause.Cause<unknown>) => {
-        const requestId = randomUUID()
-        runFork(
-          Effect.logError("A bug in a handler", bug).pipe(
-            Effect.annotateLogs({ method: definition.path.slice(1), requestId })
-          )
+    /** Tells the log of a bug, and the client where in the log to look. */
+    const report = (bug: Cause.Cause<unknown>) => {
+      const requestId = randomUUID()
+      Effect.runForkWith(context)(
+        Effect.logError("A bug in a handler", bug).pipe(
+          Effect.annotateLogs({ method: definition.path.slice(1), requestId })
         )
-        return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
-      }
+      )
+      return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
+    }
 
-      const toStatus = (cause: Cause.Cause<unknown>) => {
-        const failure = cause.reasons.find(Cause.isFailReason)
-        if (failure !== undefined) return method.toStatus(failure.error as never)
-        if (!Cause.hasInterruptsOnly(cause)) return report(cause)
-        return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
-      }
+    const statusOf = (cause: Cause.Cause<unknown>) => {
+      const failure = cause.reasons.find(Cause.isFailReason)
+      if (failure !== undefined) return toStatus(failure.error as E)
+      if (!Cause.hasInterruptsOnly(cause)) return report(cause)
+      return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
+    }
 
-      const encodeFailure = (cause: Cause.Cause<unknown>) => {
+    const encodeFailure = (cause: Cause.Cause<unknown>, trailers: Metadata | undefined) => {
+      const encode = () => {
         try {
-          return StatusWire.encode(toStatus(cause))
+          return StatusWire.encode(statusOf(cause))
         } catch (bug) {
           // the status table threw, or made a status that cannot be encoded
           return StatusWire.encode(report(Cause.die(bug)))
         }
       }
-
-      // the response is encoded in the fiber, where what cannot be encoded is a defect like any other
-      const answered = (request: unknown) =>
-        Effect.map(
-          Effect.suspend(() => handler(request)),
-          definition.responseSerialize
-        )
-
-      return (call, callback) => {
-        const fiber = runFork(answered(call.request))
-        const answer = (exit: Exit.Exit<Buffer, unknown>) => {
-          if (Exit.isSuccess(exit)) callback(null, exit.value)
-          else callback(encodeFailure(exit.cause))
-        }
-        // most calls never wait for anything, and are done by now
-        const exit = fiber.pollUnsafe()
-        if (exit !== undefined) return answer(exit)
-        waiting.add(fiber)
-        // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
-        call.on("cancelled", () => fiber.interruptUnsafe())
-        fiber.addObserver((exit) => {
-          waiting.delete(fiber)
-          answer(exit)
-        })
-      }
+      const status = encode()
+      if (trailers === undefined) return status
+      const metadata = trailers.clone()
+      metadata.merge(status.metadata)
+      return { ...status, metadata }
     }
+
+    /** Runs what answers a call, and hands over how that ended with the trailers that it has added. */
+    const run = <A>(
+      call: Call,
+      answer: Effect.Effect<A, unknown, R>,
+      end: (exit: Exit.Exit<A, unknown>, trailers: Metadata | undefined) => void
+    ) => {
+      let trailers: Metadata | undefined
+      const { metadata } = call
+      const deadline = Number(call.getDeadline())
+      const current = GrpcCall.of({
+        service,
+        method: name,
+        kind,
+        peer: peers.get(metadata) ?? nobody,
+        deadline,
+        metadata,
+        sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers)),
+        addTrailers: (more) =>
+          Effect.sync(() => {
+            trailers ??= new Metadata()
+            trailers.merge(more)
+          })
+      })
+      const withCall = Context.add(context, GrpcCall, current)
+      const services = deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)
+      // what a handler needs is in the context, but for the call, which is now
+      const fiber = Effect.runForkWith(services as Context.Context<never> as Context.Context<R>)(answer)
+      // most calls never wait for anything, and are done by now
+      const exit = fiber.pollUnsafe()
+      if (exit !== undefined) return end(exit, trailers)
+      waiting.add(fiber)
+      // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
+      call.on("cancelled", () => fiber.interruptUnsafe())
+      fiber.addObserver((exit) => {
+        waiting.delete(fiber)
+        end(exit, trailers)
+      })
+    }
+
+    // responses are encoded in the fiber, where what cannot be encoded is a defect like any other
+    const encode = definition.responseSerialize
+
+    const answerOne = (call: Call, request: unknown, callback: Parameters<handleUnaryCall<unknown, Buffer>>[1]) => {
+      const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
+      run(call, Effect.map(response, encode), (exit, trailers) => {
+        if (Exit.isSuccess(exit)) callback(null, exit.value, trailers)
+        else callback(encodeFailure(exit.cause, trailers))
+      })
+    }
+
+    const answerMany = (call: Call & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
+      const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
+      const written = Stream.runForEachArray(responses, (messages) => writeAll(call, messages, encode))
+      run(call, written, (exit, trailers) => {
+        if (call.cancelled) return
+        if (Exit.isSuccess(exit)) call.end(trailers)
+        // grpc-js takes it for the status, to be sent after the messages
+        else call.emit("error", encodeFailure(exit.cause, trailers))
+      })
+    }
+
+    switch (kind) {
+      case "unary":
+        return { kind, handle: (call, callback) => answerOne(call, call.request, callback) }
+      case "clientStream":
+        return { kind, handle: (call, callback) => answerOne(call, messagesOf(call), callback) }
+      case "serverStream":
+        return { kind, handle: (call) => answerMany(call, call.request) }
+      case "bidi":
+        return { kind, handle: (call) => answerMany(call, messagesOf(call)) }
+    }
+  }
+
+  return {
+    handle,
+    interceptor,
+    counts: () => ({ inFlight: begun - ended, ended }),
+    cut: () => {
+      isCutting = true
+      for (const fiber of waiting) fiber.interruptUnsafe()
+    }
+  }
+}
+
+/** The messages that a client sends. They end with it; when it goes away instead, the fiber that reads them is interrupted. */
+const messagesOf = (call: Readable): Stream.Stream<unknown> =>
+  NodeStream.fromReadable<unknown, "the client has gone">({
+    evaluate: () => call,
+    onError: () => "the client has gone",
+    closeOnDone: false
+  }).pipe(Stream.catch(() => Stream.never))
+
+const notAllowed = StatusWire.encode(Status.permissionDenied("This client may not call this server"))
+
+/** How long refused clients are told to wait, in milliseconds: some more, some less, so that they do not all come back at once. */
+const pushbacks = [50, 65, 80, 95, 110, 125, 140, 155]
+
+/**
+ * What calls above the limit are answered, in turn. A server that has too much to do should not spend its time on encoding
+ * refusals, so they are encoded once.
+ */
+const makeRefusals = (): (() => EncodedStatus) => {
+  let refusals: ReadonlyArray<EncodedStatus> | undefined
+  let next = 0
+  return () => {
+    refusals ??= pushbacks.map((millis) => {
+      const metadata = new Metadata()
+      metadata.set("grpc-retry-pushback-ms", String(millis))
+      return StatusWire.encode(
+        Status.resourceExhausted("The server has too many calls to answer", {
+          details: [RetryInfo({ retryDelay: Duration.millis(millis) })],
+          metadata
+        })
+      )
+    })
+    return refusals[next++ % refusals.length]!
   }
 }

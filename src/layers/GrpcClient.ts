@@ -1,6 +1,7 @@
 /**
  * A gRPC client over grpc-js: a service becomes functions from a request to an Effect that fails with one
- * {@link GrpcError}. Interrupting the Effect cancels the call.
+ * {@link GrpcError}. Interrupting the Effect cancels the call. Streams of messages are Streams, in either direction, and are
+ * read and written as fast as the other side does.
  *
  * ```ts
  * const recommendations = yield* GrpcClient.make(RecommendationsService)
@@ -8,129 +9,322 @@
  *   Effect.catchReason("GrpcError", "NotFound", (status) => ...)
  * )
  * ```
+ *
+ * A call has the time that its options give it, and never more than what it is made for: see {@link Deadline}. A method that
+ * its proto marks as free of side effects, or idempotent, is called again when that may help: see {@link GrpcRetry}.
  */
-import { isIP } from "node:net"
+import type { Writable } from "node:stream"
 
-import { Client, credentials, Metadata } from "@grpc/grpc-js"
+import { NodeStream } from "@effect/platform-node"
+import {
+  type Client,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  type ClientWritableStream,
+  Metadata,
+  type ServiceError,
+  type StatusObject
+} from "@grpc/grpc-js"
 import type { MethodDefinition } from "@grpc/proto-loader"
-import { Config, Context, Duration, Effect, Layer, Option } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, identity, Option, Pull, Random, type Scope, Stream } from "effect"
 
-import * as Address from "./Address.ts"
+import { Deadline } from "./Deadline.ts"
+import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
-import * as GrpcLog from "./GrpcLog.ts"
+import * as GrpcRetry from "./GrpcRetry.ts"
 import * as GrpcService from "./GrpcService.ts"
 import * as MessageCheck from "./MessageCheck.ts"
-import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
+import { writeAll } from "./Writing.ts"
 
 /** What a caller may say about one call. */
 export interface CallOptions {
-  /** How long the call may take; the server is told. Without it a call may take for ever. */
+  /** How long the call may take, all attempts together; the server is told. Without it, as long as {@link Deadline} allows. */
   readonly timeout?: Duration.Input | undefined
   readonly metadata?: Metadata | undefined
 }
 
 /** One function for each method of a service. */
-export type GrpcClient<Definition> = {
-  readonly [Name in GrpcService.MethodName<Definition>]: (
-    request: GrpcService.RequestInput<Definition[Name]>,
+export type GrpcClient<Methods> = {
+  readonly [Name in keyof Methods]: Methods[Name] extends GrpcService.AnyMethod ? Caller<Methods[Name]> : never
+}
+
+type Caller<Method extends GrpcService.AnyMethod> = {
+  readonly unary: (
+    request: Method["requestIn"],
     options?: CallOptions
-  ) => Effect.Effect<GrpcService.ResponseOutput<Definition[Name]>, GrpcError>
+  ) => Effect.Effect<Method["responseOut"], GrpcError>
+  readonly serverStream: (
+    request: Method["requestIn"],
+    options?: CallOptions
+  ) => Stream.Stream<Method["responseOut"], GrpcError>
+  readonly clientStream: <E, R>(
+    requests: Stream.Stream<Method["requestIn"], E, R>,
+    options?: CallOptions
+  ) => Effect.Effect<Method["responseOut"], GrpcError | E, R>
+  readonly bidi: <E, R>(
+    requests: Stream.Stream<Method["requestIn"], E, R>,
+    options?: CallOptions
+  ) => Stream.Stream<Method["responseOut"], GrpcError | E, R>
+}[Method["kind"]]
+
+/** Metadata that goes out with every call that is made within an effect. */
+export const RequestMetadata = Context.Reference<Metadata>("onlinebooks/layers/GrpcClient/RequestMetadata", {
+  defaultValue: () => new Metadata()
+})
+
+/** What a server sent besides its response. */
+export interface ResponseMetadata {
+  /** Ahead of the first message; empty if none came. */
+  readonly headers: Metadata
+  /** After the last one. */
+  readonly trailers: Metadata
 }
 
-/** The connections to one target, shared by all that call it, and closed with the layer. */
-export class GrpcChannel extends Context.Service<GrpcChannel, { readonly client: Client }>()(
-  "onlinebooks/layers/GrpcChannel"
-) {
-  /**
-   * A channel to a target as gRPC names them (https://github.com/grpc/grpc/blob/master/doc/naming.md), such as
-   * "localhost:50051" or "dns:///recommendations:50051". It connects at the first call.
-   */
-  static readonly layer = (target: string) =>
-    Layer.effect(
-      GrpcChannel,
-      Effect.acquireRelease(
-        Effect.as(GrpcLog.redirect, GrpcChannel.of({ client: new Client(target, credentials.createInsecure()) })),
-        ({ client }) => Effect.sync(() => client.close())
-      )
+/** What is told of the metadata of the calls within an effect. */
+const ResponseListener = Context.Reference<((metadata: Partial<ResponseMetadata>) => void) | undefined>(
+  "onlinebooks/layers/GrpcClient/ResponseListener",
+  { defaultValue: () => undefined }
+)
+
+/** Gives, with what an effect succeeds with, the metadata that came with the response of the last call in it. */
+export const withResponseMetadata = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<readonly [A, ResponseMetadata], E, R> =>
+  Effect.suspend(() => {
+    let latest: ResponseMetadata = { headers: new Metadata(), trailers: new Metadata() }
+    return effect.pipe(
+      Effect.provideService(ResponseListener, (metadata) => {
+        latest = { ...latest, ...metadata }
+      }),
+      Effect.map((value) => [value, latest] as const)
     )
+  })
 
-  /** As {@link GrpcChannel.layer}, by {@link target}. */
-  static readonly layerConfig = (prefix: string) => Layer.unwrap(Effect.map(target(prefix), GrpcChannel.layer))
-}
-
-/**
- * Whether that is a target that grpc-js can resolve, of those that https://github.com/grpc/grpc/blob/master/doc/naming.md
- * names. grpc-js itself takes almost anything, and fails at the first call.
- */
-const isTarget = (text: string): boolean => {
-  const [, scheme = "dns", rest = text] = /^(dns|ipv4|ipv6|unix):(.*)$/.exec(text) ?? []
-  if (scheme === "unix") return rest !== "" && rest !== "//"
-  if (scheme !== "dns") {
-    return rest.split(",").every((address) => isHostPort(address, (host) => isIP(host) === (scheme === "ipv4" ? 4 : 6)))
-  }
-  const [, server = "", name = rest] = /^\/\/([^/]*)\/(.*)$/.exec(rest) ?? []
-  return (server === "" || isHostPort(server, (host) => isIP(host) !== 0)) && isHostPort(name, Address.isHost)
-}
-
-/** Whether that is a host, in brackets if it has colons, with a port from 1 to 65535 or without. */
-const isHostPort = (text: string, isHost: (host: string) => boolean): boolean => {
-  const [, bracketed, plain, port = "443"] = /^(?:\[(.+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
-  return isHost(bracketed ?? plain ?? "") && Number(port) >= 1 && Number(port) <= 65535
-}
-
-/** `<prefix>_TARGET`, or else `<prefix>_HOST` (localhost) and `<prefix>_GRPC_PORT` (50051). */
-export const target = (prefix: string): Config.Config<string> =>
-  Config.all({
-    target: Setting.optional(`${prefix}_TARGET`, {
-      expected: 'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"',
-      parse: Option.liftPredicate(isTarget)
-    }),
-    host: Setting.host(`${prefix}_HOST`).pipe(Config.map(Option.getOrElse(() => "localhost"))),
-    port: Setting.port(`${prefix}_GRPC_PORT`, 50051)
-  }).pipe(Config.map(({ host, port, target }) => Option.getOrElse(target, () => Address.format({ host, port }))))
-
-/** The functions of a service. They fail before anything is sent if the message cannot carry the request. */
-export const make = Effect.fnUntraced(function* <Definition>(
-  service: GrpcService.GrpcService<Definition>
-): Effect.fn.Return<GrpcClient<Definition>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
-  const { client } = yield* GrpcChannel
+/** The functions of a service. They fail before anything is sent if a message cannot carry what it is given. */
+export const make = Effect.fnUntraced(function* <Methods>(
+  service: GrpcService.GrpcService<Methods>
+): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
+  const channel = yield* GrpcChannel
   const definition = yield* GrpcService.load(service)
   return Object.fromEntries(
     Object.entries(definition).map(([name, method]) => [
       name,
-      unary(client, method as MethodDefinition<object, object>)
+      makeCaller(channel, method as MethodDefinition<object, object>)
     ])
     // one function a method, each of which takes what its definition's types say
-  ) as unknown as GrpcClient<Definition>
+  ) as unknown as GrpcClient<Methods>
 })
 
-const unary = (client: Client, method: MethodDefinition<object, object>) => {
-  const check = MessageCheck.ofRequest(method)
-  const name = method.path.slice(1)
-  return Effect.fnUntraced(function* (request: object, options?: CallOptions) {
-    const violations = check(request)
-    if (violations.length > 0) {
-      return yield* new GrpcError({ method: name, reason: Status.invalidArgument(violations) })
-    }
-    // by the clock of the machine, which grpc-js measures it with
-    const deadline = options?.timeout === undefined ? Infinity : Date.now() + Duration.toMillis(options.timeout)
-    return yield* Effect.callback<object, GrpcError>((resume) => {
-      const call = client.makeUnaryRequest(
-        method.path,
-        method.requestSerialize,
-        method.responseDeserialize,
-        request,
-        options?.metadata ?? new Metadata(),
-        { deadline },
-        (error, response) => {
-          if (error !== null) resume(Effect.fail(new GrpcError({ method: name, reason: StatusWire.decode(error) })))
-          // grpc-js fails a call that ends with OK and without a response
-          else resume(Effect.succeed(response!))
-        }
-      )
-      return Effect.sync(() => call.cancel())
-    })
-  })
+/** What there is to know of a call before it is made. */
+interface Plan {
+  /** By the clock of the fiber, in milliseconds since 1970. */
+  readonly deadline: number
+  readonly metadata: Metadata
+  readonly listener: ((metadata: Partial<ResponseMetadata>) => void) | undefined
 }
+
+/** One attempt, which is told how long it has. */
+type Attempt<A, R = never> = (plan: Plan, timeLeft: number) => Effect.Effect<A, Status.Status, R>
+
+const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<object, object>) => {
+  const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
+  const name = path.slice(1)
+  const check = MessageCheck.ofRequest(method)
+  const isIdempotent =
+    options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
+  const fail = (reason: Status.Status) => Effect.fail(new GrpcError({ method: name, reason }))
+
+  const validate = (message: object): Effect.Effect<void, GrpcError> => {
+    const violations = check(message)
+    return violations.length === 0 ? Effect.void : fail(Status.invalidArgument(violations))
+  }
+
+  const plan = Effect.fnUntraced(function* (options: CallOptions | undefined): Effect.fn.Return<Plan, GrpcError> {
+    const now = yield* Clock.currentTimeMillis
+    const own = options?.timeout === undefined ? Infinity : now + Duration.toMillis(options.timeout)
+    const deadline = Math.min(own, yield* Deadline)
+    if (deadline <= now) return yield* fail(Status.deadlineExceeded("There was no time left to make the call"))
+    const metadata = (yield* RequestMetadata).clone()
+    if (options?.metadata !== undefined) {
+      metadata.merge(options.metadata)
+      metadata.setOptions(options.metadata.getOptions())
+    }
+    return { deadline, metadata, listener: yield* ResponseListener }
+  })
+
+  /** Makes attempts until one succeeds, or another one would not help. */
+  const attempts = <A, R>(plan: Plan, attemptTimeout: number, attempt: Attempt<A, R>): Effect.Effect<A, GrpcError, R> => {
+    const { budget, retry } = channel
+    const maxAttempts = isIdempotent ? retry.maxAttempts : 1
+    const make = (number: number): Effect.Effect<A, GrpcError, R> =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const timeLeft = plan.deadline - now
+        const isLast = number >= maxAttempts
+        // the last one may have all that is left
+        const own = isLast ? timeLeft : Math.min(attemptTimeout, timeLeft)
+        return Effect.matchEffect(attempt(plan, own), {
+          onSuccess: (response) => {
+            budget.onSuccess()
+            return Effect.succeed(response)
+          },
+          onFailure: (status) => {
+            if (!isIdempotent || !GrpcRetry.isRetryable(status, own < timeLeft)) return fail(status)
+            return budget.onFailure() && !isLast ? again(number + 1, status) : fail(status)
+          }
+        })
+      })
+    const again = Effect.fnUntraced(function* (number: number, status: Status.Status) {
+      const pushback = GrpcRetry.pushbackOf(status)
+      if (pushback !== undefined && Option.isNone(pushback)) return yield* fail(status)
+      const wait = pushback?.value ?? GrpcRetry.backoff(retry, number, yield* Random.next)
+      if ((yield* Clock.currentTimeMillis) + Duration.toMillis(wait) >= plan.deadline) return yield* fail(status)
+      yield* Effect.sleep(wait)
+      plan.metadata.set("grpc-previous-rpc-attempts", String(number - 1))
+      return yield* make(number)
+    })
+    return make(1)
+  }
+
+  /** Makes a call with a client that is given back when it has ended, and cancels it if it has not by then. */
+  const open = <Call extends { readonly cancel: () => void } & Observable>(
+    plan: Plan,
+    timeLeft: number,
+    start: (client: Client, options: { readonly deadline: number }) => Call
+  ): Effect.Effect<Call, never, Scope.Scope> =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const { client, release } = channel.lease()
+          return { call: observed(start(client, toDeadline(timeLeft)), plan.listener), release }
+        }),
+        ({ call, release }) =>
+          Effect.sync(() => {
+            call.cancel()
+            release()
+          })
+      ),
+      ({ call }) => call
+    )
+
+  const unaryAttempt =
+    (request: object): Attempt<object> =>
+    ({ listener, metadata }, timeLeft) =>
+      Effect.callback<object, Status.Status>((resume) => {
+        const { client, release } = channel.lease()
+        const onEnd = (error: ServiceError | null, response?: object) => {
+          release()
+          // grpc-js fails a call that ends with OK and without a response
+          resume(error === null ? Effect.succeed(response!) : Effect.fail(StatusWire.decode(error)))
+        }
+        const call = observed(
+          client.makeUnaryRequest(path, serialize, deserialize, request, metadata, toDeadline(timeLeft), onEnd),
+          listener
+        )
+        return Effect.sync(() => {
+          call.cancel()
+          release()
+        })
+      })
+
+  const unary = Effect.fnUntraced(function* (request: object, options?: CallOptions) {
+    yield* validate(request)
+    const planned = yield* plan(options)
+    const attemptTimeout = Duration.toMillis(channel.retry.attemptTimeout)
+    return yield* channel.guard(name, attempts(planned, attemptTimeout, unaryAttempt(request)))
+  })
+
+  // until its first message, a call can be made again without anybody having seen the one before
+  const serverStreamAttempt =
+    (request: object): Attempt<Stream.Stream<object, Status.Status>, Scope.Scope> =>
+    (plan, timeLeft) =>
+      Effect.gen(function* () {
+        const call = yield* open(plan, timeLeft, (client, options) =>
+          client.makeServerStreamRequest(path, serialize, deserialize, request, plan.metadata, options)
+        )
+        const pull = yield* Stream.toPull(messagesOf(call))
+        let first: typeof pull | undefined = yield* pull.pipe(
+          Effect.map((messages) => Effect.succeed(messages)),
+          Pull.catchDone(() => Effect.succeed(Cause.done()))
+        )
+        return Stream.fromPull(
+          Effect.succeed(
+            Effect.suspend(() => {
+              const next = first ?? pull
+              first = undefined
+              return next
+            })
+          )
+        )
+      })
+
+  const serverStream = (request: object, options?: CallOptions) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        yield* validate(request)
+        const stream = yield* attempts(yield* plan(options), Infinity, serverStreamAttempt(request))
+        return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
+      })
+    )
+
+  const write = <E, R>(call: Writable, requests: Stream.Stream<object, E, R>) =>
+    requests.pipe(
+      Stream.tap(validate),
+      Stream.runForEachArray((messages) => writeAll(call, messages, identity)),
+      Effect.andThen(Effect.sync(() => void call.end()))
+    )
+
+  const clientStream = Effect.fnUntraced(function* <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) {
+    const planned = yield* plan(options)
+    const ended = yield* Deferred.make<object, GrpcError>()
+    const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)
+    const call = yield* open(planned, timeLeft, (client, options): ClientWritableStream<object> =>
+      client.makeClientStreamRequest(path, serialize, deserialize, planned.metadata, options, (error, response) =>
+        Deferred.doneUnsafe(ended, error === null ? Effect.succeed(response!) : fail(StatusWire.decode(error)))
+      )
+    )
+    // the server may answer before it has read all; what cannot be written is no answer
+    return yield* Effect.raceFirst(Deferred.await(ended), Effect.andThen(write(call, requests), Effect.never))
+  }, Effect.scoped)
+
+  const bidi = <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const planned = yield* plan(options)
+        const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)
+        const call = yield* open(planned, timeLeft, (client, options): ClientDuplexStream<object, object> =>
+          client.makeBidiStreamRequest(path, serialize, deserialize, planned.metadata, options)
+        )
+        const responses = Stream.mapError(messagesOf(call), (reason) => new GrpcError({ method: name, reason }))
+        return Stream.merge(responses, Stream.fromEffectDrain(write(call, requests)), { haltStrategy: "left" })
+      })
+    )
+
+  return { unary, serverStream, clientStream, bidi }[GrpcService.kindOf(method)]
+}
+
+/** By the clock of the machine, which grpc-js measures deadlines with. */
+const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })
+
+/** What tells of the metadata of a response. */
+interface Observable {
+  on(event: "metadata", listener: (metadata: Metadata) => void): unknown
+  on(event: "status", listener: (status: StatusObject) => void): unknown
+}
+
+const observed = <Call extends Observable>(call: Call, listener: Plan["listener"]): Call => {
+  if (listener !== undefined) {
+    call.on("metadata", (headers) => listener({ headers }))
+    call.on("status", ({ metadata }) => listener({ trailers: metadata }))
+  }
+  return call
+}
+
+/** The messages that a server sends; no more of them are taken from the connection than are read here. */
+const messagesOf = (call: ClientReadableStream<object>): Stream.Stream<object, Status.Status> =>
+  NodeStream.fromReadable<object, Status.Status>({
+    evaluate: () => call,
+    onError: (error) => StatusWire.decode(error as ServiceError),
+    closeOnDone: false
+  })

@@ -2,8 +2,9 @@
  * The types of a service's handlers. Leaving out a method, misspelling a field of a response, or leaving an error without
  * a status does not compile.
  */
-import type { Effect, Types } from "effect"
+import type { Effect, Stream, Types } from "effect"
 
+import type { GrpcCall } from "./GrpcCall.ts"
 import type * as GrpcService from "./GrpcService.ts"
 import type { Status } from "./Status.ts"
 
@@ -12,22 +13,36 @@ export interface TaggedError {
   readonly _tag: string
 }
 
-/** One function for each method of a service. */
-export type Handlers<Definition> = {
-  readonly [Name in GrpcService.MethodName<Definition>]: (
-    request: GrpcService.RequestOutput<Definition[Name]>
-  ) => Effect.Effect<GrpcService.ResponseInput<Definition[Name]>, TaggedError, unknown>
+/** One function for each method of a service: streams of messages are Streams, in either direction. */
+export type Handlers<Methods> = {
+  readonly [Name in keyof Methods]: Methods[Name] extends GrpcService.AnyMethod ? Handler<Methods[Name]> : never
 }
 
-/** What any of some handlers may fail with. */
-export type ErrorOf<H> = {
-  [Name in keyof H]: H[Name] extends (request: never) => Effect.Effect<unknown, infer E, unknown> ? E : never
-}[keyof H]
+type Handler<Method extends GrpcService.AnyMethod> = {
+  readonly unary: (request: Method["requestOut"]) => Effect.Effect<Method["responseIn"], TaggedError, unknown>
+  readonly serverStream: (request: Method["requestOut"]) => Stream.Stream<Method["responseIn"], TaggedError, unknown>
+  readonly clientStream: (
+    requests: Stream.Stream<Method["requestOut"]>
+  ) => Effect.Effect<Method["responseIn"], TaggedError, unknown>
+  readonly bidi: (
+    requests: Stream.Stream<Method["requestOut"]>
+  ) => Stream.Stream<Method["responseIn"], TaggedError, unknown>
+}[Method["kind"]]
 
-/** What any of some handlers needs at each call. */
-export type ServicesOf<H> = {
-  [Name in keyof H]: H[Name] extends (request: never) => Effect.Effect<unknown, unknown, infer R> ? R : never
-}[keyof H]
+/** What a handler answers with, may fail with, and needs at each call. */
+type Answer<H> = H extends (request: never) => infer Answer
+  ? Answer extends Effect.Effect<infer A, infer E, infer R>
+    ? { readonly message: A; readonly error: E; readonly services: R }
+    : Answer extends Stream.Stream<infer A, infer E, infer R>
+      ? { readonly message: A; readonly error: E; readonly services: R }
+      : never
+  : never
+
+/** What any of some handlers may fail with. */
+export type ErrorOf<H> = { [Name in keyof H]: Answer<H[Name]>["error"] }[keyof H]
+
+/** What any of some handlers needs at each call, besides the call itself. */
+export type ServicesOf<H> = Exclude<{ [Name in keyof H]: Answer<H[Name]>["services"] }[keyof H], GrpcCall>
 
 /** A status for every error, by tag. */
 export type StatusTable<E> = {
@@ -38,12 +53,17 @@ export type StatusTable<E> = {
  * Handlers that answer with nothing but the fields of their messages, at any depth. Without this, a misspelt field beside
  * right ones would compile, since nothing forbids a value to have more properties than its type.
  */
-export type Exact<Definition, H> = {
-  readonly [Name in keyof H]: Name extends GrpcService.MethodName<Definition>
-    ? H[Name] extends (request: never) => Effect.Effect<infer A, unknown, unknown>
-      ? [ExtraField<GrpcService.ResponseInput<Definition[Name]>, A>] extends [never]
+export type Exact<Methods, H> = {
+  readonly [Name in keyof H]: Name extends keyof Methods
+    ? Methods[Name] extends GrpcService.AnyMethod
+      ? [ExtraField<Methods[Name]["responseIn"], Answer<H[Name]>["message"]>] extends [never]
         ? unknown
-        : { readonly "the response has no such field": ExtraField<GrpcService.ResponseInput<Definition[Name]>, A> }
+        : {
+            readonly "the response has no such field": ExtraField<
+              Methods[Name]["responseIn"],
+              Answer<H[Name]>["message"]
+            >
+          }
       : unknown
     : { readonly "the service has no such method": Name }
 }

@@ -6,6 +6,9 @@
  * complete to compile. A defect becomes INTERNAL with a fixed text and an id; the log line of its cause has that id too. A
  * call that its client cancels, or that outlives its deadline, interrupts its fiber.
  *
+ * A handler that answers with a Stream, or gets one, is given and takes messages as fast as the client takes and gives them.
+ * What there is to know of a call besides the request is in the service {@link GrpcCall}.
+ *
  * {@link listen} opens the port when every service is there, and drains when it closes:
  *
  * ```ts
@@ -15,74 +18,184 @@
  * )
  * ```
  */
-import { Server, ServerCredentials, type ServiceDefinition } from "@grpc/grpc-js"
-import { Config, Context, Deferred, Duration, Effect, Layer, Option, type Scope } from "effect"
+import { Server, type ServiceDefinition } from "@grpc/grpc-js"
+import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, type Scope, type Stream } from "effect"
 
 import * as Address from "./Address.ts"
+import * as Admission from "./Admission.ts"
 import { Drain } from "./Drain.ts"
+import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
+import * as GrpcConnections from "./GrpcConnections.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } from "./GrpcHandlers.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcService from "./GrpcService.ts"
-import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
+import type { ListenError, ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
 import type { Status } from "./Status.ts"
+
+/** What a server takes on. */
+export interface Limits extends Admission.Limits {
+  /** One message of a request, in bytes; a call with a larger one is RESOURCE_EXHAUSTED. */
+  readonly maxRequestSize: number
+  /** One message of a response, in bytes; a call whose answer is larger is RESOURCE_EXHAUSTED. */
+  readonly maxResponseSize: number
+  /** The headers of one call, in bytes as HTTP/2 counts them; a call with more is reset. */
+  readonly maxHeaderSize: number
+  /** Calls that are open at the same time on one connection; a client waits before it opens more. */
+  readonly maxConcurrentStreams: number
+  /** After this long, give or take a tenth, a client is told to connect again, so that it finds new replicas. */
+  readonly maxConnectionAge: Duration.Duration
+  /** How often a connection on which nothing comes is asked whether its client is there. */
+  readonly keepaliveTime: Duration.Duration
+  /** How long a client has to answer that. */
+  readonly keepaliveTimeout: Duration.Duration
+}
+
+/** What is taken for granted where nothing else is said. */
+export const defaultLimits: Limits = {
+  maxConcurrency: 100,
+  maxQueue: 100,
+  maxQueueWait: Duration.millis(50),
+  maxRequestSize: 4 * 1024 * 1024,
+  maxResponseSize: 4 * 1024 * 1024,
+  maxHeaderSize: 16 * 1024,
+  maxConcurrentStreams: 1_000,
+  maxConnectionAge: Duration.minutes(5),
+  keepaliveTime: Duration.minutes(1),
+  keepaliveTimeout: Duration.seconds(10)
+}
+
+export interface Options extends ListenOptions {
+  readonly limits?: Partial<Limits> | undefined
+}
+
+/** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
+type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
+
+export interface Registration<E, R> {
+  /** With its package. */
+  readonly name: string
+  readonly definition: ServiceDefinition
+  readonly handlers: { readonly [method: string]: Handler<E, R> }
+  readonly toStatus: (error: E) => Status
+  /** Answered however many calls there are: for probes. */
+  readonly isExempt?: boolean | undefined
+}
 
 export class GrpcServer extends Context.Service<
   GrpcServer,
   {
-    /** Adds a service, by functions from a decoded request to its answer. */
-    readonly register: <E, R>(
-      definition: ServiceDefinition,
-      handlers: { readonly [name: string]: (request: unknown) => Effect.Effect<unknown, E, R> },
-      toStatus: (error: E) => Status
-    ) => Effect.Effect<void, never, R>
+    /** Adds a service. */
+    readonly register: <E, R>(registration: Registration<E, R>) => Effect.Effect<void, never, Exclude<R, GrpcCall>>
+    /** The names of the services that have been added so far. */
+    readonly services: Effect.Effect<ReadonlyArray<string>>
     /** Opens the port until the scope closes, which drains. */
-    readonly listen: (options: ListenOptions) => Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
+    readonly listen: Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
     /** Where it listens, once it does. */
     readonly address: Effect.Effect<Address.Address>
+    /** Waits until no more calls should come: the process drains, or the server closes. */
+    readonly awaitLeaving: Effect.Effect<void>
+    /** The calls that are being answered and that wait, and those that have been refused since the start. */
+    readonly load: Effect.Effect<{ readonly answering: number; readonly waiting: number; readonly refused: number }>
   }
 >()("onlinebooks/layers/GrpcServer") {
   /** A server without services that does not listen yet. */
-  static readonly layer = Layer.effect(
-    GrpcServer,
-    Effect.gen(function* () {
-      yield* GrpcLog.redirect
-      const calls = GrpcCalls.make()
-      const server = new Server({ interceptors: [calls.interceptor] })
-      const address = yield* Deferred.make<Address.Address>()
+  static readonly layer = (options: Options) =>
+    Layer.effect(
+      GrpcServer,
+      Effect.gen(function* () {
+        yield* GrpcLog.redirect
+        const limits = { ...defaultLimits, ...options.limits }
+        const admission = Admission.make(limits)
+        const calls = GrpcCalls.make({ admission, findConnection: (info) => connections.find(info) })
+        const server = new Server({
+          interceptors: [calls.interceptor],
+          // its counts of every call are for an admin service that is not offered
+          "grpc.enable_channelz": 0,
+          "grpc.max_receive_message_length": limits.maxRequestSize,
+          "grpc.max_send_message_length": limits.maxResponseSize,
+          "grpc.keepalive_time_ms": Duration.toMillis(limits.keepaliveTime),
+          "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
+        })
+        const runFork = Effect.runForkWith(yield* Effect.context<never>())
+        const connections: GrpcConnections.GrpcConnections = GrpcConnections.make(server, {
+          ...limits,
+          onRefused: (refusal) => void runFork(reportRefusal(refusal))
+        })
+        const address = yield* Deferred.make<Address.Address>()
+        const leaving = yield* Deferred.make<void>()
+        const names: Array<string> = []
 
-      const register = Effect.fnUntraced(function* <E, R>(
-        definition: ServiceDefinition,
-        handlers: { readonly [name: string]: (request: unknown) => Effect.Effect<unknown, E, R> },
-        toStatus: (error: E) => Status
-      ) {
-        const runFork = Effect.runForkWith(yield* Effect.context<R>())
-        for (const [name, method] of Object.entries(definition)) {
-          const handler = handlers[name]
-          if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
-          const isNew = server.register(
-            method.path,
-            calls.unary({ definition: method, handler, runFork, toStatus }),
+        const register = Effect.fnUntraced(function* <E, R>(registration: Registration<E, R>) {
+          const { definition, handlers, isExempt = false, name, toStatus } = registration
+          const context = yield* Effect.context<Exclude<R, GrpcCall>>()
+          for (const [methodName, method] of Object.entries(definition)) {
+            const handler = handlers[methodName]
+            if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
+            const { handle, kind } = calls.handle({ definition: method, handler, context, toStatus, isExempt })
             // the handler has encoded it
-            (response: Buffer) => response,
-            method.requestDeserialize,
-            "unary"
-          )
-          if (!isNew) return yield* Effect.die(new Error(`${method.path} is served already`))
-        }
+            const serialize = (response: Buffer) => response
+            if (!server.register(method.path, handle, serialize, method.requestDeserialize, kind)) {
+              return yield* Effect.die(new Error(`${method.path} is served already`))
+            }
+          }
+          names.push(name)
+        })
+
+        const drain = Effect.gen(function* () {
+          const { ended: before } = calls.counts()
+          const timeout = yield* (yield* Drain).timeLeft
+          const closed = yield* Deferred.make<void>()
+          const awaitClosed = (atMost: Duration.Duration) =>
+            Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
+          yield* Deferred.succeed(leaving, undefined)
+          connections.onEmpty(() => Deferred.doneUnsafe(closed, Effect.void))
+          connections.leave()
+          yield* awaitClosed(timeout)
+          const { ended, inFlight: cut } = calls.counts()
+          if (!(yield* Deferred.isDone(closed))) {
+            calls.cut()
+            yield* awaitClosed(lastWords)
+          }
+          connections.destroy()
+          yield* Effect.logInfo(`gRPC is closed: ${ended - before} calls in flight finished, ${cut} were cut`)
+        })
+
+        const listen = Effect.gen(function* () {
+          const { awaitDraining } = yield* Drain
+          yield* Effect.forkScoped(Effect.andThen(awaitDraining, Deferred.succeed(leaving, undefined)))
+          const bound = yield* Effect.acquireRelease(connections.listen(options), () => drain)
+          yield* Deferred.succeed(address, bound)
+          return bound
+        })
+
+        return GrpcServer.of({
+          register,
+          services: Effect.sync(() => [...names]),
+          listen,
+          address: Deferred.await(address),
+          awaitLeaving: Deferred.await(leaving),
+          load: Effect.sync(admission.counts)
+        })
       })
-
-      const listen = (options: ListenOptions) =>
-        Effect.acquireRelease(
-          Effect.tap(bind(server, options), (bound) => Deferred.succeed(address, bound)),
-          (bound) => drain(server, calls, bound)
-        )
-
-      return GrpcServer.of({ register, listen, address: Deferred.await(address) })
-    })
-  )
+    )
 }
+
+/** How long the answers to calls that were cut have to reach their clients. */
+const lastWords = Duration.seconds(1)
+
+/** Connections that were not served, by the reason. */
+export const connectionsRefused = Metric.counter("grpc_server_connections_refused_total", {
+  description: "Connections that were not served, by the reason.",
+  incremental: true
+})
+
+const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
+    Effect.annotateLogs(Effect.logWarning(`A connection from ${address} is refused: ${detail}`), { reason, address })
+  )
 
 /**
  * Serves a service: what `handlers` yields answers its methods, `statuses` says what becomes of each of their errors.
@@ -98,10 +211,11 @@ export class GrpcServer extends Context.Service<
  * )
  * ```
  */
-export const serve = <Definition, H extends Handlers<Definition>, E, R>(
-  service: GrpcService.GrpcService<Definition>,
-  handlers: Effect.Effect<H & Exact<Definition, H>, E, R>,
-  statuses: StatusTable<ErrorOf<H>>
+export const serve = <Methods, H extends Handlers<Methods>, E, R>(
+  service: GrpcService.GrpcService<Methods>,
+  handlers: Effect.Effect<H & Exact<Methods, H>, E, R>,
+  statuses: StatusTable<ErrorOf<H>>,
+  options?: Pick<Registration<never, never>, "isExempt">
 ): Layer.Layer<never, E | GrpcService.ProtoError, GrpcServer | GrpcService.ProtoFiles | R | ServicesOf<H>> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
@@ -109,39 +223,60 @@ export const serve = <Definition, H extends Handlers<Definition>, E, R>(
       const definition = yield* GrpcService.load(service)
       // The types above have promised all that these two say; what is behind them is the same for any service.
       const methods = (yield* handlers) as unknown as {
-        readonly [name: string]: (request: unknown) => Effect.Effect<unknown, TaggedError, ServicesOf<H>>
+        readonly [name: string]: Handler<TaggedError, ServicesOf<H>>
       }
       const table = new Map(
         Object.entries(statuses as unknown as { readonly [tag: string]: (error: TaggedError) => Status })
       )
-      yield* server.register(definition, methods, (error: TaggedError) => {
-        const toStatus = table.get(error._tag)
-        if (toStatus === undefined) throw new Error(`${error._tag} has no status`)
-        return toStatus(error)
+      yield* server.register({
+        ...options,
+        name: service.name,
+        definition,
+        handlers: methods,
+        toStatus: (error) => {
+          const toStatus = table.get(error._tag)
+          if (toStatus === undefined) throw new Error(`${error._tag} has no status`)
+          return toStatus(error)
+        }
       })
     })
   )
 
 /** Opens the port once the services are there; the layer closes first, before what the services need. */
 export const listen =
-  (options: ListenOptions) =>
+  (options: Options) =>
   <E, R>(
     services: Layer.Layer<never, E, R>
   ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer> | Drain> =>
     Layer.effectDiscard(
       Effect.gen(function* () {
         const server = yield* GrpcServer
-        const address = yield* server.listen(options)
+        const address = yield* server.listen
         yield* Effect.logInfo(`gRPC is served on ${Address.format(address)}`)
       })
-    ).pipe(Layer.provide(services), Layer.provideMerge(GrpcServer.layer))
+    ).pipe(Layer.provide(services), Layer.provideMerge(GrpcServer.layer(options)))
 
-/** The address under a prefix: `<prefix>_GRPC_HOST` (every address) and `<prefix>_GRPC_PORT` (50051). */
-export const settings = (prefix: string): Config.Config<ListenOptions> =>
+/**
+ * The settings under a prefix: `<prefix>_GRPC_HOST` (every address), `<prefix>_GRPC_PORT` (50051), and the limits, each by its
+ * name, such as `<prefix>_MAX_CONCURRENCY`.
+ */
+export const settings = (prefix: string): Config.Config<Options> =>
   Config.all({
     host: Setting.host(`${prefix}_GRPC_HOST`).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_GRPC_PORT`, 50051),
-    variables: Config.succeed({ host: `${prefix}_GRPC_HOST`, port: `${prefix}_GRPC_PORT` })
+    variables: Config.succeed({ host: `${prefix}_GRPC_HOST`, port: `${prefix}_GRPC_PORT` }),
+    limits: Config.all({
+      maxConcurrency: Setting.count(`${prefix}_MAX_CONCURRENCY`, defaultLimits.maxConcurrency, 1),
+      maxQueue: Setting.count(`${prefix}_MAX_QUEUE`, defaultLimits.maxQueue),
+      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait),
+      maxRequestSize: Setting.count(`${prefix}_MAX_REQUEST_SIZE`, defaultLimits.maxRequestSize, 1),
+      maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultLimits.maxResponseSize, 1),
+      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1),
+      maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, defaultLimits.maxConcurrentStreams, 1),
+      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge),
+      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime),
+      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout)
+    })
   })
 
 /** As {@link listen}, by {@link settings}. */
@@ -149,47 +284,3 @@ export const listenConfig =
   (prefix: string) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(Effect.map(settings(prefix), (options) => listen(options)(services)))
-
-const bind = (server: Server, options: ListenOptions): Effect.Effect<Address.Address, ListenError> => {
-  const bindTo = (host: string) =>
-    Effect.callback<Address.Address, ListenError>((resume) =>
-      server.bindAsync(
-        Address.format({ host, port: options.port }),
-        ServerCredentials.createInsecure(),
-        (cause, port) =>
-          resume(cause === null ? Effect.succeed({ host, port }) : Effect.fail(fromCause({ ...options, host }, cause)))
-      )
-    )
-  if (options.host !== undefined) return bindTo(options.host)
-  // "::" is every address of both families; a machine without IPv6 does not know it
-  return bindTo("::").pipe(
-    Effect.catchIf(
-      ({ cause }) => /EAFNOSUPPORT|EADDRNOTAVAIL|EINVAL/.test(String(cause)),
-      () => bindTo("0.0.0.0")
-    )
-  )
-}
-
-/** How long the answers to calls that were cut have to reach their clients. */
-const lastWords = Duration.millis(500)
-
-const drain = Effect.fnUntraced(function* (server: Server, calls: GrpcCalls.GrpcCalls, address: Address.Address) {
-  const { ended: before } = calls.counts()
-  const timeout = yield* (yield* Drain).timeLeft
-  const closed = yield* Deferred.make<void>()
-  // GOAWAY on every connection, which ends with its last call; one that is still there in the end is destroyed. This comes
-  // first, since a connection that tryShutdown has closed is none of drain's any more.
-  server.drain(Address.format(address), Duration.toMillis(timeout) + Duration.toMillis(lastWords))
-  // No new connections; it calls back when the last one has ended.
-  server.tryShutdown(() => Deferred.doneUnsafe(closed, Effect.void))
-  const isClosed = Deferred.isDone(closed)
-  const awaitClosed = (atMost: Duration.Duration) =>
-    Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
-  yield* awaitClosed(timeout)
-  const { ended, inFlight: cut } = calls.counts()
-  if (!(yield* isClosed)) {
-    calls.cut()
-    yield* awaitClosed(Duration.times(lastWords, 2))
-  }
-  yield* Effect.logInfo(`gRPC is closed: ${ended - before} calls in flight finished, ${cut} were cut`)
-})

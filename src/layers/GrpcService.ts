@@ -11,58 +11,74 @@ import {
 } from "@grpc/proto-loader"
 import { Context, Effect, Layer, Schema } from "effect"
 
+import type { Kind } from "./GrpcCall.ts"
 import { ProjectRoot } from "./ProjectRoot.ts"
 
 /**
- * A service, by the definition that the generator writes for it:
+ * A service, by the two types that the generator writes for it:
  *
  * ```ts
- * const Echo = GrpcService.make<EchoServiceDefinition>()({
+ * const Echo = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
  *   name: "onlinebooks.layers.testing.EchoService",
  *   file: "echo.proto"
  * })
  * ```
  */
-export interface GrpcService<out Definition> {
+export interface GrpcService<out Methods> {
   /** With its package, as it stands in the path of a call. */
   readonly name: string
   /** Where it is defined, below the folder of {@link ProtoFiles}. */
   readonly file: string
-  /** The types of its messages; there is no value here. */
-  readonly Definition?: Definition
+  /** The types of its methods; there is no value here. */
+  readonly Methods?: Methods
 }
 
 export const make =
-  <Definition>() =>
-  (options: { readonly name: string; readonly file: string }): GrpcService<Definition> =>
+  <Definition, Handlers>() =>
+  (options: { readonly name: string; readonly file: string }): GrpcService<MethodsOf<Definition, Handlers>> =>
     options
 
-/** The names of a service's methods, without the index signature that grpc-js gives every definition. */
-export type MethodName<Definition> = keyof {
-  [Name in keyof Definition as string extends Name ? never : Name]: Definition[Name]
-} &
-  string
+/** A method, by the types of its messages as each side gives and gets them. */
+export interface Method<out K extends Kind, out RequestIn, out RequestOut, out ResponseIn, out ResponseOut> {
+  readonly kind: K
+  /** What a client may send: every field may be left out. */
+  readonly requestIn: RequestIn
+  /** What a server gets: every field has a value. */
+  readonly requestOut: RequestOut
+  /** What a server answers: every field is given, but for those that the proto marks optional. */
+  readonly responseIn: ResponseIn
+  /** What a client gets: every field has a value. */
+  readonly responseOut: ResponseOut
+}
 
-/** What a client may send: every field may be left out. */
-export type RequestInput<Method> =
-  Method extends MethodDefinition<infer Request, infer _Response, infer _RequestOut, infer _ResponseOut>
-    ? Request
+/** Any method. */
+export type AnyMethod = Method<Kind, unknown, unknown, unknown, unknown>
+
+/** The methods of a service by name: their messages from its definition, their kinds from its handlers. */
+export type MethodsOf<Definition, Handlers> = {
+  // without the index signature that grpc-js gives every definition
+  readonly [Name in keyof Definition as string extends Name ? never : Name]: Definition[Name] extends MethodDefinition<
+    infer RequestIn,
+    infer _ResponseIn,
+    infer RequestOut,
+    infer ResponseOut
+  >
+    ? Name extends keyof Handlers
+      ? Method<KindOf<Handlers[Name]>, RequestIn, RequestOut, DeepReadonly<ResponseOut>, ResponseOut>
+      : never
     : never
+}
 
-/** What a server gets: every field has a value. */
-export type RequestOutput<Method> =
-  Method extends MethodDefinition<infer _Request, infer _Response, infer RequestOut, infer _ResponseOut>
-    ? RequestOut
-    : never
-
-/** What a client gets: every field has a value. */
-export type ResponseOutput<Method> =
-  Method extends MethodDefinition<infer _Request, infer _Response, infer _RequestOut, infer ResponseOut>
-    ? ResponseOut
-    : never
-
-/** What a server answers: every field is given, but for those that the proto marks optional. */
-export type ResponseInput<Method> = DeepReadonly<ResponseOutput<Method>>
+/** grpc-js gives a handler a call that has the request if there is one, and is written to if there are many responses. */
+type KindOf<Handler> = Handler extends (call: infer Call, ...rest: never) => unknown
+  ? Call extends { readonly request: unknown }
+    ? Call extends { readonly write: unknown }
+      ? "serverStream"
+      : "unary"
+    : Call extends { readonly write: unknown }
+      ? "bidi"
+      : "clientStream"
+  : never
 
 type DeepReadonly<A> =
   A extends ReadonlyArray<infer Item>
@@ -104,7 +120,7 @@ export class ProtoFiles extends Context.Service<
     )
 }
 
-/** Reads a service's definition. Only unary methods are served and called. */
+/** Reads a service's definition. */
 export const load = Effect.fnUntraced(function* (
   service: GrpcService<unknown>
 ): Effect.fn.Return<ServiceDefinition, ProtoError, ProtoFiles> {
@@ -114,11 +130,9 @@ export const load = Effect.fnUntraced(function* (
   if (definition === undefined || typeof definition["format"] === "string") {
     return yield* new ProtoError({ file, message: `it defines no service ${name}` })
   }
-  const methods = definition as ServiceDefinition
-  for (const method of Object.values(methods)) {
-    if (method.requestStream || method.responseStream) {
-      return yield* new ProtoError({ file, message: `${method.path} is a stream, only unary methods are served` })
-    }
-  }
-  return methods
+  return definition as ServiceDefinition
 })
+
+/** Which of the four kinds a method is of. */
+export const kindOf = (method: { readonly requestStream: boolean; readonly responseStream: boolean }): Kind =>
+  method.requestStream ? (method.responseStream ? "bidi" : "clientStream") : method.responseStream ? "serverStream" : "unary"

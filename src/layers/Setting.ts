@@ -71,6 +71,26 @@ export const port = (variable: string, orElse: number): Config.Config<number> =>
     parse: (value) => (/^\d{1,5}$/.test(value) && Number(value) <= 65535 ? Option.some(Number(value)) : Option.none())
   }).pipe(withDefault(orElse))
 
+/** A whole number that is not below a minimum. */
+export const count = (variable: string, orElse: number, minimum = 0): Config.Config<number> =>
+  optional(variable, {
+    expected: `a whole number from ${minimum} to ${maxCount}`,
+    parse: (value) =>
+      /^\d{1,10}$/.test(value) && Number(value) >= minimum && Number(value) <= maxCount
+        ? Option.some(Number(value))
+        : Option.none()
+  }).pipe(withDefault(orElse))
+
+/** What fits into 31 bits, as HTTP/2 has its numbers. */
+const maxCount = 2 ** 31 - 1
+
+/** A number from 0 to 1. */
+export const ratio = (variable: string, orElse: number): Config.Config<number> =>
+  optional(variable, {
+    expected: "a number from 0 to 1",
+    parse: (value) => (/^(0?\.\d+|0|1(\.0+)?)$/.test(value) ? Option.some(Number(value)) : Option.none())
+  }).pipe(withDefault(orElse))
+
 const shortUnits: { readonly [unit: string]: Duration.Unit } = { ms: "millis", s: "seconds", m: "minutes", h: "hours" }
 
 /** The longest time that Node's timers can wait is a little more. */

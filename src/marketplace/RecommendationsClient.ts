@@ -8,7 +8,10 @@ import {
   BookCategory,
   type BookCategory__Output as CategoryNumber
 } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
-import type { RecommendationsServiceDefinition } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import type {
+  RecommendationsServiceDefinition,
+  RecommendationsServiceHandlers
+} from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import * as GrpcClient from "../layers/GrpcClient.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
 import * as Setting from "../layers/Setting.ts"
@@ -81,7 +84,7 @@ export class RecommendationsClient extends Context.Service<
   )
 }
 
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition>()({
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
   name: "onlinebooks.recommendations.v1.RecommendationsService",
   file: "onlinebooks/recommendations/v1/recommendations.proto"
 })

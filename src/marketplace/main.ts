@@ -2,14 +2,14 @@ import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
 import * as Drain from "../layers/Drain.ts"
-import { GrpcChannel } from "../layers/GrpcClient.ts"
+import { GrpcChannel } from "../layers/GrpcChannel.ts"
 import { ProtoFiles } from "../layers/GrpcService.ts"
 import * as Logging from "../layers/Logging.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Marketplace from "./Marketplace.ts"
 
 Marketplace.layer.pipe(
-  Layer.provide(GrpcChannel.layerConfig("RECOMMENDATIONS")),
+  Layer.provide(GrpcChannel.layerConfig({ target: "RECOMMENDATIONS", policy: "MARKETPLACE" })),
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),

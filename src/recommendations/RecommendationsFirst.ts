@@ -5,13 +5,13 @@ import { Effect } from "effect"
 
 import { type Query, Recommender } from "../domain/Recommender.ts"
 import type { RecommendationRequest__Output } from "../generated/first/RecommendationRequest.ts"
-import type { RecommendationsDefinition } from "../generated/first/Recommendations.ts"
+import type { RecommendationsDefinition, RecommendationsHandlers } from "../generated/first/Recommendations.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
 
-const Recommendations = GrpcService.make<RecommendationsDefinition>()({
+const Recommendations = GrpcService.make<RecommendationsDefinition, RecommendationsHandlers>()({
   name: "Recommendations",
   file: "recommendations.proto"
 })

@@ -5,14 +5,17 @@ import { Effect } from "effect"
 
 import type { Book } from "../domain/Book.ts"
 import { type Query, Recommender } from "../domain/Recommender.ts"
-import type { RecommendationsServiceDefinition } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import type {
+  RecommendationsServiceDefinition,
+  RecommendationsServiceHandlers
+} from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import type { RecommendRequest__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
 
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition>()({
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
   name: "onlinebooks.recommendations.v1.RecommendationsService",
   file: "onlinebooks/recommendations/v1/recommendations.proto"
 })

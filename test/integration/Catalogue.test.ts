@@ -8,14 +8,18 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 
-import type { RecommendationsServiceDefinition } from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import type {
+  RecommendationsServiceDefinition,
+  RecommendationsServiceHandlers
+} from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
 import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import { Installation } from "./Installation.ts"
 import { manyBooks } from "./ManyBooks.ts"
 
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition>()({
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
   name: "onlinebooks.recommendations.v1.RecommendationsService",
   file: "onlinebooks/recommendations/v1/recommendations.proto"
 })
@@ -26,7 +30,7 @@ const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
 )
 
 const clientOf = Effect.fnUntraced(function* (port: number) {
-  const context = yield* Layer.build(Layer.merge(GrpcClient.GrpcChannel.layer(`localhost:${port}`), Protos))
+  const context = yield* Layer.build(Layer.merge(GrpcChannel.layer({ target: `localhost:${port}` }), Protos))
   return yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
 })
 

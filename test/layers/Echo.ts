@@ -4,19 +4,24 @@
 import { fileURLToPath } from "node:url"
 
 import { Client, credentials, type Metadata, type ServiceError } from "@grpc/grpc-js"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer, Schema, Stream } from "effect"
 
 import { Drain } from "../../src/layers/Drain.ts"
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
 import type { EchoResponse__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoResponse.ts"
-import type { EchoServiceDefinition } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
+import type {
+  EchoServiceDefinition,
+  EchoServiceHandlers
+} from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
+import type { GrpcCall } from "../../src/layers/GrpcCall.ts"
+import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
 import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import * as Status from "../../src/layers/Status.ts"
 
-export const EchoService = GrpcService.make<EchoServiceDefinition>()({
+export const EchoService = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
   name: "onlinebooks.layers.testing.EchoService",
   file: "echo.proto"
 })
@@ -31,19 +36,43 @@ export const EchoProtos = GrpcService.ProtoFiles.layer("src/layers/testing").pip
 /** What the tests' handlers fail with. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}
 
-type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, Refused>
+type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, Refused, GrpcCall>
+type Requests = Stream.Stream<EchoRequest__Output>
+
+/** The handlers of Echo, each of which does what its proto says. */
+export const handlers = {
+  Echo: ((request) => echo(request)) as EchoHandler,
+  EchoOnce: ((request) => echo(request)) as EchoHandler,
+  Expand: ({ numbers, text }: EchoRequest__Output): Stream.Stream<EchoResponse__Output, Refused, GrpcCall> =>
+    Stream.map(Stream.fromIterable(numbers), (number) => ({ text, number, items: [] })),
+  Collect: (requests: Requests): Effect.Effect<EchoResponse__Output, Refused, GrpcCall> =>
+    Effect.map(Stream.runCollect(requests), (all) => ({ text: all.map(({ text }) => text).join(" "), items: [] })),
+  Chat: (requests: Requests): Stream.Stream<EchoResponse__Output, Refused, GrpcCall> =>
+    Stream.map(requests, ({ text }) => ({ text, items: [] }))
+}
 
 /** Answers with the text of the request. */
 export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] })
 
-/** Serves Echo by a handler on 127.0.0.1. */
-export const layer = (handler: EchoHandler, drain: Layer.Layer<Drain> = Drain.layerTest()) =>
-  GrpcServer.serve(EchoService, Effect.succeed({ Echo: handler }), {
+/** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones. */
+export const serve = (
+  overrides: Partial<typeof handlers> = {},
+  options: { readonly drain?: Layer.Layer<Drain>; readonly limits?: Partial<GrpcServer.Limits> } = {}
+) =>
+  GrpcServer.serve(EchoService, Effect.succeed({ ...handlers, ...overrides }), {
     Refused: ({ field }) => {
       if (field === "throw") throw new Error("secret")
       return Status.invalidArgument([{ field, description: "refused" }])
     }
-  }).pipe(GrpcServer.listen({ host: "127.0.0.1", port: 0 }), Layer.provideMerge(EchoProtos), Layer.provideMerge(drain))
+  }).pipe(
+    GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits }),
+    Layer.provideMerge(EchoProtos),
+    Layer.provideMerge(options.drain ?? Drain.layerTest())
+  )
+
+/** Serves Echo, by a handler of its first method. */
+export const layer = (handler: EchoHandler, drain?: Layer.Layer<Drain>) =>
+  serve({ Echo: handler }, drain === undefined ? {} : { drain })
 
 /** The target of the server that is there. */
 export const target = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) =>
@@ -52,7 +81,7 @@ export const target = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) =>
 
 /** A client of the server that is there. */
 export const client = Effect.gen(function* () {
-  const context = yield* Layer.build(GrpcClient.GrpcChannel.layer(yield* target))
+  const context = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ target: yield* target }))
   return yield* Effect.provideContext(GrpcClient.make(EchoService), context)
 })
 

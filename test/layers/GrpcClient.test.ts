@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
 import type { EchoRequest } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
 import * as MessageCheck from "../../src/layers/MessageCheck.ts"
@@ -128,6 +129,6 @@ describe("a client", () => {
       assert.strictEqual(error.reason._tag, "Unavailable")
       assert.isTrue(error.isRetryable)
       // nothing listens on port 1
-    }).pipe(Effect.provide([Echo.EchoProtos, GrpcClient.GrpcChannel.layer("127.0.0.1:1")]))
+    }).pipe(Effect.provide([Echo.EchoProtos, GrpcChannel.layer({ target: "127.0.0.1:1" })]))
   )
 })

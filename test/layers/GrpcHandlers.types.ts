@@ -2,15 +2,31 @@
  * What must not compile. The compiler runs over this file with all others (`npm run check`), and complains of an
  * expected error that is none.
  */
-import { Effect } from "effect"
+import { Effect, type Layer, Stream } from "effect"
 
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import type {
+  EchoServiceDefinition,
+  EchoServiceHandlers
+} from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
+import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import type * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as GrpcService from "../../src/layers/GrpcService.ts"
 import * as Status from "../../src/layers/Status.ts"
-import { EchoService, Refused } from "./Echo.ts"
+import { Refused } from "./Echo.ts"
 
 type Request = EchoRequest__Output
+
+/** One method of each kind is enough here. */
+const EchoService = GrpcService.make<Pick<EchoServiceDefinition, "Echo">, EchoServiceHandlers>()({
+  name: "Echo",
+  file: "echo.proto"
+})
+const StreamService = GrpcService.make<Pick<EchoServiceDefinition, "Expand" | "Collect">, EchoServiceHandlers>()({
+  name: "Streams",
+  file: "echo.proto"
+})
 const refused = { Refused: () => Status.notFound("refused") }
 
 // this is right
@@ -83,7 +99,52 @@ GrpcServer.serve(
   {}
 )
 
-declare const client: GrpcClient.GrpcClient<typeof EchoService.Definition & {}>
+// this is right: what a stream needs of its call is there, and its error has a status
+GrpcServer.serve(
+  StreamService,
+  Effect.succeed({
+    Expand: ({ text }: Request) =>
+      Stream.fromEffect(Effect.map(GrpcCall, ({ peer }) => ({ text: text + peer.address, items: [] }))).pipe(
+        Stream.concat(Stream.fail(new Refused({ field: "text" })))
+      ),
+    Collect: (requests: Stream.Stream<Request>) =>
+      Effect.map(Stream.runCount(requests), (count) => ({ text: String(count), items: [] }))
+  }),
+  refused
+) satisfies Layer.Layer<never, GrpcService.ProtoError, GrpcServer.GrpcServer | GrpcService.ProtoFiles>
+
+GrpcServer.serve(
+  StreamService,
+  // @ts-expect-error an Effect where a Stream is wanted
+  Effect.succeed({
+    Expand: ({ text }: Request) => Effect.succeed({ text, items: [] }),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  StreamService,
+  // @ts-expect-error a field is misspelt in a stream
+  Effect.succeed({
+    Expand: ({ text }: Request) => Stream.succeed({ text, items: [], nubmer: 1 }),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  StreamService,
+  Effect.succeed({
+    Expand: () => Stream.fail(new Refused({ field: "text" })),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  // @ts-expect-error the error of a stream has no status
+  {}
+)
+
+declare const client: GrpcClient.GrpcClient<(typeof EchoService)["Methods"] & {}>
+declare const streams: GrpcClient.GrpcClient<(typeof StreamService)["Methods"] & {}>
 
 export const calls = [
   client.Echo({ text: "a", color: 1 }),
@@ -92,5 +153,9 @@ export const calls = [
   // @ts-expect-error a request with a field of another type
   client.Echo({ int32Value: "1" }),
   // @ts-expect-error no such method
-  client.Ecco({})
+  client.Ecco({}),
+  Stream.runCollect(streams.Expand({ text: "a" })),
+  streams.Collect(Stream.make({ text: "a" })),
+  // @ts-expect-error a request where a stream of them is wanted
+  streams.Collect({ text: "a" })
 ]

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Config, Duration, Effect, Option } from "effect"
 
-import { target } from "../../src/layers/GrpcClient.ts"
+import { targetConfig as target } from "../../src/layers/GrpcChannel.ts"
 import * as Setting from "../../src/layers/Setting.ts"
 
 const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(ConfigProvider.fromEnv({ env }))

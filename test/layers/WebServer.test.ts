@@ -43,7 +43,9 @@ describe("a web server", () => {
       const { close, url } = yield* serve(
         slow,
         Layer.succeed(Drain, {
+          isStarted: Effect.succeed(true),
           isDraining: Deferred.isDone(draining),
+          awaitDraining: Deferred.await(draining),
           timeLeft: Effect.as(Deferred.succeed(draining, undefined), Duration.seconds(20))
         })
       )

@@ -1,0 +1,22 @@
+/**
+ * How long what is being done may still take. A server puts the deadline of each call here, and a client takes it from here,
+ * so that a call made while answering another one never outlives it (https://grpc.io/docs/guides/deadlines/).
+ */
+import { Clock, Context, Duration, Effect } from "effect"
+
+/** When what is being done must be over, in milliseconds since 1970; infinite without a limit. */
+export const Deadline = Context.Reference<number>("onlinebooks/layers/Deadline", { defaultValue: () => Infinity })
+
+/** How long there is until the deadline: nothing once it has passed. */
+export const timeLeft: Effect.Effect<Duration.Duration> = Effect.map(
+  Effect.all([Deadline, Clock.currentTimeMillis]),
+  ([deadline, now]) => (deadline === Infinity ? Duration.infinity : Duration.millis(Math.max(0, deadline - now)))
+)
+
+/** Gives an effect that long, or what was left before if that is less. It is told, and not interrupted: that is up to calls. */
+export const within =
+  (budget: Duration.Input) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Effect.all([Deadline, Clock.currentTimeMillis]), ([deadline, now]) =>
+      Effect.provideService(effect, Deadline, Math.min(deadline, now + Duration.toMillis(budget)))
+    )

@@ -1,0 +1,295 @@
+/**
+ * The connections of a gRPC server, from the moment they are accepted to the moment they are closed.
+ *
+ * grpc-js answers calls, and gets its connections from here, because a server that is replaced without its clients noticing
+ * has to know each of them: one that has sent nothing yet, one in the middle of its TLS handshake, one that never closes. And
+ * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, with which calls that
+ * are on their way are still answered, and a round trip later the one that names the last call. grpc-js takes both at once.
+ */
+import { constants, type Http2Server, type ServerHttp2Session } from "node:http2"
+import { createServer as createTcpServer, type Server as TcpServer, type Socket } from "node:net"
+import { createServer as createTlsServer, type Server as TlsServer, type TlsOptions, type TLSSocket } from "node:tls"
+
+import { type Server as GrpcJsServer, ServerCredentials } from "@grpc/grpc-js"
+import { Duration, Effect } from "effect"
+
+import * as Address from "./Address.ts"
+import type { Peer } from "./GrpcCall.ts"
+import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
+import * as PeerIdentity from "./PeerIdentity.ts"
+
+/** What a connection may ask for, and how long it lasts. */
+export interface Options {
+  /** Calls that are open at the same time on one connection; a client waits before it opens more. */
+  readonly maxConcurrentStreams: number
+  /** The headers of one call, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). */
+  readonly maxHeaderSize: number
+  /** After this long, give or take a tenth, a client is told to connect again: to find replicas that are newer. */
+  readonly maxConnectionAge: Duration.Duration
+  /** What TLS is spoken with: undefined is plaintext. */
+  readonly tls?: Tls | undefined
+  /** Told of a connection that is not served. */
+  readonly onRefused: (refusal: Refusal) => void
+}
+
+export interface Tls {
+  /** For the first connections; {@link GrpcConnections.setSecureContext} is for later ones. */
+  readonly secureContext: TlsOptions
+  /** A client without a certificate of an authority that is trusted is not served. */
+  readonly requireClientCertificate: boolean
+  /** The names of the clients that may call: undefined is every one that has such a certificate. */
+  readonly allowedClients?: ReadonlySet<string> | undefined
+}
+
+/** Why a connection is not served: one of few words, for metrics; and what there is to say besides, for the log. */
+export interface Refusal {
+  readonly reason: "no_certificate" | "certificate_expired" | "certificate_untrusted" | "not_on_the_list" | "handshake_failed"
+  readonly address: string
+  readonly detail: string
+}
+
+/** A connection that is served. */
+export interface Connection {
+  readonly peer: Peer
+  /** Whether it may call: it has no name on the list if not. */
+  readonly isAllowed: boolean
+}
+
+/** What grpc-js tells of a call's connection. */
+export interface ConnectionInfo {
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+  readonly localAddress?: string | undefined
+}
+
+export interface GrpcConnections {
+  readonly listen: (options: ListenOptions) => Effect.Effect<Address.Address, ListenError>
+  /** The connection of a call. */
+  readonly find: (info: ConnectionInfo) => Connection | undefined
+  /** What the next handshakes use. */
+  readonly setSecureContext: (options: TlsOptions) => void
+  /** To be called once no connection is left after {@link leave}. */
+  readonly onEmpty: (callback: () => void) => void
+  /** Takes no new connections, and says on the others that there will be no more calls. */
+  readonly leave: () => void
+  /** Closes the connections that are left, with the calls on them. */
+  readonly destroy: () => void
+}
+
+/**
+ * How long a client may take to answer a ping before the second GOAWAY is sent without it. Node's own clients that have no
+ * calls do not answer: they wait for the connection to be closed.
+ */
+const roundTripTimeout = 300
+
+/** How long a connection without calls may stay open after its second GOAWAY. */
+const closeTimeout = 1_000
+
+/** How long a client may take for its handshake, in milliseconds. */
+const handshakeTimeout = 10_000
+
+interface Entry {
+  readonly socket: Socket
+  /** There once the connection is served. */
+  served?: { readonly connection: Connection; session?: ServerHttp2Session }
+}
+
+/** Ports are not enough: a client may use one of its own for two addresses of ours. */
+const keyOf = ({ localAddress, remoteAddress, remotePort }: ConnectionInfo): string =>
+  `${remoteAddress} ${remotePort} ${localAddress}`
+
+const addressOf = ({ remoteAddress, remotePort }: ConnectionInfo): string =>
+  remoteAddress === undefined ? "unknown" : Address.format({ host: remoteAddress, port: remotePort ?? 0 })
+
+export const make = (server: GrpcJsServer, options: Options): GrpcConnections => {
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const entries = new Map<string, Entry>()
+  let isLeaving = false
+  let onEmpty = () => {}
+
+  const http2 = http2ServerOf(server)
+  http2.updateSettings({
+    maxConcurrentStreams: options.maxConcurrentStreams,
+    maxHeaderListSize: options.maxHeaderSize
+  })
+  http2.on("session", (session: ServerHttp2Session) => {
+    const { served } = entries.get(keyOf(session.socket)) ?? {}
+    if (served === undefined) return
+    served.session = session
+    if (isLeaving) return goAway(session)
+    const age = Duration.toMillis(options.maxConnectionAge)
+    if (!Number.isFinite(age)) return
+    const timer = setTimeout(() => goAway(session), age * (0.9 + Math.random() / 5)).unref()
+    session.once("close", () => clearTimeout(timer))
+  })
+
+  const accept = (socket: Socket) => {
+    const key = keyOf(socket)
+    entries.set(key, { socket })
+    socket.once("close", () => {
+      entries.delete(key)
+      if (isLeaving && entries.size === 0) onEmpty()
+    })
+  }
+
+  const serve = (socket: Socket, connection: Connection) => {
+    const entry = entries.get(keyOf(socket))
+    // it has been closed since, or is too late: the port is closed, and its client will find another server
+    if (entry === undefined || isLeaving) return void socket.destroy()
+    entry.served = { connection }
+    injector.injectConnection(socket)
+  }
+
+  const tls = options.tls === undefined ? undefined : secure(options.tls)
+  const listener: TcpServer = tls ?? plaintext()
+  // before the listener that serves it
+  listener.prependListener("connection", accept)
+
+  function plaintext(): TcpServer {
+    return createTcpServer({ noDelay: true }, (socket) =>
+      serve(socket, { peer: { address: addressOf(socket), names: [] }, isAllowed: true })
+    )
+  }
+
+  function secure({ allowedClients, requireClientCertificate, secureContext }: Tls): TlsServer {
+    const refuse = (socket: Socket, refusal: Pick<Refusal, "reason" | "detail">) => {
+      options.onRefused({ ...refusal, address: addressOf(socket) })
+      socket.destroy()
+    }
+    const server = createTlsServer(
+      {
+        ...secureContext,
+        ALPNProtocols: ["h2"],
+        handshakeTimeout,
+        noDelay: true,
+        requestCert: requireClientCertificate,
+        // who has no right certificate is told so by closing the connection, here, where the reason is known
+        rejectUnauthorized: false
+      },
+      (socket) => {
+        if (requireClientCertificate && !socket.authorized) return refuse(socket, whyUnauthorized(socket))
+        const names = requireClientCertificate ? PeerIdentity.subjectAltNames(socket.getPeerCertificate()) : []
+        const isAllowed = allowedClients === undefined || PeerIdentity.isAllowed(names, allowedClients)
+        const address = addressOf(socket)
+        if (!isAllowed) {
+          // its calls are answered, with PERMISSION_DENIED
+          const detail = `none of its names is allowed: ${names.map(PeerIdentity.format).join(", ") || "it has none"}`
+          options.onRefused({ reason: "not_on_the_list", address, detail })
+        }
+        serve(socket, { peer: { address, names }, isAllowed })
+      }
+    )
+    server.on("tlsClientError", (error, socket) => {
+      // a client that goes away before it has said a word is no stranger: load balancers look whether the port is open
+      if (!isLeaving && "bytesRead" in socket && socket.bytesRead > 0) {
+        options.onRefused({ reason: "handshake_failed", address: addressOf(socket), detail: error.message })
+      }
+      socket.destroy()
+    })
+    return server
+  }
+
+  /** Announces that the connection takes no more calls, and closes it when those that it has have ended. */
+  const goAway = (session: ServerHttp2Session) => {
+    if (session.destroyed || session.closed) return
+    session.goaway(constants.NGHTTP2_NO_ERROR, 2 ** 31 - 1)
+    const close = () => {
+      clearTimeout(timer)
+      if (!session.destroyed) session.close()
+    }
+    const timer = setTimeout(close, roundTripTimeout)
+    session.ping(close)
+  }
+
+  /** Destroys connections on which nothing happens any more, but which their clients do not close. */
+  const sweep = () => {
+    const idleSince = new Map<Entry, number>()
+    const timer = setInterval(() => {
+      for (const entry of entries.values()) {
+        const { served, socket } = entry
+        const isIdle = (served?.session === undefined || served.session.destroyed) && socket.writableLength === 0
+        if (!isIdle) idleSince.delete(entry)
+        else if (!idleSince.has(entry)) idleSince.set(entry, performance.now())
+        else if (performance.now() - idleSince.get(entry)! >= closeTimeout) socket.destroy()
+      }
+      if (entries.size === 0) clearInterval(timer)
+    }, closeTimeout / 10)
+  }
+
+  const listenTo = (listenOptions: ListenOptions, host: string) =>
+    Effect.callback<Address.Address, ListenError>((resume) => {
+      const onError = (cause: Error) => {
+        listener.off("listening", onListening)
+        resume(Effect.fail(fromCause({ ...listenOptions, host }, cause)))
+      }
+      const onListening = () => {
+        listener.off("error", onError)
+        const address = listener.address()
+        const port = address !== null && typeof address === "object" ? address.port : listenOptions.port
+        resume(Effect.succeed({ host, port }))
+      }
+      listener.once("error", onError)
+      listener.once("listening", onListening)
+      listener.listen(listenOptions.port, host)
+    })
+
+  return {
+    listen: (listenOptions) => {
+      if (listenOptions.host !== undefined) return listenTo(listenOptions, listenOptions.host)
+      // "::" is every address of both families; a machine without IPv6 does not know it
+      return listenTo(listenOptions, "::").pipe(
+        Effect.catchIf(
+          ({ cause }) => /EAFNOSUPPORT|EADDRNOTAVAIL|EINVAL/.test(String(cause)),
+          () => listenTo(listenOptions, "0.0.0.0")
+        )
+      )
+    },
+    find: (info) => entries.get(keyOf(info))?.served?.connection,
+    setSecureContext: (secureContext) => tls?.setSecureContext(secureContext),
+    leave: () => {
+      isLeaving = true
+      listener.close()
+      for (const { served, socket } of entries.values()) {
+        // its handshake is not over, or it has not said that it speaks HTTP/2: no call is lost
+        if (served === undefined || socket.bytesRead === 0) socket.destroy()
+        else if (served.session !== undefined) goAway(served.session)
+      }
+      if (entries.size === 0) onEmpty()
+      else sweep()
+    },
+    onEmpty: (callback) => {
+      onEmpty = callback
+    },
+    destroy: () => {
+      for (const { served, socket } of entries.values()) {
+        if (served?.session === undefined) socket.destroy()
+        else {
+          served.session.destroy(undefined, constants.NGHTTP2_CANCEL)
+          socket.destroySoon()
+        }
+      }
+      injector.destroy()
+    }
+  }
+}
+
+/**
+ * The HTTP/2 server behind an injector, which grpc-js keeps to itself: the limits of its connections cannot be set any other
+ * way, nor their sessions be had.
+ */
+const http2ServerOf = (server: GrpcJsServer): Http2Server => {
+  const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> }
+  const [http2] = http2Servers.keys()
+  if (http2 === undefined) throw new Error("grpc-js has no HTTP/2 server for its injector")
+  return http2
+}
+
+const whyUnauthorized = (socket: TLSSocket): Pick<Refusal, "reason" | "detail"> => {
+  const certificate = socket.getPeerCertificate()
+  if (Object.keys(certificate).length === 0) return { reason: "no_certificate", detail: "it has no certificate" }
+  const error = String(socket.authorizationError)
+  return {
+    reason: error === "CERT_HAS_EXPIRED" ? "certificate_expired" : "certificate_untrusted",
+    detail: `its certificate, of ${certificate.subject.CN ?? certificate.subjectaltname ?? "nobody"}, is not accepted: ${error}`
+  }
+}
