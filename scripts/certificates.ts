@@ -37,6 +37,8 @@ export interface IssueOptions extends Validity {
   readonly usage: "client" | "server"
   /** The name in the subject, which only people read; the first of the names if it is not given. */
   readonly commonName?: string
+  /** An RSA key of so many bits in place of an EC key, for tests that want a weak one. */
+  readonly rsaBits?: number
 }
 
 export const day = 24 * 60 * 60 * 1000
@@ -69,7 +71,19 @@ export const makeAuthority = async (
 
 /** A certificate that an authority signs, followed by its intermediate authorities. */
 export const issue = async (authority: Authority, options: IssueOptions): Promise<Issued> => {
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])
+  const { rsaBits } = options
+  const keys = await webcrypto.subtle.generateKey(
+    rsaBits === undefined
+      ? algorithm
+      : {
+          name: "RSASSA-PKCS1-v1_5",
+          hash: "SHA-256",
+          modulusLength: rsaBits,
+          publicExponent: new Uint8Array([1, 0, 1])
+        },
+    true,
+    ["sign", "verify"]
+  )
   const names = options.names.map(toGeneralName)
   const { ExtendedKeyUsage, KeyUsageFlags } = x509
   const issued = await sign(keys, authority, `CN=${options.commonName ?? names[0]?.value ?? "nobody"}`, {
@@ -120,7 +134,7 @@ const importKey = (key: string): Promise<webcrypto.CryptoKey> =>
   ])
 
 const toGeneralName = (name: string): { readonly type: "dns" | "ip" | "url"; readonly value: string } => {
-  const [, type, value] = /^(DNS|IP|URI):(.+)$/.exec(name) ?? []
+  const [, type, value] = /^(DNS|IP|URI):(.+)$/s.exec(name) ?? []
   if (value === undefined) throw new Error(`${name}: expected a name with its type, such as DNS:localhost`)
   return { type: type === "DNS" ? "dns" : type === "IP" ? "ip" : "url", value }
 }
