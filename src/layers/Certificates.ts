@@ -165,9 +165,9 @@ export const watch = Effect.fnUntraced(function* (
       if (checked._tag === "Success") {
         used = found
         refused = undefined
-        yield* SubscriptionRef.set(current, checked.success)
         yield* metrics.onReload(checked.success)
         yield* Effect.logInfo(`TLS of the ${options.role} is reloaded: ${describe(checked.success)}`)
+        yield* SubscriptionRef.set(current, checked.success)
       } else if (found !== refused) {
         refused = found
         yield* metrics.onFailure
