@@ -2,7 +2,7 @@
  * Makes certificates: an authority, and what it signs. For development and tests; the keys are EC P-256 and lie beside the
  * certificates, unencrypted.
  */
-import { createPrivateKey, KeyObject, webcrypto } from "node:crypto"
+import { createPrivateKey, createPublicKey, KeyObject, webcrypto } from "node:crypto"
 
 // @peculiar/x509 wants it loaded before itself
 import "reflect-metadata"
@@ -37,6 +37,8 @@ export interface IssueOptions extends Validity {
   readonly usage: "client" | "server"
   /** The name in the subject, which only people read; the first of the names if it is not given. */
   readonly commonName?: string
+  /** The key of an earlier certificate, PEM, to be used again. */
+  readonly key?: string
   /** An RSA key of so many bits in place of an EC key, for tests that want a weak one. */
   readonly rsaBits?: number
 }
@@ -71,19 +73,7 @@ export const makeAuthority = async (
 
 /** A certificate that an authority signs, followed by its intermediate authorities. */
 export const issue = async (authority: Authority, options: IssueOptions): Promise<Issued> => {
-  const { rsaBits } = options
-  const keys = await webcrypto.subtle.generateKey(
-    rsaBits === undefined
-      ? algorithm
-      : {
-          name: "RSASSA-PKCS1-v1_5",
-          hash: "SHA-256",
-          modulusLength: rsaBits,
-          publicExponent: new Uint8Array([1, 0, 1])
-        },
-    true,
-    ["sign", "verify"]
-  )
+  const keys = options.key === undefined ? await makeKeys(options.rsaBits) : await importKeys(options.key)
   const names = options.names.map(toGeneralName)
   const { ExtendedKeyUsage, KeyUsageFlags } = x509
   const issued = await sign(keys, authority, `CN=${options.commonName ?? names[0]?.value ?? "nobody"}`, {
@@ -99,6 +89,20 @@ export const issue = async (authority: Authority, options: IssueOptions): Promis
   })
   return { ...issued, cert: issued.cert + authority.chain }
 }
+
+const makeKeys = (rsaBits: number | undefined): Promise<webcrypto.CryptoKeyPair> =>
+  webcrypto.subtle.generateKey(
+    rsaBits === undefined
+      ? algorithm
+      : {
+          name: "RSASSA-PKCS1-v1_5",
+          hash: "SHA-256",
+          modulusLength: rsaBits,
+          publicExponent: new Uint8Array([1, 0, 1])
+        },
+    true,
+    ["sign", "verify"]
+  )
 
 const sign = async (
   keys: webcrypto.CryptoKeyPair,
@@ -118,7 +122,7 @@ const sign = async (
     ...options,
     signingAlgorithm: algorithm,
     publicKey: keys.publicKey,
-    signingKey: signer === undefined ? keys.privateKey : await importKey(signer.key),
+    signingKey: signer === undefined ? keys.privateKey : (await importKeys(signer.key)).privateKey,
     extensions: [
       ...extensions,
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
@@ -128,10 +132,22 @@ const sign = async (
   return { cert: `${certificate.toString("pem")}\n`, key: pem(keys.privateKey) }
 }
 
-const importKey = (key: string): Promise<webcrypto.CryptoKey> =>
-  webcrypto.subtle.importKey("pkcs8", createPrivateKey(key).export({ type: "pkcs8", format: "der" }), algorithm, true, [
-    "sign"
-  ])
+const importKeys = async (key: string): Promise<webcrypto.CryptoKeyPair> => ({
+  privateKey: await webcrypto.subtle.importKey(
+    "pkcs8",
+    createPrivateKey(key).export({ type: "pkcs8", format: "der" }),
+    algorithm,
+    true,
+    ["sign"]
+  ),
+  publicKey: await webcrypto.subtle.importKey(
+    "spki",
+    createPublicKey(key).export({ type: "spki", format: "der" }),
+    algorithm,
+    true,
+    ["verify"]
+  )
+})
 
 const toGeneralName = (name: string): { readonly type: "dns" | "ip" | "url"; readonly value: string } => {
   const [, type, value] = /^(DNS|IP|URI):(.+)$/s.exec(name) ?? []

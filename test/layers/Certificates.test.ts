@@ -319,17 +319,16 @@ const replace = Effect.fnUntraced(function* (
   return identity
 })
 
+/** At one stroke, so that no poll comes upon half a file. */
+const put = (fs: FileSystem.FileSystem, file: string, content: string) =>
+  Effect.andThen(fs.writeFileString(`${file}.new`, content), fs.rename(`${file}.new`, file))
+
 const writeIdentity = Effect.fnUntraced(function* (
   { files, fs }: Pick<Effect.Success<ReturnType<typeof folderWith>>, "files" | "fs">,
   { cert, key }: Issued
 ) {
-  for (const [file, content] of [
-    [files.keyFile, key],
-    [files.certFile, cert]
-  ] as const) {
-    yield* fs.writeFileString(`${file}.new`, content)
-    yield* fs.rename(`${file}.new`, file)
-  }
+  yield* put(fs, files.keyFile, key)
+  yield* put(fs, files.certFile, cert)
 })
 
 describe("certificates that are watched", () => {
@@ -485,20 +484,23 @@ describe("certificates that are watched", () => {
   )
 
   it.live.each([
-    ["garbage", ({ files, fs }) => fs.writeFileString(files.certFile, "garbage"), "there are none in it"],
+    ["garbage", ({ files, fs }) => put(fs, files.certFile, "garbage"), "there are none in it"],
     [
       "another certificate's key",
-      ({ files, fs }) =>
-        Effect.flatMap(Effect.flatMap(authorities, issued), ({ key }) => fs.writeFileString(files.keyFile, key)),
+      ({ files, fs }) => Effect.flatMap(Effect.flatMap(authorities, issued), ({ key }) => put(fs, files.keyFile, key)),
       "it does not match the certificate"
     ],
     [
       "an expired certificate",
-      (folder) => replace(folder, { notBefore: daysFromNow(-2), notAfter: daysFromNow(-1) }),
+      ({ authority, files, fs, identity }) =>
+        Effect.flatMap(
+          issued(authority, { key: identity.key, notBefore: daysFromNow(-2), notAfter: daysFromNow(-1) }),
+          ({ cert }) => put(fs, files.certFile, cert)
+        ),
       "CN=localhost expired on"
     ],
     ["a file that is gone", ({ files, fs }) => fs.remove(files.keyFile), "there is no such file"],
-    ["a CA that is no more", ({ files, fs }) => fs.writeFileString(files.caFile, ""), "there are none in it"]
+    ["a CA that is no more", ({ files, fs }) => put(fs, files.caFile, ""), "there are none in it"]
   ] as ReadonlyArray<
     readonly [string, (folder: Trial["folder"]) => Effect.Effect<unknown, PlatformError.PlatformError>, string]
   >)("stay in use beside %s, which is refused once", ([, spoil, reason]) =>
@@ -515,7 +517,7 @@ describe("certificates that are watched", () => {
         assert.deepInclude(yield* metrics, { "reloads_total server": 0, "reload_failures_total server": 1 })
 
         // and what is good after it is taken up
-        yield* folder.fs.writeFileString(folder.files.caFile, folder.authority.cert)
+        yield* put(folder.fs, folder.files.caFile, folder.authority.cert)
         const identity = yield* replace(folder)
         yield* takenUp(identity)
         yield* polls(1)
@@ -531,15 +533,15 @@ describe("certificates that are watched", () => {
         const before = watched.current()
         const { certFile } = folder.files
         for (const count of [1, 2]) {
-          yield* folder.fs.writeFileString(certFile, "garbage")
+          yield* put(folder.fs, certFile, "garbage")
           yield* polls(3)
           assert.strictEqual(refusals(lines).length, count)
-          yield* folder.fs.writeFileString(certFile, folder.identity.cert)
+          yield* put(folder.fs, certFile, folder.identity.cert)
           yield* polls(3)
         }
-        yield* folder.fs.writeFileString(certFile, "garbage")
+        yield* put(folder.fs, certFile, "garbage")
         yield* polls(3)
-        yield* folder.fs.writeFileString(certFile, "other garbage")
+        yield* put(folder.fs, certFile, "other garbage")
         yield* polls(3)
         assert.strictEqual(refusals(lines).length, 4)
         assert.strictEqual(lines.length, 4)
