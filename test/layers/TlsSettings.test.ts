@@ -1,0 +1,119 @@
+import { assert, describe, it } from "@effect/vitest"
+import { type Config, ConfigProvider, Effect, Option } from "effect"
+
+import * as TlsSettings from "../../src/layers/TlsSettings.ts"
+
+const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(ConfigProvider.fromEnv({ env }))
+
+const server = TlsSettings.server("A")
+const client = TlsSettings.client("A")
+
+describe("the TLS of a server", () => {
+  const variables = { certFile: "A_TLS_CERT_FILE", keyFile: "A_TLS_KEY_FILE", caFile: "A_TLS_CLIENT_CA_FILE" }
+
+  it.effect("is none when nothing is set, or set to nothing", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(server, {}), Option.none())
+      assert.deepStrictEqual(yield* read(server, { A_TLS_CERT_FILE: "", A_TLS_CLIENT_CA_FILE: "" }), Option.none())
+    })
+  )
+
+  it.effect("has a certificate", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(server, { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }),
+        Option.some({
+          files: { certFile: "c", keyFile: "k", caFile: undefined, variables },
+          allowedClients: Option.none()
+        })
+      )
+    })
+  )
+
+  it.effect("has a list of clients, by DNS names and URIs", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(server, {
+          A_TLS_CERT_FILE: "c",
+          A_TLS_KEY_FILE: "k",
+          A_TLS_CLIENT_CA_FILE: "ca",
+          A_TLS_ALLOWED_CLIENTS: "b, c.example,spiffe://d/e,urn:uuid:1"
+        }),
+        Option.some({
+          files: { certFile: "c", keyFile: "k", caFile: "ca", variables },
+          allowedClients: Option.some(new Set(["b", "c.example", "spiffe://d/e", "urn:uuid:1"]))
+        })
+      )
+    })
+  )
+
+  it.effect.each([
+    [{ A_TLS_CERT_FILE: "c" }, 'A_TLS_CERT_FILE="c": expected A_TLS_KEY_FILE to be set too'],
+    [{ A_TLS_KEY_FILE: "k" }, 'A_TLS_KEY_FILE="k": expected A_TLS_CERT_FILE to be set too'],
+    [{ A_TLS_CLIENT_CA_FILE: "ca" }, 'A_TLS_CLIENT_CA_FILE="ca": expected A_TLS_CERT_FILE to be set too'],
+    [{ A_TLS_ALLOWED_CLIENTS: "b,c" }, 'A_TLS_ALLOWED_CLIENTS="b,c": expected A_TLS_CLIENT_CA_FILE to be set too'],
+    [
+      { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k", A_TLS_ALLOWED_CLIENTS: "b" },
+      'A_TLS_ALLOWED_CLIENTS="b": expected A_TLS_CLIENT_CA_FILE to be set too'
+    ]
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("is refused by half: %j", ([env, message]) =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(read(server, env))).message, message)
+    })
+  )
+
+  it.effect.each(["a,,b", "a,", "*.example", "10.0.0.1", "::1", "DNS:a", "a b", "spiffe:"])(
+    "is refused with a client such as %s",
+    (value) =>
+      Effect.gen(function* () {
+        assert.strictEqual(
+          (yield* Effect.flip(read(server, { A_TLS_ALLOWED_CLIENTS: value }))).message,
+          `A_TLS_ALLOWED_CLIENTS=${JSON.stringify(value)}: expected DNS names or URIs with commas between them, ` +
+            'such as "frontend,spiffe://example.org/frontend"'
+        )
+      })
+  )
+})
+
+describe("the TLS of a client", () => {
+  const variables = { certFile: "A_TLS_CERT_FILE", keyFile: "A_TLS_KEY_FILE", caFile: "A_TLS_CA_FILE" }
+
+  it.effect("is none when nothing is set", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(client, {}), Option.none())
+    })
+  )
+
+  it.effect("knows its server by a CA", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(client, { A_TLS_CA_FILE: "ca", A_TLS_SERVER_NAME: "b" }),
+        Option.some({ files: { caFile: "ca", variables }, serverName: Option.some("b") })
+      )
+    })
+  )
+
+  it.effect("has a certificate for mutual TLS", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(client, { A_TLS_CA_FILE: "ca", A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }),
+        Option.some({ files: { certFile: "c", keyFile: "k", caFile: "ca", variables }, serverName: Option.none() })
+      )
+    })
+  )
+
+  it.effect.each([
+    [{ A_TLS_CA_FILE: "ca", A_TLS_CERT_FILE: "c" }, 'A_TLS_CERT_FILE="c": expected A_TLS_KEY_FILE to be set too'],
+    [{ A_TLS_CA_FILE: "ca", A_TLS_KEY_FILE: "k" }, 'A_TLS_KEY_FILE="k": expected A_TLS_CERT_FILE to be set too'],
+    [{ A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }, 'A_TLS_CERT_FILE="c": expected A_TLS_CA_FILE to be set too'],
+    [{ A_TLS_SERVER_NAME: "b" }, 'A_TLS_SERVER_NAME="b": expected A_TLS_CA_FILE to be set too'],
+    [
+      { A_TLS_CA_FILE: "ca", A_TLS_SERVER_NAME: "127.0.0.1" },
+      `A_TLS_SERVER_NAME="127.0.0.1": expected a DNS name that the server's certificate has`
+    ]
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("is refused: %j", ([env, message]) =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(read(client, env))).message, message)
+    })
+  )
+})
