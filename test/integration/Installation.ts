@@ -16,7 +16,7 @@ export type Environment = { readonly [variable: string]: string }
 /** A service that has started. */
 export interface Running {
   readonly pid: number
-  /** Where it listens, on localhost. */
+  /** Where it listens: on localhost, unless its environment names another host. */
   readonly port: number
   /** What it has written so far, stderr included. */
   readonly output: Effect.Effect<string>
@@ -39,7 +39,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** What a service writes once it can be used, and the port in it. */
 const started: { readonly [S in Service]: RegExp } = {
   recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
-  marketplace: /HTTP is served on http:\/\/localhost:(\d+)\b/
+  marketplace: /HTTP is served on http:\/\/[^\s"]+?:(\d+)\b/
 }
 
 export class Installation extends Context.Service<
