@@ -28,7 +28,9 @@ export default defineConfig({
           include: fleet,
           env: { GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true" },
           ...slow,
-          testTimeout: 120_000
+          testTimeout: 120_000,
+          // after the others, not beside them
+          sequence: { groupOrder: 1 }
         }
       },
       // with what only a system package has: Python's grpcio, Chromium

@@ -70,7 +70,7 @@ export class Fleet extends Context.Service<
     readonly rollout: (service: Service, times: number) => Effect.Effect<ReadonlyArray<number>>
     /** Ends a replica without warning; it is withdrawn when it has been found out. */
     readonly crash: (replica: Replica) => Effect.Effect<void>
-    /** Crashes a replica, and starts another. */
+    /** Crashes a replica, starts another, and waits until that is available, which is minReady after it is ready. */
     readonly kill: (replica: Replica) => Effect.Effect<void>
     /** Keeps a replica from running, published as it is. */
     readonly stop: (replica: Replica) => Effect.Effect<void>
@@ -149,10 +149,11 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
     return replica
   })
 
+  /** The one wait for nothing but time: a Deployment waits like this. */
+  const addAvailable = (service: Service) => Effect.andThen(add(service), Effect.sleep(minReady))
+
   const replace = Effect.fnUntraced(function* (replica: Replica) {
-    yield* add(replica.service)
-    // the one wait for nothing but time: a Deployment waits like this
-    yield* Effect.sleep(minReady)
+    yield* addAvailable(replica.service)
     yield* withdraw(replica)
     yield* replica.running.signal("SIGTERM")
     return yield* replica.running.exitCode
@@ -170,6 +171,8 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
     yield* Effect.exit(replica.running.exitCode)
     yield* withdraw(replica)
   })
+
+  const kill = (replica: Replica) => Effect.andThen(crash(replica), addAvailable(replica.service))
 
   const resume = ({ running }: Replica) => running.signal("SIGCONT")
 
@@ -198,7 +201,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
     replace,
     rollout,
     crash,
-    kill: (replica) => Effect.asVoid(Effect.andThen(crash(replica), add(replica.service))),
+    kill,
     stop: ({ running }) => running.signal("SIGSTOP"),
     resume,
     complaints: (service) =>

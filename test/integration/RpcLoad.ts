@@ -82,7 +82,11 @@ const client = Effect.fnUntraced(function* (file: string, service: string, optio
 
 /** What became of a call, by its error or by the titles of its books. */
 const judge = (error: ServiceError | null, titles: ReadonlyArray<string>): Load.Outcome => {
-  if (error !== null) return { failure: `${status[error.code]}: ${error.details}` }
+  // how long which step of the call took makes every failure look like a reason of its own
+  if (error !== null) {
+    const details = error.details.replace(/ after [\d.]+s\b.*?(?=remote_addr|$)/, " ")
+    return { failure: `${status[error.code]}: ${details.trim()}` }
+  }
   const replica = /Book \d+ of (127\.[\d.]+)/.exec(titles[0] ?? "")?.[1]
   return titles.length < 3 ? { failure: `${titles.length} books`, replica } : { replica }
 }
