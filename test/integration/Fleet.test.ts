@@ -222,14 +222,15 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
           discard: true
         })
         const back = yield* pages.elapsed
-        yield* pages.answered(4 * rate)
+        yield* pages.answered(5 * rate)
         const samples = yield* pages.finish
 
         const between = (from: number, to: number) => Load.summarize(samples.filter(({ at }) => at >= from && at < to))
         // one that was sent before may be answered after
         const before = between(0, down - budget)
         const opening = between(down, open)
-        const whileOpen = between(open, end)
+        // one that is answered after the return may have books
+        const whileOpen = Load.summarize(samples.filter(({ at, took }) => at >= open && at + took <= end))
         const settled = between(back + 2_000, Infinity)
         const firstBooks = samples.find(({ at, failure }) => at >= end && failure === undefined)
         const lastApology = samples.findLast(({ failure }) => failure !== undefined)
