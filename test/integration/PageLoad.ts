@@ -23,7 +23,7 @@ export interface Options {
   /** The Marketplaces that are given new connections. Others keep those that they have, until they close them. */
   readonly backends: () => ReadonlyArray<Backend>
   /**
-   * Which requests are sent again, once, and on another connection, when their connection breaks before any byte of an
+   * Which requests are sent again, once, and on a new connection, when their connection breaks before any byte of an
    * answer. "reused", as any browser does it (RFC 9110, 9.2.2, and 9112, 9.3.1): those on a connection that was used before,
    * and that its server may have closed at the same moment. "unanswered", as load balancers do it: those on a new connection
    * too, so that they outlive the crash of a Marketplace.
@@ -49,9 +49,13 @@ export const start = Effect.fnUntraced(function* ({ backends, rate, retry }: Opt
   yield* Effect.addFinalizer(() => Effect.sync(() => connections.forEach(({ close }) => close())))
 
   /** The connection that is idle for longest, so that all are in use; a new one while there are few, or when all are busy. */
-  const pick = (avoided: Backend | undefined): Connection | undefined => {
-    const idle = [...connections].find(({ backend, isIdle }) => isIdle() && backend !== avoided)
-    if (idle !== undefined && connections.size >= connectionCount) return idle
+  const pick = (): Connection | undefined => {
+    const idle = [...connections].find(({ isIdle }) => isIdle())
+    return idle !== undefined && connections.size >= connectionCount ? idle : (open() ?? idle)
+  }
+
+  /** A new connection, to where there are fewest. */
+  const open = (avoided?: Backend): Connection | undefined => {
     const counts = backends()
       .filter((backend) => backend !== avoided)
       .map((backend) => ({
@@ -59,14 +63,13 @@ export const start = Effect.fnUntraced(function* ({ backends, rate, retry }: Opt
         count: [...connections].filter((connection) => connection.backend === backend).length
       }))
     const [least] = counts.toSorted((a, b) => a.count - b.count)
-    if (least === undefined) return idle
+    if (least === undefined) return undefined
     const connection = connect(least.backend, () => connections.delete(connection))
     connections.add(connection)
     return connection
   }
 
-  const ask = (done: (outcome: Load.Outcome) => void, isRetry = false, avoided?: Backend): void => {
-    const connection = pick(avoided)
+  const ask = (done: (outcome: Load.Outcome) => void, isRetry = false, connection = pick()): void => {
     if (connection === undefined) return done({ failure: "no Marketplace is in the load balancer" })
     // to the end of the line
     if (connections.delete(connection)) connections.add(connection)
@@ -75,7 +78,7 @@ export const start = Effect.fnUntraced(function* ({ backends, rate, retry }: Opt
       if (answer.isUnanswered && !isRetry && (answer.isReused || retry === "unanswered")) {
         retried[answer.isReused ? "reused" : "fresh"]++
         // who keeps sending to a crashed Marketplace is no load balancer
-        return ask(done, true, retry === "unanswered" ? connection.backend : undefined)
+        return ask(done, true, open(retry === "unanswered" ? connection.backend : undefined))
       }
       const which = `${isRetry ? "retried, " : ""}on a ${answer.isReused ? "used" : "new"} connection`
       done({ failure: `${answer.reason}, ${answer.isUnanswered ? "before" : "after"} the first byte, ${which}` })
@@ -120,6 +123,7 @@ const connect = (backend: Backend, onClosed: () => void): Connection => {
 
   const ask = (done: (answer: Page | Broken) => void) => {
     isBusy = true
+    const isReused = known !== undefined
     let isDone = false
     const finish = (answer: Page | Broken) => {
       if (isDone) return
@@ -130,7 +134,7 @@ const connect = (backend: Backend, onClosed: () => void): Connection => {
     }
     let response: IncomingMessage | undefined
     const broken = (reason: string) =>
-      finish({ _tag: "Broken", reason, isUnanswered: response === undefined, isReused: request.reusedSocket })
+      finish({ _tag: "Broken", reason, isUnanswered: response === undefined, isReused })
     const request = get({ agent, host: backend.host, port: backend.port, path: "/" }, (answer) => {
       response = answer
       if (answer.headers.connection === "close") onClosed()
@@ -144,9 +148,14 @@ const connect = (backend: Backend, onClosed: () => void): Connection => {
     request.on("error", (error) => broken(describe(error)))
     request.on("socket", (socket) => {
       if (socket === known) return
-      known = socket
-      socket.once("end", onClosed)
-      socket.once("close", onClosed)
+      if (isReused) {
+        // the agent has found its connection closed and opens another, to a Marketplace that may have been withdrawn
+        request.destroy(new Error("closed by the server"))
+      } else {
+        known = socket
+        socket.once("end", onClosed)
+        socket.once("close", onClosed)
+      }
     })
   }
 
