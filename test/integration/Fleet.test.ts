@@ -198,7 +198,8 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
       yield* sayComplaints("marketplace")
 
       assertNoFailures(pages, "pages")
-      assert.isBelow(pages.max, budget + overhead)
+      // a machine on which the load itself is late is late with pages too
+      assert.isBelow(pages.max, budget + overhead + (yield* loads.pages.late))
       assert.strictEqual(used._tag, "Some")
     }).pipe(Effect.provide(Fleet.layer(fleet)))
   )
