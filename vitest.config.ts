@@ -3,6 +3,9 @@ import { defineConfig } from "vitest/config"
 /** The bundles take a moment to start, and a browser or a compiler more than one. */
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
+/** What replaces, crashes and stops replicas: it takes minutes, and has the machine to itself. */
+const fleet = ["test/integration/Fleet*.test.ts"]
+
 const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
   test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }
 })
@@ -17,7 +20,19 @@ export default defineConfig({
       // real servers and clients in this process
       project("layers", ["layers"], { testTimeout: 20_000 }),
       // the built bundles, as processes, and the tools that check the project
-      project("integration", ["integration", "toolchain"], slow),
+      project("integration", ["integration", "toolchain"], { ...slow, exclude: fleet }),
+      // many processes under load, for minutes; grpc-js asks the name server of the test
+      {
+        test: {
+          name: "fleet",
+          include: fleet,
+          env: { GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true" },
+          ...slow,
+          testTimeout: 120_000,
+          // after the others, not beside them
+          sequence: { groupOrder: 1 }
+        }
+      },
       // with what only a system package has: Python's grpcio, Chromium
       project("system", ["system"], slow)
     ]

@@ -6,7 +6,7 @@ import { Effect, Layer } from "effect"
 
 import * as Address from "./layers/Address.ts"
 import * as Drain from "./layers/Drain.ts"
-import { GrpcChannel, policyConfig } from "./layers/GrpcChannel.ts"
+import { GrpcChannel, settings } from "./layers/GrpcChannel.ts"
 import { GrpcServer } from "./layers/GrpcServer.ts"
 import { ProtoFiles } from "./layers/GrpcService.ts"
 import * as Logging from "./layers/Logging.ts"
@@ -18,10 +18,7 @@ import * as Recommendations from "./recommendations/Recommendations.ts"
 const ChannelToServer = Layer.unwrap(
   Effect.gen(function* () {
     const address = yield* (yield* GrpcServer).address
-    return GrpcChannel.layer({
-      target: Address.format(Address.toReachable(address)),
-      policy: yield* policyConfig("MARKETPLACE")
-    })
+    return GrpcChannel.layer(yield* settings("MARKETPLACE", Address.format(Address.toReachable(address))))
   })
 )
 

@@ -20,6 +20,7 @@ import {
 } from "effect"
 
 import * as PeerIdentity from "./PeerIdentity.ts"
+import { ProjectRoot } from "./ProjectRoot.ts"
 
 /** Where the certificates are; a certificate comes with its key. */
 export type CertificateFiles = (
@@ -187,6 +188,14 @@ export const watch = Effect.fnUntraced(function* (
     current: () => SubscriptionRef.getUnsafe(current),
     changes: SubscriptionRef.changes(current)
   }
+})
+
+/** As {@link watch}, with relative paths taken from the project's root; the log says what has been read. */
+export const watchResolved = Effect.fnUntraced(function* (files: CertificateFiles, options: WatchOptions) {
+  const { resolve } = yield* ProjectRoot
+  const watched = yield* watch(resolveFiles(files, resolve), options)
+  yield* Effect.logInfo(`TLS of the ${options.role}: ${describe(watched.current())}`)
+  return watched
 })
 
 const reloads = Metric.counter("tls_certificate_reloads_total", {

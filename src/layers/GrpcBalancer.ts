@@ -65,7 +65,11 @@ class Balancer implements experimental.LoadBalancer {
     this.#child = new experimental.ChildLoadBalancerHandler(
       experimental.createChildChannelControlHelper(helper, {
         updateState: (state, picker, message) =>
-          helper.updateState(state, state === connectivityState.READY ? new PassingOver(picker, memory) : picker, message)
+          helper.updateState(
+            state,
+            state === connectivityState.READY ? new PassingOver(picker, memory) : picker,
+            message
+          )
       })
     )
   }

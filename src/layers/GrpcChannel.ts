@@ -3,18 +3,21 @@
  * layer's life, and given up only by connections that work no more.
  */
 import { isIP } from "node:net"
+import { createSecureContext } from "node:tls"
 
-import { type ChannelOptions, Client, connectivityState, credentials } from "@grpc/grpc-js"
+import { type ChannelCredentials, type ChannelOptions, Client, connectivityState, credentials } from "@grpc/grpc-js"
 import { Cause, Config, Context, Duration, Effect, Exit, Layer, Option, type Scope, Stream } from "effect"
 import { CircuitBreaker } from "effect/persistence"
 
 import * as Address from "./Address.ts"
+import * as Certificates from "./Certificates.ts"
 import * as GrpcBalancer from "./GrpcBalancer.ts"
 import { GrpcError } from "./GrpcError.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcRetry from "./GrpcRetry.ts"
 import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
+import * as TlsSettings from "./TlsSettings.ts"
 
 export interface Options {
   /**
@@ -23,6 +26,15 @@ export interface Options {
    */
   readonly target: string
   readonly policy?: Partial<Policy> | undefined
+  /** What TLS is spoken with: undefined is plaintext. */
+  readonly tls?: Tls | undefined
+}
+
+export interface Tls {
+  /** Whom to trust, and with an identity what to show: mutual TLS. */
+  readonly certificates: Certificates.Watched
+  /** The name that the server's certificate has to have: undefined is the host of the target, which must be a name then. */
+  readonly serverName?: string | undefined
 }
 
 /** How a channel treats its connections, and what it does when calls fail. */
@@ -87,15 +99,41 @@ export class GrpcChannel extends Context.Service<
   static readonly layer = (options: Options) =>
     Layer.effect(GrpcChannel, make(options)).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
 
-  /** As {@link GrpcChannel.layer}, to {@link targetConfig} of one prefix, by {@link policyConfig} of another. */
-  static readonly layerConfig = (options: { readonly target: string; readonly policy: string }) =>
+  /** As {@link GrpcChannel.layer}, to the target of a server with one prefix, by the {@link settings} of a client with another. */
+  static readonly layerConfig = (options: { readonly server: string; readonly client: string }) =>
     Layer.unwrap(
-      Effect.map(
-        Effect.all({ target: targetConfig(options.target), policy: policyConfig(options.policy) }),
-        GrpcChannel.layer
-      )
+      Effect.gen(function* () {
+        const target = yield* targetConfig(options.server)
+        return GrpcChannel.layer(yield* settings(options.client, target))
+      })
     )
 }
+
+/**
+ * What a client with a prefix connects to a target with: {@link policyConfig}, and TLS by {@link TlsSettings.client}, whose
+ * files are watched as long as the scope is open.
+ */
+export const settings = Effect.fnUntraced(function* (prefix: string, target: string) {
+  const policy = yield* policyConfig(prefix)
+  const tls = yield* TlsSettings.client(prefix)
+  if (Option.isNone(tls)) return { target, policy } satisfies Options as Options
+  const { files, serverName } = tls.value
+  if (Option.isNone(serverName) && !isName(target)) {
+    return yield* Effect.fail(
+      new Setting.SettingError({
+        variable: `${prefix}_TLS_SERVER_NAME`,
+        value: "",
+        expected: `the name in the server's certificate, since the target ${target} is an address`
+      })
+    )
+  }
+  const certificates = yield* Certificates.watchResolved(files, { role: "client" })
+  return {
+    target,
+    policy,
+    tls: { certificates, serverName: Option.getOrUndefined(serverName) }
+  } satisfies Options as Options
+})
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
@@ -127,7 +165,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
         .pipe(
           Effect.catchTag("CircuitBreakerError", () =>
             Effect.fail(
-              new GrpcError({ method, reason: Status.unavailable(`${target} has not answered, and is not called for a while`) })
+              new GrpcError({
+                method,
+                reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
+              })
             )
           )
         )
@@ -158,12 +199,16 @@ const makeLeases = Effect.fnUntraced(function* (
     isRetired: boolean
   }
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const channelOptions = toChannelOptions(policy)
+  const { target, tls } = options
+  const channelOptions = {
+    ...toChannelOptions(policy),
+    ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName })
+  }
   const connectTimeout = Duration.toMillis(policy.connectTimeout)
 
   const open = (): Generation => {
     const generation = {
-      client: new Client(options.target, credentials.createInsecure(), channelOptions),
+      client: new Client(target, toCredentials(tls), channelOptions),
       calls: 0,
       isRetired: false
     }
@@ -180,15 +225,28 @@ const makeLeases = Effect.fnUntraced(function* (
     channel.watchConnectivityState(state, deadline, (error) => {
       if (generation.isRetired) return
       if (error === undefined) return watch(generation)
-      runFork(Effect.logWarning(`${options.target} does not let itself be connected to: starting over`))
-      current = open()
-      generation.isRetired = true
+      runFork(Effect.logWarning(`${target} does not let itself be connected to: starting over`))
+      replace()
       // calls that wait for its connection would do so in vain
       generation.client.close()
     })
   }
+  const replace = () => {
+    const replaced = current
+    current = open()
+    replaced.isRetired = true
+    closeUnused(replaced)
+  }
 
   let current = open()
+  if (tls !== undefined) {
+    yield* tls.certificates.changes.pipe(
+      // the first are those that it has
+      Stream.drop(1),
+      Stream.runForEach(() => Effect.sync(replace)),
+      Effect.forkScoped
+    )
+  }
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       current.isRetired = true
@@ -210,6 +268,13 @@ const makeLeases = Effect.fnUntraced(function* (
     }
   }
 })
+
+const toCredentials = (tls: Tls | undefined): ChannelCredentials =>
+  tls === undefined
+    ? credentials.createInsecure()
+    : credentials.createFromSecureContext(
+        createSecureContext(Certificates.secureContextOptions(tls.certificates.current()))
+      )
 
 const toChannelOptions = (policy: Policy): ChannelOptions => ({
   "grpc.service_config": JSON.stringify({
@@ -243,6 +308,13 @@ const isTarget = (text: string): boolean => {
   return (server === "" || isHostPort(server, (host) => isIP(host) !== 0)) && isHostPort(name, Address.isHost)
 }
 
+/** Whether a target names a host, whose certificate can be told by that. */
+const isName = (target: string): boolean => {
+  const [, scheme = "dns", rest = target] = /^(dns|ipv4|ipv6|unix):(.*)$/.exec(target) ?? []
+  const name = rest.slice(rest.lastIndexOf("/") + 1).replace(/:\d+$/, "")
+  return scheme === "dns" && isIP(name.replace(/^\[(.*)\]$/, "$1")) === 0
+}
+
 /** Whether that is a host, in brackets if it has colons, with a port from 1 to 65535 or without. */
 const isHostPort = (text: string, isHost: (host: string) => boolean): boolean => {
   const [, bracketed, plain, port = "443"] = /^(?:\[(.+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
@@ -259,7 +331,6 @@ export const targetConfig = (prefix: string): Config.Config<string> =>
     host: Setting.host(`${prefix}_HOST`).pipe(Config.map(Option.getOrElse(() => "localhost"))),
     port: Setting.port(`${prefix}_GRPC_PORT`, 50051)
   }).pipe(Config.map(({ host, port, target }) => Option.getOrElse(target, () => Address.format({ host, port }))))
-
 
 /** The {@link Policy} under a prefix, each number by its name, such as `<prefix>_ATTEMPT_TIMEOUT`. */
 export const policyConfig = (prefix: string): Config.Config<Policy> =>

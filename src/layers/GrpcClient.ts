@@ -26,7 +26,20 @@ import {
   type StatusObject
 } from "@grpc/grpc-js"
 import type { MethodDefinition } from "@grpc/proto-loader"
-import { Cause, Clock, Context, Deferred, Duration, Effect, identity, Option, Pull, Random, type Scope, Stream } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  identity,
+  Option,
+  Pull,
+  Random,
+  type Scope,
+  Stream
+} from "effect"
 
 import { Deadline } from "./Deadline.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
@@ -132,8 +145,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
   const name = path.slice(1)
   const check = MessageCheck.ofRequest(method)
-  const isIdempotent =
-    options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
+  const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
   const fail = (reason: Status.Status) => Effect.fail(new GrpcError({ method: name, reason }))
 
   const validate = (message: object): Effect.Effect<void, GrpcError> => {
@@ -155,7 +167,11 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   })
 
   /** Makes attempts until one succeeds, or another one would not help. */
-  const attempts = <A, R>(plan: Plan, attemptTimeout: number, attempt: Attempt<A, R>): Effect.Effect<A, GrpcError, R> => {
+  const attempts = <A, R>(
+    plan: Plan,
+    attemptTimeout: number,
+    attempt: Attempt<A, R>
+  ): Effect.Effect<A, GrpcError, R> => {
     const { budget, retry } = channel
     const maxAttempts = isIdempotent ? retry.maxAttempts : 1
     const make = (number: number): Effect.Effect<A, GrpcError, R> =>
@@ -275,7 +291,10 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       Effect.andThen(Effect.sync(() => void call.end()))
     )
 
-  const clientStream = Effect.fnUntraced(function* <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) {
+  const clientStream = Effect.fnUntraced(function* <E, R>(
+    requests: Stream.Stream<object, E, R>,
+    options?: CallOptions
+  ) {
     const planned = yield* plan(options)
     const ended = yield* Deferred.make<object, GrpcError>()
     const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)

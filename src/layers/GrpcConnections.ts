@@ -8,12 +8,13 @@
  */
 import { constants, type Http2Server, type ServerHttp2Session } from "node:http2"
 import { createServer as createTcpServer, type Server as TcpServer, type Socket } from "node:net"
-import { createServer as createTlsServer, type Server as TlsServer, type TlsOptions, type TLSSocket } from "node:tls"
+import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from "node:tls"
 
 import { type Server as GrpcJsServer, ServerCredentials } from "@grpc/grpc-js"
 import { Duration, Effect } from "effect"
 
 import * as Address from "./Address.ts"
+import * as Certificates from "./Certificates.ts"
 import type { Peer } from "./GrpcCall.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
@@ -33,17 +34,20 @@ export interface Options {
 }
 
 export interface Tls {
-  /** For the first connections; {@link GrpcConnections.setSecureContext} is for later ones. */
-  readonly secureContext: TlsOptions
-  /** A client without a certificate of an authority that is trusted is not served. */
-  readonly requireClientCertificate: boolean
+  /** With authorities, a client without a certificate from one of them is not served. */
+  readonly certificates: Certificates.Watched
   /** The names of the clients that may call: undefined is every one that has such a certificate. */
   readonly allowedClients?: ReadonlySet<string> | undefined
 }
 
 /** Why a connection is not served: one of few words, for metrics; and what there is to say besides, for the log. */
 export interface Refusal {
-  readonly reason: "no_certificate" | "certificate_expired" | "certificate_untrusted" | "not_on_the_list" | "handshake_failed"
+  readonly reason:
+    | "no_certificate"
+    | "certificate_expired"
+    | "certificate_untrusted"
+    | "not_on_the_list"
+    | "handshake_failed"
   readonly address: string
   readonly detail: string
 }
@@ -66,8 +70,8 @@ export interface GrpcConnections {
   readonly listen: (options: ListenOptions) => Effect.Effect<Address.Address, ListenError>
   /** The connection of a call. */
   readonly find: (info: ConnectionInfo) => Connection | undefined
-  /** What the next handshakes use. */
-  readonly setSecureContext: (options: TlsOptions) => void
+  /** Takes other certificates for the handshakes to come. */
+  readonly setCertificates: (certificates: Certificates.Certificates) => void
   /** To be called once no connection is left after {@link leave}. */
   readonly onEmpty: (callback: () => void) => void
   /** Takes no new connections, and says on the others that there will be no more calls. */
@@ -151,14 +155,15 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     )
   }
 
-  function secure({ allowedClients, requireClientCertificate, secureContext }: Tls): TlsServer {
+  function secure({ allowedClients, certificates }: Tls): TlsServer {
+    const requireClientCertificate = certificates.current().ca !== undefined
     const refuse = (socket: Socket, refusal: Pick<Refusal, "reason" | "detail">) => {
       options.onRefused({ ...refusal, address: addressOf(socket) })
       socket.destroy()
     }
     const server = createTlsServer(
       {
-        ...secureContext,
+        ...Certificates.secureContextOptions(certificates.current()),
         ALPNProtocols: ["h2"],
         handshakeTimeout,
         noDelay: true,
@@ -173,7 +178,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
         const address = addressOf(socket)
         if (!isAllowed) {
           // its calls are answered, with PERMISSION_DENIED
-          const detail = `none of its names is allowed: ${names.map(PeerIdentity.format).join(", ") || "it has none"}`
+          const detail = `none of its names is allowed: ${PeerIdentity.format(names) || "it has none"}`
           options.onRefused({ reason: "not_on_the_list", address, detail })
         }
         serve(socket, { peer: { address, names }, isAllowed })
@@ -245,7 +250,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
       )
     },
     find: (info) => entries.get(keyOf(info))?.served?.connection,
-    setSecureContext: (secureContext) => tls?.setSecureContext(secureContext),
+    setCertificates: (certificates) => tls?.setSecureContext(Certificates.secureContextOptions(certificates)),
     leave: () => {
       isLeaving = true
       listener.close()

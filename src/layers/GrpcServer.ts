@@ -19,10 +19,11 @@
  * ```
  */
 import { Server, type ServiceDefinition } from "@grpc/grpc-js"
-import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, type Scope, type Stream } from "effect"
+import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, type Scope, Stream } from "effect"
 
 import * as Address from "./Address.ts"
 import * as Admission from "./Admission.ts"
+import * as Certificates from "./Certificates.ts"
 import { Drain } from "./Drain.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
@@ -33,6 +34,7 @@ import * as GrpcService from "./GrpcService.ts"
 import type { ListenError, ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
 import type { Status } from "./Status.ts"
+import * as TlsSettings from "./TlsSettings.ts"
 
 /** What a server takes on. */
 export interface Limits extends Admission.Limits {
@@ -68,6 +70,8 @@ export const defaultLimits: Limits = {
 
 export interface Options extends ListenOptions {
   readonly limits?: Partial<Limits> | undefined
+  /** What TLS is spoken with: undefined is plaintext. */
+  readonly tls?: GrpcConnections.Tls | undefined
 }
 
 /** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
@@ -121,8 +125,15 @@ export class GrpcServer extends Context.Service<
         const runFork = Effect.runForkWith(yield* Effect.context<never>())
         const connections: GrpcConnections.GrpcConnections = GrpcConnections.make(server, {
           ...limits,
+          tls: options.tls,
           onRefused: (refusal) => void runFork(reportRefusal(refusal))
         })
+        if (options.tls !== undefined) {
+          yield* options.tls.certificates.changes.pipe(
+            Stream.runForEach((certificates) => Effect.sync(() => connections.setCertificates(certificates))),
+            Effect.forkScoped
+          )
+        }
         const address = yield* Deferred.make<Address.Address>()
         const leaving = yield* Deferred.make<void>()
         const names: Array<string> = []
@@ -279,8 +290,20 @@ export const settings = (prefix: string): Config.Config<Options> =>
     })
   })
 
-/** As {@link listen}, by {@link settings}. */
+/** As {@link listen}, by {@link settings}, and over TLS by {@link TlsSettings.server}. */
 export const listenConfig =
   (prefix: string) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
-    Layer.unwrap(Effect.map(settings(prefix), (options) => listen(options)(services)))
+    Layer.unwrap(
+      Effect.gen(function* () {
+        const options = yield* settings(prefix)
+        const tls = yield* TlsSettings.server(prefix)
+        if (Option.isNone(tls)) return listen(options)(services)
+        const { allowedClients, files } = tls.value
+        const certificates = yield* Certificates.watchResolved(files, { role: "server" })
+        return listen({
+          ...options,
+          tls: { certificates, allowedClients: Option.getOrUndefined(allowedClients) }
+        })(services)
+      })
+    )

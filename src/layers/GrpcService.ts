@@ -135,4 +135,10 @@ export const load = Effect.fnUntraced(function* (
 
 /** Which of the four kinds a method is of. */
 export const kindOf = (method: { readonly requestStream: boolean; readonly responseStream: boolean }): Kind =>
-  method.requestStream ? (method.responseStream ? "bidi" : "clientStream") : method.responseStream ? "serverStream" : "unary"
+  method.requestStream
+    ? method.responseStream
+      ? "bidi"
+      : "clientStream"
+    : method.responseStream
+      ? "serverStream"
+      : "unary"

@@ -3,6 +3,7 @@
  */
 import { Layer } from "effect"
 
+import * as Admin from "../layers/Admin.ts"
 import * as Logging from "../layers/Logging.ts"
 import * as WebServer from "../layers/WebServer.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
@@ -11,7 +12,8 @@ import { Storefront } from "./Storefront.ts"
 
 export const layer = Routes.make.pipe(
   WebServer.serveConfig("MARKETPLACE", 5000),
-  Layer.provide(Storefront.layer),
-  Layer.provide(RecommendationsClient.layerConfig),
+  Layer.provide(Storefront.layerConfig),
+  Layer.provide(RecommendationsClient.layer),
+  Layer.provide(Admin.layerConfig("MARKETPLACE", 9102)),
   Logging.forService("marketplace")
 )

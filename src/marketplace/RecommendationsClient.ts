@@ -1,7 +1,7 @@
 /**
  * The books that Recommendations has for a page, in the shop's own words.
  */
-import { Config, Context, Duration, Effect, Layer, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
 import {
@@ -14,7 +14,6 @@ import type {
 } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import * as GrpcClient from "../layers/GrpcClient.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
-import * as Setting from "../layers/Setting.ts"
 import type { PageBook } from "./Page.ts"
 
 /** Recommendations has no books of that category. */
@@ -22,7 +21,7 @@ export class ShelfNotFound extends Schema.TaggedError<ShelfNotFound>()("ShelfNot
   category: Schema.String
 }) {}
 
-/** Recommendations gave no answer, or none that makes sense, within the page's budget. */
+/** Recommendations gave no answer, or none that makes sense, in time. */
 export class RecommendationsUnavailable extends Schema.TaggedError<RecommendationsUnavailable>()(
   "RecommendationsUnavailable",
   { cause: Schema.Defect() }
@@ -40,47 +39,33 @@ export class RecommendationsClient extends Context.Service<
     readonly categories: Effect.Effect<ReadonlyArray<Category>, RecommendationsUnavailable>
   }
 >()("onlinebooks/marketplace/RecommendationsClient") {
-  /** Each answer has the budget, counted from the question. */
-  static readonly layer = (budget: Duration.Duration) =>
-    Layer.effect(
-      RecommendationsClient,
-      Effect.gen(function* () {
-        const client = yield* GrpcClient.make(RecommendationsService)
+  /** Its calls have the time that is left of the page that they are for. */
+  static readonly layer = Layer.effect(
+    RecommendationsClient,
+    Effect.gen(function* () {
+      const client = yield* GrpcClient.make(RecommendationsService)
 
-        const recommend = Effect.fn("RecommendationsClient.recommend")(
-          function* (category: Category, count: number) {
-            const { books } = yield* client.Recommend(
-              { category: toNumber(category), maxResults: count },
-              { timeout: budget }
-            )
-            return books.map((book): PageBook => ({
-              ...book,
-              categories: toCategories(book.categories)
-            }))
-          },
-          (effect, category) =>
-            Effect.catchReason(effect, "GrpcError", "NotFound", () => new ShelfNotFound({ category })),
-          Effect.catchTag("GrpcError", (cause) => new RecommendationsUnavailable({ cause }))
-        )
+      const recommend = Effect.fn("RecommendationsClient.recommend")(
+        function* (category: Category, count: number) {
+          const { books } = yield* client.Recommend({ category: toNumber(category), maxResults: count })
+          return books.map((book): PageBook => ({
+            ...book,
+            categories: toCategories(book.categories)
+          }))
+        },
+        (effect, category) =>
+          Effect.catchReason(effect, "GrpcError", "NotFound", () => new ShelfNotFound({ category })),
+        Effect.catchTag("GrpcError", (cause) => new RecommendationsUnavailable({ cause }))
+      )
 
-        const listCategories = client.ListCategories({}, { timeout: budget }).pipe(
-          Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
-          Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
-          Effect.withSpan("RecommendationsClient.categories")
-        )
+      const listCategories = client.ListCategories({}).pipe(
+        Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
+        Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
+        Effect.withSpan("RecommendationsClient.categories")
+      )
 
-        return RecommendationsClient.of({ recommend, categories: listCategories })
-      })
-    )
-
-  /** MARKETPLACE_PAGE_BUDGET (800 millis). */
-  static readonly settings = Config.all({
-    budget: Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800))
-  })
-
-  /** As {@link RecommendationsClient.layer}, by its settings. */
-  static readonly layerConfig = Layer.unwrap(
-    Effect.map(RecommendationsClient.settings, ({ budget }) => RecommendationsClient.layer(budget))
+      return RecommendationsClient.of({ recommend, categories: listCategories })
+    })
   )
 }
 

@@ -4,6 +4,8 @@
 import { Cache, Context, Duration, Effect, Exit, Layer } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
+import * as Deadline from "../layers/Deadline.ts"
+import * as Setting from "../layers/Setting.ts"
 import { categoryOfSlug, type Content } from "./Page.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
 
@@ -28,51 +30,61 @@ export class Storefront extends Context.Service<
     readonly menu: Effect.Effect<ReadonlyArray<Category>>
   }
 >()("onlinebooks/marketplace/Storefront") {
-  static readonly layer = Layer.effect(
-    Storefront,
-    Effect.gen(function* () {
-      const client = yield* RecommendationsClient
+  /** A page may spend as long as the budget on all that it asks for. */
+  static readonly layer = (budget: Duration.Input) =>
+    Layer.effect(
+      Storefront,
+      Effect.gen(function* () {
+        const client = yield* RecommendationsClient
+        const inBudget = Deadline.within(budget)
 
-      let lastKnown: ReadonlyArray<Category> = categories
-      const menus = yield* Cache.makeWith(
-        () => Effect.tap(client.categories, (menu) => Effect.sync(() => (lastKnown = menu))),
-        { capacity: 1, timeToLive: (exit) => (Exit.isSuccess(exit) ? menuAge : Duration.zero) }
-      )
-      const menu = Effect.orElseSucceed(Cache.get(menus, "menu"), () => lastKnown)
-
-      const content = Effect.fn("Storefront.content")(function* (category: Category, name: string | undefined) {
-        return yield* client.recommend(category, bookCount).pipe(
-          Effect.map((books): Content => ({ _tag: "Books", category, books })),
-          Effect.catchTags({
-            // the front table has no name that the reader could have wrong: it is empty
-            ShelfNotFound: () =>
-              Effect.succeed<Content>(
-                name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
-              ),
-            RecommendationsUnavailable: ({ cause }) =>
-              Effect.as(Effect.logWarning("A page without books", cause), {
-                _tag: "Unavailable",
-                category
-              } as const)
-          })
+        let lastKnown: ReadonlyArray<Category> = categories
+        const menus = yield* Cache.makeWith(
+          () => Effect.tap(client.categories, (menu) => Effect.sync(() => (lastKnown = menu))),
+          { capacity: 1, timeToLive: (exit) => (Exit.isSuccess(exit) ? menuAge : Duration.zero) }
         )
+        const menu = Effect.orElseSucceed(Cache.get(menus, "menu"), () => lastKnown)
+
+        const content = Effect.fn("Storefront.content")(function* (category: Category, name: string | undefined) {
+          return yield* client.recommend(category, bookCount).pipe(
+            Effect.map((books): Content => ({ _tag: "Books", category, books })),
+            Effect.catchTags({
+              // the front table has no name that the reader could have wrong: it is empty
+              ShelfNotFound: () =>
+                Effect.succeed<Content>(
+                  name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
+                ),
+              RecommendationsUnavailable: ({ cause }) =>
+                Effect.as(Effect.logWarning("A page without books", cause), {
+                  _tag: "Unavailable",
+                  category
+                } as const)
+            })
+          )
+        })
+
+        const display = (slug: string | undefined): Effect.Effect<Display> => {
+          const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
+          return inBudget(
+            Effect.all(
+              {
+                content:
+                  category === undefined
+                    ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
+                    : content(category, slug),
+                menu
+              },
+              { concurrency: "unbounded" }
+            )
+          )
+        }
+
+        return Storefront.of({ display, menu: inBudget(menu) })
       })
+    )
 
-      const display = (slug: string | undefined): Effect.Effect<Display> => {
-        const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
-        return Effect.all(
-          {
-            content:
-              category === undefined
-                ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
-                : content(category, slug),
-            menu
-          },
-          { concurrency: "unbounded" }
-        )
-      }
-
-      return Storefront.of({ display, menu })
-    })
+  /** As {@link Storefront.layer}, by MARKETPLACE_PAGE_BUDGET (800 millis). */
+  static readonly layerConfig = Layer.unwrap(
+    Effect.map(Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800)), Storefront.layer)
   )
 }

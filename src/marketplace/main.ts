@@ -9,7 +9,7 @@ import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Marketplace from "./Marketplace.ts"
 
 Marketplace.layer.pipe(
-  Layer.provide(GrpcChannel.layerConfig({ target: "RECOMMENDATIONS", policy: "MARKETPLACE" })),
+  Layer.provide(GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })),
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),

@@ -4,6 +4,7 @@
 import { Layer } from "effect"
 
 import { Recommender } from "../domain/Recommender.ts"
+import * as Admin from "../layers/Admin.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
 import * as Logging from "../layers/Logging.ts"
 import * as CatalogFile from "./CatalogFile.ts"
@@ -14,5 +15,6 @@ export const layer = Layer.merge(RecommendationsFirst.layer, RecommendationsV1.l
   GrpcServer.listenConfig("RECOMMENDATIONS"),
   Layer.provide(Recommender.layer),
   Layer.provide(CatalogFile.layer),
+  Layer.provide(Admin.layerConfig("RECOMMENDATIONS", 9101)),
   Logging.forService("recommendations")
 )

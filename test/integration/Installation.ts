@@ -16,7 +16,7 @@ export type Environment = { readonly [variable: string]: string }
 /** A service that has started. */
 export interface Running {
   readonly pid: number
-  /** Where it listens, on localhost. */
+  /** Where it listens: on localhost, unless its environment names another host. */
   readonly port: number
   /** What it has written so far, stderr included. */
   readonly output: Effect.Effect<string>
@@ -39,7 +39,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** What a service writes once it can be used, and the port in it. */
 const started: { readonly [S in Service]: RegExp } = {
   recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
-  marketplace: /HTTP is served on http:\/\/localhost:(\d+)\b/
+  marketplace: /HTTP is served on http:\/\/[^\s"]+?:(\d+)\b/
 }
 
 export class Installation extends Context.Service<
@@ -71,6 +71,8 @@ export class Installation extends Context.Service<
             cwd: path.dirname(folder),
             env: {
               RECOMMENDATIONS_GRPC_PORT: "0",
+              RECOMMENDATIONS_ADMIN_PORT: "0",
+              MARKETPLACE_ADMIN_PORT: "0",
               MARKETPLACE_HTTP_PORT: "0",
               ...env
             },

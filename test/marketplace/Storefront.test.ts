@@ -18,7 +18,7 @@ const threeBooks = (category: Category): ReadonlyArray<PageBook> =>
 
 const withClient = (client: Partial<RecommendationsClient["Service"]>) =>
   Effect.provide(
-    Storefront.layer.pipe(
+    Storefront.layer("800 millis").pipe(
       Layer.provide(
         Layer.mock(RecommendationsClient, {
           recommend: (category) => Effect.succeed(threeBooks(category)),

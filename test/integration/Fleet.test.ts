@@ -1,0 +1,259 @@
+/**
+ * Both services under a steady load, while replicas are replaced, crash, hang, and are all gone. Each test ends with a line
+ * of its figures.
+ */
+import { writeSync } from "node:fs"
+
+import { assert, layer } from "@effect/vitest"
+import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js"
+import { Duration, Effect } from "effect"
+
+import { Fleet, type Options } from "./Fleet.ts"
+import { Installation, type Service } from "./Installation.ts"
+import * as Load from "./Load.ts"
+import * as PageLoad from "./PageLoad.ts"
+import * as RpcLoad from "./RpcLoad.ts"
+
+/** Pages a second: fewer, by FLEET_RATE, where the machine does not hold them. */
+const rate = Number(process.env["FLEET_RATE"] ?? 200)
+
+/** How long clients rely on what the name server told them, and a little more: the least minReadySeconds of a Deployment. */
+const dnsWindow = 1_000
+const minReady = "1200 millis"
+
+/** MARKETPLACE_PAGE_BUDGET, in milliseconds. */
+const budget = 800
+
+/** What a page may take beside its budget on a busy machine: the way to Marketplace and back, and the page itself. */
+const overhead = 200
+
+/** As ops would set it: a Marketplace that is told to leave has the time to tell its connections. */
+const environment: Options["environment"] = {
+  recommendations: { DRAIN_DELAY: "500 millis" },
+  marketplace: { DRAIN_DELAY: "500 millis", MARKETPLACE_PAGE_BUDGET: `${budget} millis` }
+}
+
+const fleet: Options = { recommendations: 3, marketplaces: 2, minReady, environment }
+
+/** What a test says of itself goes past vitest, which shows what failed tests say. */
+const say = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
+
+const figures = ({ count, failed, max, p50, p99, replicas }: Load.Summary) =>
+  `${count} (${failed.length} failed; p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms, max ${max.toFixed(0)} ms; ` +
+  `from ${replicas.size} replicas)`
+
+/** The loads of a fleet, by name. */
+interface Loads {
+  readonly pages: PageLoad.PageLoad
+  readonly first: Load.Load
+  readonly v1: Load.Load
+}
+
+const startLoads = Effect.fnUntraced(function* (options: {
+  readonly rate: number
+  readonly retry: PageLoad.Options["retry"]
+  readonly credentials?: ChannelCredentials | undefined
+  readonly channelOptions?: ChannelOptions | undefined
+}) {
+  const { backends, target } = yield* Fleet
+  const rpcs: RpcLoad.Options = {
+    rate: 20,
+    target,
+    dnsWindow,
+    credentials: options.credentials ?? credentials.createInsecure(),
+    channelOptions: options.channelOptions
+  }
+  return {
+    pages: yield* PageLoad.start({ rate: options.rate, backends, retry: options.retry }),
+    first: yield* RpcLoad.first(rpcs),
+    v1: yield* RpcLoad.v1(rpcs)
+  } satisfies Loads as Loads
+})
+
+/** Ends the loads, and says what they came to. */
+const finishLoads = Effect.fnUntraced(function* (test: string, { first, pages, v1 }: Loads) {
+  const [page, firstCalls, v1Calls] = yield* Effect.all([pages.finish, first.finish, v1.finish], {
+    concurrency: "unbounded"
+  })
+  const { fresh, reused } = yield* pages.retried
+  const result = {
+    pages: Load.summarize(page),
+    first: Load.summarize(firstCalls),
+    v1: Load.summarize(v1Calls)
+  }
+  yield* say(
+    `${test}: pages ${figures(result.pages)}; retried ${reused} on used and ${fresh} on new connections; ` +
+      `first API ${figures(result.first)}; v1 ${figures(result.v1)}; ` +
+      `sent at most ${(yield* pages.late).toFixed(0)} ms late`
+  )
+  for (const [name, samples] of Object.entries({ page, first: firstCalls, v1: v1Calls })) {
+    yield* sayReasons(name, samples)
+  }
+  return result
+})
+
+const sayReasons = (name: string, samples: ReadonlyArray<Load.Sample>) =>
+  Effect.forEach(Load.reasons(samples).slice(0, 8), (reason) => say(`  ${name}: ${reason}`), { discard: true })
+
+/** What the processes said of failures, for whoever has to find out why. */
+const sayComplaints = Effect.fnUntraced(function* (service: Service) {
+  const { complaints } = yield* Fleet
+  const lines = yield* complaints(service)
+  if (lines.length === 0) return
+  yield* say(`  ${service} wrote ${lines.length} warnings and errors, such as`)
+  const kinds = new Map(lines.map((line) => [line.replaceAll(/\d+/g, "N").replaceAll(/[\w ]+: N\.Ns,/g, ""), line]))
+  for (const line of [...kinds.values()].slice(0, 5)) yield* say(`    ${line.slice(0, 1_000)}`)
+})
+
+const assertNoFailures = ({ failed }: Load.Summary, what: string) =>
+  assert.deepStrictEqual(Load.reasons(failed), [], what)
+
+/** Replaces every replica of both services three times, while pages are read and both APIs are called. */
+const rollingUpdate = (
+  test: string,
+  settings: {
+    readonly environment?: Options["environment"]
+    readonly credentials?: ChannelCredentials
+    readonly channelOptions?: ChannelOptions
+  } = {}
+) =>
+  Effect.gen(function* () {
+    const { rollout } = yield* Fleet
+    const loads = yield* startLoads({ rate, retry: "reused", ...settings })
+    const exitCodes = yield* Effect.all([rollout("recommendations", 3), rollout("marketplace", 3)], {
+      concurrency: "unbounded"
+    })
+    // the last to be replaced has its share of the load too
+    yield* loads.pages.answered(rate)
+    const { first, pages, v1 } = yield* finishLoads(test, loads)
+    yield* sayComplaints("marketplace")
+    yield* sayComplaints("recommendations")
+
+    assert.deepStrictEqual(
+      exitCodes.flat(),
+      Array.from({ length: 15 }, () => 0)
+    )
+    assertNoFailures(pages, "pages")
+    assertNoFailures(first, "calls of the first API")
+    assertNoFailures(v1, "calls of v1")
+    // three that were there at the start, and the nine that came
+    assert.strictEqual(pages.replicas.size, 12)
+  }).pipe(
+    Effect.provide(
+      Fleet.layer({
+        ...fleet,
+        environment: {
+          recommendations: { ...environment?.recommendations, ...settings.environment?.recommendations },
+          marketplace: { ...environment?.marketplace, ...settings.environment?.marketplace }
+        }
+      })
+    )
+  )
+
+layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
+  it.effect("serves every page and every call through rolling updates", () => rollingUpdate("rolling update"))
+
+  it.effect("serves every page while replicas of both services crash", () =>
+    Effect.gen(function* () {
+      const { kill, replicas } = yield* Fleet
+      // half as many: now and then one Marketplace has them all, while it is new itself and others start beside it
+      const loads = yield* startLoads({ rate: rate / 2, retry: "unanswered" })
+      const crashes = (service: Service) =>
+        Effect.replicateEffect(
+          Effect.flatMap(replicas(service), (all) => Effect.forEach(all, kill)),
+          3
+        )
+      yield* Effect.all([crashes("recommendations"), crashes("marketplace")], { concurrency: "unbounded" })
+      yield* loads.pages.answered(rate)
+      const { pages } = yield* finishLoads("crashes", loads)
+      yield* sayComplaints("marketplace")
+
+      assertNoFailures(pages, "pages")
+    }).pipe(Effect.provide(Fleet.layer(fleet)))
+  )
+
+  it.effect("serves every page within its budget while one replica is stopped, and uses it again afterwards", () =>
+    Effect.gen(function* () {
+      const { replicas, resume, stop } = yield* Fleet
+      const loads = yield* startLoads({ rate, retry: "reused" })
+      const [stopped] = yield* replicas("recommendations")
+      const isFromStopped = ({ replica }: Load.Sample) => replica === stopped!.host
+      yield* loads.pages.until(isFromStopped)
+      const from = yield* loads.pages.elapsed
+      yield* stop(stopped!)
+      // ten seconds
+      yield* loads.pages.answered(10 * rate)
+      const to = yield* loads.pages.elapsed
+      yield* resume(stopped!)
+      const used = yield* loads.pages
+        .until((sample) => sample.at > to && isFromStopped(sample))
+        .pipe(Effect.timed, Effect.timeoutOption("10 seconds"))
+      const { pages } = yield* finishLoads("stopped", loads)
+      yield* say(
+        `  stopped for ${(to - from).toFixed(0)} ms; ` +
+          (used._tag === "Some"
+            ? `used again after ${Duration.toMillis(used.value[0]).toFixed(0)} ms`
+            : "not used again within ten seconds")
+      )
+      yield* sayComplaints("marketplace")
+
+      assertNoFailures(pages, "pages")
+      // a machine on which the load itself is late is late with pages too
+      assert.isBelow(pages.max, budget + overhead + (yield* loads.pages.late))
+      assert.strictEqual(used._tag, "Some")
+    }).pipe(Effect.provide(Fleet.layer(fleet)))
+  )
+
+  // what crashed refuses connections; what is stopped takes them and says nothing
+  it.effect.each(["crashed", "stopped"] as const)(
+    "apologizes at once while all have %s, and is whole within two seconds of their return",
+    (how) =>
+      Effect.gen(function* () {
+        const { add, backends, crash, replicas, resume, stop } = yield* Fleet
+        const pages = yield* PageLoad.start({ rate, backends, retry: "reused" })
+        yield* pages.answered(2 * rate)
+        const all = yield* replicas("recommendations")
+        const down = yield* pages.elapsed
+        yield* Effect.forEach(all, how === "crashed" ? crash : stop, { concurrency: "unbounded" })
+        // in two seconds the circuits have opened; the four after that are what counts
+        yield* pages.answered(2 * rate)
+        const open = yield* pages.elapsed
+        yield* pages.answered(4 * rate)
+        const end = yield* pages.elapsed
+        yield* Effect.forEach(all, (replica) => (how === "crashed" ? add("recommendations") : resume(replica)), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        const back = yield* pages.elapsed
+        yield* pages.answered(5 * rate)
+        const samples = yield* pages.finish
+
+        const between = (from: number, to: number) => Load.summarize(samples.filter(({ at }) => at >= from && at < to))
+        // one that was sent before may be answered after
+        const before = between(0, down - budget)
+        const opening = between(down, open)
+        // one that is answered after the return may have books
+        const whileOpen = Load.summarize(samples.filter(({ at, took }) => at >= open && at + took <= end))
+        const settled = between(back + 2_000, Infinity)
+        const firstBooks = samples.find(({ at, failure }) => at >= end && failure === undefined)
+        const lastApology = samples.findLast(({ failure }) => failure !== undefined)
+        yield* say(
+          `all ${how}: the first two seconds ${figures(opening)}; after that ${figures(whileOpen)}; ` +
+            `first books ${((firstBooks?.at ?? Number.NaN) - back).toFixed(0)} ms and last apology ` +
+            `${((lastApology?.at ?? Number.NaN) - back).toFixed(0)} ms after the return of all; then ${figures(settled)}`
+        )
+        yield* sayReasons("page", samples)
+        yield* sayComplaints("marketplace")
+
+        assert.isAbove(before.count, rate)
+        assertNoFailures(before, "pages before")
+        // apologies, every one, and nothing else
+        assert.strictEqual(whileOpen.failed.length, whileOpen.count)
+        assert.isTrue(samples.every(({ failure }) => failure === undefined || failure === "an apology"))
+        assert.isAbove(whileOpen.count, rate)
+        assert.isBelow(whileOpen.p50, 50)
+        assert.isAbove(settled.count, rate)
+        assertNoFailures(settled, "pages after the return")
+      }).pipe(Effect.provide(Fleet.layer(fleet)))
+  )
+})

@@ -1,0 +1,244 @@
+/**
+ * Replicas of both services, each a process at an address of its own, started and replaced as Kubernetes does it: ready
+ * Recommendations are published under a name, as those of a headless Service are; ready Marketplaces are in a load balancer.
+ *
+ * The addresses are 127.0.1.1 and up, which Linux has without being asked for them.
+ */
+import { createServer } from "node:net"
+
+import { Context, Duration, Effect, Layer, Ref, Schedule, Scope } from "effect"
+
+import * as DnsServer from "./DnsServer.ts"
+import { type Environment, Installation, type Running, type Service } from "./Installation.ts"
+import type { Backend } from "./PageLoad.ts"
+
+/** A process of the fleet. */
+export interface Replica {
+  readonly service: Service
+  /** Its address, which no other has or had. */
+  readonly host: string
+  /** Where it is called: gRPC or HTTP. */
+  readonly port: number
+  /** Where its admin server listens, on the same address. */
+  readonly adminPort: number
+  readonly running: Running
+}
+
+export interface Options {
+  readonly recommendations: number
+  readonly marketplaces: number
+  /** What each process of a service is told beside where it listens and whom it calls. */
+  readonly environment?: { readonly [S in Service]?: Environment } | undefined
+  /** Waits until a process that has written its start line is ready. */
+  readonly ready?: ((replica: Replica) => Effect.Effect<void>) | undefined
+  /** How long a new replica is published before one that it replaces leaves: a Deployment's minReadySeconds. */
+  readonly minReady: Duration.Input
+}
+
+/** A process is ready when it has written its start line. */
+export const startLine = (_replica: Replica): Effect.Effect<void> => Effect.void
+
+/** A process is ready when its admin server says so. */
+export const readyz = ({ adminPort, host }: Replica): Effect.Effect<void> =>
+  Effect.tryPromise(() => fetch(`http://${host}:${adminPort}/readyz`)).pipe(
+    Effect.flatMap(({ ok, status }) => (ok ? Effect.void : Effect.fail(`status ${status}`))),
+    Effect.retry(Schedule.spaced("20 millis")),
+    Effect.orDie
+  )
+
+/** The name of Recommendations. */
+export const name = "recommendations.test"
+
+export class Fleet extends Context.Service<
+  Fleet,
+  {
+    /** Recommendations, as a gRPC target. */
+    readonly target: string
+    readonly dns: DnsServer.DnsServer
+    /** The Marketplaces in the load balancer. */
+    readonly backends: () => ReadonlyArray<Backend>
+    /** The published replicas, the oldest first. */
+    readonly replicas: (service: Service) => Effect.Effect<ReadonlyArray<Replica>>
+    /** Starts a replica more, and publishes it once it is ready. */
+    readonly add: (service: Service) => Effect.Effect<Replica>
+    /**
+     * Replaces a replica as a Deployment with maxSurge 1 and maxUnavailable 0 does: the new one is ready for minReady before
+     * the old one is withdrawn, and told to leave at the same moment. Gives the exit code of the old one.
+     */
+    readonly replace: (replica: Replica) => Effect.Effect<number>
+    /** Replaces every replica of a service, one after the other, so many times. Gives all exit codes. */
+    readonly rollout: (service: Service, times: number) => Effect.Effect<ReadonlyArray<number>>
+    /** Ends a replica without warning; it is withdrawn when it has been found out. */
+    readonly crash: (replica: Replica) => Effect.Effect<void>
+    /** Crashes a replica, starts another, and waits until that is available, which is minReady after it is ready. */
+    readonly kill: (replica: Replica) => Effect.Effect<void>
+    /** Keeps a replica from running, published as it is. */
+    readonly stop: (replica: Replica) => Effect.Effect<void>
+    /** Lets it run again. */
+    readonly resume: (replica: Replica) => Effect.Effect<void>
+    /** The lines that the processes of a service have written of warnings and errors, those that have ended included. */
+    readonly complaints: (service: Service) => Effect.Effect<ReadonlyArray<string>>
+  }
+>()("onlinebooks/test/Fleet") {
+  static readonly layer = (options: Options) => Layer.effect(Fleet, make(options))
+}
+
+const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady, ready, recommendations }: Options) {
+  const { start, write } = yield* Installation
+  const scope = yield* Effect.scope
+  const dns = yield* DnsServer.make
+  const port = yield* freePort
+  const adminPort = yield* freePort
+  const target = `dns://127.0.0.1:${dns.port}/${name}:${port}`
+
+  const everyone: Array<Replica> = []
+  const numbers = yield* Ref.make(0)
+  const published: { readonly [S in Service]: Set<Replica> } = { recommendations: new Set(), marketplace: new Set() }
+
+  const announce = Effect.suspend(() =>
+    dns.set(
+      name,
+      Array.from(published.recommendations, ({ host }) => host)
+    )
+  )
+  const publish = (replica: Replica) =>
+    Effect.andThen(
+      Effect.sync(() => published[replica.service].add(replica)),
+      announce
+    )
+  const withdraw = (replica: Replica) =>
+    Effect.andThen(
+      Effect.sync(() => published[replica.service].delete(replica)),
+      announce
+    )
+
+  /** What each service is told of its place. */
+  const placed: { readonly [S in Service]: (host: string) => Effect.Effect<Environment> } = {
+    recommendations: Effect.fnUntraced(function* (host) {
+      const file = `catalog-${host}.csv`
+      yield* write(file, catalogue(host))
+      return {
+        RECOMMENDATIONS_GRPC_HOST: host,
+        RECOMMENDATIONS_GRPC_PORT: String(port),
+        RECOMMENDATIONS_ADMIN_HOST: host,
+        RECOMMENDATIONS_ADMIN_PORT: String(adminPort),
+        CATALOG_FILE: file
+      }
+    }),
+    marketplace: (host) =>
+      Effect.succeed({
+        MARKETPLACE_HTTP_HOST: host,
+        MARKETPLACE_HTTP_PORT: String(port),
+        MARKETPLACE_ADMIN_HOST: host,
+        MARKETPLACE_ADMIN_PORT: String(adminPort),
+        RECOMMENDATIONS_TARGET: target,
+        GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true"
+      })
+  }
+
+  const add = Effect.fnUntraced(function* (service: Service) {
+    const number = yield* Ref.updateAndGet(numbers, (number) => number + 1)
+    const host = `127.0.1.${number}`
+    const running = yield* start(service, { ...(yield* placed[service](host)), ...environment?.[service] }).pipe(
+      Scope.provide(scope)
+    )
+    const replica: Replica = { service, host, port, adminPort, running }
+    everyone.push(replica)
+    yield* (ready ?? startLine)(replica)
+    yield* publish(replica)
+    return replica
+  })
+
+  /** The one wait for nothing but time: a Deployment waits like this. */
+  const addAvailable = (service: Service) => Effect.andThen(add(service), Effect.sleep(minReady))
+
+  const replace = Effect.fnUntraced(function* (replica: Replica) {
+    yield* addAvailable(replica.service)
+    yield* withdraw(replica)
+    yield* replica.running.signal("SIGTERM")
+    return yield* replica.running.exitCode
+  })
+
+  const rollout = (service: Service, times: number) =>
+    Effect.replicateEffect(
+      Effect.suspend(() => Effect.forEach([...published[service]], replace)),
+      times
+    ).pipe(Effect.map((rounds) => rounds.flat()))
+
+  const crash = Effect.fnUntraced(function* (replica: Replica) {
+    yield* replica.running.signal("SIGKILL")
+    // it has no exit code
+    yield* Effect.exit(replica.running.exitCode)
+    yield* withdraw(replica)
+  })
+
+  const kill = (replica: Replica) => Effect.andThen(crash(replica), addAvailable(replica.service))
+
+  const resume = ({ running }: Replica) => running.signal("SIGCONT")
+
+  yield* Effect.all(
+    [
+      Effect.replicateEffect(add("recommendations"), recommendations, { concurrency: "unbounded" }),
+      Effect.replicateEffect(add("marketplace"), marketplaces, { concurrency: "unbounded" })
+    ],
+    { concurrency: "unbounded" }
+  )
+  // a process that is stopped does not end by SIGTERM, and nobody waits for the drain of the others
+  yield* Effect.addFinalizer(() =>
+    Effect.forEach(
+      [...published.recommendations, ...published.marketplace],
+      ({ running }) => Effect.andThen(running.signal("SIGKILL"), Effect.exit(running.exitCode)),
+      { concurrency: "unbounded" }
+    ).pipe(Effect.ignoreCause)
+  )
+
+  return Fleet.of({
+    target,
+    dns,
+    backends: () => [...published.marketplace],
+    replicas: (service) => Effect.sync(() => [...published[service]]),
+    add,
+    replace,
+    rollout,
+    crash,
+    kill,
+    stop: ({ running }) => running.signal("SIGSTOP"),
+    resume,
+    complaints: (service) =>
+      Effect.forEach(
+        everyone.filter((replica) => replica.service === service),
+        ({ host, running }) =>
+          Effect.map(running.output, (output) =>
+            output
+              .split("\n")
+              .filter((line) => /"(WARN|ERROR|FATAL)"/i.test(line))
+              .map((line) => `${host} ${line}`)
+          )
+      ).pipe(Effect.map((lines) => lines.flat()))
+  })
+})
+
+/** The titles say who has the catalogue, so that an answer tells where it came from. */
+const catalogue = (host: string): string => {
+  const rows = Array.from({ length: 30 }, (_, index) => {
+    const category = ["MYSTERY", "SCIENCE_FICTION", "SELF_HELP"][index % 3]
+    return `${index + 1},Book ${index + 1} of ${host},Some Author,2000,,${category}`
+  })
+  return ["id,title,authors,year,isbn10,categories", ...rows, ""].join("\n")
+}
+
+/**
+ * A port that is free on every other address of the machine. It is held at 127.0.0.1 until the scope closes, for the system
+ * would give it to the next process that listens everywhere at a port of the system's choice.
+ */
+const freePort = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly close: Effect.Effect<void> }>((resume) => {
+    const server = createServer((socket) => socket.destroy())
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      const port = address !== null && typeof address === "object" ? address.port : 0
+      resume(Effect.succeed({ port, close: Effect.sync(() => void server.close()) }))
+    })
+  }),
+  ({ close }) => close
+).pipe(Effect.map(({ port }) => port))
