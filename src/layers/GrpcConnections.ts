@@ -6,7 +6,7 @@
  * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, with which calls that
  * are on their way are still answered, and a round trip later the one that names the last call. grpc-js takes both at once.
  */
-import { constants, type Http2Server, type ServerHttp2Session } from "node:http2"
+import { constants, type Http2Server, type ServerHttp2Session, type ServerOptions } from "node:http2"
 import { createServer as createTcpServer, type Server as TcpServer, type Socket } from "node:net"
 import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from "node:tls"
 
@@ -86,6 +86,8 @@ export interface GrpcConnections {
  */
 const roundTripTimeout = 300
 
+const maxUint32 = 2 ** 32 - 1
+
 /** How long a connection without calls may stay open after its second GOAWAY. */
 const closeTimeout = 1_000
 
@@ -106,16 +108,20 @@ const addressOf = ({ remoteAddress, remotePort }: ConnectionInfo): string =>
   remoteAddress === undefined ? "unknown" : Address.format({ host: remoteAddress, port: remotePort ?? 0 })
 
 export const make = (server: GrpcJsServer, options: Options): GrpcConnections => {
-  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const { http2, injector } = createInjector(server, {
+    settings: { maxConcurrentStreams: options.maxConcurrentStreams, maxHeaderListSize: options.maxHeaderSize },
+    // A client whose calls run out of time resets them. Node takes more than 33 a second for an attack (CVE-2023-44487), and
+    // closes the connection with all the other calls on it.
+    streamResetBurst: 10_000,
+    streamResetRate: 1_000,
+    // A client that keeps to the limit of streams still exceeds it in Node's eyes, which count a stream until its events have
+    // been handled. Such a stream is refused (ENHANCE_YOUR_CALM); after a hundred Node would close the connection too.
+    maxSessionRejectedStreams: maxUint32
+  })
   const entries = new Map<string, Entry>()
   let isLeaving = false
   let onEmpty = () => {}
 
-  const http2 = http2ServerOf(server)
-  http2.updateSettings({
-    maxConcurrentStreams: options.maxConcurrentStreams,
-    maxHeaderListSize: options.maxHeaderSize
-  })
   http2.on("session", (session: ServerHttp2Session) => {
     const { served } = entries.get(keyOf(session.socket)) ?? {}
     if (served === undefined) return
@@ -279,14 +285,19 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
 }
 
 /**
- * The HTTP/2 server behind an injector, which grpc-js keeps to itself: the limits of its connections cannot be set any other
- * way, nor their sessions be had.
+ * A server of HTTP/2 whose connections are given to it, and whose calls grpc-js answers. grpc-js keeps that server and its
+ * options to itself, but there is no other way to set the limits of its connections, or to have their sessions.
  */
-const http2ServerOf = (server: GrpcJsServer): Http2Server => {
-  const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> }
+const createInjector = (server: GrpcJsServer, options: ServerOptions) => {
+  const { commonServerOptions, http2Servers } = server as unknown as {
+    readonly commonServerOptions: ServerOptions
+    readonly http2Servers: ReadonlyMap<Http2Server, unknown>
+  }
+  Object.assign(commonServerOptions, options)
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
   const [http2] = http2Servers.keys()
   if (http2 === undefined) throw new Error("grpc-js has no HTTP/2 server for its injector")
-  return http2
+  return { http2, injector }
 }
 
 const whyUnauthorized = (socket: TLSSocket): Pick<Refusal, "reason" | "detail"> => {

@@ -76,7 +76,8 @@ export const isRetryable = (status: Status, isOwnTimeout: boolean): boolean => {
     case "DeadlineExceeded":
       return isOwnTimeout
     case "ResourceExhausted":
-      return pushbackOf(status) !== undefined
+      // or a stream that HTTP/2 refused before it was a call (ENHANCE_YOUR_CALM), as grpc-js words it
+      return pushbackOf(status) !== undefined || status.message.startsWith("Bandwidth exhausted")
     // The two shapes of a connection that is closed in the moment in which a call is made on it. grpc-js says so of a call
     // that nobody has cancelled; one that is cancelled on this side never gets here.
     case "Internal":

@@ -56,7 +56,7 @@ export interface Limits extends Admission.Limits {
 
 /** What is taken for granted where nothing else is said. */
 export const defaultLimits: Limits = {
-  maxConcurrency: 100,
+  maxConcurrency: 500,
   maxQueue: 100,
   maxQueueWait: Duration.millis(50),
   maxRequestSize: 4 * 1024 * 1024,
