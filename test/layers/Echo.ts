@@ -3,7 +3,7 @@
  */
 import { fileURLToPath } from "node:url"
 
-import { Client, credentials, type Metadata, type ServiceError } from "@grpc/grpc-js"
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
 import { Effect, Layer, Schema, Stream } from "effect"
 
 import { Drain } from "../../src/layers/Drain.ts"
@@ -36,18 +36,24 @@ export const EchoProtos = GrpcService.ProtoFiles.layer("src/layers/testing").pip
 /** What the tests' handlers fail with. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}
 
-type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, Refused, GrpcCall>
+export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", {
+  metadata: Schema.instanceOf(Metadata)
+}) {}
+
+type EchoError = Refused | Unavailable
+
+type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, EchoError, GrpcCall>
 type Requests = Stream.Stream<EchoRequest__Output>
 
 /** The handlers of Echo, each of which does what its proto says. */
 export const handlers = {
   Echo: ((request) => echo(request)) as EchoHandler,
   EchoOnce: ((request) => echo(request)) as EchoHandler,
-  Expand: ({ numbers, text }: EchoRequest__Output): Stream.Stream<EchoResponse__Output, Refused, GrpcCall> =>
+  Expand: ({ numbers, text }: EchoRequest__Output): Stream.Stream<EchoResponse__Output, EchoError, GrpcCall> =>
     Stream.map(Stream.fromIterable(numbers), (number) => ({ text, number, items: [] })),
-  Collect: (requests: Requests): Effect.Effect<EchoResponse__Output, Refused, GrpcCall> =>
+  Collect: (requests: Requests): Effect.Effect<EchoResponse__Output, EchoError, GrpcCall> =>
     Effect.map(Stream.runCollect(requests), (all) => ({ text: all.map(({ text }) => text).join(" "), items: [] })),
-  Chat: (requests: Requests): Stream.Stream<EchoResponse__Output, Refused, GrpcCall> =>
+  Chat: (requests: Requests): Stream.Stream<EchoResponse__Output, EchoError, GrpcCall> =>
     Stream.map(requests, ({ text }) => ({ text, items: [] }))
 }
 
@@ -63,7 +69,8 @@ export const serve = (
     Refused: ({ field }) => {
       if (field === "throw") throw new Error("secret")
       return Status.invalidArgument([{ field, description: "refused" }])
-    }
+    },
+    Unavailable: ({ metadata }) => Status.unavailable("Unavailable", { metadata })
   }).pipe(
     GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits }),
     Layer.provideMerge(EchoProtos),

@@ -1,0 +1,335 @@
+/**
+ * What a client does when its servers fail: real servers and clients, in this process.
+ */
+import { createServer, type Socket } from "node:net"
+
+import { assert, describe, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
+
+import { GrpcCall } from "../../src/layers/GrpcCall.ts"
+import { defaultPolicy, GrpcChannel, type Policy } from "../../src/layers/GrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcRetry from "../../src/layers/GrpcRetry.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Echo from "./Echo.ts"
+
+/** Serves Echo until the scope closes, and says where. */
+const serve = Effect.fnUntraced(function* (
+  handlers: Parameters<typeof Echo.serve>[0],
+  options?: Parameters<typeof Echo.serve>[1]
+) {
+  const context = yield* Layer.build(Layer.fresh(Echo.serve(handlers, options)))
+  const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+  return port
+})
+
+/** A client of servers on this machine. */
+const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<Policy> = {}) {
+  const target = `ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(",")}`
+  const context = yield* Layer.build(
+    Layer.merge(GrpcChannel.layer({ target, policy: { retry: patient, ...policy } }), Echo.EchoProtos)
+  )
+  return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
+})
+
+const patient: GrpcRetry.RetryPolicy = { ...GrpcRetry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
+
+const unavailable = (metadata = new Metadata()) => new Echo.Unavailable({ metadata })
+
+describe("a method that may be called twice", () => {
+  it.live("is called again when its server is unavailable, and the server is told how often it was", () =>
+    Effect.gen(function* () {
+      const attempts: Array<unknown> = []
+      const port = yield* serve({
+        Echo: ({ text }) =>
+          Effect.gen(function* () {
+            const { metadata } = yield* GrpcCall
+            attempts.push(metadata.get("grpc-previous-rpc-attempts"))
+            if (attempts.length < 3) return yield* unavailable()
+            return { text, items: [] }
+          })
+      })
+      const client = yield* connect([port])
+      assert.strictEqual((yield* client.Echo({ text: "again" }, { timeout: "10 seconds" })).text, "again")
+      assert.deepStrictEqual(attempts, [[], ["1"], ["2"]])
+    })
+  )
+
+  it.live("is called as often as the policy says, and no more", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls++
+            return unavailable()
+          })
+      })
+      const client = yield* connect([port], { retry: { ...patient, maxAttempts: 3 } })
+      const error = yield* Effect.flip(client.Echo({}, { timeout: "10 seconds" }))
+      assert.strictEqual(error.reason._tag, "Unavailable")
+      assert.strictEqual(calls, 3)
+    })
+  )
+
+  it.live("waits before it is called again as long as its server asks, or is not if it asks for that", () =>
+    Effect.gen(function* () {
+      const called: Array<number> = []
+      const port = yield* serve({
+        Echo: ({ text }) =>
+          Effect.suspend(() => {
+            called.push(performance.now())
+            if (called.length > 1 && text === "later") return Effect.succeed({ text, items: [] })
+            const metadata = new Metadata()
+            metadata.set("grpc-retry-pushback-ms", text === "later" ? "300" : "-1")
+            return unavailable(metadata)
+          })
+      })
+      const client = yield* connect([port])
+      yield* client.Echo({ text: "later" }, { timeout: "10 seconds" })
+      assert.strictEqual(called.length, 2)
+      assert.isAtLeast(called[1]! - called[0]!, 295)
+      yield* Effect.flip(client.Echo({ text: "never" }, { timeout: "10 seconds" }))
+      assert.strictEqual(called.length, 3)
+    })
+  )
+
+  it.live("is not called again for an error that would be the same", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls++
+            return Effect.fail(new Echo.Refused({ field: "text" }))
+          })
+      })
+      const client = yield* connect([port])
+      assert.strictEqual((yield* Effect.flip(client.Echo({}))).reason._tag, "InvalidArgument")
+      assert.strictEqual(calls, 1)
+    })
+  )
+
+  it.live("is not called again when the budget is spent, however many calls there are", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls++
+            return unavailable()
+          })
+      })
+      const client = yield* connect([port], {
+        circuitFailures: 1_000,
+        retry: { ...patient, maxAttempts: 5, maxTokens: 10 }
+      })
+      for (let call = 0; call < 20; call++) yield* Effect.flip(client.Echo({}))
+      // four failures leave more than a half of ten tokens, so there are four retries
+      assert.strictEqual(calls, 24)
+    })
+  )
+
+  it.live("goes to another server when one hangs, which is then passed over until it answers", () =>
+    Effect.gen(function* () {
+      let isHanging = true
+      const calls = { hanging: 0, well: 0 }
+      const hanging = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls.hanging++
+            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+          })
+      })
+      const well = yield* serve({
+        Echo: () =>
+          Effect.sync(() => {
+            calls.well++
+            return { text: "well", items: [] }
+          })
+      })
+      const client = yield* connect([hanging, well], {
+        suspension: Duration.millis(300),
+        retry: { ...patient, attemptTimeout: Duration.millis(200) }
+      })
+      for (let call = 0; call < 20; call++) {
+        assert.strictEqual((yield* client.Echo({}, { timeout: "5 seconds" })).text, "well")
+      }
+      // once, and once more each time that the suspension is over
+      assert.isAtLeast(calls.hanging, 1)
+      assert.isAtMost(calls.hanging, 4)
+      isHanging = false
+      const { text } = yield* client
+        .Echo({}, { timeout: "5 seconds" })
+        .pipe(
+          Effect.repeat({ until: ({ text }) => text === "hanging", schedule: Schedule.spaced("10 millis") }),
+          Effect.timeout("10 seconds")
+        )
+      assert.strictEqual(text, "hanging")
+      // one of two again
+      const before = calls.hanging
+      for (let call = 0; call < 10; call++) yield* client.Echo({})
+      assert.strictEqual(calls.hanging - before, 5)
+    })
+  )
+
+  it.live("is called on another server when one goes away", () =>
+    Effect.gen(function* () {
+      const leaving = yield* Scope.make()
+      const [first, second] = [yield* Scope.provide(serve({}), leaving), yield* serve({})]
+      const client = yield* connect([first, second])
+      yield* client.Echo({ text: "both are there" })
+      yield* Effect.forkScoped(Scope.close(leaving, Exit.void))
+      yield* Effect.forEach(
+        Array.from({ length: 500 }),
+        () => client.Echo({ text: "one has gone" }, { timeout: "5 seconds" }),
+        { concurrency: 10, discard: true }
+      )
+    })
+  )
+})
+
+describe("a method that may not be called twice", () => {
+  it.live("is called once", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        EchoOnce: () =>
+          Effect.suspend(() => {
+            calls++
+            return unavailable()
+          })
+      })
+      const client = yield* connect([port])
+      assert.strictEqual((yield* Effect.flip(client.EchoOnce({}))).reason._tag, "Unavailable")
+      assert.strictEqual(calls, 1)
+    })
+  )
+
+  it.live("has all the time of its call for its one attempt", () =>
+    Effect.gen(function* () {
+      const port = yield* serve({
+        EchoOnce: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "400 millis")
+      })
+      const client = yield* connect([port], { retry: { ...patient, attemptTimeout: Duration.millis(50) } })
+      assert.strictEqual((yield* client.EchoOnce({ text: "slow" }, { timeout: "10 seconds" })).text, "slow")
+    })
+  )
+})
+
+describe("a target that does not answer", () => {
+  it.live("is not called for a while, and is when it answers again", () =>
+    Effect.gen(function* () {
+      let isDown = true
+      let calls = 0
+      const port = yield* serve({
+        EchoOnce: ({ text }) =>
+          Effect.suspend(() => {
+            calls++
+            return isDown ? unavailable() : Effect.succeed({ text, items: [] })
+          })
+      })
+      const client = yield* connect([port], { circuitFailures: 3, circuitOpen: Duration.millis(200) })
+      for (let call = 0; call < 3; call++) yield* Effect.flip(client.EchoOnce({}))
+      const error = yield* Effect.flip(client.EchoOnce({}))
+      assert.match(error.reason.message, /has not answered, and is not called for a while/)
+      assert.strictEqual(error.reason._tag, "Unavailable")
+      assert.strictEqual(calls, 3)
+      isDown = false
+      const { text } = yield* client
+        .EchoOnce({ text: "up" })
+        .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
+      assert.strictEqual(text, "up")
+      assert.strictEqual(calls, 4)
+    })
+  )
+
+  it.live("is not taken for dead by errors that it answers with", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        EchoOnce: () =>
+          Effect.suspend(() => {
+            calls++
+            return Effect.fail(new Echo.Refused({ field: "text" }))
+          })
+      })
+      const client = yield* connect([port], { circuitFailures: 2 })
+      for (let call = 0; call < 10; call++) yield* Effect.flip(client.EchoOnce({}))
+      assert.strictEqual(calls, 10)
+    })
+  )
+})
+
+/** A port where a connection is accepted, and then nothing is said. */
+const silent = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly close: () => Promise<void> }>((resume) => {
+    const sockets = new Set<Socket>()
+    const server = createServer((socket) => {
+      sockets.add(socket)
+      socket.on("error", () => {})
+      socket.on("close", () => sockets.delete(socket))
+    })
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      const port = address !== null && typeof address === "object" ? address.port : 0
+      resume(
+        Effect.succeed({
+          port,
+          // the connections stay open, so that only a new one can get anywhere
+          close: () => new Promise((resolve) => server.close(() => resolve()))
+        })
+      )
+    })
+    return Effect.sync(() => sockets.forEach((socket) => socket.destroy()))
+  }),
+  ({ close }) => Effect.sync(() => void close())
+)
+
+describe("a channel that does not get connected", () => {
+  it.live("is replaced by another one", () =>
+    Effect.gen(function* () {
+      const { port } = yield* silent
+      const client = yield* connect([port], { ...defaultPolicy, connectTimeout: Duration.millis(300) })
+      // it would wait for its connection until its deadline, which is far
+      const error = yield* Effect.flip(client.EchoOnce({}, { timeout: "1 minute" }))
+      assert.strictEqual(error.reason._tag, "Unavailable")
+    })
+  )
+})
+
+describe("a server that has too much to do", () => {
+  it.live("refuses calls above its limit at once, says when to come back, and answers those that do", () =>
+    Effect.gen(function* () {
+      const port = yield* serve(
+        {
+          Echo: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "100 millis"),
+          EchoOnce: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "100 millis")
+        },
+        { limits: { maxConcurrency: 2, maxQueue: 1, maxQueueWait: Duration.seconds(5) } }
+      )
+      const client = yield* connect([port])
+      const results = yield* Effect.forEach(
+        Array.from({ length: 6 }),
+        () => Effect.option(Effect.flip(client.EchoOnce({}))),
+        { concurrency: "unbounded" }
+      )
+      const refused = results.filter(Option.isSome).map(({ value }) => value)
+      assert.strictEqual(refused.length, 3)
+      for (const { reason } of refused) {
+        assert.strictEqual(reason._tag, "ResourceExhausted")
+        const [pushback] = reason.metadata.get("grpc-retry-pushback-ms")
+        assert.deepStrictEqual(
+          reason.details.map((detail) => detail._tag === "RetryInfo" && Duration.toMillis(detail.retryDelay)),
+          [Number(pushback)]
+        )
+        assert.isAtLeast(Number(pushback), 1)
+      }
+      // these may be called again, and are
+      yield* Effect.forEach(Array.from({ length: 6 }), () => client.Echo({}, { timeout: "10 seconds" }), {
+        concurrency: "unbounded"
+      })
+    })
+  )
+})
