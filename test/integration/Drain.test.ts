@@ -1,7 +1,7 @@
 /**
  * How processes leave.
  */
-import { connect } from "node:net"
+import { connect, type Socket } from "node:net"
 
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -9,6 +9,7 @@ import { Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
 import { Installation } from "./Installation.ts"
+import { manyBooks } from "./ManyBooks.ts"
 import * as RawCall from "./RawCall.ts"
 
 /** Succeeds if nobody listens on the port. */
@@ -21,6 +22,16 @@ const refusedBy = (port: number) =>
     })
     socket.on("error", () => resume(Effect.void))
   })
+
+/** A connection that says nothing. */
+const silent = (port: number) =>
+  Effect.acquireRelease(
+    Effect.callback<Socket>((resume) => {
+      const socket = connect(port, "localhost", () => resume(Effect.succeed(socket)))
+      socket.on("error", () => {})
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
 
 const listCategories = "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
 
@@ -91,6 +102,47 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       assert.include(yield* recommendations.output, "gRPC is closed: 0 calls in flight finished, 1 were cut")
       // the time-out and half a second, not the 25 seconds of the default
       assert.isBelow(Duration.toMillis(elapsed), 15_000)
+    })
+  )
+
+  it.effect("closes connections on which nothing happens, and one that has said nothing", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations")
+      yield* RawCall.idle(recommendations.port)
+      yield* silent(recommendations.port)
+      yield* recommendations.signal("SIGTERM")
+      const [elapsed, exitCode] = yield* Effect.timed(recommendations.exitCode)
+      assert.strictEqual(exitCode, 0)
+      // not the 25 seconds that calls in flight would have
+      assert.isBelow(Duration.toMillis(elapsed), 15_000)
+      assert.include(yield* recommendations.output, "gRPC is closed: 0 calls in flight finished, 0 were cut")
+    })
+  )
+
+  it.effect("does not wait for a client that never reads", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations", { DRAIN_TIMEOUT: "300ms" })
+      // it lets no byte of the response through
+      const call = yield* RawCall.hold(recommendations.port, listCategories, {}, { initialWindowSize: 0 })
+      yield* call.send
+      yield* call.end
+      yield* recommendations.signal("SIGTERM")
+      const [elapsed, exitCode] = yield* Effect.timed(recommendations.exitCode)
+      assert.strictEqual(exitCode, 0)
+      assert.isBelow(Duration.toMillis(elapsed), 15_000)
+    })
+  )
+
+  it.effect("leaves when it is told to before its start is complete", () =>
+    Effect.gen(function* () {
+      const { begin, write } = yield* Installation
+      yield* write("many.csv", manyBooks(300_000))
+      const recommendations = yield* begin("recommendations", { CATALOG_FILE: "many.csv" })
+      yield* recommendations.signal("SIGTERM")
+      assert.strictEqual(yield* recommendations.exitCode, 0)
+      assert.include(yield* recommendations.output, "SIGTERM: leaving before the start is complete")
     })
   )
 

@@ -5,7 +5,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, Stream } from "effect"
+import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 export type Service = "recommendations" | "marketplace"
@@ -18,6 +18,8 @@ export interface Running {
   readonly pid: number
   /** Where it listens: on localhost, unless its environment names another host. */
   readonly port: number
+  /** Where it answers probes. */
+  readonly adminPort: number
   /** What it has written so far, stderr included. */
   readonly output: Effect.Effect<string>
   /** Waits until it has written that, or fails the test when it ends without. */
@@ -42,13 +44,17 @@ const started: { readonly [S in Service]: RegExp } = {
   marketplace: /HTTP is served on http:\/\/[^\s"]+?:(\d+)\b/
 }
 
+const answersProbes = /Probes are answered on http:\/\/[^\s"]+?:(\d+)\b/
+
 export class Installation extends Context.Service<
   Installation,
   {
     /** The folder; relative paths of settings start here. */
     readonly folder: string
     /** Starts a service on a port of the system's choice, and waits until it can be used. It is killed with the scope. */
-    readonly start: (service: Service, env?: Environment) => Effect.Effect<Running, never, import("effect").Scope.Scope>
+    readonly start: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
+    /** The same, but waits only until it answers probes; its port is 0. */
+    readonly begin: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
     /** Runs a service that is expected to end by itself. */
     readonly run: (service: Service, env?: Environment) => Effect.Effect<Ended>
     /** Writes a file into the folder. */
@@ -80,7 +86,7 @@ export class Installation extends Context.Service<
           })
         )
 
-      const start = Effect.fnUntraced(function* (service: Service, env: Environment = {}) {
+      const launch = Effect.fnUntraced(function* (service: Service, env: Environment, isWhole: boolean) {
         const handle = yield* spawn(service, env)
         let output = ""
         const waiting = new Set<() => void>()
@@ -105,10 +111,12 @@ export class Installation extends Context.Service<
           const ended = Effect.andThen(Fiber.await(reading), Effect.die(new Error(`${service} ended: ${output}`)))
           return yield* Effect.raceFirst(Deferred.await(found), ended)
         })
-        const [, port] = yield* match(started[service])
+        const [, adminPort] = yield* match(answersProbes)
+        const [, port] = isWhole ? yield* match(started[service]) : []
         return {
           pid: handle.pid,
-          port: Number(port),
+          port: Number(port ?? 0),
+          adminPort: Number(adminPort),
           output: Effect.sync(() => output),
           written: (text: string) =>
             Effect.asVoid(match(new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)))),
@@ -139,7 +147,10 @@ export class Installation extends Context.Service<
           )
         )
 
-      return Installation.of({ folder, run, start, write })
+      const start = (service: Service, env: Environment = {}) => launch(service, env, true)
+      const begin = (service: Service, env: Environment = {}) => launch(service, env, false)
+
+      return Installation.of({ begin, folder, run, start, write })
     })
   ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
 }

@@ -1,7 +1,7 @@
 /**
  * One gRPC call at the level of HTTP/2, which can be held open: its message is sent when the test says so.
  */
-import { connect, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
+import { connect, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type Settings } from "node:http2"
 
 import { Deferred, Effect } from "effect"
 
@@ -17,18 +17,32 @@ export interface HeldCall {
   readonly finish: Effect.Effect<string>
 }
 
-/** Begins a call with an empty message, such as ListCategories takes; the connection is closed with the scope. */
-export const hold = Effect.fnUntraced(function* (port: number, path: string, headers: OutgoingHttpHeaders = {}) {
+/** A connection, closed with the scope. */
+const open = Effect.fnUntraced(function* (port: number, settings: Settings = {}) {
   const session = yield* Effect.acquireRelease(
-    Effect.sync(() => connect(`http://localhost:${port}`)),
+    Effect.sync(() => connect(`http://localhost:${port}`, { settings })),
     (session) => Effect.sync(() => session.destroy())
   )
   yield* Effect.callback<void>((resume) => {
-    session.once("connect", () => resume(Effect.void))
+    session.once("remoteSettings", () => resume(Effect.void))
     session.once("error", (error) => resume(Effect.die(error)))
   })
   // an error after this ends its calls, which say so
   session.on("error", () => {})
+  return session
+})
+
+/** A connection on which nothing happens. */
+export const idle = (port: number) => open(port)
+
+/** Begins a call with an empty message, such as ListCategories takes; the connection is closed with the scope. */
+export const hold = Effect.fnUntraced(function* (
+  port: number,
+  path: string,
+  headers: OutgoingHttpHeaders = {},
+  settings: Settings = {}
+) {
+  const session = yield* open(port, settings)
   const stream = session.request({
     [constants.HTTP2_HEADER_METHOD]: "POST",
     [constants.HTTP2_HEADER_PATH]: path,
