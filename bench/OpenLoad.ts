@@ -80,61 +80,48 @@ export const start = async (options: Options): Promise<OpenLoad> => {
     stream.end(frame)
   }
 
-  const measured = async (begin: (one: () => void, time: () => number) => Promise<void>): Promise<Outcome> => {
+  /** What has come of calls, from the moment that this is called. */
+  const observe = () => {
     const statuses = new Map<number, number>()
     const latencies: Array<number> = []
-    let pending = 0
-    let onIdle = () => {}
     const startedAt = performance.now()
-    const one = () => {
-      pending++
-      const calledAt = performance.now()
-      call((status) => {
-        pending--
-        statuses.set(status, (statuses.get(status) ?? 0) + 1)
-        if (status === 0) latencies.push(performance.now() - calledAt)
-        onEnd()
-        if (pending === 0) onIdle()
-      })
+    return {
+      time: () => performance.now() - startedAt,
+      call: () => {
+        const calledAt = performance.now()
+        return new Promise<void>((resolve) => {
+          call((status) => {
+            statuses.set(status, (statuses.get(status) ?? 0) + 1)
+            if (status === 0) latencies.push(performance.now() - calledAt)
+            resolve()
+          })
+        })
+      },
+      outcome: (elapsed: number): Outcome => ({ statuses, latencies: latencies.toSorted((a, b) => a - b), elapsed })
     }
-    let onEnd = () => {}
-    await begin(
-      () => one(),
-      () => performance.now() - startedAt
-    )
-    const elapsed = performance.now() - startedAt
-    onEnd = () => {}
-    await new Promise<void>((resolve) => {
-      onIdle = resolve
-      if (pending === 0) resolve()
-    })
-    return { statuses, latencies: latencies.toSorted((a, b) => a - b), elapsed }
   }
 
   return {
-    run: (rate, duration) =>
-      measured(async (one, time) => {
-        let sent = 0
-        while (time() < duration) {
-          for (const due = Math.floor((time() / 1000) * rate); sent < due; sent++) one()
-          await new Promise((resolve) => setTimeout(resolve, 1))
-        }
-      }),
+    run: async (rate, duration) => {
+      const seen = observe()
+      const calls: Array<Promise<void>> = []
+      while (seen.time() < duration) {
+        const due = Math.floor((seen.time() / 1000) * rate)
+        while (calls.length < due) calls.push(seen.call())
+        await new Promise((resolve) => setTimeout(resolve, 1))
+      }
+      const elapsed = seen.time()
+      await Promise.all(calls)
+      return seen.outcome(elapsed)
+    },
     saturate: async (inFlight, duration) => {
-      const statuses = new Map<number, number>()
-      const latencies: Array<number> = []
-      const startedAt = performance.now()
+      const seen = observe()
       await Promise.all(
         Array.from({ length: inFlight }, async () => {
-          while (performance.now() - startedAt < duration) {
-            const calledAt = performance.now()
-            const status = await new Promise<number>(call)
-            statuses.set(status, (statuses.get(status) ?? 0) + 1)
-            if (status === 0) latencies.push(performance.now() - calledAt)
-          }
+          while (seen.time() < duration) await seen.call()
         })
       )
-      return { statuses, latencies: latencies.toSorted((a, b) => a - b), elapsed: performance.now() - startedAt }
+      return seen.outcome(seen.time())
     },
     close: () => sessions.forEach((session) => session.destroy())
   }

@@ -5,7 +5,7 @@
  * The protos of `src/layers` are also embedded, since a bundle runs without them.
  */
 import { execFileSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
@@ -41,7 +41,7 @@ const apis: ReadonlyArray<Api> = [
   },
   {
     includeDir: "src/layers/testing",
-    files: ["echo.proto"],
+    files: ["echo.proto", "greeter.proto"],
     outDir: "src/layers/generated/testing"
   }
 ]
@@ -82,5 +82,13 @@ for (const { embed, files, includeDir, outDir } of apis) {
     writeFileSync(path.join(out, embed), `export default ${JSON.stringify(definitions.toJSON())}\n`)
   }
 }
+
+// The examples of src/layers/README.md as one module, which the compiler and the tests take like any other.
+const examples = Array.from(
+  readFileSync(path.join(root, "src/layers/README.md"), "utf8").matchAll(/^```ts\n(.*?)^```$/gms),
+  ([, code = ""]) => code.replaceAll('from "./', 'from "../../../src/layers/')
+)
+mkdirSync(path.join(root, "test/layers/generated"), { recursive: true })
+writeFileSync(path.join(root, "test/layers/generated/Readme.ts"), examples.join("\n"))
 
 rmSync(scratch, { recursive: true })

@@ -49,7 +49,12 @@ type Handler =
   | { readonly kind: "clientStream"; readonly handle: handleClientStreamingCall<unknown, Buffer> }
   | { readonly kind: "bidi"; readonly handle: handleBidiStreamingCall<unknown, Buffer> }
 
+/** Makes of the effect that answers a call another one. */
+export type Interceptor = <A, E, R>(answer: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | GrpcCall>
+
 export interface Options {
+  /** The first is the outermost. */
+  readonly interceptors: ReadonlyArray<Interceptor>
   readonly admission: Admission
   readonly findConnection: (info: ConnectionInfo) => Connection | undefined
 }
@@ -78,7 +83,7 @@ interface Call {
 
 const nobody: Peer = { address: "unknown", names: [] }
 
-export const make = ({ admission, findConnection }: Options): GrpcCalls => {
+export const make = ({ admission, findConnection, interceptors }: Options): GrpcCalls => {
   const waiting = new Set<Fiber.Fiber<unknown, unknown>>()
   const exempt = new Set<string>()
   // a call's metadata is the one thing that both an interceptor and a handler get
@@ -195,7 +200,12 @@ export const make = ({ admission, findConnection }: Options): GrpcCalls => {
       const withCall = Context.add(context, GrpcCall, current)
       const services = deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)
       // what a handler needs is in the context, but for the call, which is now
-      const fiber = Effect.runForkWith(services as Context.Context<never> as Context.Context<R>)(answer)
+      const fiber = Effect.runForkWith(services as Context.Context<never> as Context.Context<R | GrpcCall>)(
+        interceptors.reduceRight<Effect.Effect<A, unknown, R | GrpcCall>>(
+          (inner, intercept) => intercept(inner),
+          answer
+        )
+      )
       // most calls never wait for anything, and are done by now
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return end(exit, trailers)

@@ -44,7 +44,11 @@ export interface Limits extends Admission.Limits {
   readonly maxResponseSize: number
   /** The headers of one call, in bytes as HTTP/2 counts them; a call with more is reset. */
   readonly maxHeaderSize: number
-  /** Calls that are open at the same time on one connection; a client waits before it opens more. */
+  /**
+   * Calls that are open at the same time on one connection. A client keeps what is above, and gives it up for nothing when its
+   * time is over; a server that is sent more than it can do answers calls that nobody waits for any more. RFC 9113 (section
+   * 6.5.2) advises against less than 100.
+   */
   readonly maxConcurrentStreams: number
   /** After this long, give or take a tenth, a client is told to connect again, so that it finds new replicas. */
   readonly maxConnectionAge: Duration.Duration
@@ -62,7 +66,7 @@ export const defaultLimits: Limits = {
   maxRequestSize: 4 * 1024 * 1024,
   maxResponseSize: 4 * 1024 * 1024,
   maxHeaderSize: 16 * 1024,
-  maxConcurrentStreams: 1_000,
+  maxConcurrentStreams: 100,
   maxConnectionAge: Duration.minutes(5),
   keepaliveTime: Duration.minutes(1),
   keepaliveTimeout: Duration.seconds(10)
@@ -70,9 +74,14 @@ export const defaultLimits: Limits = {
 
 export interface Options extends ListenOptions {
   readonly limits?: Partial<Limits> | undefined
+  /** What is done around every call that gets to a handler; the first is the outermost. */
+  readonly interceptors?: ReadonlyArray<Interceptor> | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: GrpcConnections.Tls | undefined
 }
+
+/** Makes of the effect that answers a call, of whatever kind, another one, which may ask for the {@link GrpcCall}. */
+export type Interceptor = GrpcCalls.Interceptor
 
 /** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
 type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
@@ -112,7 +121,11 @@ export class GrpcServer extends Context.Service<
         yield* GrpcLog.redirect
         const limits = { ...defaultLimits, ...options.limits }
         const admission = Admission.make(limits)
-        const calls = GrpcCalls.make({ admission, findConnection: (info) => connections.find(info) })
+        const calls = GrpcCalls.make({
+          admission,
+          interceptors: options.interceptors ?? [],
+          findConnection: (info) => connections.find(info)
+        })
         const server = new Server({
           interceptors: [calls.interceptor],
           // its counts of every call are for an admin service that is not offered

@@ -1,0 +1,44 @@
+/**
+ * A server whose calls wait, as for a database: for the curve of {@link file://./overload.ts}.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Duration, Effect, Layer, Stream } from "effect"
+
+import * as Drain from "../src/layers/Drain.ts"
+import type {
+  EchoServiceDefinition,
+  EchoServiceHandlers
+} from "../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
+import * as GrpcServer from "../src/layers/GrpcServer.ts"
+import * as GrpcService from "../src/layers/GrpcService.ts"
+import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
+
+const Echo = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
+  name: "onlinebooks.layers.testing.EchoService",
+  file: "echo.proto"
+})
+
+const wait = Effect.delay(Effect.succeed({ text: "", items: [] }), "20 millis")
+
+GrpcServer.serve(
+  Echo,
+  Effect.succeed({
+    Echo: () => wait,
+    EchoOnce: () => wait,
+    Expand: () => Stream.fromEffect(wait),
+    Collect: () => wait,
+    Chat: () => Stream.fromEffect(wait)
+  }),
+  {}
+).pipe(
+  GrpcServer.listen({
+    host: "127.0.0.1",
+    port: 0,
+    limits: { maxConcurrency: 20, maxQueue: 20, maxQueueWait: Duration.millis(50) }
+  }),
+  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
+  Layer.provide(NodeServices.layer),
+  Drain.launch,
+  Drain.runMain
+)
