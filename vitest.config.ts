@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config"
 /** The bundles take a moment to start, and a browser or a compiler more than one. */
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
-/** What replaces, crashes and stops replicas: it takes minutes, and has the machine to itself. */
-const fleet = ["test/integration/Fleet*.test.ts"]
+/** What replaces, crashes, stops and floods servers: it takes minutes, and has the machine to itself. */
+const fleet = ["test/integration/Fleet*.test.ts", "test/integration/Overload.test.ts"]
 
 const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
   test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }
