@@ -81,8 +81,14 @@ describe("reflection", () => {
   it.live("finds the file of every kind of symbol", () =>
     Effect.gen(function* () {
       const symbols = [
-        ...["EchoService", "EchoService.Chat", "EchoRequest", "EchoRequest.text", "EchoRequest.choice"],
-        ...["EchoRequest.CountsEntry", "Color", "COLOR_RED"]
+        "EchoService",
+        "EchoService.Chat",
+        "EchoRequest",
+        "EchoRequest.text",
+        "EchoRequest.choice",
+        "EchoRequest.CountsEntry",
+        "Color",
+        "COLOR_RED"
       ]
       const echo = yield* ask(
         ...symbols.map((symbol) => ({ fileContainingSymbol: `onlinebooks.layers.testing.${symbol}` })),
