@@ -122,18 +122,16 @@ export class ProtoFiles extends Context.Service<
     )
 
   /** Definitions that are part of the program, as scripts/generate.ts embeds them: any file is all of them. */
-  static readonly layerEmbedded = (definitions: Parameters<typeof fromJSON>[0]) =>
-    Layer.effect(
-      ProtoFiles,
-      Effect.gen(function* () {
-        const parsed = yield* Effect.cached(
-          Effect.try({ try: () => fromJSON(definitions, loadOptions), catch: (cause) => cause })
-        )
-        return ProtoFiles.of({
-          load: (file) => Effect.mapError(parsed, (cause) => ProtoError.fromCause(file, cause))
+  static readonly layerEmbedded = (definitions: Parameters<typeof fromJSON>[0]) => {
+    let parsed: PackageDefinition | undefined
+    return Layer.succeed(ProtoFiles, {
+      load: (file) =>
+        Effect.try({
+          try: () => (parsed ??= fromJSON(definitions, loadOptions)),
+          catch: (cause) => ProtoError.fromCause(file, cause)
         })
-      })
-    )
+    })
+  }
 }
 
 /** Those that scripts/generate.ts writes types for. */
