@@ -2,7 +2,8 @@
  * Writes the TypeScript types of every proto message into `generated/` folders, which are never committed.
  *
  * Each API has a folder of its own, because two APIs may give one name to different things (both name a BookCategory).
- * The protos of `src/layers` are also embedded, since a bundle runs without them.
+ * The protos of `src/layers` are also embedded, since a bundle runs without them; and the descriptors of all that is served,
+ * for reflection.
  */
 import { execFileSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -40,10 +41,29 @@ const apis: ReadonlyArray<Api> = [
     embed: "definitions.ts"
   },
   {
+    includeDir: "src/layers",
+    files: ["grpc/health/v1/health.proto"],
+    outDir: "src/layers/generated/health",
+    embed: "definitions.ts"
+  },
+  {
+    includeDir: "src/layers",
+    files: ["grpc/reflection/v1/reflection.proto", "grpc/reflection/v1alpha/reflection.proto"],
+    outDir: "src/layers/generated/reflection",
+    embed: "definitions.ts"
+  },
+  {
     includeDir: "src/layers/testing",
     files: ["echo.proto", "greeter.proto"],
     outDir: "src/layers/generated/testing"
   }
+]
+
+/** Sets of files whose descriptors are embedded, as the bytes that protoc writes. */
+const descriptorSets = [
+  { input: "proto", paths: [], out: "src/generated/descriptors.ts" },
+  { input: "src/layers", paths: ["src/layers/grpc"], out: "src/layers/generated/descriptors.ts" },
+  { input: "src/layers", paths: ["src/layers/testing"], out: "src/layers/generated/testing/descriptors.ts" }
 ]
 
 const scratch = mkdtempSync(path.join(tmpdir(), "protos-"))
@@ -79,7 +99,11 @@ for (const { embed, files, includeDir, outDir } of apis) {
     definitions.resolvePath = (_origin, target) =>
       protobuf.common.get(target) === null ? path.join(include, target) : target
     await definitions.load([...files])
-    writeFileSync(path.join(out, embed), `export default ${JSON.stringify(definitions.toJSON())}\n`)
+    // TypeScript cannot see by itself that the literal is one
+    writeFileSync(
+      path.join(out, embed),
+      `import type { INamespace } from "protobufjs"\n\nexport default ${JSON.stringify(definitions.toJSON())} as object as INamespace\n`
+    )
   }
 }
 
@@ -90,5 +114,26 @@ const examples = Array.from(
 )
 mkdirSync(path.join(root, "test/layers/generated"), { recursive: true })
 writeFileSync(path.join(root, "test/layers/generated/Readme.ts"), examples.join("\n"))
+
+for (const { input, out, paths } of descriptorSets) {
+  const descriptors = execFileSync(
+    process.execPath,
+    [
+      path.join(root, "node_modules/@bufbuild/buf/bin/buf"),
+      "build",
+      input,
+      "--exclude-source-info",
+      "--as-file-descriptor-set",
+      "--output=-",
+      ...paths.map((path) => `--path=${path}`)
+    ],
+    { cwd: root, stdio: ["ignore", "pipe", "inherit"] }
+  )
+  // a Uint8Array for TypeScript's sake, which has no `Uint8Array.fromBase64` yet
+  writeFileSync(
+    path.join(root, out),
+    `export default new Uint8Array(Buffer.from("${descriptors.toString("base64")}", "base64"))\n`
+  )
+}
 
 rmSync(scratch, { recursive: true })

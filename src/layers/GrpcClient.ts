@@ -213,7 +213,10 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       Effect.acquireRelease(
         Effect.sync(() => {
           const { client, release } = channel.lease()
-          return { call: observed(start(client, toDeadline(timeLeft)), plan.listener), release }
+          const call = observed(start(client, toDeadline(timeLeft)), plan.listener)
+          // one that is cancelled says so when nobody listens any more, which Node would take for a reason to crash
+          call.on("error", () => {})
+          return { call, release }
         }),
         ({ call, release }) =>
           Effect.sync(() => {
@@ -330,6 +333,7 @@ const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })
 interface Observable {
   on(event: "metadata", listener: (metadata: Metadata) => void): unknown
   on(event: "status", listener: (status: StatusObject) => void): unknown
+  on(event: "error", listener: (error: Error) => void): unknown
 }
 
 const observed = <Call extends Observable>(call: Call, listener: Plan["listener"]): Call => {

@@ -19,7 +19,19 @@
  * ```
  */
 import { Server, type ServiceDefinition } from "@grpc/grpc-js"
-import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, type Scope, Stream } from "effect"
+import {
+  Config,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Layer,
+  Metric,
+  Option,
+  type Scope,
+  Stream,
+  SubscriptionRef
+} from "effect"
 
 import * as Address from "./Address.ts"
 import * as Admission from "./Admission.ts"
@@ -103,6 +115,8 @@ export class GrpcServer extends Context.Service<
     readonly register: <E, R>(registration: Registration<E, R>) => Effect.Effect<void, never, Exclude<R, GrpcCall>>
     /** The names of the services that have been added so far. */
     readonly services: Effect.Effect<ReadonlyArray<string>>
+    /** The same, now and whenever one is added. */
+    readonly serviceChanges: Stream.Stream<ReadonlyArray<string>>
     /** Opens the port until the scope closes, which drains. */
     readonly listen: Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
     /** Where it listens, once it does. */
@@ -149,7 +163,7 @@ export class GrpcServer extends Context.Service<
         }
         const address = yield* Deferred.make<Address.Address>()
         const leaving = yield* Deferred.make<void>()
-        const names: Array<string> = []
+        const names = yield* SubscriptionRef.make<ReadonlyArray<string>>([])
 
         const register = Effect.fnUntraced(function* <E, R>(registration: Registration<E, R>) {
           const { definition, handlers, isExempt = false, name, toStatus } = registration
@@ -164,7 +178,7 @@ export class GrpcServer extends Context.Service<
               return yield* Effect.die(new Error(`${method.path} is served already`))
             }
           }
-          names.push(name)
+          yield* SubscriptionRef.update(names, (names) => [...names, name])
         })
 
         const drain = Effect.gen(function* () {
@@ -196,7 +210,8 @@ export class GrpcServer extends Context.Service<
 
         return GrpcServer.of({
           register,
-          services: Effect.sync(() => [...names]),
+          services: SubscriptionRef.get(names),
+          serviceChanges: SubscriptionRef.changes(names),
           listen,
           address: Deferred.await(address),
           awaitLeaving: Deferred.await(leaving),

@@ -4,6 +4,7 @@
  * one and {@link GrpcClient} calls one.
  */
 import {
+  fromJSON,
   load as loadProto,
   type MethodDefinition,
   type PackageDefinition,
@@ -93,7 +94,10 @@ type DeepReadonly<A> =
 export class ProtoError extends Schema.TaggedError<ProtoError>()("ProtoError", {
   file: Schema.String,
   message: Schema.String
-}) {}
+}) {
+  static readonly fromCause = (file: string, cause: unknown) =>
+    new ProtoError({ file, message: cause instanceof Error ? cause.message : String(cause) })
+}
 
 /** Where proto files are found. Each is loaded by itself, so that two of them may use one name for different things. */
 export class ProtoFiles extends Context.Service<
@@ -110,15 +114,28 @@ export class ProtoFiles extends Context.Service<
         ProtoFiles.of({
           load: (file) =>
             Effect.tryPromise({
-              // the options that scripts/generate.ts writes types for
-              try: () => loadProto(file, { defaults: true, includeDirs: [resolve(folder)], longs: String }),
-              catch: (cause) =>
-                new ProtoError({ file, message: cause instanceof Error ? cause.message : String(cause) })
+              try: () => loadProto(file, { ...loadOptions, includeDirs: [resolve(folder)] }),
+              catch: (cause) => ProtoError.fromCause(file, cause)
             })
         })
       )
     )
+
+  /** Definitions that are part of the program, as scripts/generate.ts embeds them: any file is all of them. */
+  static readonly layerEmbedded = (definitions: Parameters<typeof fromJSON>[0]) => {
+    let parsed: PackageDefinition | undefined
+    return Layer.succeed(ProtoFiles, {
+      load: (file) =>
+        Effect.try({
+          try: () => (parsed ??= fromJSON(definitions, loadOptions)),
+          catch: (cause) => ProtoError.fromCause(file, cause)
+        })
+    })
+  }
 }
+
+/** Those that scripts/generate.ts writes types for. */
+const loadOptions = { defaults: true, longs: String }
 
 /** Reads a service's definition. */
 export const load = Effect.fnUntraced(function* (

@@ -1,17 +1,26 @@
 /**
- * The Recommendations service, whole: both APIs on one port, one domain behind them, the catalogue from its file.
+ * The Recommendations service, whole: both APIs on one port, with gRPC's own of health and reflection beside them, one
+ * domain behind them, the catalogue from its file.
  */
 import { Layer } from "effect"
 
 import { Recommender } from "../domain/Recommender.ts"
+import descriptors from "../generated/descriptors.ts"
 import * as Admin from "../layers/Admin.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
+import { Health } from "../layers/Health.ts"
 import * as Logging from "../layers/Logging.ts"
+import * as Reflection from "../layers/Reflection.ts"
 import * as CatalogFile from "./CatalogFile.ts"
 import * as RecommendationsFirst from "./RecommendationsFirst.ts"
 import * as RecommendationsV1 from "./RecommendationsV1.ts"
 
-export const layer = Layer.merge(RecommendationsFirst.layer, RecommendationsV1.layer).pipe(
+export const layer = Layer.mergeAll(
+  RecommendationsFirst.layer,
+  RecommendationsV1.layer,
+  Health.layer,
+  Reflection.layer([descriptors])
+).pipe(
   GrpcServer.listenConfig("RECOMMENDATIONS"),
   Layer.provide(Recommender.layer),
   Layer.provide(CatalogFile.layer),

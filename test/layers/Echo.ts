@@ -60,10 +60,14 @@ export const handlers = {
 /** Answers with the text of the request. */
 export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] })
 
-/** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones. */
+/** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones, and whatever else is given. */
 export const serve = (
   overrides: Partial<typeof handlers> = {},
-  options: { readonly drain?: Layer.Layer<Drain>; readonly limits?: Partial<GrpcServer.Limits> } = {}
+  options: {
+    readonly drain?: Layer.Layer<Drain>
+    readonly limits?: Partial<GrpcServer.Limits>
+    readonly beside?: Layer.Layer<never, never, GrpcServer.GrpcServer>
+  } = {}
 ) =>
   GrpcServer.serve(EchoService, Effect.succeed({ ...handlers, ...overrides }), {
     Refused: ({ field }) => {
@@ -72,6 +76,7 @@ export const serve = (
     },
     Unavailable: ({ metadata }) => Status.unavailable("Unavailable", { metadata })
   }).pipe(
+    Layer.merge(options.beside ?? Layer.empty),
     GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits }),
     Layer.provideMerge(EchoProtos),
     Layer.provideMerge(options.drain ?? Drain.layerTest())
@@ -86,11 +91,13 @@ export const target = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) =>
   Effect.map(address, ({ host, port }) => `${host}:${port}`)
 )
 
-/** A client of the server that is there. */
-export const client = Effect.gen(function* () {
+/** A client of the server that is there, of Echo or of another of its services. */
+export const clientOf = Effect.fnUntraced(function* <Methods>(service: GrpcService.GrpcService<Methods>) {
   const context = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ target: yield* target }))
-  return yield* Effect.provideContext(GrpcClient.make(EchoService), context)
+  return yield* Effect.provideContext(GrpcClient.make(service), context)
 })
+
+export const client = clientOf(EchoService)
 
 /** How a call ended that was made with bytes, by grpc-js alone. */
 export const callWithBytes = (path: string, bytes: Uint8Array) =>

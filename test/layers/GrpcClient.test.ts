@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Deferred, Effect, Schema, Stream } from "effect"
 
 import type { EchoRequest } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import type { EchoResponse__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoResponse.ts"
 import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
@@ -130,5 +131,23 @@ describe("a client", () => {
       assert.isTrue(error.isRetryable)
       // nothing listens on port 1
     }).pipe(Effect.provide([Echo.EchoProtos, GrpcChannel.layer({ target: "127.0.0.1:1" })]))
+  )
+
+  it.live("that stops reading a stream cancels the call, and lives on", () =>
+    Effect.gen(function* () {
+      const cancelled = yield* Deferred.make<void>()
+      const responses = Stream.concat(
+        Stream.make<Array<EchoResponse__Output>>({ text: "first", items: [] }),
+        Stream.never
+      ).pipe(Stream.onExit(() => Deferred.succeed(cancelled, undefined)))
+      yield* Effect.gen(function* () {
+        const { Echo: call, Expand } = yield* Echo.client
+        const [first] = yield* Stream.runCollect(Stream.take(Expand({}), 1))
+        assert.strictEqual(first?.text, "first")
+        yield* Deferred.await(cancelled)
+        // an error that nobody listened to would have ended the process by now
+        assert.strictEqual((yield* call({ text: "second" })).text, "second")
+      }).pipe(Effect.provide(Echo.serve({ Expand: () => responses })))
+    })
   )
 })

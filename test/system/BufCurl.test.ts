@@ -1,21 +1,42 @@
 /**
- * Both APIs from a shell, as an operator calls them: buf curl needs the protos and nothing else.
+ * Both APIs from a shell, as an operator calls them: buf curl needs the protos, or not even those, since it can ask the
+ * server for them.
  */
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer, Schema, Struct } from "effect"
 
 import { type Ended, Installation } from "../integration/Installation.ts"
 import { decodePrinted, ForeignTools } from "./ForeignTools.ts"
 
-const options = ["--protocol", "grpc", "--http2-prior-knowledge", "--schema", "proto"]
+/** Where buf curl gets the protos from: their files, or the server. */
+const sources = {
+  "by the protos": ["--schema", "proto"],
+  "by reflection": ["--reflect-protocol", "grpc-v1"],
+  "by reflection of the older name": ["--reflect-protocol", "grpc-v1alpha"]
+}
 
-/** Calls methods of one server that has just been started. */
-const makeCurl = Effect.gen(function* () {
+type Source = keyof typeof sources
+
+/** Runs buf curl against one server that has just been started. */
+const makeRun = Effect.gen(function* () {
   const { buf } = yield* ForeignTools
   const { port } = yield* (yield* Installation).start("recommendations")
-  return (method: string, data: object) =>
-    buf("curl", ...options, "-d", JSON.stringify(data), `http://localhost:${port}/${method}`)
+  return (path: string, ...options: ReadonlyArray<string>) =>
+    buf("curl", "--protocol", "grpc", "--http2-prior-knowledge", ...options, `http://localhost:${port}${path}`)
 })
+
+/** Calls methods of that server. */
+const makeCurl = (source: Source) =>
+  Effect.map(
+    makeRun,
+    (run) => (method: string, data: object) => run(`/${method}`, ...sources[source], "-d", JSON.stringify(data))
+  )
+
+/** The lines that are printed of what went well. */
+const linesOf = ({ exitCode, stderr, stdout }: Ended) => {
+  assert.strictEqual(exitCode, 0, stderr)
+  return stdout.trim().split("\n")
+}
 
 /** Reads what is printed of a call that went well. */
 const decodeOk = <A>(schema: Schema.Decoder<A>) => {
@@ -79,10 +100,12 @@ const decodeListCategories = decodeOk(
   })
 )
 
+const decodeHealth = decodeOk(Schema.Struct({ status: Schema.String }))
+
 layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
-  it.effect("calls the first API", () =>
+  it.effect.each(Struct.keys(sources))("calls the first API %s", (source) =>
     Effect.gen(function* () {
-      const curl = yield* makeCurl
+      const curl = yield* makeCurl(source)
       const [books, unknown, invalid] = yield* Effect.all(
         [
           curl("Recommendations/Recommend", { userId: 7, category: "SCIENCE_FICTION", maxResults: 3 }),
@@ -98,9 +121,9 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
     })
   )
 
-  it.effect("calls today's API", () =>
+  it.effect.each(Struct.keys(sources))("calls today's API %s", (source) =>
     Effect.gen(function* () {
-      const curl = yield* makeCurl
+      const curl = yield* makeCurl(source)
       const service = "onlinebooks.recommendations.v1.RecommendationsService"
       const [books, unknown, invalid, categories] = yield* Effect.all(
         [
@@ -120,6 +143,40 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
       assert.lengthOf(summaries, 13)
       assert.strictEqual(summaries[0]?.category, "BOOK_CATEGORY_MYSTERY")
       for (const { bookCount, category } of summaries) assert.isAtLeast(bookCount, 10, category)
+    })
+  )
+
+  it.effect("lists what the server has", () =>
+    Effect.gen(function* () {
+      const run = yield* makeRun
+      const [services, methods] = yield* Effect.all([run("", "--list-services"), run("", "--list-methods")], {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(linesOf(services), [
+        "Recommendations",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "onlinebooks.recommendations.v1.RecommendationsService"
+      ])
+      assert.sameMembers(linesOf(methods), [
+        "Recommendations/Recommend",
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/List",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "onlinebooks.recommendations.v1.RecommendationsService/ListCategories",
+        "onlinebooks.recommendations.v1.RecommendationsService/Recommend"
+      ])
+    })
+  )
+
+  it.effect("asks how the server is", () =>
+    Effect.gen(function* () {
+      const curl = yield* makeCurl("by reflection")
+      const { status } = yield* decodeHealth(yield* curl("grpc.health.v1.Health/Check", {}))
+      assert.strictEqual(status, "SERVING")
     })
   )
 })

@@ -36,6 +36,8 @@ export interface RawCall {
   readonly path: string
   /** The request messages, in hexadecimal. */
   readonly messages: ReadonlyArray<string>
+  /** Reads a stream of responses, and sends SIGTERM to the process of that id when the first one has come. */
+  readonly terminate?: number
 }
 
 export class ForeignTools extends Context.Service<

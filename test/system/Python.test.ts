@@ -142,6 +142,10 @@ const assertInvalid = Effect.fnUntraced(function* (outcome: unknown, fields: Rea
   }
 })
 
+/** A grpc.health.v1.HealthCheckRequest in hexadecimal: field 1 is the name. */
+const healthRequest = (service: string) =>
+  service === "" ? "" : Buffer.from([0x0a, service.length, ...Buffer.from(service)]).toString("hex")
+
 /** The file that ships with the project, read past the code under test. */
 const shippedBooks = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
@@ -329,6 +333,40 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       })
     )
   })
+
+  it.effect("asks for health, and is told when the server leaves", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const recommendations = yield* start("recommendations", { DRAIN_TIMEOUT: "15s" })
+      const { python } = yield* ForeignTools
+      const check = (service: string): RawCall => ({
+        path: "/grpc.health.v1.Health/Check",
+        messages: [healthRequest(service)]
+      })
+      const outcomes = yield* python(recommendations.port, [
+        check(""),
+        check("Recommendations"),
+        check("onlinebooks.recommendations.v1.RecommendationsService"),
+        check("onlinebooks.recommendations.v2.RecommendationsService"),
+        {
+          path: "/grpc.health.v1.Health/Watch",
+          messages: [healthRequest("Recommendations")],
+          terminate: recommendations.pid
+        }
+      ])
+      const isServing = { code: "OK", response: "0801" }
+      assert.deepStrictEqual(outcomes, [
+        isServing,
+        isServing,
+        isServing,
+        { code: "NOT_FOUND", message: "The server has no such service", status: null },
+        // the stream has ended, and well
+        { code: "OK", response: ["0801", "0802"] }
+      ])
+      assert.strictEqual(yield* recommendations.exitCode, 0)
+      assert.include(yield* recommendations.output, "0 were cut")
+    })
+  )
 
   it.layer(Recommendations.layerCatalogue(catalogue(250)))("with hundreds of mysteries", (it) => {
     it.effect("gets a hundred at the most by the first API, in random order", () =>

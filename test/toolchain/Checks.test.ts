@@ -90,6 +90,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
     { file: "src/domain/Planted.ts", content: 'import "../layers/Status.ts"\n', message: "The domain is pure" },
     { file: "src/domain/Planted.ts", content: "export const x = Math.random()\n", message: "Use Random" },
     { file: "src/layers/Planted.ts", content: 'import "../domain/Book.ts"\n', message: "knows nothing of books" },
+    { file: "src/layers/Planted.ts", content: 'import "../generated/descriptors.ts"\n', message: "nothing of books" },
     {
       file: "src/layers/Planted.ts",
       content: 'import fs from "node:fs"\n\nexport const x = fs.readFileSync("x")\n',

@@ -11,6 +11,10 @@ and a call past them, with the bytes of its messages in hexadecimal, is
 
     {"path": "/Recommendations/Recommend", "messages": ["ffffff"]}
 
+A call whose responses are a stream asks a process to leave at the first one, and is answered with all of them:
+
+    {"path": "/grpc.health.v1.Health/Watch", "messages": [""], "terminate": 4711}
+
 What is printed is a JSON array of what became of them, with the field names of the protos:
 
     {"code": "OK", "response": {...}}
@@ -18,6 +22,8 @@ What is printed is a JSON array of what became of them, with the field names of 
 """
 
 import json
+import os
+import signal
 import sys
 
 import grpc
@@ -65,6 +71,13 @@ def plain(message):
 def respond(channel, call):
     if "path" in call:
         messages = [bytes.fromhex(message) for message in call["messages"]]
+        if "terminate" in call:
+            responses = []
+            for response in channel.unary_stream(call["path"])(messages[0], timeout=TIMEOUT):
+                responses.append(response.hex())
+                if len(responses) == 1:
+                    os.kill(call["terminate"], signal.SIGTERM)
+            return responses
         if len(messages) == 1:
             return channel.unary_unary(call["path"])(messages[0], timeout=TIMEOUT).hex()
         return channel.stream_unary(call["path"])(iter(messages), timeout=TIMEOUT).hex()
