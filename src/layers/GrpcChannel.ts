@@ -160,18 +160,16 @@ const make = Effect.fnUntraced(function* (options: Options) {
     budget: GrpcRetry.makeBudget(policy.retry),
     lease,
     guard: (method, call) =>
-      breaker
-        .execute(call, { key: target, classify })
-        .pipe(
-          Effect.catchTag("CircuitBreakerError", () =>
-            Effect.fail(
-              new GrpcError({
-                method,
-                reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
-              })
-            )
+      breaker.execute(call, { key: target, classify }).pipe(
+        Effect.catchTag("CircuitBreakerError", () =>
+          Effect.fail(
+            new GrpcError({
+              method,
+              reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
+            })
           )
         )
+      )
   })
 })
 

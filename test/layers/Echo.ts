@@ -57,7 +57,7 @@ export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] 
 /** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones. */
 export const serve = (
   overrides: Partial<typeof handlers> = {},
-  options: { readonly drain?: Layer.Layer<Drain>; readonly limits?: Partial<GrpcServer.Limits> } = {}
+  options: Pick<GrpcServer.Options, "limits" | "tls"> & { readonly drain?: Layer.Layer<Drain> } = {}
 ) =>
   GrpcServer.serve(EchoService, Effect.succeed({ ...handlers, ...overrides }), {
     Refused: ({ field }) => {
@@ -65,7 +65,7 @@ export const serve = (
       return Status.invalidArgument([{ field, description: "refused" }])
     }
   }).pipe(
-    GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits }),
+    GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits, tls: options.tls }),
     Layer.provideMerge(EchoProtos),
     Layer.provideMerge(options.drain ?? Drain.layerTest())
   )
