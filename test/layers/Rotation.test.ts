@@ -1,11 +1,10 @@
 /**
  * Certificates that take the place of others while a server and a client run.
  */
-import { X509Certificate } from "node:crypto"
 import type { ConnectionOptions } from "node:tls"
 
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option, type Scope } from "effect"
+import { Context, Effect, Layer, Metric, Option, type Scope } from "effect"
 
 import { type Authority, type Issued } from "../../scripts/certificates.ts"
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
@@ -55,12 +54,10 @@ const withBoth = <A, E>(
     })
   }).pipe(Effect.scoped)
 
-const fingerprintOf = ({ cert }: Issued) => new X509Certificate(cert).fingerprint256
-
 /** Connects again and again until the server shows that certificate. */
 const untilShown = (port: number, options: ConnectionOptions, certificate: Issued) =>
   Effect.repeat(Effect.scoped(Tls.handshake(port, options)), {
-    until: ({ fingerprint }) => fingerprint === fingerprintOf(certificate)
+    until: ({ fingerprint }) => fingerprint === Tls.fingerprintOf(certificate.cert)
   })
 
 describe("the certificate of a server", () => {
@@ -104,6 +101,25 @@ describe("the certificate of a client", () => {
         }
       })
     )
+  )
+})
+
+describe("a certificate that the server does not accept", () => {
+  it.live("does not replace a connection that works, and the next one does", () =>
+    withBoth(({ authority, call, replaceClient }) =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* call, "frontend")
+        const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
+        yield* replaceClient(yield* Tls.clientCertificate(other), authority.cert)
+        const untrusted = Metric.withAttributes(GrpcServer.connectionsRefused, { reason: "certificate_untrusted" })
+        // until it has tried, and once more
+        yield* Effect.repeat(call, { until: () => Effect.map(Metric.value(untrusted), ({ count }) => count > 0) })
+        assert.strictEqual(yield* call, "frontend")
+
+        yield* replaceClient(yield* Tls.clientCertificate(authority, { names: ["DNS:good"] }), authority.cert)
+        yield* Effect.repeat(call, { until: (known) => known === "good" })
+      })
+    ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })
 

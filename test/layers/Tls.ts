@@ -1,6 +1,7 @@
 /**
  * Certificates without files, and clients that come with them.
  */
+import { X509Certificate } from "node:crypto"
 import { connect, type ConnectionOptions, type SecureVersion, type TLSSocket } from "node:tls"
 
 import { Client, type ChannelOptions, credentials, type ServiceError } from "@grpc/grpc-js"
@@ -75,6 +76,16 @@ export const handshake = (port: number, options: ConnectionOptions) =>
       cipher: socket.getCipher().name
     }))
   )
+
+/** Waits until the server has said the first word of HTTP/2; fails if it closes the connection instead. */
+export const served = (socket: TLSSocket) =>
+  Effect.callback<void, string>((resume) => {
+    socket.once("data", () => resume(Effect.void))
+    socket.once("close", () => resume(Effect.fail("closed")))
+  })
+
+/** Of a certificate as PEM, as {@link Handshake.fingerprint} is. */
+export const fingerprintOf = (cert: string): string => new X509Certificate(cert).fingerprint256
 
 /** Waits until the other side has closed a connection. */
 export const closed = (socket: TLSSocket) =>
