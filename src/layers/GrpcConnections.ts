@@ -147,18 +147,20 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     entries.set(key, entry)
     socket.once("close", () => {
       entries.delete(key)
-      if (entry.served === undefined) refuse(entry, { reason: "handshake_failed", detail: "it left its TLS handshake" })
+      if (entry.served === undefined) {
+        refuse(socket, entry, { reason: "handshake_failed", detail: "it left its TLS handshake" })
+      }
       if (isLeaving && entries.size === 0) onEmpty()
     })
   }
 
-  const refuse = (entry: Entry, refusal: Pick<Refusal, "reason" | "detail">) => {
+  const refuse = (socket: Socket, entry: Entry, refusal: Pick<Refusal, "reason" | "detail">) => {
     // a client that goes away before it has said a word is no stranger: load balancers look whether the port is open
     if (!entry.isRefused && !isLeaving && entry.socket.bytesRead > 0) {
       entry.isRefused = true
       options.onRefused({ ...refusal, address: entry.address })
     }
-    entry.socket.destroy()
+    socket.destroy()
   }
 
   /** What is known of a socket; nothing if it has been closed since, or is too late: its client will find another server. */
@@ -201,9 +203,11 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
       (socket) => {
         const entry = entryOf(socket)
         if (entry === undefined) return
-        if (requireClientCertificate && !socket.authorized) return refuse(entry, whyUnauthorized(socket))
+        if (requireClientCertificate && !socket.authorized) return refuse(socket, entry, whyUnauthorized(socket))
         // OpenSSL refuses who offers other protocols, but not who offers none; HTTP/2 wants it (RFC 9113, section 3.2)
-        if (socket.alpnProtocol !== "h2") return refuse(entry, { reason: "not_http2", detail: "it does not offer h2" })
+        if (socket.alpnProtocol !== "h2") {
+          return refuse(socket, entry, { reason: "not_http2", detail: "it does not offer h2" })
+        }
         const names = requireClientCertificate ? PeerIdentity.subjectAltNames(socket.getPeerCertificate()) : []
         const isAllowed = allowedClients === undefined || PeerIdentity.isAllowed(names, allowedClients)
         const peer: Peer = { address: entry.address, names }
@@ -222,8 +226,8 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
       const entry = entries.get(keyOf(socket as TLSSocket))
       // OpenSSL's own words, without the place in its source
       const detail = `its TLS handshake failed: ${error.reason ?? error.message}`
-      if (entry !== undefined) refuse(entry, { reason: "handshake_failed", detail })
-      socket.destroy()
+      if (entry === undefined) socket.destroy()
+      else refuse(socket as TLSSocket, entry, { reason: "handshake_failed", detail })
     })
     return server
   }
@@ -327,8 +331,12 @@ const whyUnauthorized = (socket: TLSSocket): Pick<Refusal, "reason" | "detail"> 
   const certificate = socket.getPeerCertificate()
   if (Object.keys(certificate).length === 0) return { reason: "no_certificate", detail: "it has no certificate" }
   const error = String(socket.authorizationError)
+  // whatever a stranger has written there stays on its line
+  const who =
+    PeerIdentity.format(PeerIdentity.subjectAltNames(certificate)) ||
+    PeerIdentity.format([{ type: "CN", value: [certificate.subject.CN ?? "nobody"].flat().join() }])
   return {
     reason: error === "CERT_HAS_EXPIRED" ? "certificate_expired" : "certificate_untrusted",
-    detail: `its certificate, of ${certificate.subject.CN ?? certificate.subjectaltname ?? "nobody"}, is not accepted: ${error}`
+    detail: `its certificate, of ${who}, is not accepted: ${error}`
   }
 }

@@ -106,15 +106,15 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
       })
     ),
     "certificate_untrusted",
-    "its certificate, of frontend, is not accepted: UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+    "its certificate, of DNS:frontend, is not accepted: UNABLE_TO_VERIFY_LEAF_SIGNATURE"
   ],
   [
     "has one that it has signed itself",
     grpcJs(({ authority }) =>
-      Effect.map(Tls.makeAuthority({ commonName: "frontend" }), (identity) => ({ ca: authority.cert, identity }))
+      Effect.map(Tls.makeAuthority({ commonName: "a\nb" }), (identity) => ({ ca: authority.cert, identity }))
     ),
     "certificate_untrusted",
-    "its certificate, of frontend, is not accepted: INVALID_PURPOSE"
+    String.raw`its certificate, of CN:"a\nb", is not accepted: INVALID_PURPOSE`
   ],
   [
     "has one that has expired",
@@ -128,7 +128,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
       )
     ),
     "certificate_expired",
-    "its certificate, of frontend, is not accepted: CERT_HAS_EXPIRED"
+    "its certificate, of DNS:frontend, is not accepted: CERT_HAS_EXPIRED"
   ],
   [
     "has one that is not valid yet",
@@ -142,7 +142,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
       )
     ),
     "certificate_untrusted",
-    "its certificate, of frontend, is not accepted: CERT_NOT_YET_VALID"
+    "its certificate, of DNS:frontend, is not accepted: CERT_NOT_YET_VALID"
   ],
   [
     "has one that is for servers",
@@ -153,7 +153,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
       }))
     ),
     "certificate_untrusted",
-    "its certificate, of frontend, is not accepted: INVALID_PURPOSE"
+    "its certificate, of DNS:frontend, is not accepted: INVALID_PURPOSE"
   ],
   [
     "speaks plaintext",

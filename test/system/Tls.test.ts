@@ -111,7 +111,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), name: "other.test" }, call)), [
         "UNAVAILABLE"
       ])
-      // it has a certificate that is not on the list: the server's own is not for clients at all
+      // a certificate with the right name, from another authority
       const { folder } = yield* Installation
       const listed = yield* CertificateFolder.makeBoth("stranger")
       const stranger = {
@@ -119,7 +119,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
         key: `${folder}/${listed.client.files.keyFile}`
       }
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), ...stranger }, call)), ["UNAVAILABLE"])
-      yield* written("its certificate, of marketplace, is not accepted")
+      yield* written("its certificate, of DNS:marketplace, is not accepted")
     })
   )
 
@@ -128,14 +128,10 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
       const { buf } = yield* ForeignTools
       const { ca, environment, identity } = yield* prepare(mode, `buf-${mode.length}`)
       const { port } = yield* (yield* Installation).start("recommendations", environment)
+      const common = ["--protocol", "grpc", "--schema", "proto", "-d", '{"maxResults": 3}']
+      common.push("--cacert", ca, "--servername", CertificateFolder.serverName)
       const curl = (...options: ReadonlyArray<string>) =>
-        buf(
-          "curl",
-          ...["--protocol", "grpc", "--schema", "proto", "--cacert", ca, "--servername", CertificateFolder.serverName],
-          ...options,
-          ...["-d", '{"maxResults": 3}'],
-          `https://localhost:${port}${recommend}`
-        )
+        buf("curl", ...common, ...options, `https://localhost:${port}${recommend}`)
       const own = ["--cert", identity.cert, "--key", identity.key]
       const { exitCode, stderr, stdout } = yield* curl(...(mode === "TLS" ? [] : own))
       assert.strictEqual(exitCode, 0, stderr)
