@@ -273,7 +273,8 @@ const makeLeases = Effect.fnUntraced(function* (
       // the first are those that it has
       Stream.drop(1),
       Stream.runForEach(() => Effect.sync(renew)),
-      Effect.forkScoped
+      // before there can be others
+      Effect.forkScoped({ startImmediately: true })
     )
   }
   yield* Effect.addFinalizer(() =>

@@ -111,7 +111,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
   [
     "has one that it has signed itself",
     grpcJs(({ authority }) =>
-      Effect.map(Tls.makeAuthority({ commonName: "a\nb" }), (identity) => ({ ca: authority.cert, identity }))
+      Effect.map(Tls.makeAuthority({ commonName: String.raw`a\0Ab` }), (identity) => ({ ca: authority.cert, identity }))
     ),
     "certificate_untrusted",
     String.raw`its certificate, of CN:"a\nb", is not accepted: INVALID_PURPOSE`
