@@ -26,6 +26,7 @@ import { RequestInfo, RetryInfo } from "./ErrorDetail.ts"
 import { GrpcCall, type Peer } from "./GrpcCall.ts"
 import type { Connection, ConnectionInfo } from "./GrpcConnections.ts"
 import { kindOf } from "./GrpcService.ts"
+import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
 import { writeAll } from "./Writing.ts"
@@ -141,30 +142,31 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
     if (method.isExempt) exempt.add(definition.path)
 
     /** Tells the log of a bug, and the client where in the log to look. */
-    const report = (bug: Cause.Cause<unknown>) => {
+    const report = (bug: Cause.Cause<unknown>, { metadata }: Call) => {
       const requestId = randomUUID()
+      const peer = PeerIdentity.annotations(peers.get(metadata) ?? nobody)
       Effect.runForkWith(context)(
         Effect.logError("A bug in a handler", bug).pipe(
-          Effect.annotateLogs({ method: definition.path.slice(1), requestId })
+          Effect.annotateLogs({ method: definition.path.slice(1), requestId, ...peer })
         )
       )
       return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
     }
 
-    const statusOf = (cause: Cause.Cause<unknown>) => {
+    const statusOf = (cause: Cause.Cause<unknown>, call: Call) => {
       const failure = cause.reasons.find(Cause.isFailReason)
       if (failure !== undefined) return toStatus(failure.error as E)
-      if (!Cause.hasInterruptsOnly(cause)) return report(cause)
+      if (!Cause.hasInterruptsOnly(cause)) return report(cause, call)
       return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
     }
 
-    const encodeFailure = (cause: Cause.Cause<unknown>, trailers: Metadata | undefined) => {
+    const encodeFailure = (cause: Cause.Cause<unknown>, call: Call, trailers: Metadata | undefined) => {
       const encode = () => {
         try {
-          return StatusWire.encode(statusOf(cause))
+          return StatusWire.encode(statusOf(cause, call))
         } catch (bug) {
           // the status table threw, or made a status that cannot be encoded
-          return StatusWire.encode(report(Cause.die(bug)))
+          return StatusWire.encode(report(Cause.die(bug), call))
         }
       }
       const status = encode()
@@ -225,7 +227,7 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
       const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
       run(call, Effect.map(response, encode), (exit, trailers) => {
         if (Exit.isSuccess(exit)) callback(null, exit.value, trailers)
-        else callback(encodeFailure(exit.cause, trailers))
+        else callback(encodeFailure(exit.cause, call, trailers))
       })
     }
 
@@ -236,7 +238,7 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
         if (call.cancelled) return
         if (Exit.isSuccess(exit)) call.end(trailers)
         // grpc-js takes it for the status, to be sent after the messages
-        else call.emit("error", encodeFailure(exit.cause, trailers))
+        else call.emit("error", encodeFailure(exit.cause, call, trailers))
       })
     }
 

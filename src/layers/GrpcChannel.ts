@@ -185,7 +185,8 @@ const classify = (exit: Exit.Exit<unknown, GrpcError>): CircuitBreaker.Outcome =
 
 /**
  * The client that calls are made with. It is replaced when it does not get connected, which grpc-js itself would wait for
- * without an end (grpc/grpc-node#2785); a client that is replaced is closed when its last call has ended.
+ * without an end (grpc/grpc-node#2785), and when there are other certificates, by one that is connected already; a client
+ * that is replaced is closed when its last call has ended.
  */
 const makeLeases = Effect.fnUntraced(function* (
   options: Options,
@@ -222,18 +223,48 @@ const makeLeases = Effect.fnUntraced(function* (
     const deadline = state === connectivityState.CONNECTING ? Date.now() + connectTimeout : Infinity
     channel.watchConnectivityState(state, deadline, (error) => {
       if (generation.isRetired) return
+      takeOver()
       if (error === undefined) return watch(generation)
       runFork(Effect.logWarning(`${target} does not let itself be connected to: starting over`))
-      replace()
+      if (generation === next) renew()
+      else replace()
       // calls that wait for its connection would do so in vain
       generation.client.close()
     })
   }
   const replace = () => {
+    // what is opened now has the latest certificates too
+    abandon()
     const replaced = current
     current = open()
     replaced.isRetired = true
     closeUnused(replaced)
+  }
+
+  const isReady = ({ client }: Generation) =>
+    client.getChannel().getConnectivityState(false) === connectivityState.READY
+  /** The client with other certificates, until it is connected: calls go on with the one that is. */
+  let next: Generation | undefined
+  const takeOver = () => {
+    if (next === undefined || next.isRetired || (isReady(current) && !isReady(next))) return
+    const replaced = current
+    current = next
+    next = undefined
+    replaced.isRetired = true
+    closeUnused(replaced)
+  }
+  const abandon = () => {
+    if (next === undefined) return
+    next.isRetired = true
+    next.client.close()
+    next = undefined
+  }
+  const renew = () => {
+    abandon()
+    next = open()
+    // at once where there is no connection to lose; it connects at the next call then
+    takeOver()
+    next?.client.getChannel().getConnectivityState(true)
   }
 
   let current = open()
@@ -241,12 +272,14 @@ const makeLeases = Effect.fnUntraced(function* (
     yield* tls.certificates.changes.pipe(
       // the first are those that it has
       Stream.drop(1),
-      Stream.runForEach(() => Effect.sync(replace)),
-      Effect.forkScoped
+      Stream.runForEach(() => Effect.sync(renew)),
+      // before there can be others
+      Effect.forkScoped({ startImmediately: true })
     )
   }
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
+      abandon()
       current.isRetired = true
       current.client.close()
     })

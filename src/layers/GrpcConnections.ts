@@ -31,6 +31,8 @@ export interface Options {
   readonly tls?: Tls | undefined
   /** Told of a connection that is not served. */
   readonly onRefused: (refusal: Refusal) => void
+  /** Told of a connection over TLS that is served. */
+  readonly onSecured: (secured: Secured) => void
 }
 
 export interface Tls {
@@ -47,9 +49,18 @@ export interface Refusal {
     | "certificate_expired"
     | "certificate_untrusted"
     | "not_on_the_list"
+    | "not_http2"
     | "handshake_failed"
   readonly address: string
   readonly detail: string
+}
+
+/** What has been agreed on with a client over TLS. */
+export interface Secured {
+  readonly peer: Peer
+  /** As "TLSv1.3". */
+  readonly version: string
+  readonly cipher: string
 }
 
 /** A connection that is served. */
@@ -96,6 +107,9 @@ const handshakeTimeout = 10_000
 
 interface Entry {
   readonly socket: Socket
+  readonly address: string
+  /** Whether {@link Options.onRefused} knows of it, which is told once. */
+  isRefused: boolean
   /** There once the connection is served. */
   served?: { readonly connection: Connection; session?: ServerHttp2Session }
 }
@@ -135,18 +149,36 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
 
   const accept = (socket: Socket) => {
     const key = keyOf(socket)
-    entries.set(key, { socket })
+    const entry: Entry = { socket, address: addressOf(socket), isRefused: false }
+    entries.set(key, entry)
     socket.once("close", () => {
       entries.delete(key)
+      if (entry.served === undefined) {
+        refuse(socket, entry, { reason: "handshake_failed", detail: "it left its TLS handshake" })
+      }
       if (isLeaving && entries.size === 0) onEmpty()
     })
   }
 
-  const serve = (socket: Socket, connection: Connection) => {
+  const refuse = (socket: Socket, entry: Entry, refusal: Pick<Refusal, "reason" | "detail">) => {
+    // a client that goes away before it has said a word is no stranger: load balancers look whether the port is open
+    if (!entry.isRefused && !isLeaving && entry.socket.bytesRead > 0) {
+      entry.isRefused = true
+      options.onRefused({ ...refusal, address: entry.address })
+    }
+    socket.destroy()
+  }
+
+  /** What is known of a socket; nothing if it has been closed since, or is too late: its client will find another server. */
+  const entryOf = (socket: Socket): Entry | undefined => {
     const entry = entries.get(keyOf(socket))
-    // it has been closed since, or is too late: the port is closed, and its client will find another server
-    if (entry === undefined || isLeaving) return void socket.destroy()
-    entry.served = { connection }
+    if (entry !== undefined && !isLeaving) return entry
+    socket.destroy()
+    return undefined
+  }
+
+  const serve = (socket: Socket, entry: Entry, peer: Peer, isAllowed: boolean) => {
+    entry.served = { connection: { peer, isAllowed } }
     injector.injectConnection(socket)
   }
 
@@ -156,17 +188,14 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
   listener.prependListener("connection", accept)
 
   function plaintext(): TcpServer {
-    return createTcpServer({ noDelay: true }, (socket) =>
-      serve(socket, { peer: { address: addressOf(socket), names: [] }, isAllowed: true })
-    )
+    return createTcpServer({ noDelay: true }, (socket) => {
+      const entry = entryOf(socket)
+      if (entry !== undefined) serve(socket, entry, { address: entry.address, names: [] }, true)
+    })
   }
 
   function secure({ allowedClients, certificates }: Tls): TlsServer {
     const requireClientCertificate = certificates.current().ca !== undefined
-    const refuse = (socket: Socket, refusal: Pick<Refusal, "reason" | "detail">) => {
-      options.onRefused({ ...refusal, address: addressOf(socket) })
-      socket.destroy()
-    }
     const server = createTlsServer(
       {
         ...Certificates.secureContextOptions(certificates.current()),
@@ -178,24 +207,33 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
         rejectUnauthorized: false
       },
       (socket) => {
-        if (requireClientCertificate && !socket.authorized) return refuse(socket, whyUnauthorized(socket))
+        const entry = entryOf(socket)
+        if (entry === undefined) return
+        if (requireClientCertificate && !socket.authorized) return refuse(socket, entry, whyUnauthorized(socket))
+        // OpenSSL refuses who offers other protocols, but not who offers none; HTTP/2 wants it (RFC 9113, section 3.2)
+        if (socket.alpnProtocol !== "h2") {
+          return refuse(socket, entry, { reason: "not_http2", detail: "it does not offer h2" })
+        }
         const names = requireClientCertificate ? PeerIdentity.subjectAltNames(socket.getPeerCertificate()) : []
         const isAllowed = allowedClients === undefined || PeerIdentity.isAllowed(names, allowedClients)
-        const address = addressOf(socket)
-        if (!isAllowed) {
+        const peer: Peer = { address: entry.address, names }
+        if (isAllowed) {
+          options.onSecured({ peer, version: socket.getProtocol() ?? "unknown", cipher: socket.getCipher().name })
+        } else {
           // its calls are answered, with PERMISSION_DENIED
           const detail = `none of its names is allowed: ${PeerIdentity.format(names) || "it has none"}`
-          options.onRefused({ reason: "not_on_the_list", address, detail })
+          options.onRefused({ reason: "not_on_the_list", address: entry.address, detail })
         }
-        serve(socket, { peer: { address, names }, isAllowed })
+        serve(socket, entry, peer, isAllowed)
       }
     )
-    server.on("tlsClientError", (error, socket) => {
-      // a client that goes away before it has said a word is no stranger: load balancers look whether the port is open
-      if (!isLeaving && "bytesRead" in socket && socket.bytesRead > 0) {
-        options.onRefused({ reason: "handshake_failed", address: addressOf(socket), detail: error.message })
-      }
-      socket.destroy()
+    server.on("tlsClientError", (error: Error & { readonly reason?: string }, socket) => {
+      // of one that has been closed by its client nothing is known here any more
+      const entry = entries.get(keyOf(socket as TLSSocket))
+      // OpenSSL's own words, without the place in its source
+      const detail = `its TLS handshake failed: ${error.reason ?? error.message}`
+      if (entry === undefined) socket.destroy()
+      else refuse(socket as TLSSocket, entry, { reason: "handshake_failed", detail })
     })
     return server
   }
@@ -304,8 +342,12 @@ const whyUnauthorized = (socket: TLSSocket): Pick<Refusal, "reason" | "detail"> 
   const certificate = socket.getPeerCertificate()
   if (Object.keys(certificate).length === 0) return { reason: "no_certificate", detail: "it has no certificate" }
   const error = String(socket.authorizationError)
+  // whatever a stranger has written there stays on its line
+  const who =
+    PeerIdentity.format(PeerIdentity.subjectAltNames(certificate)) ||
+    PeerIdentity.format([{ type: "CN", value: [certificate.subject.CN ?? "nobody"].flat().join() }])
   return {
     reason: error === "CERT_HAS_EXPIRED" ? "certificate_expired" : "certificate_untrusted",
-    detail: `its certificate, of ${certificate.subject.CN ?? certificate.subjectaltname ?? "nobody"}, is not accepted: ${error}`
+    detail: `its certificate, of ${who}, is not accepted: ${error}`
   }
 }

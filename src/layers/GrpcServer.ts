@@ -44,6 +44,7 @@ import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } f
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcService from "./GrpcService.ts"
 import type { ListenError, ListenOptions } from "./ListenError.ts"
+import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Setting from "./Setting.ts"
 import type { Status } from "./Status.ts"
 import * as TlsSettings from "./TlsSettings.ts"
@@ -153,7 +154,8 @@ export class GrpcServer extends Context.Service<
         const connections: GrpcConnections.GrpcConnections = GrpcConnections.make(server, {
           ...limits,
           tls: options.tls,
-          onRefused: (refusal) => void runFork(reportRefusal(refusal))
+          onRefused: (refusal) => void runFork(reportRefusal(refusal)),
+          onSecured: (secured) => void runFork(reportSecured(secured))
         })
         if (options.tls !== undefined) {
           yield* options.tls.certificates.changes.pipe(
@@ -234,6 +236,12 @@ const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
     Effect.annotateLogs(Effect.logWarning(`A connection from ${address} is refused: ${detail}`), { reason, address })
+  )
+
+const reportSecured = ({ cipher, peer, version }: GrpcConnections.Secured) =>
+  Effect.annotateLogs(
+    Effect.logDebug(`A connection from ${peer.address} is secured with ${version}, ${cipher}`),
+    PeerIdentity.annotations(peer)
   )
 
 /**

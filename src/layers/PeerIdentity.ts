@@ -52,6 +52,15 @@ const parse = (text: string): ReadonlyArray<SubjectAltName> => {
 export const format = (names: ReadonlyArray<SubjectAltName>): string =>
   names.map(({ type, value }) => `${type}:${/^[\w.:/@=*+-]+$/.test(value) ? value : JSON.stringify(value)}`).join(", ")
 
+/** A peer, as lines of the log are annotated with it; one without a certificate has no names. */
+export const annotations = ({
+  address,
+  names
+}: {
+  readonly address: string
+  readonly names: ReadonlyArray<SubjectAltName>
+}): Record<string, string> => ({ peer: address, ...(names.length === 0 ? {} : { peerNames: format(names) }) })
+
 /**
  * Whether one of the names is on a list of DNS names and URIs. They match as a whole: there are no wildcards, on either
  * side, and only DNS names may differ in case. Other names never match.

@@ -8,6 +8,7 @@ import { assert, layer } from "@effect/vitest"
 import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js"
 import { Duration, Effect } from "effect"
 
+import * as CertificateFolder from "./CertificateFolder.ts"
 import { Fleet, type Options } from "./Fleet.ts"
 import { Installation, type Service } from "./Installation.ts"
 import * as Load from "./Load.ts"
@@ -152,6 +153,20 @@ const rollingUpdate = (
 
 layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
   it.effect("serves every page and every call through rolling updates", () => rollingUpdate("rolling update"))
+
+  it.effect("serves every page and every call through rolling updates over mutual TLS", () =>
+    Effect.gen(function* () {
+      const { authority, environment, identity } = yield* CertificateFolder.makeBoth("rolling")
+      yield* rollingUpdate("rolling update over mutual TLS", {
+        environment,
+        credentials: credentials.createSsl(
+          Buffer.from(authority.cert),
+          Buffer.from(identity.key),
+          Buffer.from(identity.cert)
+        )
+      })
+    })
+  )
 
   it.effect("serves every page while replicas of both services crash", () =>
     Effect.gen(function* () {

@@ -63,9 +63,8 @@ export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] 
 /** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones, and whatever else is given. */
 export const serve = (
   overrides: Partial<typeof handlers> = {},
-  options: {
+  options: Pick<GrpcServer.Options, "limits" | "tls"> & {
     readonly drain?: Layer.Layer<Drain>
-    readonly limits?: Partial<GrpcServer.Limits>
     readonly beside?: Layer.Layer<never, never, GrpcServer.GrpcServer>
   } = {}
 ) =>
@@ -77,7 +76,7 @@ export const serve = (
     Unavailable: ({ metadata }) => Status.unavailable("Unavailable", { metadata })
   }).pipe(
     Layer.merge(options.beside ?? Layer.empty),
-    GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits }),
+    GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits, tls: options.tls }),
     Layer.provideMerge(EchoProtos),
     Layer.provideMerge(options.drain ?? Drain.layerTest())
   )

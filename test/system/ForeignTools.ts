@@ -40,6 +40,26 @@ export interface RawCall {
   readonly terminate?: number
 }
 
+/** How a client in Python connects over TLS; see python/tls.py. */
+export interface TlsSettings {
+  readonly target: string
+  /** The name in the server's certificate. */
+  readonly name: string
+  /** Files. */
+  readonly ca: string
+  readonly cert?: string
+  readonly key?: string
+  /** The server's process. */
+  readonly pid?: number
+}
+
+/** What it does there. */
+export type TlsStep =
+  | { readonly call: string; readonly message?: string; readonly timeout?: number; readonly wait_for_ready?: boolean }
+  | { readonly cancel: string; readonly message?: string }
+  | { readonly signal: "SIGSTOP" | "SIGCONT" }
+  | { readonly say: string }
+
 export class ForeignTools extends Context.Service<
   ForeignTools,
   {
@@ -50,6 +70,15 @@ export class ForeignTools extends Context.Service<
     readonly python: (
       port: number,
       calls: ReadonlyArray<StubCall | RawCall>
+    ) => Effect.Effect<ReadonlyArray<unknown>, MissingTool>
+    /**
+     * Makes calls over TLS from one Python process, over one channel, one after the other, with bytes. `onSaid` gets the
+     * lines that steps say, as they do.
+     */
+    readonly pythonTls: (
+      settings: TlsSettings,
+      steps: ReadonlyArray<TlsStep>,
+      onSaid?: (line: string) => Effect.Effect<unknown>
     ) => Effect.Effect<ReadonlyArray<unknown>, MissingTool>
     /** Runs buf in the project's folder. */
     readonly buf: (...args: ReadonlyArray<string>) => Effect.Effect<Ended, MissingTool>
@@ -66,7 +95,11 @@ export class ForeignTools extends Context.Service<
       yield* fs.makeDirectory(stubs)
 
       /** Nothing of the environment is inherited: neither a proxy nor the path of another Python. */
-      const run = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<string>) {
+      const run = Effect.fnUntraced(function* (
+        command: string,
+        args: ReadonlyArray<string>,
+        onLine: (line: string) => Effect.Effect<unknown> = () => Effect.void
+      ) {
         const handle = yield* spawner.spawn(
           ChildProcess.make(command, args, {
             cwd: root,
@@ -77,7 +110,13 @@ export class ForeignTools extends Context.Service<
         )
         const [stdout, stderr, exitCode] = yield* Effect.all(
           [
-            Stream.mkString(Stream.decodeText(handle.stdout)),
+            handle.stdout.pipe(
+              Stream.decodeText(),
+              Stream.splitLines,
+              Stream.tap(onLine),
+              Stream.map((line) => `${line}\n`),
+              Stream.mkString
+            ),
             Stream.mkString(Stream.decodeText(handle.stderr)),
             handle.exitCode
           ],
@@ -87,10 +126,12 @@ export class ForeignTools extends Context.Service<
       }, Effect.scoped)
 
       /** Runs what must end well. */
-      const succeed = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<string>) {
-        const { exitCode, stderr, stdout } = yield* Effect.orDie(run(command, args))
+      const succeed = Effect.fnUntraced(function* (...command: Parameters<typeof run>) {
+        const { exitCode, stderr, stdout } = yield* Effect.orDie(run(...command))
         if (exitCode !== 0) {
-          return yield* Effect.die(new Error(`${command} ${args.join(" ")} ended with ${exitCode}: ${stderr}`))
+          return yield* Effect.die(
+            new Error(`${command.slice(0, 2).flat().join(" ")} ended with ${exitCode}: ${stderr}`)
+          )
         }
         return stdout
       })
@@ -164,7 +205,18 @@ export class ForeignTools extends Context.Service<
         return yield* Effect.orDie(decodeOutcomes(output))
       })
 
-      return ForeignTools.of({ buf, python })
+      const pythonTls = Effect.fnUntraced(function* (
+        settings: TlsSettings,
+        steps: ReadonlyArray<TlsStep>,
+        onSaid?: (line: string) => Effect.Effect<unknown>
+      ) {
+        yield* hasPython
+        const script = path.join(scripts, "tls.py")
+        const output = yield* succeed(pythonFile, [script, JSON.stringify(settings), JSON.stringify(steps)], onSaid)
+        return yield* Effect.orDie(decodeOutcomes(output.trimEnd().split("\n").at(-1) ?? ""))
+      })
+
+      return ForeignTools.of({ buf, python, pythonTls })
     })
   ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
 }

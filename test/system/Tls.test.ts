@@ -1,0 +1,157 @@
+/**
+ * Clients over TLS that are not ours: Python's grpcio and buf curl, with and without certificates of their own.
+ */
+import { createServer } from "node:net"
+
+import { assert, layer } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, Schema } from "effect"
+
+import * as CertificateFolder from "../integration/CertificateFolder.ts"
+import { type Environment, Installation } from "../integration/Installation.ts"
+import { decodePrinted, ForeignTools, type TlsSettings } from "./ForeignTools.ts"
+
+const recommend = "/Recommendations/Recommend"
+/** Three mysteries: field 3 of the first API is max_results. */
+const message = "1803"
+
+type Mode = "TLS" | "mutual TLS"
+
+/** The settings of a server, and of a client that it serves. */
+const prepare = Effect.fnUntraced(function* (mode: Mode, name: string) {
+  const { folder } = yield* Installation
+  const { client, environment, server } = yield* CertificateFolder.makeBoth(name)
+  const { RECOMMENDATIONS_TLS_CERT_FILE, RECOMMENDATIONS_TLS_KEY_FILE } = environment.recommendations
+  const certFiles: Environment = { RECOMMENDATIONS_TLS_CERT_FILE, RECOMMENDATIONS_TLS_KEY_FILE }
+  const ca = `${folder}/${client.files.caFile}`
+  const identity = { cert: `${folder}/${client.files.certFile}`, key: `${folder}/${client.files.keyFile}` }
+  return {
+    server,
+    ca,
+    identity,
+    environment: mode === "TLS" ? certFiles : environment.recommendations,
+    settings: (port: number): TlsSettings => ({
+      target: `localhost:${port}`,
+      name: CertificateFolder.serverName,
+      ca,
+      ...(mode === "TLS" ? {} : identity)
+    })
+  }
+})
+
+const Answered = Schema.Struct({ code: Schema.Literal("OK"), response: Schema.String })
+const decodeAnswered = decodePrinted(Answered)
+const decodeCode = decodePrinted(Schema.Struct({ code: Schema.String }))
+
+/** Asserts that a call was answered with books. */
+const assertBooks = (outcome: unknown) =>
+  Effect.map(decodeAnswered(outcome), ({ response }) => assert.match(response, /^0a..08/))
+
+const codes = (outcomes: ReadonlyArray<unknown>) =>
+  Effect.map(Effect.forEach(outcomes, decodeCode), (all) => all.map(({ code }) => code))
+
+layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
+  it.effect.each(["TLS", "mutual TLS"] as const)("Python's grpcio calls, gives up and cancels: %s", (mode) =>
+    Effect.gen(function* () {
+      const { pythonTls } = yield* ForeignTools
+      const { environment, settings } = yield* prepare(mode, `python-${mode.length}`)
+      const { pid, port } = yield* (yield* Installation).start("recommendations", environment)
+      const outcomes = yield* pythonTls({ ...settings(port), pid }, [
+        { call: recommend, message },
+        { signal: "SIGSTOP" },
+        { call: recommend, message, timeout: 0.2 },
+        { cancel: recommend, message },
+        { signal: "SIGCONT" },
+        { call: recommend, message },
+        { call: "/Recommendations/Forget" }
+      ])
+      yield* assertBooks(outcomes[0])
+      yield* assertBooks(outcomes[3])
+      assert.deepStrictEqual(yield* codes(outcomes), ["OK", "DEADLINE_EXCEEDED", "CANCELLED", "OK", "UNIMPLEMENTED"])
+    })
+  )
+
+  it.effect.each(["TLS", "mutual TLS"] as const)("Python's grpcio waits for a server that starts later: %s", (mode) =>
+    Effect.gen(function* () {
+      const { pythonTls } = yield* ForeignTools
+      const { environment, settings } = yield* prepare(mode, `waiting-${mode.length}`)
+      const port = yield* freePort
+      const isWaiting = yield* Deferred.make<void>()
+      const calls = yield* Effect.forkChild(
+        pythonTls(
+          settings(port),
+          [
+            { call: recommend, message },
+            { say: "waiting" },
+            { call: recommend, message, timeout: 40, wait_for_ready: true }
+          ],
+          () => Deferred.succeed(isWaiting, undefined)
+        )
+      )
+      yield* Effect.raceFirst(Deferred.await(isWaiting), Fiber.join(calls))
+      yield* (yield* Installation).start("recommendations", {
+        ...environment,
+        RECOMMENDATIONS_GRPC_PORT: String(port)
+      })
+      const outcomes = yield* Fiber.join(calls)
+      assert.deepStrictEqual(yield* codes(outcomes), ["UNAVAILABLE", "OK"])
+      yield* assertBooks(outcomes[1])
+    })
+  )
+
+  it.effect("Python's grpcio is not served without a certificate, or under another name", () =>
+    Effect.gen(function* () {
+      const { pythonTls } = yield* ForeignTools
+      const { ca, environment, settings } = yield* prepare("mutual TLS", "refused")
+      const { port, written } = yield* (yield* Installation).start("recommendations", environment)
+      const { name, target } = settings(port)
+      const call = [{ call: recommend, message }]
+      assert.deepStrictEqual(yield* codes(yield* pythonTls({ target, name, ca }, call)), ["UNAVAILABLE"])
+      yield* written("is refused: it has no certificate")
+
+      assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), name: "other.test" }, call)), [
+        "UNAVAILABLE"
+      ])
+      // a certificate with the right name, from another authority
+      const { folder } = yield* Installation
+      const listed = yield* CertificateFolder.makeBoth("stranger")
+      const stranger = {
+        cert: `${folder}/${listed.client.files.certFile}`,
+        key: `${folder}/${listed.client.files.keyFile}`
+      }
+      assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), ...stranger }, call)), ["UNAVAILABLE"])
+      yield* written("its certificate, of DNS:marketplace, is not accepted")
+    })
+  )
+
+  it.effect.each(["TLS", "mutual TLS"] as const)("buf curl calls: %s", (mode) =>
+    Effect.gen(function* () {
+      const { buf } = yield* ForeignTools
+      const { ca, environment, identity } = yield* prepare(mode, `buf-${mode.length}`)
+      const { port } = yield* (yield* Installation).start("recommendations", environment)
+      const common = ["--protocol", "grpc", "--schema", "proto", "-d", '{"maxResults": 3}']
+      common.push("--cacert", ca, "--servername", CertificateFolder.serverName)
+      const curl = (...options: ReadonlyArray<string>) =>
+        buf("curl", ...common, ...options, `https://localhost:${port}${recommend}`)
+      const own = ["--cert", identity.cert, "--key", identity.key]
+      const { exitCode, stderr, stdout } = yield* curl(...(mode === "TLS" ? [] : own))
+      assert.strictEqual(exitCode, 0, stderr)
+      const { recommendations } = yield* decodeBooks(stdout)
+      assert.lengthOf(recommendations, 3)
+      if (mode === "mutual TLS") assert.notStrictEqual((yield* curl()).exitCode, 0)
+    })
+  )
+})
+
+const decodeBooks = decodePrinted(
+  Schema.fromJsonString(Schema.Struct({ recommendations: Schema.Array(Schema.Struct({ id: Schema.Int })) }))
+)
+
+/** A port on which nobody listens, for a server that is started later. */
+const freePort = Effect.callback<number>((resume) => {
+  const server = createServer()
+  server.listen(0, () => {
+    const address = server.address()
+    const port = address !== null && typeof address === "object" ? address.port : 0
+    server.close(() => resume(Effect.succeed(port)))
+  })
+})

@@ -1,0 +1,80 @@
+"""Calls Recommendations over TLS as a client in Python would, with bytes, over one channel, one step after the other.
+
+    tls.py SETTINGS STEPS
+
+SETTINGS is a JSON object: the target; the files ca, and cert and key for mutual TLS; name, the one in the server's
+certificate; and pid, the server's process. STEPS is a JSON array of
+
+    {"call": "/Recommendations/Recommend", "message": "1803", "timeout": 20, "wait_for_ready": false}
+    {"cancel": "/Recommendations/Recommend", "message": "1803"}      begins a call, and cancels it
+    {"signal": "SIGSTOP"}                                            sends a signal to the server's process
+    {"say": "waiting"}                                               prints a line at once
+
+What is printed in the end is a line with a JSON array of what became of each call:
+
+    {"code": "OK", "response": "0a..."}
+    {"code": "UNAVAILABLE", "message": "..."}
+"""
+
+import json
+import os
+import signal
+import sys
+
+import grpc
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def outcome(call):
+    try:
+        return {"code": "OK", "response": call().hex()}
+    except grpc.RpcError as error:
+        return {"code": error.code().name, "message": error.details()}
+
+
+def call(channel, step):
+    method = channel.unary_unary(step["call"])
+    message = bytes.fromhex(step.get("message", ""))
+    return outcome(
+        lambda: method(message, timeout=step.get("timeout", 20), wait_for_ready=step.get("wait_for_ready", False))
+    )
+
+
+def cancel(channel, step):
+    future = channel.unary_unary(step["cancel"]).future(bytes.fromhex(step.get("message", "")), timeout=20)
+    cancelled = future.cancel()
+    return {"code": future.code().name, "cancelled": cancelled}
+
+
+def main(settings, steps):
+    settings = json.loads(settings)
+    credentials = grpc.ssl_channel_credentials(
+        read(settings["ca"]),
+        read(settings["key"]) if "key" in settings else None,
+        read(settings["cert"]) if "cert" in settings else None,
+    )
+    outcomes = []
+    options = [
+        ("grpc.ssl_target_name_override", settings["name"]),
+        # a server that starts while the client waits is found soon
+        ("grpc.max_reconnect_backoff_ms", 200),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+    ]
+    with grpc.secure_channel(settings["target"], credentials, options) as channel:
+        for step in json.loads(steps):
+            if "call" in step:
+                outcomes.append(call(channel, step))
+            elif "cancel" in step:
+                outcomes.append(cancel(channel, step))
+            elif "signal" in step:
+                os.kill(settings["pid"], getattr(signal, step["signal"]))
+            else:
+                print(step["say"], flush=True)
+    print(json.dumps(outcomes))
+
+
+main(*sys.argv[1:])
