@@ -213,7 +213,11 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       Effect.acquireRelease(
         Effect.sync(() => {
           const { client, release } = channel.lease()
-          return { call: observed(start(client, toDeadline(timeLeft)), plan.listener), release }
+          const call = observed(start(client, toDeadline(timeLeft)), plan.listener)
+          // Whoever reads the call hears of its error. Once nobody does, the error comes all the same (that it was cancelled,
+          // most often), and Node ends a process for an error that nobody listens for.
+          call.on("error", () => {})
+          return { call, release }
         }),
         ({ call, release }) =>
           Effect.sync(() => {
@@ -229,15 +233,23 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     ({ listener, metadata }, timeLeft) =>
       Effect.callback<object, Status.Status>((resume) => {
         const { client, release } = channel.lease()
-        const onEnd = (error: ServiceError | null, response?: object) => {
+        const onEnd = oneResponse((outcome) => {
           release()
-          // grpc-js fails a call that ends with OK and without a response
-          resume(error === null ? Effect.succeed(response!) : Effect.fail(StatusWire.decode(error)))
-        }
+          resume(outcome)
+        })
         const call = observed(
-          client.makeUnaryRequest(path, serialize, deserialize, request, metadata, toDeadline(timeLeft), onEnd),
+          client.makeUnaryRequest(
+            path,
+            serialize,
+            deserialize,
+            request,
+            metadata,
+            toDeadline(timeLeft),
+            onEnd.callback
+          ),
           listener
         )
+        call.on("status", onEnd.onStatus)
         return Effect.sync(() => {
           call.cancel()
           release()
@@ -296,15 +308,18 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     options?: CallOptions
   ) {
     const planned = yield* plan(options)
-    const ended = yield* Deferred.make<object, GrpcError>()
+    const ended = yield* Deferred.make<object, Status.Status>()
+    const onEnd = oneResponse((outcome) => Deferred.doneUnsafe(ended, outcome))
     const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)
     const call = yield* open(planned, timeLeft, (client, options): ClientWritableStream<object> =>
-      client.makeClientStreamRequest(path, serialize, deserialize, planned.metadata, options, (error, response) =>
-        Deferred.doneUnsafe(ended, error === null ? Effect.succeed(response!) : fail(StatusWire.decode(error)))
-      )
+      client.makeClientStreamRequest(path, serialize, deserialize, planned.metadata, options, onEnd.callback)
     )
+    call.on("status", onEnd.onStatus)
     // the server may answer before it has read all; what cannot be written is no answer
-    return yield* Effect.raceFirst(Deferred.await(ended), Effect.andThen(write(call, requests), Effect.never))
+    return yield* Effect.raceFirst(
+      Effect.catch(Deferred.await(ended), fail),
+      Effect.andThen(write(call, requests), Effect.never)
+    )
   }, Effect.scoped)
 
   const bidi = <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) =>
@@ -328,8 +343,24 @@ const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })
 
 /** What tells of the metadata of a response. */
 interface Observable {
+  on(event: "error", listener: (error: Error) => void): unknown
   on(event: "metadata", listener: (metadata: Metadata) => void): unknown
   on(event: "status", listener: (status: StatusObject) => void): unknown
+}
+
+/**
+ * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
+ * that: whoever waits for the response goes on when both are there.
+ */
+const oneResponse = (end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+  let outcome: Effect.Effect<object, Status.Status>
+  return {
+    callback: (error: ServiceError | null, response?: object) => {
+      // grpc-js fails a call that ends with OK and without a response
+      outcome = error === null ? Effect.succeed(response!) : Effect.fail(StatusWire.decode(error))
+    },
+    onStatus: () => end(outcome)
+  }
 }
 
 const observed = <Call extends Observable>(call: Call, listener: Plan["listener"]): Call => {
