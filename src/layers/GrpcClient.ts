@@ -221,7 +221,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         }),
         ({ call, release }) =>
           Effect.sync(() => {
-            call.cancel()
+            cancel(call)
             release()
           })
       ),
@@ -251,7 +251,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         )
         call.on("status", onEnd.onStatus)
         return Effect.sync(() => {
-          call.cancel()
+          cancel(call)
           release()
         })
       })
@@ -336,6 +336,15 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     )
 
   return { unary, serverStream, clientStream, bidi }[GrpcService.kindOf(method)]
+}
+
+/**
+ * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
+ * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
+ */
+const cancel = (call: { readonly cancel: () => void }): void => {
+  call.cancel()
+  setImmediate(() => call.cancel())
 }
 
 /** By the clock of the machine, which grpc-js measures deadlines with. */

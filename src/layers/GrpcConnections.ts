@@ -92,6 +92,14 @@ const closeTimeout = 1_000
 /** How long a client may take for its handshake, in milliseconds. */
 const handshakeTimeout = 10_000
 
+/**
+ * How many calls a client may cancel on one connection: so many a second in the long run, and as many at once. Node's own limit,
+ * made against clients that do nothing else (CVE-2023-44487), is 33 a second: a client that serves pages and cancels a call with
+ * each reader who leaves would lose its connection, and all its other calls with it. What a call costs that is cancelled at
+ * once, maxConcurrentStreams and admission bound as for any other.
+ */
+const resets = { streamResetBurst: 10_000, streamResetRate: 10_000 }
+
 interface Entry {
   readonly socket: Socket
   /** There once the connection is served. */
@@ -116,6 +124,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     maxConcurrentStreams: options.maxConcurrentStreams,
     maxHeaderListSize: options.maxHeaderSize
   })
+  Object.assign(sessionOptionsOf(http2), resets)
   http2.on("session", (session: ServerHttp2Session) => {
     const { served } = entries.get(keyOf(session.socket)) ?? {}
     if (served === undefined) return
@@ -287,6 +296,14 @@ const http2ServerOf = (server: GrpcJsServer): Http2Server => {
   const [http2] = http2Servers.keys()
   if (http2 === undefined) throw new Error("grpc-js has no HTTP/2 server for its injector")
   return http2
+}
+
+/** What an HTTP/2 server makes its sessions with, which Node takes from whoever makes the server: grpc-js. */
+const sessionOptionsOf = (http2: Http2Server): object => {
+  const symbol = Object.getOwnPropertySymbols(http2).find(({ description }) => description === "options")
+  const options: unknown = symbol && Reflect.get(http2, symbol)
+  if (typeof options !== "object" || options === null) throw new Error("Node's HTTP/2 server has no options")
+  return options
 }
 
 const whyUnauthorized = (socket: TLSSocket): Pick<Refusal, "reason" | "detail"> => {
