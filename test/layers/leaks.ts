@@ -11,10 +11,11 @@ import { Duration, Effect, Fiber, Layer, Logger, Metric, Result, Stream } from "
 
 import { Drain } from "../../src/layers/Drain.ts"
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
-import type { GrpcError } from "../../src/layers/GrpcError.ts"
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import type { GrpcError } from "../../src/layers/GrpcError.ts"
+import * as GrpcRetry from "../../src/layers/GrpcRetry.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as Status from "../../src/layers/Status.ts"
 import * as Echo from "./Echo.ts"
@@ -44,7 +45,7 @@ export interface Report {
 
 const total = Number(process.argv[2] ?? 20_000)
 const warmUp = Math.max(2_000, total / 10)
-const concurrency = 200
+const concurrency = 50
 
 const counts = { fibers: 0, handlers: 0, streams: 0 }
 
@@ -94,7 +95,9 @@ const handlers = {
     Effect.scoped(
       Effect.andThen(
         answerTo({ text: "" }),
-        Effect.flatMap(Stream.runLast(requests), (last) => answerTo({ text: last._tag === "Some" ? last.value.text : "" }))
+        Effect.flatMap(Stream.runLast(requests), (last) =>
+          answerTo({ text: last._tag === "Some" ? last.value.text : "" })
+        )
       )
     ),
   Chat: (requests: Stream.Stream<EchoRequest__Output>) =>
@@ -111,8 +114,11 @@ const server = GrpcServer.serve(Echo.EchoService, Effect.succeed(handlers), {
 
 const client = Effect.gen(function* () {
   const target = yield* Echo.target
-  // that calls run out of time is what they are for here
-  const policy = { circuitFailures: Number.MAX_SAFE_INTEGER }
+  // that calls run out of time is what they are for here, and only those that are meant to
+  const policy = {
+    circuitFailures: Number.MAX_SAFE_INTEGER,
+    retry: { ...GrpcRetry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
+  }
   const context = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ target, policy }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })

@@ -11,10 +11,10 @@ import { Duration, Effect, Fiber, Layer, Logger, Metric, Result, Stream } from "
 
 import { Drain } from "../../src/layers/Drain.ts"
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
-import type { GrpcError } from "../../src/layers/GrpcError.ts"
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import type { GrpcError } from "../../src/layers/GrpcError.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as Status from "../../src/layers/Status.ts"
 import * as Echo from "./Echo.ts"
@@ -64,13 +64,22 @@ for (const side of ["client", "server"]) {
 
 const who = new Map<string, number>()
 const add = (k: string, n: number) => who.set(k, (who.get(k) ?? 0) + n)
-const counted = Effect.flatMap(GrpcCall, (c) => Effect.acquireRelease(
-  Effect.sync(() => { add(c.method + " " + (c.deadline === Infinity), 1); counts.handlers++ }),
-  () => Effect.sync(() => { add(c.method + " " + (c.deadline === Infinity), -1); counts.handlers-- })
-))
+const counted = Effect.flatMap(GrpcCall, (c) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      add(c.method + " " + (c.deadline === Infinity), 1)
+      counts.handlers++
+    }),
+    () =>
+      Effect.sync(() => {
+        add(c.method + " " + (c.deadline === Infinity), -1)
+        counts.handlers--
+      })
+  )
+)
 
 /** What a call asks for, by its text. */
-const slow = "slow"; 
+const slow = "slow"
 const busyAtFirst = "busy at first"
 
 const answerTo = Effect.fnUntraced(function* ({ text }: Pick<EchoRequest__Output, "text">) {
@@ -96,7 +105,9 @@ const handlers = {
     Effect.scoped(
       Effect.andThen(
         answerTo({ text: "" }),
-        Effect.flatMap(Stream.runLast(requests), (last) => answerTo({ text: last._tag === "Some" ? last.value.text : "" }))
+        Effect.flatMap(Stream.runLast(requests), (last) =>
+          answerTo({ text: last._tag === "Some" ? last.value.text : "" })
+        )
       )
     ),
   Chat: (requests: Stream.Stream<EchoRequest__Output>) =>
@@ -204,7 +215,8 @@ const program = Effect.gen(function* () {
   yield* calls(total - warmUp)
   const seconds = (performance.now() - startedAt) / 1_000
   const after = yield* census
-  process.stdout.write(JSON.stringify([...who]));process.stdout.write(JSON.stringify({ before, after, outcomes, seconds } satisfies Report))
+  process.stdout.write(JSON.stringify([...who]))
+  process.stdout.write(JSON.stringify({ before, after, outcomes, seconds } satisfies Report))
 })
 
 Effect.runFork(
