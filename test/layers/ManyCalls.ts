@@ -3,7 +3,7 @@
  * at a point that chance chooses, a tenth runs out of time. Then it prints, as JSON, what is left of them: once after some of
  * the calls, when everything is warm, and once after all.
  *
- *     node --expose-gc test/layers/leaks.ts 1000000
+ *     node --expose-gc test/layers/ManyCalls.ts 1000000
  */
 import { subscribe } from "node:diagnostics_channel"
 
