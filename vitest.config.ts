@@ -6,6 +6,9 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 /** What replaces, crashes, stops and floods servers: it takes minutes, and has the machine to itself. */
 const fleet = ["test/integration/Fleet*.test.ts", "test/integration/Overload.test.ts"]
 
+/** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
+const million = ["test/layers/LeaksOfMillion.test.ts"]
+
 const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
   test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }
 })
@@ -18,7 +21,7 @@ export default defineConfig({
       // no network, no processes
       project("unit", ["domain", "recommendations", "marketplace"], { testTimeout: 20_000 }),
       // real servers and clients in this process
-      project("layers", ["layers"], { testTimeout: 20_000 }),
+      project("layers", ["layers"], { testTimeout: 20_000, exclude: million }),
       // the built bundles, as processes, and the tools that check the project
       project("integration", ["integration", "toolchain"], { ...slow, exclude: fleet }),
       // many processes under load, for minutes; grpc-js asks the name server of the test
@@ -33,6 +36,7 @@ export default defineConfig({
           sequence: { groupOrder: 1 }
         }
       },
+      { test: { name: "million", include: million, testTimeout: 1_200_000, sequence: { groupOrder: 2 } } },
       // with what only a system package has: Python's grpcio, Chromium
       project("system", ["system"], slow)
     ]

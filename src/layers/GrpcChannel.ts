@@ -15,6 +15,7 @@ import * as GrpcBalancer from "./GrpcBalancer.ts"
 import { GrpcError } from "./GrpcError.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcRetry from "./GrpcRetry.ts"
+import * as GrpcStatusOrder from "./GrpcStatusOrder.ts"
 import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
 import * as TlsSettings from "./TlsSettings.ts"
@@ -137,6 +138,7 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
+  GrpcStatusOrder.keep()
   const { target } = options
   const policy = { ...defaultPolicy, ...options.policy }
   const lease = yield* makeLeases(options, policy)

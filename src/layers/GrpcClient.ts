@@ -214,13 +214,14 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         Effect.sync(() => {
           const { client, release } = channel.lease()
           const call = observed(start(client, toDeadline(timeLeft)), plan.listener)
-          // one that is cancelled says so when nobody listens any more, which Node would take for a reason to crash
+          // Whoever reads the call hears of its error. Once nobody does, the error comes all the same (that it was cancelled,
+          // most often), and Node ends a process for an error that nobody listens for.
           call.on("error", () => {})
           return { call, release }
         }),
         ({ call, release }) =>
           Effect.sync(() => {
-            call.cancel()
+            cancel(call)
             release()
           })
       ),
@@ -232,17 +233,25 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     ({ listener, metadata }, timeLeft) =>
       Effect.callback<object, Status.Status>((resume) => {
         const { client, release } = channel.lease()
-        const onEnd = (error: ServiceError | null, response?: object) => {
+        const onEnd = oneResponse((outcome) => {
           release()
-          // grpc-js fails a call that ends with OK and without a response
-          resume(error === null ? Effect.succeed(response!) : Effect.fail(StatusWire.decode(error)))
-        }
+          resume(outcome)
+        })
         const call = observed(
-          client.makeUnaryRequest(path, serialize, deserialize, request, metadata, toDeadline(timeLeft), onEnd),
+          client.makeUnaryRequest(
+            path,
+            serialize,
+            deserialize,
+            request,
+            metadata,
+            toDeadline(timeLeft),
+            onEnd.callback
+          ),
           listener
         )
+        call.on("status", onEnd.onStatus)
         return Effect.sync(() => {
-          call.cancel()
+          cancel(call)
           release()
         })
       })
@@ -299,15 +308,18 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     options?: CallOptions
   ) {
     const planned = yield* plan(options)
-    const ended = yield* Deferred.make<object, GrpcError>()
+    const ended = yield* Deferred.make<object, Status.Status>()
+    const onEnd = oneResponse((outcome) => Deferred.doneUnsafe(ended, outcome))
     const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)
     const call = yield* open(planned, timeLeft, (client, options): ClientWritableStream<object> =>
-      client.makeClientStreamRequest(path, serialize, deserialize, planned.metadata, options, (error, response) =>
-        Deferred.doneUnsafe(ended, error === null ? Effect.succeed(response!) : fail(StatusWire.decode(error)))
-      )
+      client.makeClientStreamRequest(path, serialize, deserialize, planned.metadata, options, onEnd.callback)
     )
+    call.on("status", onEnd.onStatus)
     // the server may answer before it has read all; what cannot be written is no answer
-    return yield* Effect.raceFirst(Deferred.await(ended), Effect.andThen(write(call, requests), Effect.never))
+    return yield* Effect.raceFirst(
+      Effect.catch(Deferred.await(ended), fail),
+      Effect.andThen(write(call, requests), Effect.never)
+    )
   }, Effect.scoped)
 
   const bidi = <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) =>
@@ -326,14 +338,38 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   return { unary, serverStream, clientStream, bidi }[GrpcService.kindOf(method)]
 }
 
+/**
+ * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
+ * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
+ */
+const cancel = (call: { readonly cancel: () => void }): void => {
+  call.cancel()
+  setImmediate(() => call.cancel())
+}
+
 /** By the clock of the machine, which grpc-js measures deadlines with. */
 const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })
 
 /** What tells of the metadata of a response. */
 interface Observable {
+  on(event: "error", listener: (error: Error) => void): unknown
   on(event: "metadata", listener: (metadata: Metadata) => void): unknown
   on(event: "status", listener: (status: StatusObject) => void): unknown
-  on(event: "error", listener: (error: Error) => void): unknown
+}
+
+/**
+ * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
+ * that: whoever waits for the response goes on when both are there.
+ */
+const oneResponse = (end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+  let outcome: Effect.Effect<object, Status.Status>
+  return {
+    callback: (error: ServiceError | null, response?: object) => {
+      // grpc-js fails a call that ends with OK and without a response
+      outcome = error === null ? Effect.succeed(response!) : Effect.fail(StatusWire.decode(error))
+    },
+    onStatus: () => end(outcome)
+  }
 }
 
 const observed = <Call extends Observable>(call: Call, listener: Plan["listener"]): Call => {

@@ -105,6 +105,14 @@ const closeTimeout = 1_000
 /** How long a client may take for its handshake, in milliseconds. */
 const handshakeTimeout = 10_000
 
+/**
+ * How many calls a client may cancel on one connection: so many a second in the long run, and as many at once. Node's own limit,
+ * made against clients that do nothing else (CVE-2023-44487), is 33 a second: a client that serves pages and cancels a call with
+ * each reader who leaves would lose its connection, and all its other calls with it. What a call costs that is cancelled at
+ * once, maxConcurrentStreams and admission bound as for any other.
+ */
+const resets = { streamResetBurst: 10_000, streamResetRate: 10_000 }
+
 interface Entry {
   readonly socket: Socket
   readonly address: string
@@ -124,10 +132,7 @@ const addressOf = ({ remoteAddress, remotePort }: ConnectionInfo): string =>
 export const make = (server: GrpcJsServer, options: Options): GrpcConnections => {
   const { http2, injector } = createInjector(server, {
     settings: { maxConcurrentStreams: options.maxConcurrentStreams, maxHeaderListSize: options.maxHeaderSize },
-    // A client whose calls run out of time resets them. Node takes more than 33 a second for an attack (CVE-2023-44487), and
-    // closes the connection with all the other calls on it.
-    streamResetBurst: 10_000,
-    streamResetRate: 1_000,
+    ...resets,
     // A client that keeps to the limit of streams still exceeds it in Node's eyes, which count a stream until its events have
     // been handled. Such a stream is refused (ENHANCE_YOUR_CALM); after a hundred Node would close the connection too.
     maxSessionRejectedStreams: maxUint32

@@ -7,6 +7,12 @@
  * call that its client cancels, or that outlives its deadline, interrupts its fiber.
  *
  * A handler that answers with a Stream, or gets one, is given and takes messages as fast as the client takes and gives them.
+ * Whoever makes messages is ahead of whoever reads them by a window and no more: 128 KiB of encoded messages, each with the
+ * five bytes that gRPC puts before it (64 KiB are HTTP/2's window, 64 KiB Node's mark at the reader), 34 messages (Node's mark
+ * for objects is 16 at each end), and one chunk of the Stream, which is made as a whole: a Stream of large messages should have
+ * small chunks ({@link Stream.rechunk}). A client of grpc-js may be a MiB of requests ahead instead of 128 KiB: it
+ * keeps as much to be able to send it again, and takes it for sent. When its reader goes away, a Stream is interrupted.
+ *
  * What there is to know of a call besides the request is in the service {@link GrpcCall}.
  *
  * {@link listen} opens the port when every service is there, and drains when it closes:

@@ -1,0 +1,173 @@
+/**
+ * A server that is sent nothing but garbage lives, says what is wrong with it, and answers those who ask properly. The seed
+ * that the garbage comes from is logged: GARBAGE_SEED makes the same again.
+ */
+import { execFile } from "node:child_process"
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2"
+import { connect as connectTcp, type Socket } from "node:net"
+
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+
+import * as Garbage from "./Garbage.ts"
+import { Installation } from "./Installation.ts"
+import * as RawCall from "./RawCall.ts"
+
+/** Messages, frames and headers. */
+const total = 100_000
+/** After so many of them, a call that is right is answered as ever. */
+const batch = 1_000
+const sessionCount = 8
+const seed = Number(process.env["GARBAGE_SEED"] ?? Math.floor(Math.random() * 2 ** 31))
+
+/** What a call came to: its grpc-status with the message, an HTTP status, or that there was no answer. */
+interface Answer {
+  readonly status: string
+  readonly message: string
+}
+
+const fire = (session: ClientHttp2Session, shot: Garbage.Shot) =>
+  Effect.callback<Answer>((resume) => {
+    let answer: Answer = { status: "none", message: "" }
+    const onHeaders = (headers: IncomingHttpHeaders) => {
+      const status = headers["grpc-status"]
+      if (status !== undefined) answer = { status: String(status), message: String(headers["grpc-message"] ?? "") }
+      else if (headers[":status"] !== undefined && String(headers[":status"]) !== "200") {
+        answer = { status: `HTTP ${headers[":status"]}`, message: "" }
+      }
+    }
+    if (session.destroyed || session.closed) return resume(Effect.succeed(answer))
+    const stream = session.request(shot.headers)
+    stream.on("response", onHeaders)
+    stream.on("trailers", onHeaders)
+    stream.on("error", () => {})
+    stream.once("close", () => resume(Effect.succeed(answer)))
+    stream.resume()
+    for (const piece of shot.body) stream.write(piece)
+    if (shot.resets === undefined) stream.end()
+    else stream.close(shot.resets)
+  })
+
+/** Sends all that on a connection of its own, and waits until it is closed. */
+const burst = (port: number, bytes: Buffer, sockets: Set<Socket>) =>
+  Effect.callback<void>((resume) => {
+    const socket = connectTcp(port, "localhost")
+    sockets.add(socket)
+    socket.on("error", () => {})
+    socket.once("close", () => {
+      sockets.delete(socket)
+      resume(Effect.void)
+    })
+    socket.resume()
+    socket.end(bytes)
+  })
+
+/** The memory of a process, in MiB. */
+const memoryOf = (pid: number) =>
+  Effect.callback<number>((resume) => {
+    execFile("ps", ["-o", "rss=", "-p", String(pid)], (_, stdout) => resume(Effect.succeed(Number(stdout) / 1_024)))
+  })
+
+/** A connection whose server knows that its limits are known, and may be held to them. */
+const session = Effect.fnUntraced(function* (port: number) {
+  const session = yield* Effect.acquireRelease(
+    Effect.sync(() => connect(`http://localhost:${port}`)),
+    (session) => Effect.sync(() => session.destroy())
+  )
+  yield* Effect.callback<void>((resume) => {
+    session.once("error", (error) => resume(Effect.die(error)))
+    session.once("remoteSettings", () => session.ping(() => resume(Effect.void)))
+  })
+  session.on("error", () => {})
+  return session
+})
+
+layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it) => {
+  it.effect(
+    "minds no garbage",
+    () =>
+      Effect.gen(function* () {
+        yield* Effect.logInfo(`GARBAGE_SEED=${seed}`)
+        const chance = Garbage.chanceOf(seed)
+        const { start } = yield* Installation
+        // so that what is refused is refused for what it is
+        const { output, pid, port } = yield* start("recommendations", {
+          RECOMMENDATIONS_MAX_CONCURRENCY: "2000",
+          RECOMMENDATIONS_MAX_QUEUE: "0"
+        })
+        const counts = new Map<string, number>()
+        const wrong = new Map<string, number>()
+        const judge = ({ answers, kind }: Garbage.Shot, { message, status }: Answer, isCut: boolean) => {
+          const key = `${kind}: ${status}`
+          counts.set(key, (counts.get(key) ?? 0) + 1)
+          // grpc-js's own words: what does not parse, be it a message or a time-out
+          const isOwn = /^(Error deserializing request|Failed to decompress message|Invalid grpc-timeout value)/.test(
+            decodeURI(message)
+          )
+          // a call that has the misfortune to be on a connection which another one breaks has no answer
+          const isRight = answers.includes(status) || (status === "none" && isCut)
+          if (isRight && (status !== "13" || isOwn)) return
+          const what = `${key} (${decodeURI(message)})`
+          wrong.set(what, (wrong.get(what) ?? 0) + 1)
+        }
+
+        let sent = 0
+        let peak = 0
+        let early = 0
+        for (let left = total; left > 0; left = total - sent) {
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const sockets = new Set<Socket>()
+              yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
+              const sessions = yield* Effect.replicateEffect(session(port), sessionCount)
+              const end = sent + batch
+              const firing: Array<Effect.Effect<void>> = []
+              const inTheOpen: Array<Effect.Effect<void>> = []
+              while (sent < end) {
+                if (chance.below(50) === 0) {
+                  const { bytes, count } = Garbage.burst(chance)
+                  sent += count
+                  inTheOpen.push(burst(port, bytes, sockets))
+                } else {
+                  sent++
+                  const shot = Garbage.shot(chance)
+                  const session = sessions[chance.below(sessionCount)]!
+                  firing.push(
+                    Effect.map(fire(session, shot), (answer) =>
+                      judge(shot, answer, session.destroyed || session.closed)
+                    )
+                  )
+                }
+              }
+              yield* Effect.all([...firing, ...inTheOpen], { concurrency: "unbounded", discard: true })
+              // a message of no bytes, which asks for all categories
+              const call = yield* RawCall.hold(
+                port,
+                "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
+              )
+              assert.strictEqual(yield* call.finish, "0")
+              peak = Math.max(peak, yield* memoryOf(pid))
+              if (early === 0 && sent > total / 5) early = peak
+            })
+          )
+        }
+        yield* Effect.logInfo(`${early.toFixed(0)} MiB after a fifth, ${peak.toFixed(0)} MiB at the most`)
+        yield* Effect.logInfo(
+          Array.from(counts, ([key, count]) => `${count} x ${key}`)
+            .toSorted()
+            .join("\n")
+        )
+        assert.deepStrictEqual(
+          Array.from(wrong, ([what, count]) => `${count} x ${what}`),
+          []
+        )
+        assert.notInclude(yield* output, "A bug in a handler")
+        assert.notMatch(yield* output, /"level":"(ERROR|FATAL)"/i)
+        assert.isAtMost(peak, early + 100)
+      }).pipe(
+        Effect.tapCause(() => Effect.logError(`GARBAGE_SEED=${seed} makes it happen again`)),
+        Effect.scoped
+      ),
+    600_000
+  )
+})
