@@ -93,7 +93,8 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
         // so that what is refused is refused for what it is
         const { output, pid, port } = yield* start("recommendations", {
           RECOMMENDATIONS_MAX_CONCURRENCY: "2000",
-          RECOMMENDATIONS_MAX_QUEUE: "0"
+          RECOMMENDATIONS_MAX_QUEUE: "0",
+          RECOMMENDATIONS_MAX_CONCURRENT_STREAMS: "1000"
         })
         const counts = new Map<string, number>()
         const wrong = new Map<string, number>()
@@ -168,6 +169,6 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
         Effect.tapCause(() => Effect.logError(`GARBAGE_SEED=${seed} makes it happen again`)),
         Effect.scoped
       ),
-    600_000
+    180_000
   )
 })

@@ -234,7 +234,8 @@ const makers: { readonly [kind: string]: Maker } = {
   "a client that goes away": (chance, path) => ({
     headers: headersFor(path),
     body: chance.below(2) === 0 ? [] : [framed(valid).subarray(0, chance.below(11))],
-    resets: chance.of([constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_NO_ERROR, 0x7f]),
+    // not NO_ERROR, with which Node's client sends nothing, and waits for an end that does not come
+    resets: chance.of([constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR, 0x7f]),
     answers: [...parsed, ...unimplemented, none]
   })
 }
