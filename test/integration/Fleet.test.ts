@@ -50,6 +50,17 @@ interface Loads {
   readonly v1: Load.Load
 }
 
+/**
+ * Asks for pages one after another, until each Marketplace is up to the pace of what follows. Five processes that have never
+ * done anything, on two processors, are not; and no load balancer would give them all of it at once.
+ */
+const warmUp = Effect.gen(function* () {
+  const { backends } = yield* Fleet
+  const pages = yield* PageLoad.start({ rate: 20, backends, retry: "reused" })
+  yield* pages.answered(100)
+  yield* pages.finish
+})
+
 const startLoads = Effect.fnUntraced(function* (options: {
   readonly rate: number
   readonly retry: PageLoad.Options["retry"]
@@ -57,6 +68,7 @@ const startLoads = Effect.fnUntraced(function* (options: {
   readonly channelOptions?: ChannelOptions | undefined
 }) {
   const { backends, target } = yield* Fleet
+  yield* warmUp
   const rpcs: RpcLoad.Options = {
     rate: 20,
     target,
@@ -225,6 +237,7 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
     (how) =>
       Effect.gen(function* () {
         const { add, backends, crash, replicas, resume, stop } = yield* Fleet
+        yield* warmUp
         const pages = yield* PageLoad.start({ rate, backends, retry: "reused" })
         yield* pages.answered(2 * rate)
         const all = yield* replicas("recommendations")

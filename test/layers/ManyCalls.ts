@@ -74,7 +74,7 @@ const busyAtFirst = "busy at first"
 
 const answerTo = Effect.fnUntraced(function* ({ text }: Pick<EchoRequest__Output, "text">) {
   yield* counted
-  if (text === slow) yield* Effect.never
+  if (text === slow) return yield* Effect.never
   if (text === busyAtFirst && (yield* GrpcCall).metadata.get("grpc-previous-rpc-attempts").length === 0) {
     return yield* new Echo.Refused({ field: "busy" })
   }
