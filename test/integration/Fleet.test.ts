@@ -15,8 +15,8 @@ import * as Load from "./Load.ts"
 import * as PageLoad from "./PageLoad.ts"
 import * as RpcLoad from "./RpcLoad.ts"
 
-/** Pages a second: fewer, by FLEET_RATE, where the machine does not hold them. */
-const rate = Number(process.env["FLEET_RATE"] ?? 200)
+/** Pages a second: what two processors hold while they start processes too. FLEET_RATE asks for more. */
+const rate = Number(process.env["FLEET_RATE"] ?? 100)
 
 /** How long clients rely on what the name server told them, and a little more: the least minReadySeconds of a Deployment. */
 const dnsWindow = 1_000
