@@ -90,6 +90,7 @@ const listen = (server: Server, options: ListenOptions) =>
   )
 
 const closeWhileDraining = Effect.fnUntraced(function* (app: App) {
-  const response = yield* app
+  // Effect's server answers without being interrupted: not by a client that goes away, nor when the time to drain is over
+  const response = yield* Effect.interruptible(app)
   return (yield* (yield* Drain).isDraining) ? HttpServerResponse.setHeader(response, "connection", "close") : response
 })

@@ -1,0 +1,73 @@
+/**
+ * Pages that nobody waits for: their reader leaves, or the process does.
+ */
+import { get } from "node:http"
+import { createServer, type ServerHttp2Stream } from "node:http2"
+
+import { assert, layer } from "@effect/vitest"
+import { Effect, Queue } from "effect"
+
+import { Installation } from "./Installation.ts"
+
+/** A server that takes calls and says nothing; it tells of each by its path, and how it ends. */
+const silentBackend = Effect.gen(function* () {
+  const calls = yield* Queue.unbounded<{ readonly path: string; readonly stream: ServerHttp2Stream }>()
+  const server = createServer((request) => {
+    request.stream.on("error", () => {})
+    Queue.offerUnsafe(calls, { path: request.url, stream: request.stream })
+  })
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => {
+      server.listen(0, "127.0.0.1", () => resume(Effect.void))
+    }),
+    () => Effect.sync(() => server.close())
+  )
+  const address = server.address()
+  return { calls, port: address !== null && typeof address === "object" ? address.port : 0 }
+})
+
+/** A Marketplace with a page that would take an hour, and the calls that are made for it. */
+const slowPage = Effect.gen(function* () {
+  const { start } = yield* Installation
+  const backend = yield* silentBackend
+  const marketplace = yield* start("marketplace", {
+    RECOMMENDATIONS_TARGET: `127.0.0.1:${backend.port}`,
+    MARKETPLACE_PAGE_BUDGET: "1 hour",
+    MARKETPLACE_ATTEMPT_TIMEOUT: "1 hour",
+    DRAIN_TIMEOUT: "300ms"
+  })
+  const request = get(`http://localhost:${marketplace.port}/`)
+  request.on("error", () => {})
+  // the books and the menu
+  const calls = [yield* Queue.take(backend.calls), yield* Queue.take(backend.calls)]
+  return { calls, marketplace, request }
+})
+
+layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it) => {
+  it.effect("ends the calls that are made for it when its reader leaves", () =>
+    Effect.gen(function* () {
+      const { calls, request } = yield* slowPage
+      assert.sameMembers(
+        calls.map(({ path }) => path.split("/").at(-1)),
+        ["Recommend", "ListCategories"]
+      )
+      request.destroy()
+      for (const { stream } of calls) {
+        yield* Effect.callback<void>((resume) => {
+          if (stream.destroyed) resume(Effect.void)
+          else stream.once("close", () => resume(Effect.void))
+        })
+        // HTTP/2's CANCEL
+        assert.strictEqual(stream.rstCode, 8)
+      }
+    })
+  )
+  it.effect("is cut when the process leaves and it takes longer than that may", () =>
+    Effect.gen(function* () {
+      const { marketplace } = yield* slowPage
+      yield* marketplace.signal("SIGTERM")
+      assert.strictEqual(yield* marketplace.exitCode, 0)
+      assert.include(yield* marketplace.output, "HTTP is closed: 0 requests in flight finished, 1 were cut")
+    })
+  )
+})
