@@ -82,7 +82,9 @@ export class Installation extends Context.Service<
               MARKETPLACE_HTTP_PORT: "0",
               ...env
             },
-            extendEnv: false
+            extendEnv: false,
+            // one that is stopped, or that a test has brought not to leave
+            forceKillAfter: "5 seconds"
           })
         )
 

@@ -35,6 +35,17 @@ const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, polic
 
 const patient: GrpcRetry.RetryPolicy = { ...GrpcRetry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
 
+/** A handler that counts its calls, and what it does at each. */
+const counted = (answer: () => ReturnType<typeof Echo.echo>) => {
+  const count = { calls: 0 }
+  const handler = () =>
+    Effect.suspend(() => {
+      count.calls++
+      return answer()
+    })
+  return { count, handler }
+}
+
 const unavailable = (metadata = new Metadata()) => new Echo.Unavailable({ metadata })
 
 describe("a method that may be called twice", () => {
@@ -58,18 +69,12 @@ describe("a method that may be called twice", () => {
 
   it.live("is called as often as the policy says, and no more", () =>
     Effect.gen(function* () {
-      let calls = 0
-      const port = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls++
-            return unavailable()
-          })
-      })
+      const { count, handler } = counted(() => unavailable())
+      const port = yield* serve({ Echo: handler })
       const client = yield* connect([port], { retry: { ...patient, maxAttempts: 3 } })
       const error = yield* Effect.flip(client.Echo({}, { timeout: "10 seconds" }))
       assert.strictEqual(error.reason._tag, "Unavailable")
-      assert.strictEqual(calls, 3)
+      assert.strictEqual(count.calls, 3)
     })
   )
 
@@ -97,37 +102,25 @@ describe("a method that may be called twice", () => {
 
   it.live("is not called again for an error that would be the same", () =>
     Effect.gen(function* () {
-      let calls = 0
-      const port = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls++
-            return Effect.fail(new Echo.Refused({ field: "text" }))
-          })
-      })
+      const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
+      const port = yield* serve({ Echo: handler })
       const client = yield* connect([port])
       assert.strictEqual((yield* Effect.flip(client.Echo({}))).reason._tag, "InvalidArgument")
-      assert.strictEqual(calls, 1)
+      assert.strictEqual(count.calls, 1)
     })
   )
 
   it.live("is not called again when the budget is spent, however many calls there are", () =>
     Effect.gen(function* () {
-      let calls = 0
-      const port = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls++
-            return unavailable()
-          })
-      })
+      const { count, handler } = counted(() => unavailable())
+      const port = yield* serve({ Echo: handler })
       const client = yield* connect([port], {
         circuitFailures: 1_000,
         retry: { ...patient, maxAttempts: 5, maxTokens: 10 }
       })
       for (let call = 0; call < 20; call++) yield* Effect.flip(client.Echo({}))
       // four failures leave more than a half of ten tokens, so there are four retries
-      assert.strictEqual(calls, 24)
+      assert.strictEqual(count.calls, 24)
     })
   )
 
@@ -193,17 +186,11 @@ describe("a method that may be called twice", () => {
 describe("a method that may not be called twice", () => {
   it.live("is called once", () =>
     Effect.gen(function* () {
-      let calls = 0
-      const port = yield* serve({
-        EchoOnce: () =>
-          Effect.suspend(() => {
-            calls++
-            return unavailable()
-          })
-      })
+      const { count, handler } = counted(() => unavailable())
+      const port = yield* serve({ EchoOnce: handler })
       const client = yield* connect([port])
       assert.strictEqual((yield* Effect.flip(client.EchoOnce({}))).reason._tag, "Unavailable")
-      assert.strictEqual(calls, 1)
+      assert.strictEqual(count.calls, 1)
     })
   )
 
@@ -247,17 +234,11 @@ describe("a target that does not answer", () => {
 
   it.live("is not taken for dead by errors that it answers with", () =>
     Effect.gen(function* () {
-      let calls = 0
-      const port = yield* serve({
-        EchoOnce: () =>
-          Effect.suspend(() => {
-            calls++
-            return Effect.fail(new Echo.Refused({ field: "text" }))
-          })
-      })
+      const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
+      const port = yield* serve({ EchoOnce: handler })
       const client = yield* connect([port], { circuitFailures: 2 })
       for (let call = 0; call < 10; call++) yield* Effect.flip(client.EchoOnce({}))
-      assert.strictEqual(calls, 10)
+      assert.strictEqual(count.calls, 10)
     })
   )
 })
