@@ -49,6 +49,7 @@ import * as GrpcConnections from "./GrpcConnections.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } from "./GrpcHandlers.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcService from "./GrpcService.ts"
+import * as GrpcTracing from "./GrpcTracing.ts"
 import type { ListenError, ListenOptions } from "./ListenError.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Setting from "./Setting.ts"
@@ -149,7 +150,7 @@ export class GrpcServer extends Context.Service<
         const admission = Admission.make(limits)
         const calls = GrpcCalls.make({
           admission,
-          interceptors: options.interceptors ?? [],
+          interceptors: [GrpcTracing.server, ...(options.interceptors ?? [])],
           findConnection: (info) => connections.find(info)
         })
         const server = new Server({
