@@ -19,99 +19,99 @@ export interface Candidate {
   readonly refuse: () => void
 }
 
-/** The place of a call, to be given back when it ends. */
-export interface Ticket {
-  readonly leave: () => void
-}
-
 export interface Admission {
-  readonly enter: (candidate: Candidate) => Ticket
+  /** Starts a call, lets it wait, or refuses it. */
+  readonly enter: (call: Candidate) => void
+  /** A call's handler is done: what is left is for its client to take the answer. */
+  readonly answered: (call: Candidate) => void
+  /** A call is over, and gives back its place; nothing happens if it has none. */
+  readonly leave: (call: Candidate) => void
+  /** Whether a call that enters now is refused. */
+  readonly isFull: () => boolean
   /** How many calls are being answered, how many wait, and how many have been refused since the start. */
   readonly counts: () => { readonly answering: number; readonly waiting: number; readonly refused: number }
 }
 
-interface Waiting {
-  readonly candidate: Candidate
-  /** By the monotonic clock, in milliseconds. */
-  readonly until: number
-}
-
-const nothingToGiveBack: Ticket = { leave: () => {} }
+/** How long a client may leave an answer lying before that no longer keeps others out, in milliseconds. */
+const stallTimeout = 1_000
 
 export const make = (limits: Limits): Admission => {
   const wait = Duration.toMillis(limits.maxQueueWait)
-  // a Set keeps the order in which its members came, and forgets one in no time
-  const queue = new Set<Waiting>()
-  let answering = 0
+  // Sets and Maps keep the order in which their members came, and forget one in no time. Times are monotonic.
+  const answering = new Set<Candidate>()
+  /** Those of them whose handlers are done, by when that was. */
+  const answered = new Map<Candidate, number>()
+  /** Those that wait, by when they have waited long enough. */
+  const queue = new Map<Candidate, number>()
   let refused = 0
   let timer: NodeJS.Timeout | undefined
 
-  const refuse = (candidate: Candidate) => {
+  const start = (call: Candidate) => {
+    answering.add(call)
+    call.start()
+  }
+
+  const refuse = (call: Candidate) => {
     refused++
-    candidate.refuse()
+    call.refuse()
   }
 
   /** Refuses those that have waited long enough; all wait equally long, so the first one is the first to give up. */
   const expire = () => {
     timer = undefined
     const now = performance.now()
-    for (const waiting of queue) {
-      if (waiting.until > now) {
-        timer = setTimeout(expire, waiting.until - now)
+    for (const [call, until] of queue) {
+      if (until > now) {
+        timer = setTimeout(expire, until - now)
         return
       }
-      queue.delete(waiting)
-      refuse(waiting.candidate)
+      queue.delete(call)
+      refuse(call)
     }
   }
 
-  const leave = () => {
-    answering--
-    const now = performance.now()
-    for (const waiting of queue) {
-      queue.delete(waiting)
-      // the timer is late when the server is busy, which is when it matters
-      if (waiting.until <= now) {
-        refuse(waiting.candidate)
-      } else {
-        answering++
-        waiting.candidate.start()
-        return
-      }
+  const leave = (call: Candidate) => {
+    if (!answering.delete(call)) {
+      queue.delete(call)
+      return
     }
+    answered.delete(call)
+    const now = performance.now()
+    for (const [next, until] of queue) {
+      queue.delete(next)
+      // the timer is late when the server is busy, which is when it matters
+      if (until > now) return start(next)
+      refuse(next)
+    }
+  }
+
+  /** Takes the places of those whose clients do not take their answers. */
+  const sweep = () => {
+    const now = performance.now()
+    for (const [call, since] of answered) {
+      if (now - since < stallTimeout) return
+      leave(call)
+    }
+  }
+
+  const isFull = () => {
+    if (answering.size < limits.maxConcurrency) return false
+    sweep()
+    return answering.size >= limits.maxConcurrency && queue.size >= limits.maxQueue
   }
 
   return {
-    enter: (candidate) => {
-      if (answering < limits.maxConcurrency) {
-        answering++
-        candidate.start()
-        return { leave }
-      }
-      if (queue.size >= limits.maxQueue) {
-        refuse(candidate)
-        return nothingToGiveBack
-      }
-      let isAnswering = false
-      const waiting: Waiting = {
-        until: performance.now() + wait,
-        candidate: {
-          start: () => {
-            isAnswering = true
-            candidate.start()
-          },
-          refuse: candidate.refuse
-        }
-      }
-      queue.add(waiting)
+    enter: (call) => {
+      if (isFull()) return refuse(call)
+      if (answering.size < limits.maxConcurrency) return start(call)
+      queue.set(call, performance.now() + wait)
       timer ??= setTimeout(expire, wait)
-      return {
-        leave: () => {
-          if (isAnswering) leave()
-          else queue.delete(waiting)
-        }
-      }
     },
-    counts: () => ({ answering, waiting: queue.size, refused })
+    answered: (call) => {
+      if (answering.has(call)) answered.set(call, performance.now())
+    },
+    leave,
+    isFull,
+    counts: () => ({ answering: answering.size, waiting: queue.size, refused })
   }
 }

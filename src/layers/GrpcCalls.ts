@@ -20,7 +20,7 @@ import {
 } from "@grpc/grpc-js"
 import { Cause, Context, Duration, Effect, Exit, type Fiber, Stream } from "effect"
 
-import type { Admission, Ticket } from "./Admission.ts"
+import type { Admission, Candidate } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
 import { RequestInfo, RetryInfo } from "./ErrorDetail.ts"
 import { GrpcCall, type Peer } from "./GrpcCall.ts"
@@ -84,51 +84,80 @@ interface Call {
 
 const nobody: Peer = { address: "unknown", names: [] }
 
+/** A call that has begun and not ended. */
+interface Open extends Candidate {
+  readonly peer: Peer
+  /** Answers it with a status, before a handler has it. */
+  readonly end: (status: EncodedStatus) => void
+  start: () => void
+  /** What answers it, once a handler has it. */
+  fiber?: Fiber.Fiber<unknown, unknown>
+}
+
 export const make = ({ admission, findConnection, interceptors }: Options): GrpcCalls => {
-  const waiting = new Set<Fiber.Fiber<unknown, unknown>>()
   const exempt = new Set<string>()
   // a call's metadata is the one thing that both an interceptor and a handler get
-  const peers = new WeakMap<Metadata, Peer>()
+  const open = new Map<Metadata, Open>()
   const refusals = makeRefusals()
-  let begun = 0
   let ended = 0
   let isCutting = false
 
+  const onEnd = (metadata: Metadata) => {
+    const call = open.get(metadata)
+    if (call === undefined) return
+    open.delete(metadata)
+    ended++
+    admission.leave(call)
+  }
+
   // That there is a listener has an effect too: grpc-js then keeps back a message that comes after its call has ended.
   // Without, it would begin to handle a call that is over, and nothing would interrupt that.
-  const interceptor: ServerInterceptor = ({ path }, call) => {
-    let isOver = false
-    let ticket: Ticket | undefined
-    const end = () => {
-      if (isOver) return
-      isOver = true
-      ended++
-      ticket?.leave()
+  const interceptor: ServerInterceptor = ({ path, requestStream }, call) => {
+    let key: Metadata | undefined
+    const onOver = () => {
+      if (key !== undefined) onEnd(key)
     }
-    const refuse = (status: EncodedStatus) => {
-      end()
-      call.sendStatus(status)
-    }
-    begun++
     const onReceiveMetadata = (metadata: Metadata, next: (metadata: Metadata) => void) => {
+      key = metadata
       const connection = findConnection(call.getConnectionInfo())
-      if (connection !== undefined) {
-        if (!connection.isAllowed) return refuse(notAllowed)
-        peers.set(metadata, connection.peer)
+      const end = (status: EncodedStatus) => {
+        onEnd(metadata)
+        call.sendStatus(status)
       }
-      if (exempt.has(path)) return next(metadata)
-      ticket = admission.enter({ start: () => next(metadata), refuse: () => refuse(refusals()) })
-      // it may have ended before there was a ticket to give back
-      if (isOver) ticket.leave()
+      const opened: Open = {
+        peer: connection?.peer ?? nobody,
+        end,
+        start: () => next(metadata),
+        refuse: () => end(refusals())
+      }
+      open.set(metadata, opened)
+      // a connection that is not known is one that has been closed
+      if (connection?.isAllowed !== true) return end(notAllowed)
+      // A handler of one request begins when that is there, and until then the call takes no place from another. But when there
+      // is none anyway, the request is not waited for.
+      if (!exempt.has(path) && (requestStream || admission.isFull())) admission.enter(opened)
+      else next(metadata)
+    }
+    const onReceiveHalfClose = (next: () => void) => {
+      const opened = key === undefined ? undefined : open.get(key)
+      if (opened === undefined || requestStream || exempt.has(path)) return next()
+      opened.start = next
+      admission.enter(opened)
     }
     return new ServerInterceptingCall(
       call,
       new ResponderBuilder()
         .withStart((next) =>
-          next(new ServerListenerBuilder().withOnReceiveMetadata(onReceiveMetadata).withOnCancel(end).build())
+          next(
+            new ServerListenerBuilder()
+              .withOnReceiveMetadata(onReceiveMetadata)
+              .withOnReceiveHalfClose(onReceiveHalfClose)
+              .withOnCancel(onOver)
+              .build()
+          )
         )
         .withSendStatus((status, next) => {
-          end()
+          onOver()
           next(status)
         })
         .build()
@@ -142,25 +171,29 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
     if (method.isExempt) exempt.add(definition.path)
 
     /** Tells the log of a bug, and the client where in the log to look. */
-    const report = (bug: Cause.Cause<unknown>, { metadata }: Call) => {
+    const report = (bug: Cause.Cause<unknown>, { peer }: GrpcCall["Service"]) => {
       const requestId = randomUUID()
-      const peer = PeerIdentity.annotations(peers.get(metadata) ?? nobody)
       Effect.runForkWith(context)(
         Effect.logError("A bug in a handler", bug).pipe(
-          Effect.annotateLogs({ method: definition.path.slice(1), requestId, ...peer })
+          Effect.annotateLogs({ method: definition.path.slice(1), requestId, ...PeerIdentity.annotations(peer) })
         )
       )
       return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
     }
 
-    const statusOf = (cause: Cause.Cause<unknown>, call: Call) => {
+    const statusOf = (cause: Cause.Cause<unknown>, call: GrpcCall["Service"]) => {
       const failure = cause.reasons.find(Cause.isFailReason)
       if (failure !== undefined) return toStatus(failure.error as E)
       if (!Cause.hasInterruptsOnly(cause)) return report(cause, call)
-      return isCutting ? Status.unavailable("The server is shutting down") : Status.cancelled("Cancelled")
+      if (isCutting) return shuttingDown
+      return call.deadline <= Date.now() ? Status.deadlineExceeded("Deadline exceeded") : Status.cancelled("Cancelled")
     }
 
-    const encodeFailure = (cause: Cause.Cause<unknown>, call: Call, trailers: Metadata | undefined) => {
+    const encodeFailure = (
+      cause: Cause.Cause<unknown>,
+      call: GrpcCall["Service"],
+      trailers: Metadata | undefined
+    ): EncodedStatus => {
       const encode = () => {
         try {
           return StatusWire.encode(statusOf(cause, call))
@@ -176,20 +209,24 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
       return { ...status, metadata }
     }
 
-    /** Runs what answers a call, and hands over how that ended with the trailers that it has added. */
+    /** Runs what answers a call, and hands over what it came to, with the trailers that it has added. */
     const run = <A>(
       call: Call,
       answer: Effect.Effect<A, unknown, R>,
-      end: (exit: Exit.Exit<A, unknown>, trailers: Metadata | undefined) => void
+      end: {
+        readonly succeed: (answer: A, trailers: Metadata | undefined) => void
+        readonly fail: (status: EncodedStatus) => void
+      }
     ) => {
       let trailers: Metadata | undefined
       const { metadata } = call
+      const opened = open.get(metadata)
       const deadline = Number(call.getDeadline())
       const current = GrpcCall.of({
         service,
         method: name,
         kind,
-        peer: peers.get(metadata) ?? nobody,
+        peer: opened?.peer ?? nobody,
         deadline,
         metadata,
         sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers)),
@@ -208,15 +245,21 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
           answer
         )
       )
+      if (opened !== undefined) opened.fiber = fiber
+      const onExit = (exit: Exit.Exit<A, unknown>) => {
+        if (opened !== undefined) admission.answered(opened)
+        if (Exit.isSuccess(exit)) end.succeed(exit.value, trailers)
+        else end.fail(encodeFailure(exit.cause, current, trailers))
+      }
       // most calls never wait for anything, and are done by now
       const exit = fiber.pollUnsafe()
-      if (exit !== undefined) return end(exit, trailers)
-      waiting.add(fiber)
+      if (exit !== undefined) return onExit(exit)
       // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
       call.on("cancelled", () => fiber.interruptUnsafe())
+      const timer = definition.responseStream ? interruptAt(deadline, fiber) : undefined
       fiber.addObserver((exit) => {
-        waiting.delete(fiber)
-        end(exit, trailers)
+        clearTimeout(timer)
+        onExit(exit)
       })
     }
 
@@ -225,20 +268,23 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
 
     const answerOne = (call: Call, request: unknown, callback: Parameters<handleUnaryCall<unknown, Buffer>>[1]) => {
       const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
-      run(call, Effect.map(response, encode), (exit, trailers) => {
-        if (Exit.isSuccess(exit)) callback(null, exit.value, trailers)
-        else callback(encodeFailure(exit.cause, call, trailers))
+      run(call, Effect.map(response, encode), {
+        succeed: (bytes, trailers) => callback(null, bytes, trailers),
+        fail: callback
       })
     }
 
     const answerMany = (call: Call & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
       const written = Stream.runForEachArray(responses, (messages) => writeAll(call, messages, encode))
-      run(call, written, (exit, trailers) => {
-        if (call.cancelled) return
-        if (Exit.isSuccess(exit)) call.end(trailers)
-        // grpc-js takes it for the status, to be sent after the messages
-        else call.emit("error", encodeFailure(exit.cause, call, trailers))
+      run(call, written, {
+        succeed: (_, trailers) => {
+          if (!call.cancelled) call.end(trailers)
+        },
+        fail: (status) => {
+          // grpc-js takes it for the status, to be sent after the messages
+          if (!call.cancelled) call.emit("error", status)
+        }
       })
     }
 
@@ -257,13 +303,28 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
   return {
     handle,
     interceptor,
-    counts: () => ({ inFlight: begun - ended, ended }),
+    counts: () => ({ inFlight: open.size, ended }),
     cut: () => {
       isCutting = true
-      for (const fiber of waiting) fiber.interruptUnsafe()
+      for (const { end, fiber } of open.values()) {
+        if (fiber === undefined) end(StatusWire.encode(shuttingDown))
+        else fiber.interruptUnsafe()
+      }
     }
   }
 }
+
+/**
+ * Interrupts what answers a call with a Stream. grpc-js tells of a deadline when its status is on its way, which comes after the
+ * messages: with a client that does not take those, never.
+ */
+const interruptAt = (deadline: number, fiber: Fiber.Fiber<unknown, unknown>): NodeJS.Timeout | undefined => {
+  const timeLeft = deadline - Date.now()
+  return timeLeft < maxTimeout ? setTimeout(() => fiber.interruptUnsafe(), timeLeft) : undefined
+}
+
+/** What Node's timers can wait, in milliseconds. */
+const maxTimeout = 2 ** 31
 
 /** The messages that a client sends. They end with it; when it goes away instead, the fiber that reads them is interrupted. */
 const messagesOf = (call: Readable): Stream.Stream<unknown> =>
@@ -272,6 +333,8 @@ const messagesOf = (call: Readable): Stream.Stream<unknown> =>
     onError: () => "the client has gone",
     closeOnDone: false
   }).pipe(Stream.catch(() => Stream.never))
+
+const shuttingDown = Status.unavailable("The server is shutting down")
 
 const notAllowed = StatusWire.encode(Status.permissionDenied("This client may not call this server"))
 

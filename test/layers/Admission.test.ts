@@ -9,14 +9,17 @@ const limits = { maxConcurrency: 2, maxQueue: 2, maxQueueWait: Duration.hours(1)
 const make = (options: Partial<Admission.Limits> = {}) => {
   const notes: Array<string> = []
   const admission = Admission.make({ ...limits, ...options })
-  const enter = (name: string, onRefuse = () => {}) =>
-    admission.enter({
+  const enter = (name: string, onRefuse = () => {}): Admission.Candidate => {
+    const call = {
       start: () => notes.push(`start ${name}`),
       refuse: () => {
         notes.push(`refuse ${name}`)
         onRefuse()
       }
-    })
+    }
+    admission.enter(call)
+    return call
+  }
   return { admission, enter, notes }
 }
 
@@ -26,9 +29,9 @@ describe("admission", () => {
     const [a, b] = [enter("a"), enter("b"), enter("c"), enter("d"), enter("e")]
     assert.deepStrictEqual(notes, ["start a", "start b", "refuse e"])
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 2, refused: 1 })
-    a.leave()
+    admission.leave(a)
     assert.deepStrictEqual(notes.slice(3), ["start c"])
-    b.leave()
+    admission.leave(b)
     assert.deepStrictEqual(notes.slice(4), ["start d"])
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
@@ -39,9 +42,9 @@ describe("admission", () => {
     enter("b")
     const c = enter("c")
     enter("d")
-    c.leave()
+    admission.leave(c)
     enter("e")
-    a.leave()
+    admission.leave(a)
     assert.deepStrictEqual(notes, ["start a", "start b", "start d"])
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 1, refused: 0 })
   })
@@ -50,7 +53,7 @@ describe("admission", () => {
     const { admission, enter } = make({ maxQueue: 0 })
     enter("a")
     enter("b")
-    enter("c").leave()
+    admission.leave(enter("c"))
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 

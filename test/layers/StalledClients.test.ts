@@ -1,0 +1,76 @@
+/**
+ * Clients that begin and do not go on. They may wait for themselves, and keep nobody else from being answered.
+ */
+import { assert, it } from "@effect/vitest"
+import { status } from "@grpc/grpc-js"
+import { Deferred, Duration, Effect, Schedule, Stream } from "effect"
+
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as RawCall from "../integration/RawCall.ts"
+import * as Echo from "./Echo.ts"
+
+/** One call at a time, and the next one is refused. */
+const limits = { maxConcurrency: 1, maxQueue: 0 }
+
+const pathOf = (method: string) => `/${Echo.EchoService.name}/${method}`
+
+const port = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) => Effect.map(address, ({ port }) => port))
+
+it.live("a request that does not come takes no place", () =>
+  Effect.gen(function* () {
+    const held = yield* RawCall.hold(yield* port, pathOf("Echo"))
+    const { EchoOnce: call } = yield* Echo.client
+    assert.strictEqual((yield* call({ text: "hello" })).text, "hello")
+    // nor does one that has come, but is not said to be all
+    yield* held.send
+    assert.strictEqual((yield* call({ text: "hello" })).text, "hello")
+    yield* held.end
+    assert.strictEqual(yield* held.status, String(status.OK))
+  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
+)
+
+it.live("an answer that is not taken keeps its place for a second and no more", () =>
+  Effect.gen(function* () {
+    // no byte of a message may be sent
+    const held = yield* RawCall.hold(yield* port, pathOf("Echo"), {}, { initialWindowSize: 0 })
+    yield* held.send
+    yield* held.end
+    const { EchoOnce: call } = yield* Echo.client
+    const { load } = yield* GrpcServer.GrpcServer
+    yield* load.pipe(
+      Effect.repeat({ until: ({ answering }) => answering === 1, schedule: Schedule.spaced("5 millis") })
+    )
+    assert.strictEqual((yield* Effect.flip(call({}))).reason._tag, "ResourceExhausted")
+    const [waited, { text }] = yield* call({ text: "hello" }).pipe(
+      Effect.retry(Schedule.spaced("20 millis")),
+      Effect.timeout("20 seconds"),
+      Effect.timed
+    )
+    assert.strictEqual(text, "hello")
+    assert.isAbove(Duration.toMillis(waited), 500)
+  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
+)
+
+it.live("messages that are not taken end at the deadline", () =>
+  Effect.gen(function* () {
+    const interrupted = yield* Deferred.make<void>()
+    const endless = {
+      Expand: () =>
+        Stream.ensuring(
+          Stream.forever(Stream.succeed({ text: "and on", number: 1, items: [] })),
+          Deferred.succeed(interrupted, undefined)
+        )
+    }
+    yield* Effect.gen(function* () {
+      const held = yield* RawCall.hold(
+        yield* port,
+        pathOf("Expand"),
+        { "grpc-timeout": "200m" },
+        { initialWindowSize: 0 }
+      )
+      yield* held.send
+      yield* held.end
+      yield* Effect.timeout(Deferred.await(interrupted), "20 seconds")
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve(endless)))
+  })
+)
