@@ -22,8 +22,7 @@ const ChannelToServer = Layer.unwrap(
   })
 )
 
-Marketplace.layer.pipe(
-  Layer.provide(ChannelToServer),
+Marketplace.layer(ChannelToServer).pipe(
   Layer.provide(Recommendations.layer),
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),

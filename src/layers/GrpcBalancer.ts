@@ -3,9 +3,9 @@
  * connection: TCP does not notice, keepalive does only after a while, and a third of all calls would run into their time-out
  * until then, some of them at each of their attempts.
  *
- * What gives a replica away is a call that ran out of time there although nothing at all has come back from it since that call
- * began. It is then passed over for a while; after that, one call is let through to see, and the others follow if it is
- * answered. If all are passed over, none is: a guess is better than no answer.
+ * What gives a replica away is a call that ran out of time there although no other call has been answered by it since that call
+ * began. It is then passed over for a while; after that, one call is let through to see, and another one after each such while,
+ * and the others follow when one is answered. If all are passed over, none is: a guess is better than no answer.
  */
 import { connectivityState, experimental, status } from "@grpc/grpc-js"
 
@@ -34,13 +34,11 @@ class Config implements experimental.TypedLoadBalancingConfig {
 
 /** What is known of a replica. Times are monotonic, in milliseconds. */
 interface Replica {
-  /** When it last answered a call, whatever the answer. */
+  /** When a call to it last ended other than by running out of time, whatever the answer. */
   answeredAt: number
-  /** Until when it is passed over; in the past, or never, if it is not. */
-  suspendedUntil: number
-  /** Whether the call that finds out is on its way. */
-  isProbed: boolean
   isSuspected: boolean
+  /** When the next call is let through to see, if it is suspected. */
+  probedAt: number
 }
 
 /** What a pick needs of the balancer. */
@@ -77,7 +75,7 @@ class Balancer implements experimental.LoadBalancer {
   #replica(address: string): Replica {
     let replica = this.#replicas.get(address)
     if (replica === undefined) {
-      replica = { answeredAt: 0, suspendedUntil: 0, isProbed: false, isSuspected: false }
+      replica = { answeredAt: 0, isSuspected: false, probedAt: 0 }
       this.#replicas.set(address, replica)
     }
     return replica
@@ -124,8 +122,10 @@ class PassingOver implements experimental.Picker {
       if (picked.subchannel === null) return picked
       const replica = this.#memory.replica(picked.subchannel.getAddress())
       if (!replica.isSuspected) return this.#watch(picked, replica)
-      if (!replica.isProbed && performance.now() >= replica.suspendedUntil) {
-        replica.isProbed = true
+      const now = performance.now()
+      if (now >= replica.probedAt) {
+        // a call that goes on for long, or that is never told to have ended, is not the only one to find out
+        replica.probedAt = now + this.#memory.suspension()
         return this.#watch(picked, replica)
       }
       picked = this.#picker.pick(args)
@@ -145,17 +145,13 @@ class PassingOver implements experimental.Picker {
         if (code === status.DEADLINE_EXCEEDED) {
           if (replica.answeredAt < startedAt) {
             replica.isSuspected = true
-            replica.isProbed = false
-            replica.suspendedUntil = performance.now() + this.#memory.suspension()
+            replica.probedAt = performance.now() + this.#memory.suspension()
           }
-        } else if (code === status.CANCELLED) {
-          // its caller has gone: that says nothing of the replica, and another call has to find out
-          replica.isProbed = false
-        } else {
-          // also if the connection is lost: round robin passes over those that have none by itself
+        } else if (code !== status.CANCELLED) {
+          // A caller who has gone says nothing of the replica. One whose connection is lost is not suspected any more: round
+          // robin passes over those that have none by itself.
           replica.answeredAt = performance.now()
           replica.isSuspected = false
-          replica.isProbed = false
         }
       }
     } as experimental.PickResult

@@ -313,7 +313,8 @@ const toChannelOptions = (policy: Policy): ChannelOptions => ({
   "grpc.service_config": JSON.stringify({
     loadBalancingConfig: [GrpcBalancer.config(Duration.toMillis(policy.suspension))]
   }),
-  // what a name server says is not to change how calls are made
+  // What a name server says is not to change how calls are made. Without a retryPolicy in either, what is left of grpc-js' own
+  // retries is what A6 calls transparent: a call that no server has begun to handle is put on another connection.
   "grpc.service_config_disable_resolution": 1,
   // a channel that replaces another one gets connections of its own, and not those that hang
   "grpc.use_local_subchannel_pool": 1,

@@ -108,8 +108,8 @@ const handshakeTimeout = 10_000
 /**
  * How many calls a client may cancel on one connection: so many a second in the long run, and as many at once. Node's own limit,
  * made against clients that do nothing else (CVE-2023-44487), is 33 a second: a client that serves pages and cancels a call with
- * each reader who leaves would lose its connection, and all its other calls with it. What a call costs that is cancelled at
- * once, maxConcurrentStreams and admission bound as for any other.
+ * each reader who leaves, and with each attempt that takes too long, would lose its connection, and all its other calls with it,
+ * at the worst of times. Nothing else bounds what is cancelled at once: it makes room for the next under the other limits.
  */
 const resets = { streamResetBurst: 10_000, streamResetRate: 10_000 }
 
@@ -157,7 +157,8 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     const entry: Entry = { socket, address: addressOf(socket), isRefused: false }
     entries.set(key, entry)
     socket.once("close", () => {
-      entries.delete(key)
+      // another connection may have come from the same port since
+      if (entries.get(key) === entry) entries.delete(key)
       if (entry.served === undefined) {
         refuse(socket, entry, { reason: "handshake_failed", detail: "it left its TLS handshake" })
       }

@@ -3,8 +3,8 @@
  * only for methods that may be called twice, with a backoff that grows and varies, a server's wish to be left alone respected,
  * and a budget for all calls together, so that retries never make an outage worse.
  *
- * Beyond A6, an attempt has a time-out of its own, so that a replica that hangs costs a part of the time and not all of it;
- * and two failures are taken for what they are, a connection that was closed under a call (grpc/grpc-node#2625).
+ * Beyond A6, an attempt has a time-out of its own, so that a replica that hangs costs a part of the time and not all of it, and
+ * grows, so that replicas that are all slow are waited for in the end; and two failures are taken for what they are, a connection that was closed under a call (grpc/grpc-node#2625).
  */
 import { Duration, Option } from "effect"
 
@@ -14,7 +14,7 @@ import type { Status } from "./Status.ts"
 export interface RetryPolicy {
   /** Calls of one method for one answer, the first one included. */
   readonly maxAttempts: number
-  /** How long an attempt may take if there may be another one. */
+  /** How long the first attempt may take if there may be another one; each one after may take twice as long as that before. */
   readonly attemptTimeout: Duration.Duration
   /** The wait before the second attempt; it doubles with each one after. */
   readonly initialBackoff: Duration.Duration
@@ -40,6 +40,8 @@ export const never: RetryPolicy = { ...defaultPolicy, maxAttempts: 1 }
 
 /** The budget for the retries of one target. */
 export interface RetryBudget {
+  /** Whether a call that fails now might be made again. */
+  readonly allows: () => boolean
   readonly onSuccess: () => void
   /** Says whether there may be another attempt. */
   readonly onFailure: () => boolean
@@ -48,6 +50,7 @@ export interface RetryBudget {
 export const makeBudget = ({ maxTokens, tokenRatio }: RetryPolicy): RetryBudget => {
   let tokens = maxTokens
   return {
+    allows: () => tokens - 1 > maxTokens / 2,
     onSuccess: () => {
       tokens = Math.min(maxTokens, tokens + tokenRatio)
     },

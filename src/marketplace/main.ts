@@ -8,8 +8,7 @@ import * as Logging from "../layers/Logging.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Marketplace from "./Marketplace.ts"
 
-Marketplace.layer.pipe(
-  Layer.provide(GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })),
+Marketplace.layer(GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })).pipe(
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),

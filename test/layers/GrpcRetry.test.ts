@@ -66,8 +66,10 @@ describe("a retry", () => {
 describe("the budget for retries", () => {
   it("is spent by failures down to a half, and earned back by successes", () => {
     const budget = GrpcRetry.makeBudget({ ...GrpcRetry.defaultPolicy, maxTokens: 4, tokenRatio: 0.5 })
+    assert.isTrue(budget.allows())
     // 3 left of 4: above a half
     assert.isTrue(budget.onFailure())
+    assert.isFalse(budget.allows())
     assert.isFalse(budget.onFailure())
     assert.isFalse(budget.onFailure())
     // back to 3, from which a failure leaves 2: a half is not enough

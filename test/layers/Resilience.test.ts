@@ -5,7 +5,7 @@ import { createServer, type Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import { defaultPolicy, GrpcChannel, type Policy } from "../../src/layers/GrpcChannel.ts"
@@ -45,6 +45,8 @@ const counted = (answer: () => ReturnType<typeof Echo.echo>) => {
     })
   return { count, handler }
 }
+
+const slow = Effect.delay(Effect.succeed({ text: "slow", items: [] }), "250 millis")
 
 const unavailable = (metadata = new Metadata()) => new Echo.Unavailable({ metadata })
 
@@ -121,6 +123,32 @@ describe("a method that may be called twice", () => {
       for (let call = 0; call < 20; call++) yield* Effect.flip(client.Echo({}))
       // four failures leave more than a half of ten tokens, so there are four retries
       assert.strictEqual(count.calls, 24)
+    })
+  )
+
+  it.live("is given twice the time at each attempt, so that a slow server answers one", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => slow)
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port], {
+        retry: { ...patient, maxAttempts: 20, attemptTimeout: Duration.millis(100) }
+      })
+      assert.strictEqual((yield* client.Echo({}, { timeout: "30 seconds" })).text, "slow")
+      // 100 and 200 milliseconds are not enough
+      assert.isAtLeast(count.calls, 3)
+      assert.isBelow(count.calls, 10)
+    })
+  )
+
+  it.live("is given all the time there is when the budget allows no other attempt", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => slow)
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port], {
+        retry: { ...patient, attemptTimeout: Duration.millis(50), maxTokens: 1 }
+      })
+      assert.strictEqual((yield* client.Echo({}, { timeout: "30 seconds" })).text, "slow")
+      assert.strictEqual(count.calls, 1)
     })
   )
 
@@ -229,6 +257,25 @@ describe("a target that does not answer", () => {
         .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
       assert.strictEqual(text, "up")
       assert.strictEqual(calls, 4)
+    })
+  )
+
+  it.live("is not asked for a stream of messages either", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        Expand: () =>
+          Stream.suspend(() => {
+            calls++
+            return Stream.fail(new Echo.Unavailable({ metadata: new Metadata() }))
+          })
+      })
+      const client = yield* connect([port], { circuitFailures: 2, retry: GrpcRetry.never })
+      const errors = yield* Effect.forEach(Array.from({ length: 3 }), () =>
+        Effect.flip(Stream.runDrain(client.Expand({})))
+      )
+      assert.match(errors[2]!.reason.message, /has not answered, and is not called for a while/)
+      assert.strictEqual(calls, 2)
     })
   )
 

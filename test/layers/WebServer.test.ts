@@ -58,6 +58,20 @@ describe("a web server", () => {
     }).pipe(Effect.provide(NodeHttpClient.layerUndici))
   )
 
+  it.live("that closes does not wait for a client that has asked for nothing", () =>
+    Effect.gen(function* () {
+      const { close, port, url } = yield* serve(ok, Drain.layerTest(Duration.seconds(20)))
+      yield* Effect.callback<void>((resume) => {
+        const socket = connect(port, "127.0.0.1", () => resume(Effect.void))
+        socket.on("error", () => {})
+      })
+      // connections are accepted in turn
+      yield* HttpClient.get(url)
+      const [elapsed] = yield* Effect.timed(close)
+      assert.isBelow(Duration.toMillis(elapsed), 10_000)
+    }).pipe(Effect.provide(NodeHttpClient.layerUndici))
+  )
+
   it.live("that closes disconnects a client that does not finish its request", () =>
     Effect.gen(function* () {
       const { close, port } = yield* serve(ok, Drain.layerTest(Duration.millis(50)))
