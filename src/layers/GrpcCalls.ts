@@ -82,6 +82,15 @@ interface Call {
   readonly on: (event: "cancelled", listener: () => void) => unknown
 }
 
+/** What the status of a call needs besides what has become of its handler. */
+interface Ending {
+  readonly peer: Peer
+  /** What the handler has added. */
+  trailers: Metadata | undefined
+  /** Whether the handler was interrupted at the deadline. */
+  isLate: boolean
+}
+
 const nobody: Peer = { address: "unknown", names: [] }
 
 /** A call that has begun and not ended. */
@@ -171,7 +180,7 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
     if (method.isExempt) exempt.add(definition.path)
 
     /** Tells the log of a bug, and the client where in the log to look. */
-    const report = (bug: Cause.Cause<unknown>, { peer }: GrpcCall["Service"]) => {
+    const report = (bug: Cause.Cause<unknown>, peer: Peer) => {
       const requestId = randomUUID()
       Effect.runForkWith(context)(
         Effect.logError("A bug in a handler", bug).pipe(
@@ -181,28 +190,25 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
       return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
     }
 
-    const statusOf = (cause: Cause.Cause<unknown>, call: GrpcCall["Service"]) => {
+    const statusOf = (cause: Cause.Cause<unknown>, { isLate, peer }: Ending) => {
       const failure = cause.reasons.find(Cause.isFailReason)
       if (failure !== undefined) return toStatus(failure.error as E)
-      if (!Cause.hasInterruptsOnly(cause)) return report(cause, call)
+      if (!Cause.hasInterruptsOnly(cause)) return report(cause, peer)
       if (isCutting) return shuttingDown
-      return call.deadline <= Date.now() ? Status.deadlineExceeded("Deadline exceeded") : Status.cancelled("Cancelled")
+      return isLate ? Status.deadlineExceeded("Deadline exceeded") : Status.cancelled("Cancelled")
     }
 
-    const encodeFailure = (
-      cause: Cause.Cause<unknown>,
-      call: GrpcCall["Service"],
-      trailers: Metadata | undefined
-    ): EncodedStatus => {
+    const encodeFailure = (cause: Cause.Cause<unknown>, ending: Ending): EncodedStatus => {
       const encode = () => {
         try {
-          return StatusWire.encode(statusOf(cause, call))
+          return StatusWire.encode(statusOf(cause, ending))
         } catch (bug) {
           // the status table threw, or made a status that cannot be encoded
-          return StatusWire.encode(report(Cause.die(bug), call))
+          return StatusWire.encode(report(Cause.die(bug), ending.peer))
         }
       }
       const status = encode()
+      const { trailers } = ending
       if (trailers === undefined) return status
       const metadata = trailers.clone()
       metadata.merge(status.metadata)
@@ -218,22 +224,22 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
         readonly fail: (status: EncodedStatus) => void
       }
     ) => {
-      let trailers: Metadata | undefined
       const { metadata } = call
       const opened = open.get(metadata)
+      const ending: Ending = { peer: opened?.peer ?? nobody, trailers: undefined, isLate: false }
       const deadline = Number(call.getDeadline())
       const current = GrpcCall.of({
         service,
         method: name,
         kind,
-        peer: opened?.peer ?? nobody,
+        peer: ending.peer,
         deadline,
         metadata,
         sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers)),
         addTrailers: (more) =>
           Effect.sync(() => {
-            trailers ??= new Metadata()
-            trailers.merge(more)
+            ending.trailers ??= new Metadata()
+            ending.trailers.merge(more)
           })
       })
       const withCall = Context.add(context, GrpcCall, current)
@@ -248,15 +254,19 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
       if (opened !== undefined) opened.fiber = fiber
       const onExit = (exit: Exit.Exit<A, unknown>) => {
         if (opened !== undefined) admission.answered(opened)
-        if (Exit.isSuccess(exit)) end.succeed(exit.value, trailers)
-        else end.fail(encodeFailure(exit.cause, current, trailers))
+        if (Exit.isSuccess(exit)) end.succeed(exit.value, ending.trailers)
+        else end.fail(encodeFailure(exit.cause, ending))
       }
       // most calls never wait for anything, and are done by now
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return onExit(exit)
       // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
       call.on("cancelled", () => fiber.interruptUnsafe())
-      const timer = definition.responseStream ? interruptAt(deadline, fiber) : undefined
+      const onDeadline = () => {
+        ending.isLate = true
+        fiber.interruptUnsafe()
+      }
+      const timer = definition.responseStream ? at(deadline, onDeadline) : undefined
       fiber.addObserver((exit) => {
         clearTimeout(timer)
         onExit(exit)
@@ -315,12 +325,12 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
 }
 
 /**
- * Interrupts what answers a call with a Stream. grpc-js tells of a deadline when its status is on its way, which comes after the
- * messages: with a client that does not take those, never.
+ * Does something at a deadline, by the clock of the machine. grpc-js does so too, but tells of it when its status is on its way,
+ * which comes after the messages: with a client that does not take those, never.
  */
-const interruptAt = (deadline: number, fiber: Fiber.Fiber<unknown, unknown>): NodeJS.Timeout | undefined => {
+const at = (deadline: number, onDeadline: () => void): NodeJS.Timeout | undefined => {
   const timeLeft = deadline - Date.now()
-  return timeLeft < maxTimeout ? setTimeout(() => fiber.interruptUnsafe(), timeLeft) : undefined
+  return timeLeft < maxTimeout ? setTimeout(onDeadline, timeLeft) : undefined
 }
 
 /** What Node's timers can wait, in milliseconds. */

@@ -98,9 +98,15 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
         })
         const counts = new Map<string, number>()
         const wrong = new Map<string, number>()
+        /** Of the shots of each kind that have an answer: how many there were, and how many of them got it. */
+        const answered = new Map<string, { shots: number; answers: number }>()
         const judge = ({ answers, kind }: Garbage.Shot, { message, status }: Answer, isCut: boolean) => {
           const key = `${kind}: ${status}`
           counts.set(key, (counts.get(key) ?? 0) + 1)
+          if (!answers.includes("none")) {
+            const { answers, shots } = answered.get(kind) ?? { shots: 0, answers: 0 }
+            answered.set(kind, { shots: shots + 1, answers: answers + (status === "none" ? 0 : 1) })
+          }
           // grpc-js's own words: what does not parse, be it a message or a time-out
           const isOwn = /^(Error deserializing request|Failed to decompress message|Invalid grpc-timeout value)/.test(
             decodeURI(message)
@@ -162,6 +168,8 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
           Array.from(wrong, ([what, count]) => `${count} x ${what}`),
           []
         )
+        // few have that misfortune
+        for (const [kind, { answers, shots }] of answered) assert.isAbove(answers, 0.8 * shots, kind)
         assert.notInclude(yield* output, "A bug in a handler")
         assert.notMatch(yield* output, /"level":"(ERROR|FATAL)"/i)
         assert.isAtMost(peak, early + 100)

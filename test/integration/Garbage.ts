@@ -46,7 +46,9 @@ export interface Shot {
 const paths = {
   first: "/Recommendations/Recommend",
   v1: "/onlinebooks.recommendations.v1.RecommendationsService/Recommend",
-  categories: "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
+  categories: "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories",
+  reflection: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+  watch: "/grpc.health.v1.Health/Watch"
 }
 
 /** Requests that are right: user 7 asks for three books of a category. */
@@ -230,6 +232,16 @@ const makers: { readonly [kind: string]: Maker } = {
     headers: headersFor(path, { [`x-${token(chance, 8)}`]: "x".repeat(20_000 + chance.below(20_000)) }),
     body: [framed(valid)],
     answers: [none]
+  }),
+  "messages to a method of streams": (chance) => ({
+    headers: headersFor(paths.reflection),
+    body: Array.from({ length: chance.below(5) }, () => framed(chance.bytes(chance.below(30)))),
+    answers: parsed
+  }),
+  "a message to a method that goes on": (chance) => ({
+    headers: headersFor(paths.watch, { "grpc-timeout": "50m" }),
+    body: [framed(chance.bytes(chance.below(10)))],
+    answers: [...internal, deadlineExceeded]
   }),
   "a client that goes away": (chance, path) => ({
     headers: headersFor(path),
