@@ -57,6 +57,7 @@ export interface TlsSettings {
 export type TlsStep =
   | { readonly call: string; readonly message?: string; readonly timeout?: number; readonly wait_for_ready?: boolean }
   | { readonly cancel: string; readonly message?: string }
+  | { readonly cancel_stream: string; readonly message?: string }
   | { readonly signal: "SIGSTOP" | "SIGCONT" }
   | { readonly say: string }
 

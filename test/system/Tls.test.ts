@@ -3,11 +3,14 @@
  */
 import { createServer } from "node:net"
 
+import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Schema } from "effect"
+import { Deferred, Effect, Fiber, FileSystem, Layer, Queue, Schema, Stream } from "effect"
 
 import * as CertificateFolder from "../integration/CertificateFolder.ts"
 import { type Environment, Installation } from "../integration/Installation.ts"
+import * as Echo from "../layers/Echo.ts"
+import * as Certificates from "../layers/Tls.ts"
 import { decodePrinted, ForeignTools, type TlsSettings } from "./ForeignTools.ts"
 
 const recommend = "/Recommendations/Recommend"
@@ -145,6 +148,49 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
 const decodeBooks = decodePrinted(
   Schema.fromJsonString(Schema.Struct({ recommendations: Schema.Array(Schema.Struct({ id: Schema.Int })) }))
 )
+
+layer(Layer.merge(NodeServices.layer, ForeignTools.layer), { excludeTestServices: true })("over mutual TLS", (it) => {
+  it.effect("a handler is interrupted when Python's grpcio gives up, and when it cancels", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-echo-" })
+      const write = (name: string, text: string) =>
+        Effect.as(fs.writeFileString(`${folder}/${name}`, text), `${folder}/${name}`)
+      const authority = yield* Certificates.makeAuthority()
+      const identity = yield* Certificates.clientCertificate(authority)
+      const { watched } = yield* Certificates.watch(yield* Certificates.serverCertificate(authority), authority.cert)
+
+      const interrupted = yield* Queue.unbounded<string>()
+      const hang = ({ text }: { readonly text: string }) =>
+        Effect.onInterrupt(Effect.never, () => Queue.offer(interrupted, text))
+      const handlers = {
+        EchoOnce: hang,
+        Expand: (request: { readonly text: string }) =>
+          Stream.concat(Stream.succeed({ text: "begun", items: [] }), Stream.fromEffect(hang(request)))
+      }
+      yield* Effect.gen(function* () {
+        const { pythonTls } = yield* ForeignTools
+        const service = Echo.EchoService.name
+        const outcomes = yield* pythonTls(
+          {
+            target: yield* Echo.target,
+            name: "localhost",
+            ca: yield* write("ca.pem", authority.cert),
+            cert: yield* write("cert.pem", identity.cert),
+            key: yield* write("key.pem", identity.key)
+          },
+          [
+            // field 1 is the text
+            { call: `/${service}/EchoOnce`, message: "0a0161", timeout: 0.5 },
+            { cancel_stream: `/${service}/Expand`, message: "0a0162" }
+          ]
+        )
+        assert.deepStrictEqual(yield* codes(outcomes), ["DEADLINE_EXCEEDED", "CANCELLED"])
+        assert.deepStrictEqual([yield* Queue.take(interrupted), yield* Queue.take(interrupted)], ["a", "b"])
+      }).pipe(Effect.provide(Echo.serve(handlers, { tls: { certificates: watched } })))
+    })
+  )
+})
 
 /** A port on which nobody listens, for a server that is started later. */
 const freePort = Effect.callback<number>((resume) => {

@@ -7,6 +7,7 @@ certificate; and pid, the server's process. STEPS is a JSON array of
 
     {"call": "/Recommendations/Recommend", "message": "1803", "timeout": 20, "wait_for_ready": false}
     {"cancel": "/Recommendations/Recommend", "message": "1803"}      begins a call, and cancels it
+    {"cancel_stream": "/Echo/Expand", "message": "0a0162"}           the same, once the first response has come
     {"signal": "SIGSTOP"}                                            sends a signal to the server's process
     {"say": "waiting"}                                               prints a line at once
 
@@ -50,6 +51,13 @@ def cancel(channel, step):
     return {"code": future.code().name, "cancelled": cancelled}
 
 
+def cancel_stream(channel, step):
+    responses = channel.unary_stream(step["cancel_stream"])(bytes.fromhex(step.get("message", "")), timeout=20)
+    next(responses)
+    responses.cancel()
+    return {"code": responses.code().name}
+
+
 def main(settings, steps):
     settings = json.loads(settings)
     credentials = grpc.ssl_channel_credentials(
@@ -70,6 +78,8 @@ def main(settings, steps):
                 outcomes.append(call(channel, step))
             elif "cancel" in step:
                 outcomes.append(cancel(channel, step))
+            elif "cancel_stream" in step:
+                outcomes.append(cancel_stream(channel, step))
             elif "signal" in step:
                 os.kill(settings["pid"], getattr(signal, step["signal"]))
             else:
