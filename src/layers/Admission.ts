@@ -20,27 +20,27 @@ export interface Candidate {
 }
 
 export interface Admission {
-  /** Starts a call, lets it wait, or refuses it. */
+  /** Gives a call a place and starts it, lets it wait, or refuses it. */
   readonly enter: (call: Candidate) => void
-  /** A call's handler is done: what is left is for its client to take the answer. */
-  readonly answered: (call: Candidate) => void
+  /** There is nothing to do for a call but to wait for its client: to send the rest of the request, or to take the answer. */
+  readonly pause: (call: Candidate) => void
+  /** Starts a call again that was waiting for its client; it has to enter anew if that has cost it its place. */
+  readonly resume: (call: Candidate) => void
   /** A call is over, and gives back its place; nothing happens if it has none. */
   readonly leave: (call: Candidate) => void
-  /** Whether a call that enters now is refused. */
-  readonly isFull: () => boolean
   /** How many calls are being answered, how many wait, and how many have been refused since the start. */
   readonly counts: () => { readonly answering: number; readonly waiting: number; readonly refused: number }
 }
 
-/** How long a client may leave an answer lying before that no longer keeps others out, in milliseconds. */
+/** How long a call may wait for its client before others, if there are any, get its place, in milliseconds. */
 const stallTimeout = 1_000
 
 export const make = (limits: Limits): Admission => {
   const wait = Duration.toMillis(limits.maxQueueWait)
   // Sets and Maps keep the order in which their members came, and forget one in no time. Times are monotonic.
   const answering = new Set<Candidate>()
-  /** Those of them whose handlers are done, by when that was. */
-  const answered = new Map<Candidate, number>()
+  /** Those of them that wait for their clients, by since when. */
+  const paused = new Map<Candidate, number>()
   /** Those that wait, by when they have waited long enough. */
   const queue = new Map<Candidate, number>()
   let refused = 0
@@ -75,7 +75,7 @@ export const make = (limits: Limits): Admission => {
       queue.delete(call)
       return
     }
-    answered.delete(call)
+    paused.delete(call)
     const now = performance.now()
     for (const [next, until] of queue) {
       queue.delete(next)
@@ -85,33 +85,34 @@ export const make = (limits: Limits): Admission => {
     }
   }
 
-  /** Takes the places of those whose clients do not take their answers. */
+  /** Takes the places of those that have waited for their clients long enough. */
   const sweep = () => {
     const now = performance.now()
-    for (const [call, since] of answered) {
+    for (const [call, since] of paused) {
       if (now - since < stallTimeout) return
       leave(call)
     }
   }
 
-  const isFull = () => {
-    if (answering.size < limits.maxConcurrency) return false
-    sweep()
-    return answering.size >= limits.maxConcurrency && queue.size >= limits.maxQueue
+  const enter = (call: Candidate) => {
+    if (answering.size >= limits.maxConcurrency) sweep()
+    if (answering.size < limits.maxConcurrency) return start(call)
+    if (queue.size >= limits.maxQueue) return refuse(call)
+    queue.set(call, performance.now() + wait)
+    timer ??= setTimeout(expire, wait)
   }
 
   return {
-    enter: (call) => {
-      if (isFull()) return refuse(call)
-      if (answering.size < limits.maxConcurrency) return start(call)
-      queue.set(call, performance.now() + wait)
-      timer ??= setTimeout(expire, wait)
+    enter,
+    pause: (call) => {
+      if (answering.has(call)) paused.set(call, performance.now())
     },
-    answered: (call) => {
-      if (answering.has(call)) answered.set(call, performance.now())
+    resume: (call) => {
+      if (!answering.has(call)) return enter(call)
+      paused.delete(call)
+      call.start()
     },
     leave,
-    isFull,
     counts: () => ({ answering: answering.size, waiting: queue.size, refused })
   }
 }

@@ -136,22 +136,24 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
       const opened: Open = {
         peer: connection?.peer ?? nobody,
         end,
-        start: () => next(metadata),
+        start: () => {
+          // a handler of one request begins when that is there
+          if (!requestStream) admission.pause(opened)
+          next(metadata)
+        },
         refuse: () => end(refusals())
       }
       open.set(metadata, opened)
       // a connection that is not known is one that has been closed
       if (connection?.isAllowed !== true) return end(notAllowed)
-      // A handler of one request begins when that is there, and until then the call takes no place from another. But when there
-      // is none anyway, the request is not waited for.
-      if (!exempt.has(path) && (requestStream || admission.isFull())) admission.enter(opened)
-      else next(metadata)
+      if (exempt.has(path)) next(metadata)
+      else admission.enter(opened)
     }
     const onReceiveHalfClose = (next: () => void) => {
       const opened = key === undefined ? undefined : open.get(key)
       if (opened === undefined || requestStream || exempt.has(path)) return next()
       opened.start = next
-      admission.enter(opened)
+      admission.resume(opened)
     }
     return new ServerInterceptingCall(
       call,
@@ -253,7 +255,7 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
       )
       if (opened !== undefined) opened.fiber = fiber
       const onExit = (exit: Exit.Exit<A, unknown>) => {
-        if (opened !== undefined) admission.answered(opened)
+        if (opened !== undefined) admission.pause(opened)
         if (Exit.isSuccess(exit)) end.succeed(exit.value, ending.trailers)
         else end.fail(encodeFailure(exit.cause, ending))
       }

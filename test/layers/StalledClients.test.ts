@@ -16,38 +16,44 @@ const pathOf = (method: string) => `/${Echo.EchoService.name}/${method}`
 
 const port = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) => Effect.map(address, ({ port }) => port))
 
-it.live("a request that does not come takes no place", () =>
-  Effect.gen(function* () {
-    const held = yield* RawCall.hold(yield* port, pathOf("Echo"))
-    const { EchoOnce: call } = yield* Echo.client
-    assert.strictEqual((yield* call({ text: "hello" })).text, "hello")
-    // nor does one that has come, but is not said to be all
-    yield* held.send
-    assert.strictEqual((yield* call({ text: "hello" })).text, "hello")
-    yield* held.end
-    assert.strictEqual(yield* held.status, String(status.OK))
-  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
+/** Calls until there is a place, which is not at once but after about a second. */
+const callWhenThereIsAPlace = Effect.gen(function* () {
+  const { EchoOnce: call } = yield* Echo.client
+  assert.strictEqual((yield* Effect.flip(call({}))).reason._tag, "ResourceExhausted")
+  const [waited, { text }] = yield* call({ text: "hello" }).pipe(
+    Effect.retry(Schedule.spaced("20 millis")),
+    Effect.timeout("20 seconds"),
+    Effect.timed
+  )
+  assert.strictEqual(text, "hello")
+  assert.isAbove(Duration.toMillis(waited), 500)
+})
+
+it.live.each(["does not come", "is not said to be all"])(
+  "a request that %s keeps a place for a second and no more",
+  (what) =>
+    Effect.gen(function* () {
+      const held = yield* RawCall.hold(yield* port, pathOf("Echo"))
+      if (what === "is not said to be all") yield* held.send
+      yield* callWhenThereIsAPlace
+      // it is answered all the same when it is there
+      if (what === "does not come") yield* held.send
+      yield* held.end
+      assert.strictEqual(yield* held.status, String(status.OK))
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
 )
 
-it.live("an answer that is not taken keeps its place for a second and no more", () =>
+it.live("an answer that is not taken keeps a place for a second and no more", () =>
   Effect.gen(function* () {
     // no byte of a message may be sent
     const held = yield* RawCall.hold(yield* port, pathOf("Echo"), {}, { initialWindowSize: 0 })
     yield* held.send
     yield* held.end
-    const { EchoOnce: call } = yield* Echo.client
     const { load } = yield* GrpcServer.GrpcServer
     yield* load.pipe(
       Effect.repeat({ until: ({ answering }) => answering === 1, schedule: Schedule.spaced("5 millis") })
     )
-    assert.strictEqual((yield* Effect.flip(call({}))).reason._tag, "ResourceExhausted")
-    const [waited, { text }] = yield* call({ text: "hello" }).pipe(
-      Effect.retry(Schedule.spaced("20 millis")),
-      Effect.timeout("20 seconds"),
-      Effect.timed
-    )
-    assert.strictEqual(text, "hello")
-    assert.isAbove(Duration.toMillis(waited), 500)
+    yield* callWhenThereIsAPlace
   }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
 )
 
