@@ -13,18 +13,23 @@ export interface Limits {
   readonly maxQueueWait: Duration.Duration
 }
 
-/** A call that would like to begin; it is told one of the two, once. */
+/** A call that would like to begin. It is told to, or is refused; and to go on, if it has to wait for its client in between. */
 export interface Candidate {
   readonly start: () => void
   readonly refuse: () => void
+  /** It has lost its place after it has begun: its client is told to calm down, and what it takes up is set free. */
+  readonly evict: () => void
 }
 
 export interface Admission {
   /** Gives a call a place and starts it, lets it wait, or refuses it. */
   readonly enter: (call: Candidate) => void
-  /** There is nothing to do for a call but to wait for its client: to send the rest of the request, or to take the answer. */
+  /**
+   * There is nothing to do for a call but to wait for its client: to send the rest of its one request, or to take its one answer.
+   * A call with a stream has its place for as long as its handler runs.
+   */
   readonly pause: (call: Candidate) => void
-  /** Starts a call again that was waiting for its client; it has to enter anew if that has cost it its place. */
+  /** Starts a call again that was waiting for its client, if it still has its place. */
   readonly resume: (call: Candidate) => void
   /** A call is over, and gives back its place; nothing happens if it has none. */
   readonly leave: (call: Candidate) => void
@@ -32,7 +37,7 @@ export interface Admission {
   readonly counts: () => { readonly answering: number; readonly waiting: number; readonly refused: number }
 }
 
-/** How long a call may wait for its client before others, if there are any, get its place, in milliseconds. */
+/** How long a call may wait for its client before one that enters gets its place, in milliseconds. */
 const stallTimeout = 1_000
 
 export const make = (limits: Limits): Admission => {
@@ -85,17 +90,17 @@ export const make = (limits: Limits): Admission => {
     }
   }
 
-  /** Takes the places of those that have waited for their clients long enough. */
-  const sweep = () => {
-    const now = performance.now()
+  /** Takes the place of the call that has waited for its client the longest, if that is long enough. */
+  const evict = () => {
     for (const [call, since] of paused) {
-      if (now - since < stallTimeout) return
+      if (performance.now() - since < stallTimeout) return
       leave(call)
+      return call.evict()
     }
   }
 
   const enter = (call: Candidate) => {
-    if (answering.size >= limits.maxConcurrency) sweep()
+    if (answering.size >= limits.maxConcurrency) evict()
     if (answering.size < limits.maxConcurrency) return start(call)
     if (queue.size >= limits.maxQueue) return refuse(call)
     queue.set(call, performance.now() + wait)
@@ -108,7 +113,7 @@ export const make = (limits: Limits): Admission => {
       if (answering.has(call)) paused.set(call, performance.now())
     },
     resume: (call) => {
-      if (!answering.has(call)) return enter(call)
+      if (!answering.has(call)) return
       paused.delete(call)
       call.start()
     },

@@ -34,7 +34,7 @@ class Config implements experimental.TypedLoadBalancingConfig {
 
 /** What is known of a replica. Times are monotonic, in milliseconds. */
 interface Replica {
-  /** When a call to it last ended other than by running out of time, whatever the answer. */
+  /** When a call to it last ended, other than by running out of time or because its caller had gone. */
   answeredAt: number
   isSuspected: boolean
   /** When the next call is let through to see, if it is suspected. */

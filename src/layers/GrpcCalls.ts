@@ -2,6 +2,7 @@
  * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
  */
 import { randomUUID } from "node:crypto"
+import { constants, type ServerHttp2Stream } from "node:http2"
 import type { Readable, Writable } from "node:stream"
 
 import { NodeStream } from "@effect/platform-node"
@@ -14,6 +15,7 @@ import {
   type MethodDefinition,
   ResponderBuilder,
   ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
   type ServerInterceptor,
   ServerListenerBuilder,
   type StatusObject
@@ -141,7 +143,8 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
           if (!requestStream) admission.pause(opened)
           next(metadata)
         },
-        refuse: () => end(refusals())
+        refuse: () => end(refusals()),
+        evict: () => streamOf(call).close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
       }
       open.set(metadata, opened)
       // a connection that is not known is one that has been closed
@@ -325,6 +328,10 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
     }
   }
 }
+
+/** grpc-js keeps the stream of a call to itself, and sends a status when the client takes it; there is no other way to be rid of it. */
+const streamOf = (call: ServerInterceptingCallInterface): ServerHttp2Stream =>
+  (call as unknown as { readonly stream: ServerHttp2Stream }).stream
 
 /**
  * Does something at a deadline, by the clock of the machine. grpc-js does so too, but tells of it when its status is on its way,

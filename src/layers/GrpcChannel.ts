@@ -92,7 +92,10 @@ export class GrpcChannel extends Context.Service<
     readonly budget: GrpcRetry.RetryBudget
     /** What a call is made with now; the next one may be made with another. */
     readonly lease: () => Lease
-    /** Makes a call of a method, with all its attempts, unless the target is taken for dead: then it is UNAVAILABLE at once. */
+    /**
+     * Makes a call of a method, with all its attempts, unless the target is taken for dead: then it is UNAVAILABLE at once. For
+     * calls of one request and one answer.
+     */
     readonly guard: <A, R>(method: string, call: Effect.Effect<A, GrpcError, R>) => Effect.Effect<A, GrpcError, R>
   }
 >()("onlinebooks/layers/GrpcChannel") {

@@ -12,8 +12,8 @@
  *
  * A call has the time that its options give it, and never more than what it is made for: see {@link Deadline}. A method that
  * its proto marks as free of side effects, or idempotent, is called again when that may help: see {@link GrpcRetry}. One that
- * answers with a stream is until its first message; then, and with a stream of requests, which cannot be had twice, a call is
- * made once, and neither heeds nor opens the circuit of its channel.
+ * answers with a stream is until its first message, with no time-out of an attempt; one with a stream of requests, which cannot
+ * be had twice, is not. Calls with streams, which may be silent for long and well, neither heed nor open the channel's circuit.
  */
 import type { Writable } from "node:stream"
 
@@ -179,7 +179,8 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     const make = (number: number): Effect.Effect<A, GrpcError, R> =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const timeLeft = plan.deadline - now
-        const isLast = number >= maxAttempts || !budget.allows()
+        // without a limit, a call is not to hang for being one that the budget leaves alone
+        const isLast = number >= maxAttempts || (timeLeft < Infinity && !budget.allows())
         // the last one may have all that is left
         const own = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (number - 1), timeLeft)
         return Effect.matchEffect(attempt(plan, own), {
@@ -293,8 +294,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     Stream.unwrap(
       Effect.gen(function* () {
         yield* validate(request)
-        const planned = yield* plan(options)
-        const stream = yield* channel.guard(name, attempts(planned, Infinity, serverStreamAttempt(request)))
+        const stream = yield* attempts(yield* plan(options), Infinity, serverStreamAttempt(request))
         return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
       })
     )

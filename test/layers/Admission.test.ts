@@ -15,7 +15,8 @@ const make = (options: Partial<Admission.Limits> = {}) => {
       refuse: () => {
         notes.push(`refuse ${name}`)
         onRefuse()
-      }
+      },
+      evict: () => notes.push(`evict ${name}`)
     }
     admission.enter(call)
     return call

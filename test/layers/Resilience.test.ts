@@ -5,7 +5,7 @@ import { createServer, type Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
 
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import { defaultPolicy, GrpcChannel, type Policy } from "../../src/layers/GrpcChannel.ts"
@@ -257,25 +257,6 @@ describe("a target that does not answer", () => {
         .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
       assert.strictEqual(text, "up")
       assert.strictEqual(calls, 4)
-    })
-  )
-
-  it.live("is not asked for a stream of messages either", () =>
-    Effect.gen(function* () {
-      let calls = 0
-      const port = yield* serve({
-        Expand: () =>
-          Stream.suspend(() => {
-            calls++
-            return Stream.fail(new Echo.Unavailable({ metadata: new Metadata() }))
-          })
-      })
-      const client = yield* connect([port], { circuitFailures: 2, retry: GrpcRetry.never })
-      const errors = yield* Effect.forEach(Array.from({ length: 3 }), () =>
-        Effect.flip(Stream.runDrain(client.Expand({})))
-      )
-      assert.match(errors[2]!.reason.message, /has not answered, and is not called for a while/)
-      assert.strictEqual(calls, 2)
     })
   )
 
