@@ -3,8 +3,9 @@
  * only for methods that may be called twice, with a backoff that grows and varies, a server's wish to be left alone respected,
  * and a budget for all calls together, so that retries never make an outage worse.
  *
- * Beyond A6, an attempt has a time-out of its own, so that a replica that hangs costs a part of the time and not all of it, and
- * grows, so that replicas that are all slow are waited for in the end; and two failures are taken for what they are, a connection that was closed under a call (grpc/grpc-node#2625).
+ * Beyond A6, an attempt has a time-out of its own, so that a replica that hangs costs a part of the time and not all of it; it
+ * grows with each attempt, so that replicas that are all slow are waited for in the end. And two failures are taken for what they
+ * are, a connection that was closed under a call (grpc/grpc-node#2625).
  */
 import { Duration, Option } from "effect"
 

@@ -83,8 +83,8 @@ export interface Limits extends Admission.Limits {
 
 /** What is taken for granted where nothing else is said. */
 export const defaultLimits: Limits = {
-  // A handler that never waits is done with 100 calls in 6 to 30 ms, and with three times what it can do still answers six
-  // to nine of ten that it could; with 500, calls have mostly been given up by the time that they are answered (npm run bench:overload).
+  // A handler that never waits is done with 100 calls in 6 to 30 ms, and with three times what it can do still answers six to nine
+  // of ten that it could; with 500, calls have mostly been given up by the time that they are answered (npm run bench:overload).
   maxConcurrency: 100,
   maxQueue: 50,
   maxQueueWait: Duration.millis(50),

@@ -5,7 +5,7 @@ import { createServer, type Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import { defaultPolicy, GrpcChannel, type Policy } from "../../src/layers/GrpcChannel.ts"
@@ -192,6 +192,54 @@ describe("a method that may be called twice", () => {
       const before = calls.hanging
       for (let call = 0; call < 10; call++) yield* client.Echo({})
       assert.strictEqual(calls.hanging - before, 5)
+    })
+  )
+
+  it.live("finds out that a server is well again, also while a stream that was to find out goes on", () =>
+    Effect.gen(function* () {
+      let isHanging = true
+      let calls = 0
+      let streams = 0
+      const begun = Stream.concat(Stream.succeed({ text: "begun", items: [] }), Stream.never)
+      const hanging = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls++
+            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+          }),
+        Expand: () =>
+          Stream.suspend(() => {
+            streams++
+            return begun
+          })
+      })
+      const well = yield* serve({ Expand: () => begun })
+      const client = yield* connect([hanging, well], {
+        suspension: Duration.millis(300),
+        retry: { ...patient, attemptTimeout: Duration.millis(200) }
+      })
+      const call = client.Echo({}, { timeout: "5 seconds" })
+      yield* Effect.repeat(call, { until: () => calls > 0 })
+      const openStream = Effect.forkScoped(Stream.runDrain(client.Expand({})))
+      yield* openStream.pipe(
+        Effect.repeat({ until: () => streams > 0, schedule: Schedule.spaced("20 millis") }),
+        Effect.timeout("10 seconds")
+      )
+      isHanging = false
+      yield* call.pipe(
+        Effect.repeat({ until: ({ text }) => text === "hanging", schedule: Schedule.spaced("10 millis") }),
+        Effect.timeout("10 seconds")
+      )
+    })
+  )
+
+  it.live("does not hang without a limit because the budget leaves it alone", () =>
+    Effect.gen(function* () {
+      const port = yield* serve({ Echo: () => Effect.never })
+      const client = yield* connect([port], {
+        retry: { ...patient, attemptTimeout: Duration.millis(50), maxTokens: 1 }
+      })
+      assert.strictEqual((yield* Effect.flip(client.Echo({}))).reason._tag, "DeadlineExceeded")
     })
   )
 
