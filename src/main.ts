@@ -4,6 +4,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
+import project from "../package.json" with { type: "json" }
 import * as Address from "./layers/Address.ts"
 import * as Drain from "./layers/Drain.ts"
 import { GrpcChannel, settings } from "./layers/GrpcChannel.ts"
@@ -11,6 +12,7 @@ import { GrpcServer } from "./layers/GrpcServer.ts"
 import { ProtoFiles } from "./layers/GrpcService.ts"
 import * as Logging from "./layers/Logging.ts"
 import { ProjectRoot } from "./layers/ProjectRoot.ts"
+import * as Telemetry from "./layers/Telemetry.ts"
 import * as Marketplace from "./marketplace/Marketplace.ts"
 import * as Recommendations from "./recommendations/Recommendations.ts"
 
@@ -22,12 +24,14 @@ const ChannelToServer = Layer.unwrap(
   })
 )
 
-Marketplace.layer(ChannelToServer).pipe(
-  Layer.provide(Recommendations.layer),
+Marketplace.layer(project.version, ChannelToServer).pipe(
+  Layer.provide(Recommendations.layer(project.version)),
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
+  Layer.provide(Telemetry.layerShared),
   Drain.launch,
+  Effect.annotateLogs({ service: project.name, version: project.version }),
   Effect.provide(Logging.layerConfig),
   Drain.runMain
 )

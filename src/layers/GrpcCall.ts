@@ -12,9 +12,10 @@
  * ```
  */
 import type { Metadata } from "@grpc/grpc-js"
-import { Context, type Effect } from "effect"
+import { Context, type Effect, type Exit } from "effect"
 
 import type { SubjectAltName } from "./PeerIdentity.ts"
+import type { Status } from "./Status.ts"
 
 /** The four kinds of methods. */
 export type Kind = "unary" | "serverStream" | "clientStream" | "bidi"
@@ -27,13 +28,25 @@ export interface Peer {
   readonly names: ReadonlyArray<SubjectAltName>
 }
 
+/** Stands for a service or a method that the server does not have: what a caller makes up is no label of a metric. */
+export const unknown = "_OTHER"
+
 export class GrpcCall extends Context.Service<
   GrpcCall,
   {
-    /** With its package, as "onlinebooks.recommendations.v1.RecommendationsService". */
+    /** With its package, as "onlinebooks.recommendations.v1.RecommendationsService"; {@link unknown} if the server has none such. */
     readonly service: string
+    /** {@link unknown} if the server has none such. */
     readonly method: string
     readonly kind: Kind
+    /** The service and the method as the client wrote them, "service/method". */
+    readonly name: string
+    /** Tells this call from all others: what the client is given instead of the cause when it runs into a bug. */
+    readonly id: string
+    /** When its headers came, by `performance.now()`: in milliseconds, and monotonic. */
+    readonly startedAt: number
+    /** Whether no handler gets it: it is refused, or grpc-js cannot make sense of it. */
+    readonly isRejected: boolean
     readonly peer: Peer
     /** When the client stops waiting, in milliseconds since 1970; infinite if it never does. See {@link Deadline} too. */
     readonly deadline: number
@@ -43,5 +56,10 @@ export class GrpcCall extends Context.Service<
     readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
     /** Adds metadata that is sent after the response, with the status. */
     readonly addTrailers: (metadata: Metadata) => Effect.Effect<void>
+    /**
+     * What the call is answered with when what answers it exits like that: undefined is OK, a bug is INTERNAL, and an interruption
+     * is what has brought it about (the client, the deadline, or the server that closes).
+     */
+    readonly statusOf: (exit: Exit.Exit<unknown, Status>) => Status | undefined
   }
 >()("onlinebooks/layers/GrpcCall") {}

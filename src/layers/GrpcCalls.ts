@@ -2,7 +2,7 @@
  * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
  */
 import { randomUUID } from "node:crypto"
-import { constants, type ServerHttp2Stream } from "node:http2"
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2"
 import type { Readable, Writable } from "node:stream"
 
 import { NodeStream } from "@effect/platform-node"
@@ -16,7 +16,7 @@ import {
   ResponderBuilder,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
-  type ServerInterceptor,
+  type ServerInterceptor as GrpcJsInterceptor,
   ServerListenerBuilder,
   type StatusObject
 } from "@grpc/grpc-js"
@@ -25,10 +25,10 @@ import { Cause, Context, Duration, Effect, Exit, type Fiber, Stream } from "effe
 import type { Admission, Candidate } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
 import { RequestInfo, RetryInfo } from "./ErrorDetail.ts"
-import { GrpcCall, type Peer } from "./GrpcCall.ts"
+import { GrpcCall, type Kind, type Peer, unknown } from "./GrpcCall.ts"
 import type { Connection, ConnectionInfo } from "./GrpcConnections.ts"
+import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import { kindOf } from "./GrpcService.ts"
-import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
 import { writeAll } from "./Writing.ts"
@@ -52,21 +52,24 @@ type Handler =
   | { readonly kind: "clientStream"; readonly handle: handleClientStreamingCall<unknown, Buffer> }
   | { readonly kind: "bidi"; readonly handle: handleBidiStreamingCall<unknown, Buffer> }
 
-/** Makes of the effect that answers a call another one. */
-export type Interceptor = <A, E, R>(answer: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | GrpcCall>
-
 export interface Options {
-  /** The first is the outermost. */
-  readonly interceptors: ReadonlyArray<Interceptor>
+  /** The first is the outermost. These see what becomes of a response that cannot be encoded, too. */
+  readonly observers: ReadonlyArray<ServerInterceptor>
+  /** Those within. */
+  readonly interceptors: ReadonlyArray<ServerInterceptor>
   readonly admission: Admission
   readonly findConnection: (info: ConnectionInfo) => Connection | undefined
+  /** What interceptors have when no handler gets the call. */
+  readonly context: Context.Context<never>
 }
 
 /** The calls that a server is answering. */
 export interface GrpcCalls {
   readonly handle: <E, R>(method: Method<E, R>) => Handler
-  /** Sees every call from its headers to its status. */
-  readonly interceptor: ServerInterceptor
+  /** Sees the calls of methods that there are, from their headers to their status. */
+  readonly interceptor: GrpcJsInterceptor
+  /** To be told of every stream when grpc-js has been: it answers some of them before anybody else gets to know. */
+  readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
   /** How many calls have begun and not ended, and how many have ended, since the server is there. */
   readonly counts: () => { readonly inFlight: number; readonly ended: number }
   /** Interrupts the calls in flight, which are answered UNAVAILABLE. */
@@ -84,59 +87,168 @@ interface Call {
   readonly on: (event: "cancelled", listener: () => void) => unknown
 }
 
-/** What the status of a call needs besides what has become of its handler. */
-interface Ending {
+/** A call, as handlers and interceptors see it. */
+class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
+  readonly service: string
+  readonly method: string
+  readonly kind: Kind
+  readonly name: string
   readonly peer: Peer
-  /** What the handler has added. */
+  readonly deadline: number
+  readonly metadata: Metadata
+  readonly startedAt: number
+  readonly isRejected: boolean
+  readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
+  /** What its handler has added. */
   trailers: Metadata | undefined
-  /** Whether the handler was interrupted at the deadline. */
-  isLate: boolean
+  /** What it is answered with if it is interrupted. */
+  interruption: Status.Status = cancelled
+  #id: string | undefined
+
+  constructor(
+    known: Pick<
+      GrpcCall["Service"],
+      | "deadline"
+      | "isRejected"
+      | "kind"
+      | "metadata"
+      | "method"
+      | "name"
+      | "peer"
+      | "sendMetadata"
+      | "service"
+      | "startedAt"
+    >
+  ) {
+    this.service = known.service
+    this.method = known.method
+    this.kind = known.kind
+    this.name = known.name
+    this.peer = known.peer
+    this.deadline = known.deadline
+    this.metadata = known.metadata
+    this.startedAt = known.startedAt
+    this.isRejected = known.isRejected
+    this.sendMetadata = known.sendMetadata
+  }
+
+  get id(): string {
+    this.#id ??= randomUUID()
+    return this.#id
+  }
+
+  addTrailers = (more: Metadata) =>
+    Effect.sync(() => {
+      this.trailers ??= new Metadata()
+      this.trailers.merge(more)
+    })
+
+  statusOf = (exit: Exit.Exit<unknown, Status.Status>): Status.Status | undefined => {
+    if (Exit.isSuccess(exit)) return undefined
+    const failure = exit.cause.reasons.find(Cause.isFailReason)
+    if (failure !== undefined) return failure.error
+    if (Cause.hasInterruptsOnly(exit.cause)) return this.interruption
+    return Status.internal("Internal error", { details: [RequestInfo({ requestId: this.id })] })
+  }
 }
 
 const nobody: Peer = { address: "unknown", names: [] }
 
 /** A call that has begun and not ended. */
 interface Open extends Candidate {
+  readonly path: string
+  readonly kind: Kind
   readonly peer: Peer
+  readonly deadline: number
+  readonly startedAt: number
+  /** What HTTP/2 knows it as. */
+  readonly stream: ServerHttp2Stream
   /** Answers it with a status, before a handler has it. */
-  readonly end: (status: EncodedStatus) => void
+  readonly end: (status: Refusal) => void
   start: () => void
+  /** Whether interceptors see it, or have. */
+  isSeen: boolean
+  /** Whether it has lost its place. */
+  isEvicted: boolean
   /** What answers it, once a handler has it. */
+  current?: CurrentCall
   fiber?: Fiber.Fiber<unknown, unknown>
 }
 
-export const make = ({ admission, findConnection, interceptors }: Options): GrpcCalls => {
-  const exempt = new Set<string>()
+/** A status, with what it is on the wire. */
+interface Refusal {
+  readonly status: Status.Status
+  readonly encoded: EncodedStatus
+}
+
+export const make = (options: Options): GrpcCalls => {
+  const { admission, findConnection } = options
+  const observe = compose(options.observers)
+  const intercept = compose(options.interceptors)
+  const interceptStream = composeStreams([...options.observers, ...options.interceptors])
+  const methods = new Map<string, { readonly kind: Kind; readonly isExempt: boolean }>()
   // a call's metadata is the one thing that both an interceptor and a handler get
   const open = new Map<Metadata, Open>()
   const refusals = makeRefusals()
   let ended = 0
   let isCutting = false
 
-  const onEnd = (metadata: Metadata) => {
+  /** Lets interceptors see a call that no handler gets. */
+  const see = (
+    call: Pick<Open, "deadline" | "kind" | "path" | "peer" | "startedAt">,
+    metadata: Metadata,
+    status: Status.Status
+  ) => {
+    const current = new CurrentCall({
+      ...namesOf(methods.has(call.path) ? call.path : `/${unknown}/${unknown}`),
+      name: call.path.slice(1),
+      kind: call.kind,
+      peer: call.peer,
+      deadline: call.deadline,
+      metadata,
+      startedAt: call.startedAt,
+      isRejected: true,
+      sendMetadata: () => Effect.void
+    })
+    const answer = observe(intercept(Effect.fail(status), current), current)
+    Effect.runForkWith(Context.add(options.context, GrpcCall, current))(Effect.exit(answer))
+  }
+
+  const onEnd = (metadata: Metadata, status: () => Status.Status) => {
     const call = open.get(metadata)
     if (call === undefined) return
     open.delete(metadata)
     ended++
     admission.leave(call)
+    if (!call.isSeen) see(call, metadata, status())
   }
 
   // That there is a listener has an effect too: grpc-js then keeps back a message that comes after its call has ended.
   // Without, it would begin to handle a call that is over, and nothing would interrupt that.
-  const interceptor: ServerInterceptor = ({ path, requestStream }, call) => {
+  const interceptor: GrpcJsInterceptor = ({ path, requestStream, responseStream }, call) => {
+    const startedAt = performance.now()
+    const isExempt = methods.get(path)?.isExempt === true
     let key: Metadata | undefined
-    const onOver = () => {
-      if (key !== undefined) onEnd(key)
+    const onOver = (status: () => Status.Status) => {
+      if (key !== undefined) onEnd(key, status)
     }
     const onReceiveMetadata = (metadata: Metadata, next: (metadata: Metadata) => void) => {
       key = metadata
       const connection = findConnection(call.getConnectionInfo())
-      const end = (status: EncodedStatus) => {
-        onEnd(metadata)
-        call.sendStatus(status)
+      const end = ({ encoded, status }: Refusal) => {
+        onEnd(metadata, () => status)
+        call.sendStatus(encoded)
       }
+      const stream = streamOf(call)
       const opened: Open = {
+        path,
+        kind: kindOf({ requestStream, responseStream }),
         peer: connection?.peer ?? nobody,
+        deadline: Number(call.getDeadline()),
+        startedAt,
+        stream,
+        isSeen: false,
+        isEvicted: false,
         end,
         start: () => {
           // a handler of one request begins when that is there
@@ -144,20 +256,28 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
           next(metadata)
         },
         refuse: () => end(refusals()),
-        evict: () => streamOf(call).close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+        evict: () => {
+          opened.isEvicted = true
+          stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+        }
       }
       open.set(metadata, opened)
       // a connection that is not known is one that has been closed
       if (connection?.isAllowed !== true) return end(notAllowed)
-      if (exempt.has(path)) next(metadata)
+      if (isExempt) next(metadata)
       else admission.enter(opened)
     }
     const onReceiveHalfClose = (next: () => void) => {
       const opened = key === undefined ? undefined : open.get(key)
-      if (opened === undefined || requestStream || exempt.has(path)) return next()
+      if (opened === undefined || requestStream || isExempt) return next()
       opened.start = next
       admission.resume(opened)
     }
+    const onCancel = () =>
+      onOver(() => {
+        const opened = key === undefined ? undefined : open.get(key)
+        return opened?.isEvicted === true ? evicted : (sentBy(streamOf(call)) ?? whyGone(Number(call.getDeadline())))
+      })
     return new ServerInterceptingCall(
       call,
       new ResponderBuilder()
@@ -166,64 +286,67 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
             new ServerListenerBuilder()
               .withOnReceiveMetadata(onReceiveMetadata)
               .withOnReceiveHalfClose(onReceiveHalfClose)
-              .withOnCancel(onOver)
+              .withOnCancel(onCancel)
               .build()
           )
         )
         .withSendStatus((status, next) => {
-          onOver()
+          onOver(() => Status.fromCode(status.code ?? 2, status.details ?? ""))
           next(status)
         })
         .build()
     )
   }
 
+  const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+    const path = headers[":path"] ?? ""
+    const isKnown = methods.has(path)
+    const isGrpc = headers["content-type"]?.startsWith("application/grpc") === true
+    if (isKnown && isGrpc) return
+    const { localAddress, remoteAddress, remotePort } = stream.session?.socket ?? {}
+    see(
+      {
+        path,
+        kind: methods.get(path)?.kind ?? "unary",
+        peer: findConnection({ localAddress, remoteAddress, remotePort })?.peer ?? nobody,
+        deadline: Infinity,
+        startedAt: performance.now()
+      },
+      metadataOf(headers),
+      // what answers with HTTP's own status alone is UNKNOWN to gRPC (doc/http-grpc-status-mapping.md)
+      sentBy(stream) ?? Status.unknown(`The content type is not application/grpc`)
+    )
+  }
+
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
-    const [, service = "", name = ""] = definition.path.split("/")
+    const names = namesOf(definition.path)
     const kind = kindOf(definition)
-    if (method.isExempt) exempt.add(definition.path)
+    methods.set(definition.path, { kind, isExempt: method.isExempt })
 
-    /** Tells the log of a bug, and the client where in the log to look. */
-    const report = (bug: Cause.Cause<unknown>, peer: Peer) => {
-      const requestId = randomUUID()
-      Effect.runForkWith(context)(
-        Effect.logError("A bug in a handler", bug).pipe(
-          Effect.annotateLogs({ method: definition.path.slice(1), requestId, ...PeerIdentity.annotations(peer) })
+    const encodeFailure = (exit: Exit.Exit<unknown, Status.Status>, current: CurrentCall): EncodedStatus => {
+      const { trailers } = current
+      try {
+        const status = StatusWire.encode(current.statusOf(exit) ?? cancelled)
+        if (trailers === undefined) return status
+        const metadata = trailers.clone()
+        metadata.merge(status.metadata)
+        return { ...status, metadata }
+      } catch (bug) {
+        // a status with metadata that cannot be encoded; interceptors have seen it by now
+        Effect.runForkWith(context)(
+          Effect.logError("A bug in a handler", Cause.die(bug)).pipe(
+            Effect.annotateLogs({ method: current.name, requestId: current.id })
+          )
         )
-      )
-      return Status.internal("Internal error", { details: [RequestInfo({ requestId })] })
-    }
-
-    const statusOf = (cause: Cause.Cause<unknown>, { isLate, peer }: Ending) => {
-      const failure = cause.reasons.find(Cause.isFailReason)
-      if (failure !== undefined) return toStatus(failure.error as E)
-      if (!Cause.hasInterruptsOnly(cause)) return report(cause, peer)
-      if (isCutting) return shuttingDown
-      return isLate ? Status.deadlineExceeded("Deadline exceeded") : Status.cancelled("Cancelled")
-    }
-
-    const encodeFailure = (cause: Cause.Cause<unknown>, ending: Ending): EncodedStatus => {
-      const encode = () => {
-        try {
-          return StatusWire.encode(statusOf(cause, ending))
-        } catch (bug) {
-          // the status table threw, or made a status that cannot be encoded
-          return StatusWire.encode(report(Cause.die(bug), ending.peer))
-        }
+        return StatusWire.encode(current.statusOf(Exit.die(bug)) ?? cancelled)
       }
-      const status = encode()
-      const { trailers } = ending
-      if (trailers === undefined) return status
-      const metadata = trailers.clone()
-      metadata.merge(status.metadata)
-      return { ...status, metadata }
     }
 
     /** Runs what answers a call, and hands over what it came to, with the trailers that it has added. */
     const run = <A>(
       call: Call,
-      answer: Effect.Effect<A, unknown, R>,
+      answer: (current: CurrentCall) => Effect.Effect<A, Status.Status, R>,
       end: {
         readonly succeed: (answer: A, trailers: Metadata | undefined) => void
         readonly fail: (status: EncodedStatus) => void
@@ -231,47 +354,51 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
     ) => {
       const { metadata } = call
       const opened = open.get(metadata)
-      const ending: Ending = { peer: opened?.peer ?? nobody, trailers: undefined, isLate: false }
       const deadline = Number(call.getDeadline())
-      const current = GrpcCall.of({
-        service,
-        method: name,
+      const current = new CurrentCall({
+        ...names,
+        name: definition.path.slice(1),
         kind,
-        peer: ending.peer,
+        peer: opened?.peer ?? nobody,
         deadline,
         metadata,
-        sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers)),
-        addTrailers: (more) =>
-          Effect.sync(() => {
-            ending.trailers ??= new Metadata()
-            ending.trailers.merge(more)
-          })
+        startedAt: opened?.startedAt ?? performance.now(),
+        isRejected: false,
+        sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers))
       })
       const withCall = Context.add(context, GrpcCall, current)
       const services = deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)
+      if (opened !== undefined) {
+        opened.isSeen = true
+        opened.current = current
+      }
       // what a handler needs is in the context, but for the call, which is now
       const fiber = Effect.runForkWith(services as Context.Context<never> as Context.Context<R | GrpcCall>)(
-        interceptors.reduceRight<Effect.Effect<A, unknown, R | GrpcCall>>(
-          (inner, intercept) => intercept(inner),
-          answer
-        )
+        observe(answer(current), current)
       )
       if (opened !== undefined) opened.fiber = fiber
-      const onExit = (exit: Exit.Exit<A, unknown>) => {
+      const onExit = (exit: Exit.Exit<A, Status.Status>) => {
         if (opened !== undefined) admission.pause(opened)
-        if (Exit.isSuccess(exit)) end.succeed(exit.value, ending.trailers)
-        else end.fail(encodeFailure(exit.cause, ending))
+        if (Exit.isSuccess(exit)) end.succeed(exit.value, current.trailers)
+        else end.fail(encodeFailure(exit, current))
       }
       // most calls never wait for anything, and are done by now
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return onExit(exit)
-      // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
-      call.on("cancelled", () => fiber.interruptUnsafe())
-      const onDeadline = () => {
-        ending.isLate = true
+      const interrupt = (why: Status.Status) => {
+        if (isCutting) return
+        current.interruption = why
         fiber.interruptUnsafe()
       }
-      const timer = definition.responseStream ? at(deadline, onDeadline) : undefined
+      // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
+      call.on("cancelled", () =>
+        interrupt(
+          opened?.isEvicted === true
+            ? evicted
+            : ((opened === undefined ? undefined : sentBy(opened.stream)) ?? whyGone(deadline))
+        )
+      )
+      const timer = definition.responseStream ? at(deadline, () => interrupt(late)) : undefined
       fiber.addObserver((exit) => {
         clearTimeout(timer)
         onExit(exit)
@@ -283,7 +410,7 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
 
     const answerOne = (call: Call, request: unknown, callback: Parameters<handleUnaryCall<unknown, Buffer>>[1]) => {
       const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
-      run(call, Effect.map(response, encode), {
+      run(call, (current) => Effect.map(intercept(Effect.mapError(response, toStatus), current), encode), {
         succeed: (bytes, trailers) => callback(null, bytes, trailers),
         fail: callback
       })
@@ -291,8 +418,14 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
 
     const answerMany = (call: Call & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
-      const written = Stream.runForEachArray(responses, (messages) => writeAll(call, messages, encode))
-      run(call, written, {
+      const answer = (current: CurrentCall) =>
+        intercept(
+          Stream.runForEachArray(interceptStream(Stream.mapError(responses, toStatus), current), (messages) =>
+            writeAll(call, messages, encode)
+          ),
+          current
+        )
+      run(call, answer, {
         succeed: (_, trailers) => {
           if (!call.cancelled) call.end(trailers)
         },
@@ -318,14 +451,61 @@ export const make = ({ admission, findConnection, interceptors }: Options): Grpc
   return {
     handle,
     interceptor,
+    onStream,
     counts: () => ({ inFlight: open.size, ended }),
     cut: () => {
       isCutting = true
-      for (const { end, fiber } of open.values()) {
-        if (fiber === undefined) end(StatusWire.encode(shuttingDown))
-        else fiber.interruptUnsafe()
+      for (const { current, end, fiber } of open.values()) {
+        if (fiber === undefined) end(shuttingDown)
+        else {
+          if (current !== undefined) current.interruption = shuttingDown.status
+          fiber.interruptUnsafe()
+        }
       }
     }
+  }
+}
+
+/** The two of "/service/method". */
+const namesOf = (path: string) => {
+  const [, service = "", method = ""] = path.split("/")
+  return { service, method }
+}
+
+/** What interceptors do around an answer, all together; the first is the outermost. */
+const compose = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["answer"] => {
+  const all = interceptors.flatMap(({ answer }) => answer ?? [])
+  return (answer, call) => all.reduceRight((inner, intercept) => intercept(inner, call), answer)
+}
+
+const composeStreams = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["stream"] => {
+  const all = interceptors.flatMap(({ stream }) => stream ?? [])
+  return (messages, call) => all.reduceRight((inner, intercept) => intercept(inner, call), messages)
+}
+
+/** The status that grpc-js has sent on a stream, in its trailers or, if there was no message, in its headers. */
+const sentBy = ({ sentHeaders, sentTrailers }: ServerHttp2Stream): Status.Status | undefined => {
+  // there are none of them until they are sent, whatever Node's types say
+  const sent = { ...(sentHeaders as typeof sentHeaders | undefined), ...sentTrailers }
+  const code = sent["grpc-status"]
+  return code === undefined ? undefined : Status.fromCode(Number(code), String(sent["grpc-message"] ?? ""))
+}
+
+/**
+ * Why a call is over that its client has reset. Who gives up in time does so when its own clock says that the deadline is over,
+ * which is a little earlier than the server's does: by as long as its headers were on their way.
+ */
+const whyGone = (deadline: number): Status.Status => (deadline - Date.now() <= underway ? late : cancelled)
+
+/** In milliseconds. */
+const underway = 20
+
+/** Headers as grpc-js makes metadata of them; what it cannot make any of has none. */
+const metadataOf = (headers: IncomingHttpHeaders): Metadata => {
+  try {
+    return Metadata.fromHttp2Headers(headers)
+  } catch {
+    return new Metadata()
   }
 }
 
@@ -353,9 +533,17 @@ const messagesOf = (call: Readable): Stream.Stream<unknown> =>
     closeOnDone: false
   }).pipe(Stream.catch(() => Stream.never))
 
-const shuttingDown = Status.unavailable("The server is shutting down")
+const cancelled = Status.cancelled("Cancelled")
 
-const notAllowed = StatusWire.encode(Status.permissionDenied("This client may not call this server"))
+const late = Status.deadlineExceeded("Deadline exceeded")
+
+const evicted = Status.resourceExhausted("Its client has stopped, and others want its place")
+
+const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusWire.encode(status) })
+
+const shuttingDown = refusal(Status.unavailable("The server is shutting down"))
+
+const notAllowed = refusal(Status.permissionDenied("This client may not call this server"))
 
 /** How long refused clients are told to wait, in milliseconds: some more, some less, so that they do not all come back at once. */
 const pushbacks = [50, 65, 80, 95, 110, 125, 140, 155]
@@ -364,14 +552,14 @@ const pushbacks = [50, 65, 80, 95, 110, 125, 140, 155]
  * What calls above the limit are answered, in turn. A server that has too much to do should not spend its time on encoding
  * refusals, so they are encoded once.
  */
-const makeRefusals = (): (() => EncodedStatus) => {
-  let refusals: ReadonlyArray<EncodedStatus> | undefined
+const makeRefusals = (): (() => Refusal) => {
+  let refusals: ReadonlyArray<Refusal> | undefined
   let next = 0
   return () => {
     refusals ??= pushbacks.map((millis) => {
       const metadata = new Metadata()
       metadata.set("grpc-retry-pushback-ms", String(millis))
-      return StatusWire.encode(
+      return refusal(
         Status.resourceExhausted("The server has too many calls to answer", {
           details: [RetryInfo({ retryDelay: Duration.millis(millis) })],
           metadata

@@ -13,9 +13,12 @@ import * as Address from "./Address.ts"
 import * as Certificates from "./Certificates.ts"
 import * as GrpcBalancer from "./GrpcBalancer.ts"
 import { GrpcError } from "./GrpcError.ts"
+import type { ClientInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
+import * as GrpcObservers from "./GrpcObservers.ts"
 import * as GrpcRetry from "./GrpcRetry.ts"
 import * as GrpcStatusOrder from "./GrpcStatusOrder.ts"
+import * as Observed from "./Observed.ts"
 import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
 import * as TlsSettings from "./TlsSettings.ts"
@@ -29,6 +32,10 @@ export interface Options {
   readonly policy?: Partial<Policy> | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: Tls | undefined
+  /** What is done around every call; the first is the outermost. */
+  readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
+  /** What every call is seen by, outside of those: {@link GrpcObservers.client} unless it is given. */
+  readonly observers?: ReadonlyArray<ClientInterceptor> | undefined
 }
 
 export interface Tls {
@@ -90,6 +97,8 @@ export class GrpcChannel extends Context.Service<
     readonly retry: GrpcRetry.RetryPolicy
     /** For all calls of the target together. */
     readonly budget: GrpcRetry.RetryBudget
+    /** What is done around every call; the first is the outermost. */
+    readonly interceptors: ReadonlyArray<ClientInterceptor>
     /** What a call is made with now; the next one may be made with another. */
     readonly lease: () => Lease
     /**
@@ -149,7 +158,17 @@ const make = Effect.fnUntraced(function* (options: Options) {
     tripPolicy: CircuitBreaker.consecutive(policy.circuitFailures),
     openDuration: policy.circuitOpen
   })
+  let state: keyof typeof circuitStates = "Closed"
+  for (const [name, label] of Object.entries(circuitStates)) {
+    yield* Observed.gauge(
+      "grpc_client_circuit_state",
+      "Whether calls are made: 1 for the state that the circuit is in",
+      () => (state === name ? 1 : 0),
+      { target, state: label }
+    )
+  }
   yield* breaker.transitions.pipe(
+    Stream.tap(({ to }) => Effect.sync(() => (state = to))),
     Stream.runForEach(({ to }) =>
       to === "Open"
         ? Effect.logWarning(`${target} does not answer: it is not called for ${Duration.format(policy.circuitOpen)}`)
@@ -163,6 +182,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     target,
     retry: policy.retry,
     budget: GrpcRetry.makeBudget(policy.retry),
+    interceptors: [...(options.observers ?? GrpcObservers.client), ...(options.interceptors ?? [])],
     lease,
     guard: (method, call) =>
       breaker.execute(call, { key: target, classify }).pipe(
@@ -177,6 +197,9 @@ const make = Effect.fnUntraced(function* (options: Options) {
       )
   })
 })
+
+/** The states of a circuit, as the metric has them. */
+const circuitStates = { Closed: "closed", Open: "open", HalfOpen: "half_open" } as const
 
 /** A target is dead if it does not answer. That it answers with an error, or has too much to do, is a sign of life. */
 const classify = (exit: Exit.Exit<unknown, GrpcError>): CircuitBreaker.Outcome => {

@@ -35,6 +35,8 @@ import {
   Deferred,
   Duration,
   Effect,
+  Exit,
+  Fiber,
   identity,
   Option,
   Pull,
@@ -46,6 +48,7 @@ import {
 import { Deadline } from "./Deadline.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
+import type { ClientAttempt, ClientCall, ClientInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcRetry from "./GrpcRetry.ts"
 import * as GrpcService from "./GrpcService.ts"
 import * as MessageCheck from "./MessageCheck.ts"
@@ -132,20 +135,56 @@ export const make = Effect.fnUntraced(function* <Methods>(
   ) as unknown as GrpcClient<Methods>
 })
 
-/** What there is to know of a call before it is made. */
-interface Plan {
-  /** By the clock of the fiber, in milliseconds since 1970. */
-  readonly deadline: number
-  readonly metadata: Metadata
+/** What there is to know of a call before it is made. Its deadline is by the clock of the fiber. */
+interface Plan extends ClientCall {
   readonly listener: ((metadata: Partial<ResponseMetadata>) => void) | undefined
 }
 
 /** One attempt, which is told how long it has. */
-type Attempt<A, R = never> = (plan: Plan, timeLeft: number) => Effect.Effect<A, Status.Status, R>
+type Attempt<A, R = never> = (info: AttemptInfo, timeLeft: number) => Effect.Effect<A, Status.Status, R>
+
+/** An attempt, as interceptors see it. */
+class AttemptInfo implements ClientAttempt {
+  readonly plan: Plan
+  readonly attempt: number
+  /** What tells who gets it, once it is under way. */
+  call: { readonly getPeer: () => string } | undefined
+
+  constructor(plan: Plan, attempt: number) {
+    this.plan = plan
+    this.attempt = attempt
+  }
+
+  get service() {
+    return this.plan.service
+  }
+  get method() {
+    return this.plan.method
+  }
+  get kind() {
+    return this.plan.kind
+  }
+  get target() {
+    return this.plan.target
+  }
+  get deadline() {
+    return this.plan.deadline
+  }
+  get metadata() {
+    return this.plan.metadata
+  }
+
+  peer = () => this.call?.getPeer()
+}
 
 const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<object, object>) => {
   const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
   const name = path.slice(1)
+  const [, service = "", methodName = ""] = path.split("/")
+  const kind = GrpcService.kindOf(method)
+  const around = composeCalls(channel.interceptors)
+  const aroundAttempt = composeAttempts(channel.interceptors)
+  const onStream = composeStreams(channel.interceptors)
   const check = MessageCheck.ofRequest(method)
   const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
   const fail = (reason: Status.Status) => Effect.fail(new GrpcError({ method: name, reason }))
@@ -155,18 +194,33 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     return violations.length === 0 ? Effect.void : fail(Status.invalidArgument(violations))
   }
 
-  const plan = Effect.fnUntraced(function* (options: CallOptions | undefined): Effect.fn.Return<Plan, GrpcError> {
-    const now = yield* Clock.currentTimeMillis
-    const own = options?.timeout === undefined ? Infinity : now + Duration.toMillis(options.timeout)
+  const plan = Effect.fnUntraced(function* (options: CallOptions | undefined): Effect.fn.Return<Plan> {
+    const own =
+      options?.timeout === undefined ? Infinity : (yield* Clock.currentTimeMillis) + Duration.toMillis(options.timeout)
     const deadline = Math.min(own, yield* Deadline)
-    if (deadline <= now) return yield* fail(Status.deadlineExceeded("There was no time left to make the call"))
     const metadata = (yield* RequestMetadata).clone()
     if (options?.metadata !== undefined) {
       metadata.merge(options.metadata)
       metadata.setOptions(options.metadata.getOptions())
     }
-    return { deadline, metadata, listener: yield* ResponseListener }
+    return {
+      service,
+      method: methodName,
+      kind,
+      target: channel.target,
+      deadline,
+      metadata,
+      listener: yield* ResponseListener
+    }
   })
+
+  /** How long there is for a call, if there is any time left. */
+  const timeLeft = ({ deadline }: Plan): Effect.Effect<number, GrpcError> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      deadline > now
+        ? Effect.succeed(deadline - now)
+        : fail(Status.deadlineExceeded("There was no time left to make the call"))
+    )
 
   /** Makes attempts until one succeeds, or another one would not help. */
   const attempts = <A, R>(
@@ -183,7 +237,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         const isLast = number >= maxAttempts || (timeLeft < Infinity && !budget.allows())
         // the last one may have all that is left
         const own = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (number - 1), timeLeft)
-        return Effect.matchEffect(attempt(plan, own), {
+        return Effect.matchEffect(attempt(new AttemptInfo(plan, number), own), {
           onSuccess: (response) => {
             budget.onSuccess()
             return Effect.succeed(response)
@@ -207,8 +261,8 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   }
 
   /** Makes a call with a client that is given back when it has ended, and cancels it if it has not by then. */
-  const open = <Call extends { readonly cancel: () => void } & Observable>(
-    plan: Plan,
+  const open = <Call extends { readonly cancel: () => void; readonly getPeer: () => string } & Observable>(
+    info: AttemptInfo,
     timeLeft: number,
     start: (client: Client, options: { readonly deadline: number }) => Call
   ): Effect.Effect<Call, never, Scope.Scope> =>
@@ -216,7 +270,8 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       Effect.acquireRelease(
         Effect.sync(() => {
           const { client, release } = channel.lease()
-          const call = observed(start(client, toDeadline(timeLeft)), plan.listener)
+          const call = observed(start(client, toDeadline(timeLeft)), info.plan.listener)
+          info.call = call
           // Whoever reads the call hears of its error. Once nobody does, the error comes all the same (that it was cancelled,
           // most often), and Node ends a process for an error that nobody listens for.
           call.on("error", () => {})
@@ -233,8 +288,9 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
 
   const unaryAttempt =
     (request: object): Attempt<object> =>
-    ({ listener, metadata }, timeLeft) =>
+    (info, timeLeft) =>
       Effect.callback<object, Status.Status>((resume) => {
+        const { listener, metadata } = info.plan
         const { client, release } = channel.lease()
         const onEnd = oneResponse((outcome) => {
           release()
@@ -252,6 +308,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
           ),
           listener
         )
+        info.call = call
         call.on("status", onEnd.onStatus)
         return Effect.sync(() => {
           cancel(call)
@@ -260,19 +317,28 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       })
 
   const unary = Effect.fnUntraced(function* (request: object, options?: CallOptions) {
-    yield* validate(request)
     const planned = yield* plan(options)
     const attemptTimeout = Duration.toMillis(channel.retry.attemptTimeout)
-    return yield* channel.guard(name, attempts(planned, attemptTimeout, unaryAttempt(request)))
+    const attempt = unaryAttempt(request)
+    const call = validate(request).pipe(
+      Effect.andThen(timeLeft(planned)),
+      Effect.andThen(
+        channel.guard(
+          name,
+          attempts(planned, attemptTimeout, (info, timeLeft) => aroundAttempt(attempt(info, timeLeft), info))
+        )
+      )
+    )
+    return yield* around(call, planned)
   })
 
   // until its first message, a call can be made again without anybody having seen the one before
   const serverStreamAttempt =
     (request: object): Attempt<Stream.Stream<object, Status.Status>, Scope.Scope> =>
-    (plan, timeLeft) =>
+    (info, timeLeft) =>
       Effect.gen(function* () {
-        const call = yield* open(plan, timeLeft, (client, options) =>
-          client.makeServerStreamRequest(path, serialize, deserialize, request, plan.metadata, options)
+        const call = yield* open(info, timeLeft, (client, options) =>
+          client.makeServerStreamRequest(path, serialize, deserialize, request, info.metadata, options)
         )
         const pull = yield* Stream.toPull(messagesOf(call))
         let first: typeof pull | undefined = yield* pull.pipe(
@@ -292,10 +358,17 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
 
   const serverStream = (request: object, options?: CallOptions) =>
     Stream.unwrap(
-      Effect.gen(function* () {
-        yield* validate(request)
-        const stream = yield* attempts(yield* plan(options), Infinity, serverStreamAttempt(request))
-        return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
+      Effect.map(plan(options), (planned) => {
+        const attempt = serverStreamAttempt(request)
+        const call = Effect.gen(function* () {
+          yield* validate(request)
+          yield* timeLeft(planned)
+          const stream = yield* attempts(planned, Infinity, (info, timeLeft) =>
+            lasting((held) => aroundAttempt(held, info), attempt(info, timeLeft))
+          )
+          return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
+        })
+        return onStream(Stream.unwrap(lasting((held) => around(held, planned), call)), planned)
       })
     )
 
@@ -311,35 +384,104 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     options?: CallOptions
   ) {
     const planned = yield* plan(options)
-    const ended = yield* Deferred.make<object, Status.Status>()
-    const onEnd = oneResponse((outcome) => Deferred.doneUnsafe(ended, outcome))
-    const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)
-    const call = yield* open(planned, timeLeft, (client, options): ClientWritableStream<object> =>
-      client.makeClientStreamRequest(path, serialize, deserialize, planned.metadata, options, onEnd.callback)
+    const info = new AttemptInfo(planned, 1)
+    const attempt = Effect.fnUntraced(function* (timeLeft: number) {
+      const ended = yield* Deferred.make<object, Status.Status>()
+      const onEnd = oneResponse((outcome) => Deferred.doneUnsafe(ended, outcome))
+      const call = yield* open(info, timeLeft, (client, options): ClientWritableStream<object> =>
+        client.makeClientStreamRequest(path, serialize, deserialize, info.metadata, options, onEnd.callback)
+      )
+      call.on("status", onEnd.onStatus)
+      // the server may answer before it has read all; what cannot be written is no answer
+      return yield* Effect.raceFirst(Deferred.await(ended), Effect.andThen(write(call, requests), Effect.never))
+    }, Effect.scoped)
+    const call = Effect.flatMap(timeLeft(planned), (timeLeft) =>
+      Effect.mapError(aroundAttempt(attempt(timeLeft), info), toGrpcError)
     )
-    call.on("status", onEnd.onStatus)
-    // the server may answer before it has read all; what cannot be written is no answer
-    return yield* Effect.raceFirst(
-      Effect.catch(Deferred.await(ended), fail),
-      Effect.andThen(write(call, requests), Effect.never)
-    )
-  }, Effect.scoped)
+    return yield* around(call, planned)
+  })
 
   const bidi = <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) =>
     Stream.unwrap(
-      Effect.gen(function* () {
-        const planned = yield* plan(options)
-        const timeLeft = planned.deadline - (yield* Clock.currentTimeMillis)
-        const call = yield* open(planned, timeLeft, (client, options): ClientDuplexStream<object, object> =>
-          client.makeBidiStreamRequest(path, serialize, deserialize, planned.metadata, options)
+      Effect.map(plan(options), (planned) => {
+        const info = new AttemptInfo(planned, 1)
+        const attempt = Effect.fnUntraced(function* (
+          timeLeft: number
+        ): Effect.fn.Return<Stream.Stream<object, E | GrpcError | Status.Status, R>, Status.Status, Scope.Scope> {
+          const call = yield* open(info, timeLeft, (client, options): ClientDuplexStream<object, object> =>
+            client.makeBidiStreamRequest(path, serialize, deserialize, info.metadata, options)
+          )
+          return Stream.merge(messagesOf(call), Stream.fromEffectDrain(write(call, requests)), {
+            haltStrategy: "left"
+          })
+        })
+        const call = Effect.flatMap(timeLeft(planned), (timeLeft) =>
+          lasting((held) => aroundAttempt(held, info), attempt(timeLeft)).pipe(
+            Effect.map(Stream.mapError(toGrpcError)),
+            Effect.mapError(toGrpcError)
+          )
         )
-        const responses = Stream.mapError(messagesOf(call), (reason) => new GrpcError({ method: name, reason }))
-        return Stream.merge(responses, Stream.fromEffectDrain(write(call, requests)), { haltStrategy: "left" })
+        return onStream(Stream.unwrap(lasting((held) => around(held, planned), call)), planned)
       })
     )
 
-  return { unary, serverStream, clientStream, bidi }[GrpcService.kindOf(method)]
+  /** The errors of a stream of requests are the caller's own. */
+  const toGrpcError = <E>(error: E | Status.Status): Exclude<E, Status.Status> | GrpcError =>
+    Status.isStatus(error) ? new GrpcError({ method: name, reason: error }) : (error as Exclude<E, Status.Status>)
+
+  return { unary, serverStream, clientStream, bidi }[kind]
 }
+
+const composeCalls = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["call"] => {
+  const all = interceptors.flatMap(({ call }) => call ?? [])
+  return (call, info) => all.reduceRight((inner, intercept) => intercept(inner, info), call)
+}
+
+const composeAttempts = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["attempt"] => {
+  const all = interceptors.flatMap(({ attempt }) => attempt ?? [])
+  return (attempt, info) => all.reduceRight((inner, intercept) => intercept(inner, info), attempt)
+}
+
+const composeStreams = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["stream"] => {
+  const all = interceptors.flatMap(({ stream }) => stream ?? [])
+  return (messages, info) => all.reduceRight((inner, intercept) => intercept(inner, info), messages)
+}
+
+/**
+ * Begins a stream within what is around it: an effect that goes on for as long as the stream does, and ends as it ends. It runs
+ * beside the stream, since nobody knows who will read that, and when.
+ */
+const lasting = <A, E, F, R, R2>(
+  around: (held: Effect.Effect<void, E>) => Effect.Effect<void, E>,
+  begin: Effect.Effect<Stream.Stream<A, F, R2>, E, R>
+): Effect.Effect<Stream.Stream<A, F, R2>, E, R | Scope.Scope> =>
+  Effect.gen(function* () {
+    const inside = yield* Deferred.make<Context.Context<never>, E>()
+    const ended = yield* Deferred.make<void, E>()
+    const held = yield* around(
+      Effect.flatMap(Effect.context<never>(), (context) =>
+        Effect.andThen(Deferred.succeed(inside, context), Deferred.await(ended))
+      )
+    ).pipe(
+      // what lets nothing begin fails instead of it
+      Effect.onExit((exit) =>
+        Exit.isFailure(exit) ? Deferred.failCause(inside, exit.cause) : Deferred.interrupt(inside)
+      ),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    const context = yield* Deferred.await(inside)
+    const end = (exit: Exit.Exit<unknown, unknown>) =>
+      Effect.andThen(
+        // it may fail with more than the effect around it knows of, which looks at it as at any failure
+        Deferred.done(ended, Exit.asVoid(exit as Exit.Exit<unknown, E>)),
+        Fiber.await(held)
+      )
+    const stream = yield* begin.pipe(
+      Effect.updateContext((current: Context.Context<R>) => Context.merge(current, context)),
+      Effect.onError((cause) => end(Exit.failCause(cause)))
+    )
+    return Stream.onExit(stream, end)
+  })
 
 /**
  * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether

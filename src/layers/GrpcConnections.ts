@@ -6,7 +6,14 @@
  * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, with which calls that
  * are on their way are still answered, and a round trip later the one that names the last call. grpc-js takes both at once.
  */
-import { constants, type Http2Server, type ServerHttp2Session, type ServerOptions } from "node:http2"
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type ServerOptions
+} from "node:http2"
 import { createServer as createTcpServer, type Server as TcpServer, type Socket } from "node:net"
 import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from "node:tls"
 
@@ -33,6 +40,8 @@ export interface Options {
   readonly onRefused: (refusal: Refusal) => void
   /** Told of a connection over TLS that is served. */
   readonly onSecured: (secured: Secured) => void
+  /** Told of each stream, after grpc-js. */
+  readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
 }
 
 export interface Tls {
@@ -137,6 +146,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     // been handled. Such a stream is refused (ENHANCE_YOUR_CALM); after a hundred Node would close the connection too.
     maxSessionRejectedStreams: maxUint32
   })
+  http2.on("stream", options.onStream)
   const entries = new Map<string, Entry>()
   let isLeaving = false
   let onEmpty = () => {}

@@ -1,13 +1,11 @@
 /**
  * The one error of a gRPC client.
  */
-import { Predicate, Schema } from "effect"
+import { Schema } from "effect"
 
-import { codes, type Status } from "./Status.ts"
+import { isStatus } from "./Status.ts"
 
-const StatusSchema = Schema.declare(
-  (u: unknown): u is Status => Predicate.hasProperty(u, "_tag") && Predicate.isString(u._tag) && u._tag in codes
-)
+const StatusSchema = Schema.declare(isStatus)
 
 /**
  * A call that did not end with OK. Its `reason` is the status, whose `_tag` is the status' name:

@@ -47,10 +47,13 @@ import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import * as GrpcConnections from "./GrpcConnections.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } from "./GrpcHandlers.ts"
+import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
+import * as GrpcObservers from "./GrpcObservers.ts"
 import * as GrpcService from "./GrpcService.ts"
-import * as GrpcTracing from "./GrpcTracing.ts"
 import type { ListenError, ListenOptions } from "./ListenError.ts"
+import * as LogLimit from "./LogLimit.ts"
+import * as Observed from "./Observed.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Setting from "./Setting.ts"
 import type { Status } from "./Status.ts"
@@ -99,14 +102,13 @@ export const defaultLimits: Limits = {
 
 export interface Options extends ListenOptions {
   readonly limits?: Partial<Limits> | undefined
-  /** What is done around every call that gets to a handler; the first is the outermost. */
-  readonly interceptors?: ReadonlyArray<Interceptor> | undefined
+  /** What is done around every call; the first is the outermost. */
+  readonly interceptors?: ReadonlyArray<ServerInterceptor> | undefined
+  /** What every call is seen by, outside of those: {@link GrpcObservers.server} unless it is given. */
+  readonly observers?: ReadonlyArray<ServerInterceptor> | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: GrpcConnections.Tls | undefined
 }
-
-/** Makes of the effect that answers a call, of whatever kind, another one, which may ask for the {@link GrpcCall}. */
-export type Interceptor = GrpcCalls.Interceptor
 
 /** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
 type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
@@ -148,11 +150,15 @@ export class GrpcServer extends Context.Service<
         yield* GrpcLog.redirect
         const limits = { ...defaultLimits, ...options.limits }
         const admission = Admission.make(limits)
+        const context = yield* Effect.context<never>()
         const calls = GrpcCalls.make({
           admission,
-          interceptors: [GrpcTracing.server, ...(options.interceptors ?? [])],
-          findConnection: (info) => connections.find(info)
+          observers: options.observers ?? GrpcObservers.server,
+          interceptors: options.interceptors ?? [],
+          findConnection: (info) => connections.find(info),
+          context
         })
+        yield* observeLoad(admission, limits)
         const server = new Server({
           interceptors: [calls.interceptor],
           // its counts of every call are for an admin service that is not offered
@@ -162,12 +168,13 @@ export class GrpcServer extends Context.Service<
           "grpc.keepalive_time_ms": Duration.toMillis(limits.keepaliveTime),
           "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
         })
-        const runFork = Effect.runForkWith(yield* Effect.context<never>())
+        const runFork = Effect.runForkWith(context)
         const connections: GrpcConnections.GrpcConnections = GrpcConnections.make(server, {
           ...limits,
           tls: options.tls,
           onRefused: (refusal) => void runFork(reportRefusal(refusal)),
-          onSecured: (secured) => void runFork(reportSecured(secured))
+          onSecured: (secured) => void runFork(reportSecured(secured)),
+          onStream: calls.onStream
         })
         if (options.tls !== undefined) {
           yield* options.tls.certificates.changes.pipe(
@@ -244,10 +251,38 @@ export const connectionsRefused = Metric.counter("grpc_server_connections_refuse
   incremental: true
 })
 
+const refusals = LogLimit.make("refused connections")
+
 const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
-    Effect.annotateLogs(Effect.logWarning(`A connection from ${address} is refused: ${detail}`), { reason, address })
+    refusals.log(
+      Effect.annotateLogs(Effect.logWarning(`A connection from ${address} is refused: ${detail}`), { reason, address })
+    )
+  )
+
+/** What the server has to do, as metrics. */
+const observeLoad = (admission: Admission.Admission, limits: Limits) =>
+  Effect.all(
+    [
+      Observed.gauge(
+        "grpc_server_calls_in_flight",
+        "Calls that are being answered, of those that the limit counts",
+        () => admission.counts().answering
+      ),
+      Observed.gauge("grpc_server_calls_queued", "Calls that wait for their turn", () => admission.counts().waiting),
+      Observed.gauge(
+        "grpc_server_calls_limit",
+        "How many calls are answered at the same time at the most",
+        () => limits.maxConcurrency
+      ),
+      Observed.counter(
+        "grpc_server_calls_shed_total",
+        "Calls that were refused since there were too many",
+        () => admission.counts().refused
+      )
+    ],
+    { discard: true }
   )
 
 const reportSecured = ({ cipher, peer, version }: GrpcConnections.Secured) =>

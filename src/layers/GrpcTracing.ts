@@ -1,39 +1,170 @@
 /**
- * Spans for calls, by OpenTelemetry's conventions for gRPC: https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
+ * Spans for calls, by OpenTelemetry's conventions for gRPC (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/), and the
+ * context of traces in the metadata of calls, by https://www.w3.org/TR/trace-context/.
+ *
+ * A server has a span for each call, of kind server, whose parent is the span of its caller. A client has one for each attempt, of
+ * kind client, and around them one for the call, since that may be made several times, or not at all. Where there is no tracer
+ * there are no spans, and what came with a call goes on with the calls that are made for it.
  */
-import { Effect, Tracer } from "effect"
+import type { Metadata } from "@grpc/grpc-js"
+import { Cause, Clock, Effect, Exit, Tracer } from "effect"
 
-import { GrpcCall } from "./GrpcCall.ts"
-import type { Interceptor } from "./GrpcCalls.ts"
+import { type GrpcCall, unknown } from "./GrpcCall.ts"
+import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
+import * as Status from "./Status.ts"
+import * as TraceContext from "./TraceContext.ts"
 
-/** Answers each call in a span of its own, that says who called. Without a tracer that does something with it there is none. */
-export const server: Interceptor = <A, E, R>(answer: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(Effect.tracer, (tracer): Effect.Effect<A, E, R | GrpcCall> =>
-    tracer === Tracer.nativeTracer ? answer : spanned(answer)
-  )
-
-const spanned: Interceptor = (answer) =>
-  Effect.flatMap(GrpcCall, (call) =>
-    Effect.withSpan(answer, `${call.service}/${call.method}`, {
-      kind: "server",
-      // and not below that in which the server was started
-      root: true,
-      attributes: attributesOf(call),
-      captureStackTrace: false
+/** Answers each call in a span of its own, which says who called. */
+export const server: ServerInterceptor = {
+  answer: (answer, call) =>
+    Effect.flatMap(Effect.tracer, (tracer) => {
+      const parent = TraceContext.read(headersOf(call.metadata))
+      if (tracer === Tracer.nativeTracer) {
+        return parent === undefined ? answer : Effect.provideService(answer, Tracer.ParentSpan, parent)
+      }
+      const options = { kind: "server" } as const
+      return Effect.flatMap(
+        // without a parent it is not below the span in which the server was started
+        Effect.makeSpan(methodOf(call), parent === undefined ? { ...options, root: true } : { ...options, parent }),
+        (span) => {
+          const inSpan = Effect.provideService(answer, Tracer.ParentSpan, span)
+          if (!span.sampled) return inSpan
+          setAll(span, serverAttributes(call))
+          return Effect.onExit(inSpan, (exit) => {
+            const status = call.statusOf(exit)
+            return end(span, exit, status, status !== undefined && Status.isServerError(status))
+          })
+        }
+      )
     })
-  )
+}
 
-const attributesOf = ({ method, peer, service }: GrpcCall["Service"]): Record<string, unknown> => ({
+/** Makes each call, and each of its attempts, in spans; the server is told of that of the attempt. */
+export const client: ClientInterceptor = {
+  call: (call, info) =>
+    Effect.flatMap(Effect.tracer, (tracer) =>
+      tracer === Tracer.nativeTracer
+        ? call
+        : Effect.flatMap(Effect.makeSpan(methodOf(info)), (span) => {
+            const inSpan = Effect.provideService(call, Tracer.ParentSpan, span)
+            if (!span.sampled) return inSpan
+            setAll(span, clientAttributes(info))
+            return Effect.onExit(inSpan, (exit) => endOfClient(span, exit))
+          })
+    ),
+  attempt: (attempt, info) =>
+    Effect.flatMap(Effect.tracer, (tracer) =>
+      tracer === Tracer.nativeTracer
+        ? Effect.andThen(propagate(info.metadata), attempt)
+        : Effect.flatMap(Effect.makeSpan(methodOf(info), { kind: "client" }), (span) => {
+            const inSpan = Effect.provideService(
+              Effect.andThen(propagate(info.metadata), attempt),
+              Tracer.ParentSpan,
+              span
+            )
+            if (!span.sampled) return inSpan
+            setAll(span, clientAttributes(info))
+            // as gRPC's own conventions have it (A72)
+            span.attribute("previous-rpc-attempts", info.attempt - 1)
+            return Effect.onExit(inSpan, (exit) => {
+              setAll(span, addressOf("network.peer", info.peer()))
+              return endOfClient(span, exit)
+            })
+          })
+    )
+}
+
+/** To a client every status but OK is an error; that it does not want the answer any more is none. */
+const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>) => {
+  const status = clientStatusOf(exit)
+  return end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
+}
+
+/** Puts the context of the trace into what goes out. */
+const propagate = (metadata: Metadata): Effect.Effect<void> =>
+  Effect.map(TraceContext.current, (context) => {
+    if (context === undefined) return
+    metadata.set("traceparent", context.traceparent)
+    if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
+  })
+
+const headersOf =
+  (metadata: Metadata): TraceContext.Headers =>
+  (name) => {
+    const values = metadata.get(name)
+    return values.length === 0 ? undefined : values.join(",")
+  }
+
+const setAll = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>) => {
+  for (const [key, value] of Object.entries(attributes)) span.attribute(key, value)
+}
+
+/** Ends a span with the status of a call: undefined is OK. */
+const end = (
+  span: Tracer.Span,
+  exit: Exit.Exit<unknown, unknown>,
+  status: Status.Status | undefined,
+  isError: boolean
+): Effect.Effect<void> =>
+  Effect.map(Clock.Clock, (clock) => {
+    const code = status === undefined ? "OK" : Status.nameInCapitals[status._tag]
+    span.attribute("rpc.status_code", code)
+    if (isError) span.attribute("error.type", code)
+    span.end(clock.currentTimeNanosUnsafe(), isError && status !== undefined ? failureOf(exit, status) : Exit.void)
+  })
+
+/** A bug is shown as it is, and a status as itself. */
+const failureOf = (exit: Exit.Exit<unknown, unknown>, status: Status.Status): Exit.Exit<unknown, unknown> =>
+  Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : Exit.fail(new StatusError(status))
+
+/** A status, for the exporter of spans to show. */
+class StatusError extends Error {
+  constructor(status: Status.Status) {
+    super(status.message)
+    this.name = Status.nameInCapitals[status._tag]
+    // where it was made says nothing of where it comes from
+    delete this.stack
+  }
+}
+
+const serverAttributes = (call: GrpcCall["Service"]): Record<string, unknown> => ({
   "rpc.system.name": "grpc",
-  "rpc.method": `${service}/${method}`,
-  ...clientOf(peer.address),
+  "rpc.method": methodOf(call),
+  ...(call.method === unknown ? { "rpc.method_original": call.name } : {}),
+  ...addressOf("client", call.peer.address),
   // there is no convention for the subjectAltNames of a client
-  ...(peer.names.length === 0 ? {} : { "rpc.grpc.peer.names": peer.names.map((name) => PeerIdentity.format([name])) })
+  ...(call.peer.names.length === 0
+    ? {}
+    : { "rpc.grpc.peer.names": call.peer.names.map((name) => PeerIdentity.format([name])) })
 })
 
+const clientAttributes = ({ method, service, target }: ClientCall): Record<string, unknown> => ({
+  "rpc.system.name": "grpc",
+  "rpc.method": `${service}/${method}`,
+  ...serverOf(target)
+})
+
+/** The name of a method as OpenTelemetry has it: one that the server does not have is `_OTHER`. */
+export const methodOf = ({ method, service }: { readonly method: string; readonly service: string }): string =>
+  method === unknown ? unknown : `${service}/${method}`
+
+/** The host that a target names, without its scheme and port. */
+export const hostOf = (target: string): string => {
+  const authority = authorityOf(target)
+  return String(addressOf("server", authority)["server.address"] ?? authority)
+}
+
+const serverOf = (target: string): Record<string, unknown> => ({
+  "server.address": hostOf(target),
+  ...addressOf("server", authorityOf(target))
+})
+
+const authorityOf = (target: string): string =>
+  target.slice(target.lastIndexOf("/") + 1).replace(/^(?:dns|ipv4|ipv6):/, "")
+
 /** The two of "127.0.0.1:40404" or "[::1]:40404". */
-const clientOf = (address: string): Record<string, unknown> => {
-  const [, bracketed, plain, port] = /^(?:\[(.+)\]|(.+)):(\d+)$/.exec(address) ?? []
-  return port === undefined ? {} : { "client.address": bracketed ?? plain, "client.port": Number(port) }
+const addressOf = (prefix: string, address: string | undefined): Record<string, unknown> => {
+  const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(address ?? "") ?? []
+  return port === undefined ? {} : { [`${prefix}.address`]: bracketed ?? plain, [`${prefix}.port`]: Number(port) }
 }

@@ -1,8 +1,13 @@
 /**
  * Where log lines go, and which.
+ *
+ * A line says which service it is of, and which version; within a call, its trace and span too (by the names that OpenTelemetry has
+ * for them in logs, https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/), and who called.
  */
-import { Config, Effect, Layer, Logger, LogLevel, Option, References } from "effect"
+import { Config, Context, Effect, type Fiber, Layer, Logger, LogLevel, Option, References, type Tracer } from "effect"
 
+import { GrpcCall } from "./GrpcCall.ts"
+import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Setting from "./Setting.ts"
 
 export interface Settings {
@@ -20,12 +25,24 @@ export const settings: Config.Config<Settings> = Config.all({
   )
 })
 
+/** What is logged now, where a signal may change it; otherwise what the fiber says. */
+const Threshold = Context.Reference<(() => LogLevel.LogLevel) | undefined>("onlinebooks/layers/Logging/Threshold", {
+  defaultValue: () => undefined
+})
+
+/** Whether lines of a level are logged, for those that would cost something to make. */
+export const isEnabled = (level: LogLevel.LogLevel): Effect.Effect<boolean> =>
+  Effect.withFiber((fiber) => {
+    const threshold = fiber.getRef(Threshold)?.() ?? fiber.getRef(References.MinimumLogLevel)
+    return Effect.succeed(LogLevel.isGreaterThanOrEqualTo(level, threshold))
+  })
+
 /** Logs to stdout. SIGUSR2 switches Debug on, and off again. */
 export const layer = (options: Settings) =>
   Layer.unwrap(
     Effect.gen(function* () {
       let level = options.level
-      const output = options.format === "pretty" ? Logger.consolePretty() : Logger.consoleJson
+      const output = inContext(options.format === "pretty" ? Logger.consolePretty() : Logger.consoleJson)
       const logger = Logger.make<unknown, void>((entry) => {
         if (LogLevel.isGreaterThanOrEqualTo(entry.logLevel, level)) output.log(entry)
       })
@@ -40,8 +57,9 @@ export const layer = (options: Settings) =>
         Effect.sync(() => process.on("SIGUSR2", onSignal)),
         () => Effect.sync(() => process.off("SIGUSR2", onSignal))
       )
-      return Layer.merge(
+      return Layer.mergeAll(
         logging,
+        Layer.succeed(Threshold, () => level),
         // fibers keep the level they start with, so it must let through what a signal may switch on
         Layer.succeed(References.MinimumLogLevel, LogLevel.isLessThan(level, "Debug") ? level : "Debug")
       )
@@ -51,8 +69,25 @@ export const layer = (options: Settings) =>
 /** As {@link layer}, by {@link settings}. */
 export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
 
-/** Puts the service's name on each line that a layer logs, as long as it lives. */
-export const forService =
-  (service: string) =>
-  <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
-    Layer.provide(self, Layer.succeed(References.CurrentLogAnnotations, { service }))
+/** Annotates lines with what is known of where they come from, which costs nothing until there is a line. */
+const inContext = (output: Logger.Logger<unknown, void>): Logger.Logger<unknown, void> =>
+  Logger.make((entry) => output.log({ ...entry, fiber: annotated(entry.fiber) }))
+
+const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, unknown> => {
+  const span = fiber.cache.span
+  const call = Context.getOrUndefined(fiber.context, GrpcCall)
+  if (span === undefined && call === undefined) return fiber
+  const annotations = {
+    ...(span === undefined ? {} : traceOf(span)),
+    ...(call === undefined ? {} : PeerIdentity.annotations(call.peer)),
+    ...fiber.getRef(References.CurrentLogAnnotations)
+  }
+  return Object.create(fiber, {
+    getRef: {
+      value: <A>(reference: Context.Reference<A>) =>
+        (reference as unknown) === References.CurrentLogAnnotations ? annotations : fiber.getRef(reference)
+    }
+  }) as Fiber.Fiber<unknown, unknown>
+}
+
+const traceOf = (span: Tracer.AnySpan): Record<string, string> => ({ trace_id: span.traceId, span_id: span.spanId })

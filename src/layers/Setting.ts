@@ -25,10 +25,17 @@ export class SettingError extends Config.ConfigError {
   }
 }
 
-/** A variable that may be absent, read by `parse`, which gives none for a value other than the `expected`. */
+/**
+ * A variable that may be absent, read by `parse`, which gives none for a value other than the `expected`. What is wrong with a
+ * secret one is told without its value.
+ */
 export const optional = <A>(
   variable: string,
-  options: { readonly expected: string; readonly parse: (value: string) => Option.Option<A> }
+  options: {
+    readonly expected: string
+    readonly parse: (value: string) => Option.Option<A>
+    readonly isSecret?: boolean | undefined
+  }
 ): Config.Config<Option.Option<A>> =>
   Config.String(variable).pipe(
     Config.option,
@@ -38,7 +45,14 @@ export const optional = <A>(
         onNone: () => Effect.succeedNone,
         onSome: (value) =>
           Option.match(options.parse(value), {
-            onNone: () => Effect.fail(new SettingError({ variable, value, expected: options.expected })),
+            onNone: () =>
+              Effect.fail(
+                new SettingError({
+                  variable,
+                  value: options.isSecret === true ? "<redacted>" : value,
+                  expected: options.expected
+                })
+              ),
             onSome: (parsed) => Effect.succeedSome(parsed)
           })
       })
@@ -63,6 +77,13 @@ export const host = (variable: string): Config.Config<Option.Option<string>> =>
     expected: "the name of a host or an IP address, without a port",
     parse: Option.liftPredicate(isHost)
   })
+
+/** Yes or no. */
+export const flag = (variable: string, orElse: boolean): Config.Config<boolean> =>
+  optional(variable, {
+    expected: "true or false",
+    parse: (value) => (/^(true|false)$/i.test(value) ? Option.some(value.toLowerCase() === "true") : Option.none())
+  }).pipe(withDefault(orElse))
 
 /** A TCP port; 0 lets the system pick one. */
 export const port = (variable: string, orElse: number): Config.Config<number> =>

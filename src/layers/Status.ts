@@ -5,6 +5,7 @@
  * The codes are those of https://grpc.io/docs/guides/status-codes/.
  */
 import { Metadata } from "@grpc/grpc-js"
+import { Predicate } from "effect"
 
 import { BadRequest, type ErrorDetail, type FieldViolation } from "./ErrorDetail.ts"
 
@@ -30,6 +31,26 @@ export const codes = {
 
 /** The name of a status, in the CamelCase that gRPC's metrics use. */
 export type StatusName = keyof typeof codes
+
+/** The name of a status as protos and OpenTelemetry write it, such as "NOT_FOUND". */
+export const nameInCapitals: { readonly [Name in StatusName]: string } = {
+  Cancelled: "CANCELLED",
+  Unknown: "UNKNOWN",
+  InvalidArgument: "INVALID_ARGUMENT",
+  DeadlineExceeded: "DEADLINE_EXCEEDED",
+  NotFound: "NOT_FOUND",
+  AlreadyExists: "ALREADY_EXISTS",
+  PermissionDenied: "PERMISSION_DENIED",
+  ResourceExhausted: "RESOURCE_EXHAUSTED",
+  FailedPrecondition: "FAILED_PRECONDITION",
+  Aborted: "ABORTED",
+  OutOfRange: "OUT_OF_RANGE",
+  Unimplemented: "UNIMPLEMENTED",
+  Internal: "INTERNAL",
+  Unavailable: "UNAVAILABLE",
+  DataLoss: "DATA_LOSS",
+  Unauthenticated: "UNAUTHENTICATED"
+}
 
 /** A status by its name. */
 export interface StatusOf<Name extends StatusName> {
@@ -105,3 +126,19 @@ const names = new Map<number, StatusName>(Object.entries(codes).map(([name, code
 export const fromCode = (code: number, message: string, options?: Options): Status =>
   // each name with its own code, which the compiler cannot see through the union
   constructor(names.get(code) ?? "Unknown")(message, options) as Status
+
+/** Whether a value is a status. */
+export const isStatus = (u: unknown): u is Status =>
+  Predicate.hasProperty(u, "_tag") && Predicate.isString(u._tag) && u._tag in codes && Predicate.hasProperty(u, "code")
+
+const serverErrors: ReadonlySet<StatusName> = new Set([
+  "Unknown",
+  "DeadlineExceeded",
+  "Unimplemented",
+  "Internal",
+  "Unavailable",
+  "DataLoss"
+])
+
+/** Whether that is an error of the server, and not of who calls it, by OpenTelemetry's conventions for gRPC. */
+export const isServerError = ({ _tag }: Status): boolean => serverErrors.has(_tag)

@@ -5,33 +5,44 @@ import { createServer, type Server, type ServerResponse } from "node:http"
 
 import { NodeHttpServer } from "@effect/platform-node"
 import { Config, Deferred, Effect, Layer, Option } from "effect"
-import { HttpServer, type HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpMiddleware, HttpServer, HttpServerResponse } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 
 import * as Address from "./Address.ts"
 import { Drain } from "./Drain.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
+import * as WebObserver from "./WebObserver.ts"
 
-/** The address under a prefix: `<prefix>_HTTP_HOST` (every address) and `<prefix>_HTTP_PORT`. */
-export const settings = (prefix: string, defaultPort: number): Config.Config<ListenOptions> =>
+export interface Options extends ListenOptions {
+  /** Whether who asks may say that a trace is to be recorded: not at a door that is open to strangers. */
+  readonly trustsTraces: boolean
+}
+
+/**
+ * The address under a prefix: `<prefix>_HTTP_HOST` (every address) and `<prefix>_HTTP_PORT`; and `<prefix>_TRUST_TRACES` (false).
+ */
+export const settings = (prefix: string, defaultPort: number): Config.Config<Options> =>
   Config.all({
     host: Setting.host(`${prefix}_HTTP_HOST`).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_HTTP_PORT`, defaultPort),
-    variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` })
+    variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` }),
+    trustsTraces: Setting.flag(`${prefix}_TRUST_TRACES`, false)
   })
 
-/** Answers a request, whatever it is. */
-export type App = Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest>
+/** What a server serves. */
+export interface Site extends Omit<WebObserver.Options, "trustsTraces"> {
+  readonly app: WebObserver.App
+}
 
 /**
  * Serves an app until it closes. Then it takes no new connections, and what is being answered has the time that the
  * {@link Drain} leaves; while the process drains, answers tell their clients to close the connection.
  */
 export const serve =
-  (options: ListenOptions) =>
+  (options: Options) =>
   <E, R>(
-    handler: Effect.Effect<{ readonly app: App }, E, R>
+    site: Effect.Effect<Site, E, R>
   ): Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain> =>
     Layer.unwrap(
       Effect.sync(() => {
@@ -60,7 +71,17 @@ export const serve =
 
         // these close from the first to the last: finish what is being answered, stop answering, close what is still open
         return Layer.effectDiscard(Effect.acquireRelease(announce, () => drain)).pipe(
-          Layer.provide(Layer.unwrap(Effect.map(handler, ({ app }) => HttpServer.serve(closeWhileDraining(app))))),
+          Layer.provide(
+            Layer.unwrap(
+              Effect.map(site, ({ app, ...observed }) =>
+                HttpServer.serve(
+                  closeWhileDraining(WebObserver.observe(app, { ...observed, trustsTraces: options.trustsTraces }))
+                )
+              )
+            )
+          ),
+          // the spans are made here, where it is known whom to believe
+          Layer.provide(Layer.succeed(HttpMiddleware.TracerDisabledWhen, () => true)),
           Layer.provide(Layer.effectDiscard(Effect.addFinalizer(() => closeConnections))),
           Layer.provideMerge(listen(server, options))
         )
@@ -77,8 +98,8 @@ const announce = Effect.gen(function* () {
 /** As {@link serve}, by {@link settings}. */
 export const serveConfig =
   (prefix: string, defaultPort: number) =>
-  <E, R>(handler: Effect.Effect<{ readonly app: App }, E, R>) =>
-    Layer.unwrap(Effect.map(settings(prefix, defaultPort), (options) => serve(options)(handler)))
+  <E, R>(site: Effect.Effect<Site, E, R>) =>
+    Layer.unwrap(Effect.map(settings(prefix, defaultPort), (options) => serve(options)(site)))
 
 const listen = (server: Server, options: ListenOptions) =>
   Layer.effect(
@@ -89,7 +110,7 @@ const listen = (server: Server, options: ListenOptions) =>
     )
   )
 
-const closeWhileDraining = Effect.fnUntraced(function* (app: App) {
+const closeWhileDraining = Effect.fnUntraced(function* (app: WebObserver.App) {
   // Effect's server answers without being interrupted: not by a client that goes away, nor when the time to drain is over
   const response = yield* Effect.interruptible(app)
   return (yield* (yield* Drain).isDraining) ? HttpServerResponse.setHeader(response, "connection", "close") : response

@@ -1,11 +1,12 @@
 /**
  * The addresses of the shop.
  */
-import { Cause, Effect } from "effect"
+import { Effect } from "effect"
 import { Digest } from "effect/crypto"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import type * as WebServer from "../layers/WebServer.ts"
+import type { App } from "../layers/WebObserver.ts"
+import type { Site } from "../layers/WebServer.ts"
 import { favicon } from "./Favicon.ts"
 import { type Content, type Page, render } from "./Page.ts"
 import { Storefront } from "./Storefront.ts"
@@ -60,7 +61,7 @@ export const make = Effect.gen(function* () {
     ["/favicon.ico", () => Effect.succeed(icon)]
   ])
 
-  const app: WebServer.App = Effect.gen(function* () {
+  const app: App = Effect.gen(function* () {
     const { method, url } = yield* HttpServerRequest.HttpServerRequest
     const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(url) ?? []
     const route = routes.get(path)
@@ -70,17 +71,16 @@ export const make = Effect.gen(function* () {
     return yield* route(new URLSearchParams(query))
   })
 
-  return {
-    app: app.pipe(
-      Effect.catchDefect((defect) =>
-        Effect.as(
-          Effect.logError("A bug in a page", Cause.die(defect)),
-          toResponse({ content: { _tag: "Failed" }, menu: [], home: false })
-        )
-      ),
-      Effect.map(HttpServerResponse.setHeaders(securityHeaders))
+  const site: Site = {
+    app: Effect.map(app, HttpServerResponse.setHeaders(securityHeaders)),
+    // the name of the stylesheet is another one after each change
+    routeOf: (path) => (path === stylesheetPath ? "/assets/style.css" : routes.has(path) ? path : undefined),
+    failed: HttpServerResponse.setHeaders(
+      toResponse({ content: { _tag: "Failed" }, menu: [], home: false }),
+      securityHeaders
     )
   }
+  return site
 }).pipe(Effect.provide(Digest.layerWebCrypto))
 
 /** Its address changes with its content, so it may be kept for ever. */

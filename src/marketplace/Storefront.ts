@@ -1,10 +1,11 @@
 /**
  * What a reader gets who comes in: a page, and whether it is the one that was asked for.
  */
-import { Cache, Context, Duration, Effect, Exit, Layer } from "effect"
+import { Cache, Context, Duration, Effect, Exit, Layer, Metric } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
 import * as Deadline from "../layers/Deadline.ts"
+import * as LogLimit from "../layers/LogLimit.ts"
 import * as Setting from "../layers/Setting.ts"
 import { categoryOfSlug, type Content } from "./Page.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
@@ -14,6 +15,13 @@ const bookCount = 3
 
 /** How long the menu is kept before Recommendations is asked again which categories it has. */
 const menuAge = Duration.seconds(10)
+
+const pagesWithoutBooks = Metric.counter("marketplace_pages_without_books_total", {
+  description: "Pages that came without suggestions, since Recommendations gave none",
+  incremental: true
+})
+
+const lines = LogLimit.make("pages without books")
 
 /** What there is to show, before it is a page. */
 export interface Display {
@@ -38,6 +46,8 @@ export class Storefront extends Context.Service<
         const client = yield* RecommendationsClient
         const inBudget = Deadline.within(budget)
 
+        // it is there from the start, so that its first increase is seen
+        yield* Metric.update(pagesWithoutBooks, 0)
         let lastKnown: ReadonlyArray<Category> = categories
         const menus = yield* Cache.makeWith(
           () => Effect.tap(client.categories, (menu) => Effect.sync(() => (lastKnown = menu))),
@@ -55,10 +65,10 @@ export class Storefront extends Context.Service<
                   name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
                 ),
               RecommendationsUnavailable: ({ cause }) =>
-                Effect.as(Effect.logWarning("A page without books", cause), {
-                  _tag: "Unavailable",
-                  category
-                } as const)
+                Metric.update(pagesWithoutBooks, 1).pipe(
+                  Effect.andThen(lines.log(Effect.logWarning("A page without books", cause))),
+                  Effect.as({ _tag: "Unavailable", category } as const)
+                )
             })
           )
         })

@@ -1,6 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
+import project from "../../package.json" with { type: "json" }
 import * as Drain from "../layers/Drain.ts"
 import { GrpcChannel } from "../layers/GrpcChannel.ts"
 import { ProtoFiles } from "../layers/GrpcService.ts"
@@ -8,12 +9,12 @@ import * as Logging from "../layers/Logging.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Marketplace from "./Marketplace.ts"
 
-Marketplace.layer(GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })).pipe(
+Marketplace.layer(project.version, GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })).pipe(
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
-  Effect.annotateLogs({ service: "marketplace" }),
+  Effect.annotateLogs({ service: "marketplace", version: project.version }),
   Effect.provide(Logging.layerConfig),
   Drain.runMain
 )

@@ -10,6 +10,7 @@ import { Csv } from "effect/encoding"
 
 import type { Book } from "../domain/Book.ts"
 import { BookCatalog } from "../domain/BookCatalog.ts"
+import * as Observed from "../layers/Observed.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Setting from "../layers/Setting.ts"
 import * as CatalogRow from "./CatalogRow.ts"
@@ -86,6 +87,10 @@ export const layer = Layer.effect(
   Effect.gen(function* () {
     const { path } = yield* settings
     const [elapsed, books] = yield* Effect.timed(read((yield* ProjectRoot).resolve(path)))
+    yield* Observed.gauge("catalog_books", "Books in the catalogue", () => books.length)
+    yield* Observed.gauge("catalog_load_duration_seconds", "How long the catalogue took to be read", () =>
+      Duration.toSeconds(elapsed)
+    )
     yield* Effect.logInfo(
       `The catalogue holds ${books.length} books, read in ${Math.round(Duration.toMillis(elapsed))} ms`
     )

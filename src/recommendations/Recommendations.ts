@@ -9,21 +9,24 @@ import descriptors from "../generated/descriptors.ts"
 import * as Admin from "../layers/Admin.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
 import { Health } from "../layers/Health.ts"
-import * as Logging from "../layers/Logging.ts"
 import * as Reflection from "../layers/Reflection.ts"
+import * as Telemetry from "../layers/Telemetry.ts"
 import * as CatalogFile from "./CatalogFile.ts"
 import * as RecommendationsFirst from "./RecommendationsFirst.ts"
 import * as RecommendationsV1 from "./RecommendationsV1.ts"
 
-export const layer = Layer.mergeAll(
-  RecommendationsFirst.layer,
-  RecommendationsV1.layer,
-  Health.layer,
-  Reflection.layer([descriptors])
-).pipe(
-  GrpcServer.listenConfig("RECOMMENDATIONS"),
-  Layer.provide(Recommender.layer),
-  Layer.provide(CatalogFile.layer),
-  Layer.provide(Admin.layerConfig("RECOMMENDATIONS", 9101)),
-  Logging.forService("recommendations")
-)
+/** `version` is that of the program, for whoever looks at what it emits. */
+export const layer = (version: string) =>
+  Layer.mergeAll(
+    RecommendationsFirst.layer,
+    RecommendationsV1.layer,
+    Health.layer,
+    Reflection.layer([descriptors])
+  ).pipe(
+    GrpcServer.listenConfig("RECOMMENDATIONS"),
+    Layer.provide(Recommender.layer),
+    Layer.provide(CatalogFile.layer),
+    Layer.provide(Telemetry.exported),
+    Layer.provide(Admin.layerConfig("RECOMMENDATIONS", 9101)),
+    Telemetry.provide({ name: "recommendations", version })
+  )

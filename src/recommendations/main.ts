@@ -1,18 +1,19 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
+import project from "../../package.json" with { type: "json" }
 import * as Drain from "../layers/Drain.ts"
 import { ProtoFiles } from "../layers/GrpcService.ts"
 import * as Logging from "../layers/Logging.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Recommendations from "./Recommendations.ts"
 
-Recommendations.layer.pipe(
+Recommendations.layer(project.version).pipe(
   Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
-  Effect.annotateLogs({ service: "recommendations" }),
+  Effect.annotateLogs({ service: "recommendations", version: project.version }),
   Effect.provide(Logging.layerConfig),
   Drain.runMain
 )

@@ -7,12 +7,16 @@ import { HttpClient, HttpServer, HttpServerResponse } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 
 import { Drain } from "../../src/layers/Drain.ts"
+import type { App } from "../../src/layers/WebObserver.ts"
 import * as WebServer from "../../src/layers/WebServer.ts"
 
 /** Serves an app on 127.0.0.1 in a scope of its own. */
-const serve = Effect.fnUntraced(function* (app: WebServer.App, drain: Layer.Layer<Drain>) {
+const serve = Effect.fnUntraced(function* (app: App, drain: Layer.Layer<Drain>) {
   const scope = yield* Scope.make()
-  const server = WebServer.serve({ host: "127.0.0.1", port: 0 })(Effect.succeed({ app })).pipe(Layer.provide(drain))
+  const site = { app, routeOf: () => undefined, failed: HttpServerResponse.text("sorry", { status: 500 }) }
+  const server = WebServer.serve({ host: "127.0.0.1", port: 0, trustsTraces: false })(Effect.succeed(site)).pipe(
+    Layer.provide(drain)
+  )
   const { address } = Context.get(yield* Layer.buildWithScope(server, scope), HttpServer.HttpServer)
   const port = NetAddress.isInetAddress(address) ? address.port : 0
   return { port, url: `http://127.0.0.1:${port}/`, close: Scope.close(scope, Exit.void) }

@@ -1,0 +1,61 @@
+/**
+ * A line for each call: at Debug one that went well, at Info one that its caller got wrong, and at Error, with the whole cause, one
+ * that this side got wrong.
+ */
+import { Cause, Effect, Exit, type LogLevel } from "effect"
+
+import type { GrpcCall } from "./GrpcCall.ts"
+import type { ServerInterceptor } from "./GrpcInterceptor.ts"
+import * as Logging from "./Logging.ts"
+import * as LogLimit from "./LogLimit.ts"
+import * as PeerIdentity from "./PeerIdentity.ts"
+import * as Status from "./Status.ts"
+
+/** Logs how each call ended, within its span. Of many failures in one second some are left out, and counted. */
+export const server: ServerInterceptor = {
+  answer: (answer, call) =>
+    Effect.onExit(answer, (exit) => {
+      const status = call.statusOf(exit)
+      const level = levelOf(call, status)
+      return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
+        if (!isEnabled) return Effect.void
+        const line = lineOf(call, exit, status, level)
+        // a bug is always told of: its client has been given the id in that line
+        return status === undefined || isBug(exit) ? line : failures.log(line)
+      })
+    })
+}
+
+const failures = LogLimit.make("calls that failed")
+
+/** Whose fault it is. What no handler got is the caller's, whatever grpc-js calls it. */
+const levelOf = (call: GrpcCall["Service"], status: Status.Status | undefined): LogLevel.Severity => {
+  if (status === undefined) return "Debug"
+  return Status.isServerError(status) && (!call.isRejected || status._tag === "Unavailable") ? "Error" : "Info"
+}
+
+const isBug = (exit: Exit.Exit<unknown, unknown>): exit is Exit.Failure<unknown, unknown> =>
+  Exit.isFailure(exit) && Cause.hasDies(exit.cause)
+
+const lineOf = (
+  call: GrpcCall["Service"],
+  exit: Exit.Exit<unknown, Status.Status>,
+  status: Status.Status | undefined,
+  level: LogLevel.Severity
+): Effect.Effect<void> => {
+  const code = status?._tag ?? "OK"
+  const message = isBug(exit)
+    ? "A bug in a handler"
+    : status === undefined
+      ? "A call"
+      : `A call failed: ${status.message}`
+  return Effect.logWithLevel(level)(message, ...(isBug(exit) ? [exit.cause] : [])).pipe(
+    Effect.annotateLogs({
+      method: call.name,
+      code,
+      durationMs: Math.round((performance.now() - call.startedAt) * 1000) / 1000,
+      ...PeerIdentity.annotations(call.peer),
+      ...(isBug(exit) ? { requestId: call.id } : {})
+    })
+  )
+}

@@ -1,0 +1,31 @@
+/**
+ * Tells a team's error tracker of bugs, over Effect's {@link ErrorReporter}: whatever reporters a layer gives, such as
+ *
+ * ```ts
+ * ErrorReporter.layer([ErrorReporter.make(({ attributes, error }) => Sentry.captureException(error, { extra: attributes }))])
+ * ```
+ *
+ * Errors that are foreseen are none of its business.
+ */
+import { Effect } from "effect"
+
+import type { ServerInterceptor } from "./GrpcInterceptor.ts"
+import * as PeerIdentity from "./PeerIdentity.ts"
+import * as UnexpectedError from "./UnexpectedError.ts"
+
+/** Reports the bugs in handlers, and the failures that they call INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
+export const server: ServerInterceptor = {
+  answer: (answer, call) =>
+    Effect.onError(answer, (cause) => {
+      const attributes = () => ({
+        method: call.name,
+        requestId: call.id,
+        ...PeerIdentity.annotations(call.peer)
+      })
+      return call.isRejected
+        ? Effect.void
+        : UnexpectedError.report(cause, attributes, (status) => unexpected.has(status._tag))
+    })
+}
+
+const unexpected: ReadonlySet<string> = new Set(["Internal", "Unknown", "DataLoss"])

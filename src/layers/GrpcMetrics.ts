@@ -1,0 +1,164 @@
+/**
+ * Counts and durations of calls, under the names that dashboards know: OpenTelemetry's
+ * (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) and those of the gRPC libraries for Prometheus
+ * (https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/prometheus). Durations are in seconds.
+ *
+ * What labels say is known beforehand, and never what a caller has made up.
+ */
+import { Effect, Metric } from "effect"
+
+import type { GrpcCall, Kind } from "./GrpcCall.ts"
+import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
+import * as GrpcTracing from "./GrpcTracing.ts"
+import * as Status from "./Status.ts"
+
+/**
+ * The bounds of durations, in seconds: those that OpenTelemetry advises, which begin with 5 ms, and smaller ones, since most calls
+ * take less than that.
+ */
+export const boundaries = [
+  0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10
+]
+
+/** Counts the calls of a server, and how long they take from their headers to their end. */
+export const server: ServerInterceptor = {
+  answer: (answer, call) =>
+    Effect.withFiber((fiber) => {
+      const series = serverSeries(call)
+      series.started.updateUnsafe(1, fiber.context)
+      return Effect.onExit(answer, (exit) =>
+        Effect.sync(() => {
+          const seconds = (performance.now() - call.startedAt) / 1000
+          const status = call.statusOf(exit)
+          const ended = series.ended(status)
+          ended.handled.updateUnsafe(1, fiber.context)
+          if (call.isRejected) ended.rejected.updateUnsafe(1, fiber.context)
+          ended.duration.updateUnsafe(seconds, fiber.context)
+          series.handling.updateUnsafe(seconds, fiber.context)
+        })
+      )
+    })
+}
+
+/** Counts the calls of a client, how long they take with all their attempts, and the attempts after the first. */
+export const client: ClientInterceptor = {
+  call: (call, info) =>
+    Effect.withFiber((fiber) => {
+      const startedAt = performance.now()
+      return Effect.onExit(call, (exit) =>
+        Effect.sync(() => {
+          const duration = clientSeries(info).duration(clientStatusOf(exit))
+          duration.updateUnsafe((performance.now() - startedAt) / 1000, fiber.context)
+        })
+      )
+    }),
+  attempt: (attempt, info) =>
+    Effect.withFiber((fiber) => {
+      clientSeries(info).retries.updateUnsafe(info.attempt === 1 ? 0 : 1, fiber.context)
+      return attempt
+    })
+}
+
+const types: { readonly [K in Kind]: string } = {
+  unary: "unary",
+  clientStream: "client_stream",
+  serverStream: "server_stream",
+  bidi: "bidi_stream"
+}
+
+/** The series of one method: what a status has of its own is made when it is first met. */
+const serverSeries = memoized(
+  ({ kind, method, service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) =>
+    `${kind} ${service}/${method}`,
+  ({ kind, method, service }) => {
+    const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
+    return {
+      started: Metric.counter("grpc_server_started_total", {
+        description: "Calls that have begun",
+        attributes,
+        incremental: true
+      }),
+      handling: Metric.histogram("grpc_server_handling_seconds", {
+        description: "How long calls took, from their headers to their end",
+        attributes,
+        boundaries
+      }),
+      ended: memoized(
+        (status: Status.Status | undefined) => status?._tag ?? "OK",
+        (status) => {
+          const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
+          return {
+            handled: Metric.counter("grpc_server_handled_total", {
+              description: "Calls that have ended, by their status",
+              attributes: withCode,
+              incremental: true
+            }),
+            rejected: Metric.counter("grpc_server_rejected_total", {
+              description: "Calls among those handled that no handler got: refused, unknown, or not to be understood",
+              attributes: withCode,
+              incremental: true
+            }),
+            duration: Metric.histogram("rpc.server.call.duration", {
+              description: "How long calls took, from their headers to their end",
+              attributes: {
+                ...rpcAttributes({ method, service }, status),
+                ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
+              },
+              boundaries
+            })
+          }
+        }
+      )
+    }
+  }
+)
+
+const clientSeries = memoized(
+  ({ method, service, target }: Pick<ClientCall, "method" | "service" | "target">) => `${target} ${service}/${method}`,
+  ({ method, service, target }) => ({
+    retries: Metric.counter("grpc_client_retries_total", {
+      description: "Attempts of calls after the first",
+      attributes: { grpc_service: service, grpc_method: method },
+      incremental: true
+    }),
+    duration: memoized(
+      (status: Status.Status | undefined) => status?._tag ?? "OK",
+      (status) =>
+        Metric.histogram("rpc.client.call.duration", {
+          description: "How long calls took with all their attempts",
+          attributes: {
+            ...rpcAttributes({ method, service }, status),
+            ...(status === undefined ? {} : errorType(status)),
+            "server.address": GrpcTracing.hostOf(target)
+          },
+          boundaries
+        })
+    )
+  })
+)
+
+const rpcAttributes = (
+  call: { readonly method: string; readonly service: string },
+  status: Status.Status | undefined
+): Record<string, string> => ({
+  // the unit is none of the labels
+  unit: "s",
+  "rpc.system.name": "grpc",
+  "rpc.method": GrpcTracing.methodOf(call),
+  "rpc.status_code": status === undefined ? "OK" : Status.nameInCapitals[status._tag]
+})
+
+const errorType = (status: Status.Status): Record<string, string> => ({
+  "error.type": Status.nameInCapitals[status._tag]
+})
+
+/** Makes something once for each key that there is, of which there are few. */
+function memoized<In, Out>(keyOf: (input: In) => string, make: (input: In) => Out): (input: In) => Out {
+  const made = new Map<string, Out>()
+  return (input) => {
+    const key = keyOf(input)
+    let value = made.get(key)
+    if (value === undefined) made.set(key, (value = make(input)))
+    return value
+  }
+}

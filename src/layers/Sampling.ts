@@ -1,0 +1,100 @@
+/**
+ * Which traces are recorded, by OpenTelemetry's samplers
+ * (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
+ *
+ * The decision is made where a trace comes into the process, and holds for all spans below. A span that is not recorded costs next
+ * to nothing: it takes no notes, and stands for the one that it is in. Its context goes on all the same, so that whoever is called
+ * knows that the decision has been made.
+ */
+import { Context, Option, Tracer } from "effect"
+import { Hex } from "effect/encoding"
+
+import * as TraceContext from "./TraceContext.ts"
+
+/** The names of the samplers that there are. */
+export const names = [
+  "always_on",
+  "always_off",
+  "traceidratio",
+  "parentbased_always_on",
+  "parentbased_always_off",
+  "parentbased_traceidratio"
+] as const
+
+export interface Sampler {
+  /** One that is based on the parent does what the caller does, and decides by itself where there is none. */
+  readonly name: (typeof names)[number]
+  /** Of a `traceidratio`: how many of the traces are recorded, from 0 to 1. */
+  readonly ratio: number
+}
+
+/** A tracer that has those spans recorded that a sampler picks. What foreign callers want recorded counts for nothing. */
+export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer => {
+  const isSampled = decide(sampler)
+  return Tracer.make({
+    ...recorder,
+    span: (options) => {
+      const parent = Option.getOrUndefined(options.parent)
+      const isRecorded = parent?._tag === "Span" ? parent.sampled && options.sampled : isSampled(parent)
+      return isRecorded ? recorder.span({ ...options, sampled: true }) : new PassingSpan(options)
+    }
+  })
+}
+
+const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undefined) => boolean) => {
+  const isParentBased = name.startsWith("parentbased_")
+  const own = name.endsWith("always_on")
+    ? () => true
+    : name.endsWith("always_off")
+      ? () => false
+      : (traceId: string | undefined) => isWithin(ratio, traceId)
+  return (caller) => {
+    const known = caller === undefined || Context.get(caller.annotations, TraceContext.IsForeign) ? undefined : caller
+    return known !== undefined && isParentBased ? known.sampled : own(known?.traceId)
+  }
+}
+
+/** By the last 56 bits of the trace's id, which are random, so that all that have the same ratio decide alike. */
+const isWithin = (ratio: number, traceId: string | undefined): boolean =>
+  (traceId === undefined ? Math.random() : Number.parseInt(traceId.slice(-14), 16) / 2 ** 56) < ratio
+
+/** A span that is not recorded. */
+class PassingSpan implements Tracer.Span {
+  readonly _tag = "Span"
+  readonly name: string
+  readonly kind: Tracer.SpanKind
+  readonly parent: Option.Option<Tracer.AnySpan>
+  readonly annotations: Context.Context<never>
+  readonly sampled = false
+  readonly links = []
+  status: Tracer.SpanStatus
+  #traceId: string | undefined
+  #spanId: string | undefined
+
+  constructor(options: Parameters<Tracer.Tracer["span"]>[0]) {
+    this.name = options.name
+    this.kind = options.kind
+    this.parent = options.parent
+    this.annotations = options.annotations
+    this.status = { _tag: "Started", startTime: options.startTime }
+  }
+
+  get traceId(): string {
+    return (this.#traceId ??= Option.isSome(this.parent) ? this.parent.value.traceId : Hex.random(32))
+  }
+
+  get spanId(): string {
+    return (this.#spanId ??= Option.isSome(this.parent) ? this.parent.value.spanId : Hex.random(16))
+  }
+
+  get attributes(): ReadonlyMap<string, unknown> {
+    return none
+  }
+
+  end = () => {}
+  attribute = () => {}
+  event = () => {}
+  addLinks = () => {}
+}
+
+const none: ReadonlyMap<string, unknown> = new Map()

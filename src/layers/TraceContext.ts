@@ -1,0 +1,77 @@
+/**
+ * Who is being traced, as it goes from one process to the next in the headers traceparent and tracestate, by
+ * https://www.w3.org/TR/trace-context/.
+ */
+import { Context, Effect, Tracer } from "effect"
+
+/** What other tracing systems have to say of a trace; it goes on as it came. */
+const State = Context.Reference<string | undefined>("onlinebooks/layers/TraceContext/State", {
+  defaultValue: () => undefined
+})
+
+/** Whether a trace comes from outside of the house, so that it says nothing of what is to be recorded here. */
+export const IsForeign = Context.Reference<boolean>("onlinebooks/layers/TraceContext/IsForeign", {
+  defaultValue: () => false
+})
+
+/** Reads a header by its name, in lower case; of several with that name all, with commas between them. */
+export type Headers = (name: string) => string | undefined
+
+/**
+ * What headers say of the caller's span; undefined if nothing, or nothing that makes sense. Of a foreign caller the sampled flag
+ * does not count.
+ */
+export const read = (
+  headers: Headers,
+  options?: { readonly isForeign?: boolean | undefined }
+): Tracer.ExternalSpan | undefined => {
+  const parent = headers("traceparent")
+  if (parent === undefined) return undefined
+  const [, version = "", traceId = "", spanId = "", flags = "", rest] = traceparent.exec(parent) ?? []
+  // versions to come may have more to say after that
+  if (version === "" || (version === "00" && rest !== undefined) || zeros.test(traceId) || zeros.test(spanId)) {
+    return undefined
+  }
+  const isForeign = options?.isForeign === true
+  const state = headers("tracestate")
+  let annotations = Context.empty()
+  if (isForeign) annotations = Context.add(annotations, IsForeign, true)
+  if (state !== undefined && tracestate.test(state)) annotations = Context.add(annotations, State, state)
+  const sampled = !isForeign && (Number.parseInt(flags, 16) & 1) === 1
+  return Tracer.externalSpan({ traceId, spanId, sampled, annotations })
+}
+
+const traceparent = /^(?!ff)([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(-.*)?$/
+
+const zeros = /^0+$/
+
+/** 512 characters are what everybody has to let through, and more than that nobody has to. */
+const tracestate = /^[\x20-\x7e]{1,512}$/
+
+/** What to send of the span that an effect is in; undefined if it is in none that anybody else may know of. */
+export const current: Effect.Effect<
+  { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
+> = Effect.withFiber((fiber) => {
+  const span = fiber.cache.span
+  return Effect.succeed(span === undefined ? undefined : write(span, fiber.getRef(Tracer.Tracer)))
+})
+
+const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer) => {
+  const caller = external(span)
+  // without a tracer there are spans too, which nobody ever gets to see: what has been called knows of the caller's only
+  const sender = tracer === Tracer.nativeTracer ? caller : span
+  if (sender === undefined) return undefined
+  return {
+    traceparent: `00-${sender.traceId}-${sender.spanId}-${sender.sampled ? "01" : "00"}`,
+    tracestate: caller === undefined ? undefined : Context.get(caller.annotations, State)
+  }
+}
+
+/** The span of the caller that a span is for in the end. */
+const external = (span: Tracer.AnySpan): Tracer.ExternalSpan | undefined => {
+  let ancestor: Tracer.AnySpan | undefined = span
+  while (ancestor !== undefined && ancestor._tag === "Span") {
+    ancestor = ancestor.parent._tag === "Some" ? ancestor.parent.value : undefined
+  }
+  return ancestor
+}

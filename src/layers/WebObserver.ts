@@ -1,0 +1,203 @@
+/**
+ * What is seen of requests over HTTP: a span, metrics and a line of the log for each, by OpenTelemetry's conventions
+ * (https://opentelemetry.io/docs/specs/semconv/http/), and a report of what nobody has foreseen.
+ */
+import { randomUUID } from "node:crypto"
+
+import { Cause, Clock, Effect, Exit, Metric, Option, Tracer } from "effect"
+import { HttpServerRequest, HttpServerResponse } from "effect/http"
+
+import { boundaries } from "./GrpcMetrics.ts"
+import * as Logging from "./Logging.ts"
+import * as LogLimit from "./LogLimit.ts"
+import * as TraceContext from "./TraceContext.ts"
+import * as UnexpectedError from "./UnexpectedError.ts"
+
+/** Answers a request, whatever it is. */
+export type App = Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest>
+
+export interface Options {
+  /**
+   * The route that a path without its query belongs to, one of few, for what is counted by it: a path is whatever a stranger has
+   * written.
+   */
+  readonly routeOf: (path: string) => string | undefined
+  /** What a reader gets who has run into a bug. An id that the log has too is added to its headers. */
+  readonly failed: HttpServerResponse.HttpServerResponse
+  /** Whether who asks may say that a trace is to be recorded. */
+  readonly trustsTraces: boolean
+}
+
+/** Observes an app, which may die then. */
+export const observe = (app: App, options: Options): App =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    const exchange = new Exchange(request, options.routeOf)
+    return inSpan(measured(logged(app, exchange, options.failed), exchange), exchange, options.trustsTraces)
+  })
+
+/** A request, and what is known of it before it is answered. */
+class Exchange {
+  readonly request: HttpServerRequest.HttpServerRequest
+  readonly method: string
+  readonly path: string
+  readonly query: string
+  readonly route: string | undefined
+  readonly startedAt = performance.now()
+
+  constructor(request: HttpServerRequest.HttpServerRequest, routeOf: Options["routeOf"]) {
+    const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(request.url) ?? []
+    this.request = request
+    this.method = methods.has(request.method) ? request.method : "_OTHER"
+    this.path = path
+    this.query = query
+    this.route = routeOf(path)
+  }
+
+  seconds = () => (performance.now() - this.startedAt) / 1000
+}
+
+/** The methods of RFC 9110 and PATCH; there is no limit to what a stranger may call one. */
+const methods: ReadonlySet<string> = new Set([
+  "CONNECT",
+  "DELETE",
+  "GET",
+  "HEAD",
+  "OPTIONS",
+  "PATCH",
+  "POST",
+  "PUT",
+  "TRACE"
+])
+
+/** What a request is taken for whose reader has gone before it was answered. */
+const clientClosedRequest = 499
+
+const statusOf = (exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number =>
+  Exit.isSuccess(exit) ? exit.value.status : Cause.hasInterruptsOnly(exit.cause) ? clientClosedRequest : 500
+
+const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App =>
+  Effect.flatMap(Effect.tracer, (tracer) => {
+    const { headers } = exchange.request
+    const parent = TraceContext.read((name) => headers[name], { isForeign: !trustsTraces })
+    if (tracer === Tracer.nativeTracer) {
+      return parent === undefined ? app : Effect.provideService(app, Tracer.ParentSpan, parent)
+    }
+    const name = exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`
+    return Effect.flatMap(
+      Effect.makeSpan(name, parent === undefined ? { kind: "server", root: true } : { kind: "server", parent }),
+      (span) => {
+        const answered = Effect.provideService(app, Tracer.ParentSpan, span)
+        if (!span.sampled) return answered
+        for (const [key, value] of Object.entries(attributesOf(exchange))) span.attribute(key, value)
+        return Effect.onExit(answered, (exit) =>
+          Effect.map(Clock.Clock, (clock) => {
+            const status = statusOf(exit)
+            span.attribute("http.response.status_code", status)
+            if (status >= 500) span.attribute("error.type", String(status))
+            const end = status < 500 ? Exit.void : Exit.isFailure(exit) ? exit : Exit.fail(new StatusError(status))
+            span.end(clock.currentTimeNanosUnsafe(), end)
+          })
+        )
+      }
+    )
+  })
+
+const attributesOf = ({ method, path, query, request, route }: Exchange): Record<string, unknown> => ({
+  "http.request.method": method,
+  ...(method === "_OTHER" ? { "http.request.method_original": request.method } : {}),
+  "url.scheme": "http",
+  "url.path": path,
+  ...(query === "" ? {} : { "url.query": query }),
+  ...(route === undefined ? {} : { "http.route": route }),
+  ...Option.match(request.remoteAddress, { onNone: () => ({}), onSome: (address) => ({ "client.address": address }) }),
+  ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
+})
+
+/** A status, for the exporter of spans to show. */
+class StatusError extends Error {
+  constructor(status: number) {
+    super(`status ${status}`)
+    this.name = String(status)
+    // where it was made says nothing of where it comes from
+    delete this.stack
+  }
+}
+
+const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
+
+const durations = new Map<string, Metric.Histogram<number>>()
+
+const durationOf = ({ method, route }: Exchange, status: number): Metric.Histogram<number> => {
+  const key = `${method} ${status} ${route}`
+  let duration = durations.get(key)
+  if (duration === undefined) {
+    duration = Metric.histogram("http.server.request.duration", {
+      description: "How long requests took to be answered",
+      attributes: {
+        unit: "s",
+        "http.request.method": method,
+        "http.response.status_code": String(status),
+        ...(route === undefined ? {} : { "http.route": route }),
+        "url.scheme": "http",
+        ...(status < 500 ? {} : { "error.type": String(status) })
+      },
+      boundaries
+    })
+    durations.set(key, duration)
+  }
+  return duration
+}
+
+const measured = (app: App, exchange: Exchange): App =>
+  Effect.withFiber((fiber) => {
+    activeRequests.modifyUnsafe(1, fiber.context)
+    return Effect.onExit(app, (exit) =>
+      Effect.sync(() => {
+        activeRequests.modifyUnsafe(-1, fiber.context)
+        durationOf(exchange, statusOf(exit)).updateUnsafe(exchange.seconds(), fiber.context)
+      })
+    )
+  })
+
+const failures = LogLimit.make("requests that failed")
+
+/** Logs how a request has ended; a bug with all that is known of it, under an id of which its reader is told. */
+const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
+  app.pipe(
+    Effect.onExit((exit) => {
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return Effect.void
+      const status = statusOf(exit)
+      const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
+      return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
+        if (!isEnabled) return Effect.void
+        const line = Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+        return status < 400 ? line : failures.log(line)
+      })
+    }),
+    Effect.catchCauseIf(
+      (cause) => !Cause.hasInterruptsOnly(cause),
+      (cause) => {
+        const requestId = randomUUID()
+        const annotations = { ...annotationsOf(exchange, failed.status), requestId }
+        return Effect.logError("A bug in a page", cause).pipe(
+          Effect.annotateLogs(annotations),
+          Effect.andThen(
+            UnexpectedError.report(
+              cause,
+              () => annotations,
+              () => true
+            )
+          ),
+          Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))
+        )
+      }
+    )
+  )
+
+const annotationsOf = (exchange: Exchange, status: number): Record<string, unknown> => ({
+  method: exchange.request.method,
+  path: exchange.path,
+  status,
+  durationMs: Math.round(exchange.seconds() * 1_000_000) / 1000,
+  ...Option.match(exchange.request.remoteAddress, { onNone: () => ({}), onSome: (peer) => ({ peer }) })
+})
