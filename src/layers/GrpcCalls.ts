@@ -498,7 +498,7 @@ const sentBy = ({ sentHeaders, sentTrailers }: ServerHttp2Stream): Status.Status
 const whyGone = (deadline: number): Status.Status => (deadline - Date.now() <= underway ? late : cancelled)
 
 /** In milliseconds. */
-const underway = 20
+const underway = 50
 
 /** Headers as grpc-js makes metadata of them; what it cannot make any of has none. */
 const metadataOf = (headers: IncomingHttpHeaders): Metadata => {

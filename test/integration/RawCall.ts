@@ -75,3 +75,34 @@ export const hold = Effect.fnUntraced(function* (
     finish: Effect.andThen(Effect.andThen(send, end), Deferred.await(status))
   } satisfies HeldCall as HeldCall
 })
+
+/** Makes a call of which all is said by the test, and gives the grpc-status that it ends with, if there is one. */
+export const send = (
+  target: string,
+  call: { readonly path: string; readonly body: Uint8Array; readonly headers?: OutgoingHttpHeaders | undefined }
+) =>
+  Effect.callback<string | undefined>((resume) => {
+    const session = connect(`http://${target}`)
+    session.on("error", (error) => resume(Effect.die(error)))
+    const stream = session.request({
+      [constants.HTTP2_HEADER_METHOD]: "POST",
+      [constants.HTTP2_HEADER_PATH]: call.path,
+      [constants.HTTP2_HEADER_CONTENT_TYPE]: "application/grpc",
+      [constants.HTTP2_HEADER_TE]: "trailers",
+      ...call.headers
+    })
+    let status: string | undefined
+    const onHeaders = (headers: IncomingHttpHeaders) => {
+      status ??= headers["grpc-status"] as string | undefined
+    }
+    stream.on("response", onHeaders)
+    stream.on("trailers", onHeaders)
+    // what is answered before all of it has been read is reset
+    stream.on("error", () => {})
+    stream.on("close", () => {
+      session.destroy()
+      resume(Effect.succeed(status))
+    })
+    stream.resume()
+    stream.end(call.body)
+  })

@@ -1,37 +1,21 @@
 /**
  * A real server of the Echo service on a port of the system's choice, and clients of it.
  */
-import { fileURLToPath } from "node:url"
-
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
 import { Effect, Layer, Schema, Stream } from "effect"
 
 import { Drain } from "../../src/layers/Drain.ts"
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
 import type { EchoResponse__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoResponse.ts"
-import type {
-  EchoServiceDefinition,
-  EchoServiceHandlers
-} from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
 import type { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
-import * as GrpcService from "../../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import type * as GrpcService from "../../src/layers/GrpcService.ts"
 import * as Status from "../../src/layers/Status.ts"
+import { EchoProtos, EchoService } from "../../src/layers/testing/EchoServer.ts"
 
-export const EchoService = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
-  name: "onlinebooks.layers.testing.EchoService",
-  file: "echo.proto"
-})
-
-/** The protos of src/layers/testing. */
-export const EchoProtos = GrpcService.ProtoFiles.layer("src/layers/testing").pipe(
-  Layer.provide(
-    Layer.succeed(ProjectRoot, { resolve: (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url)) })
-  )
-)
+export { EchoProtos, EchoService }
 
 /** What the tests' handlers fail with. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}

@@ -58,6 +58,7 @@ it.live("a call over mutual TLS has a span that says who called", () =>
       assert.deepStrictEqual(others, {
         "rpc.system.name": "grpc",
         "rpc.method": name,
+        "rpc.status_code": "OK",
         "client.address": "127.0.0.1",
         "rpc.grpc.peer.names": names
       })

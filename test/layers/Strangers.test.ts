@@ -276,7 +276,11 @@ describe("a stranger, who", () => {
         )
         assert.strictEqual(annotations["reason"], "not_on_the_list")
         assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity: good })).code, 0)
-        assert.deepStrictEqual(yield* Queue.clear(lines), [])
+        // that of the call, and no other of the connection
+        assert.deepStrictEqual(
+          (yield* Queue.clear(lines)).map(({ message }) => message),
+          ["A call failed: This client may not call this server"]
+        )
         assert.deepStrictEqual(yield* refused, { not_on_the_list: 1 })
       })
     )
@@ -321,8 +325,11 @@ describe("a client that is known", () => {
           assert.strictEqual(bug.message, "A bug in a handler")
           assert.deepInclude(bug.annotations, known)
 
-          // both calls came on one connection
-          assert.deepStrictEqual(yield* Queue.clear(debugLines), [])
+          // both calls came on one connection, and the line of the second is that of its bug
+          assert.deepStrictEqual(
+            (yield* Queue.clear(debugLines)).map(({ annotations, message }) => [message, annotations["method"]]),
+            [["A call", `${Echo.EchoService.name}/Echo`]]
+          )
         }),
       {
         Echo: () =>

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
+import * as WebObserver from "../../src/layers/WebObserver.ts"
 import type { Content } from "../../src/marketplace/Page.ts"
 import * as Routes from "../../src/marketplace/Routes.ts"
 import { Storefront } from "../../src/marketplace/Storefront.ts"
@@ -16,9 +17,9 @@ const withContent = (content: (slug: string | undefined) => Effect.Effect<Conten
 
 /** What the shop answers to a request. */
 const request = Effect.fnUntraced(function* (path: string, method = "GET") {
-  const { app } = yield* Routes.make
+  const { app, failed, routeOf } = yield* Routes.make
   const response = yield* Effect.provideService(
-    app,
+    WebObserver.observe(app, { failed, routeOf, trustsTraces: false }),
     HttpServerRequest.HttpServerRequest,
     HttpServerRequest.fromWeb(new Request(`http://localhost${path}`, { method }))
   )

@@ -1,0 +1,140 @@
+/**
+ * A kit to test interceptors, and whatever else is around calls, with: a real server of a small service on a port of the system's
+ * choice, and a real client of it. The service has a method of each kind, all of which echo what they get, unless the test says
+ * what becomes of an input:
+ *
+ * ```ts
+ * it.live("counts failures", () =>
+ *   Effect.gen(function* () {
+ *     const { client } = yield* EchoServer
+ *     yield* Effect.flip(client.Echo({ text: "fail" }))
+ *     assert.strictEqual(failures, 1)
+ *   }).pipe(
+ *     Effect.provide(
+ *       EchoServer.layer({ interceptors: [countFailures], inputs: { fail: Effect.fail(Status.notFound("no such thing")) } })
+ *     )
+ *   )
+ * )
+ * ```
+ *
+ * Calls take real time: tests with it are `it.live`.
+ */
+import { fileURLToPath } from "node:url"
+
+import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
+
+import * as Address from "../Address.ts"
+import { Drain } from "../Drain.ts"
+import type { EchoRequest__Output } from "../generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import type {
+  EchoServiceDefinition,
+  EchoServiceHandlers
+} from "../generated/testing/onlinebooks/layers/testing/EchoService.ts"
+import type { GrpcCall, Kind } from "../GrpcCall.ts"
+import * as GrpcChannel from "../GrpcChannel.ts"
+import * as GrpcClient from "../GrpcClient.ts"
+import type { GrpcError } from "../GrpcError.ts"
+import * as GrpcServer from "../GrpcServer.ts"
+import * as GrpcService from "../GrpcService.ts"
+import { ProjectRoot } from "../ProjectRoot.ts"
+import * as Status from "../Status.ts"
+
+/** Echo's methods, one of each kind and one more. */
+export const EchoService = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
+  name: "onlinebooks.layers.testing.EchoService",
+  file: "echo.proto"
+})
+
+/** The protos beside this file. */
+export const EchoProtos = GrpcService.ProtoFiles.layer(".").pipe(
+  Layer.provide(
+    Layer.succeed(ProjectRoot, { resolve: (path) => fileURLToPath(new URL(path, new URL(".", import.meta.url))) })
+  )
+)
+
+/** The methods that {@link EchoServer} calls, by their kinds. */
+export const methods = { unary: "Echo", serverStream: "Expand", clientStream: "Collect", bidi: "Chat" } as const
+
+/** What to do with an input before it is echoed: nothing, or to fail with a status, to die, to wait, or whatever it takes. */
+export type Input = Effect.Effect<void, Status.Status, GrpcCall>
+
+export interface Options extends Pick<GrpcServer.Options, "interceptors" | "limits" | "observers" | "tls"> {
+  /** What becomes of inputs, by their text; the others are echoed. */
+  readonly inputs?: { readonly [text: string]: Input } | undefined
+  /** How the client calls, and what is around its calls. */
+  readonly client?: Pick<GrpcChannel.Options, "interceptors" | "observers" | "policy"> | undefined
+}
+
+class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {}
+
+export class EchoServer extends Context.Service<
+  EchoServer,
+  {
+    /** One function a method. */
+    readonly client: GrpcClient.GrpcClient<Required<typeof EchoService>["Methods"]>
+    /** Calls the method of a kind with one message, and gives the texts of its answer. */
+    readonly call: (
+      kind: Kind,
+      text: string,
+      options?: GrpcClient.CallOptions
+    ) => Effect.Effect<ReadonlyArray<string>, GrpcError>
+    /** Where the server listens, for clients of other kinds. */
+    readonly target: string
+  }
+>()("onlinebooks/layers/testing/EchoServer") {
+  /** Serves for as long as the layer is there. */
+  static readonly layer = (options: Options = {}) =>
+    Layer.effect(
+      EchoServer,
+      Effect.gen(function* () {
+        const server = yield* GrpcServer.GrpcServer
+        const target = Address.format(yield* server.address)
+        const channel = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ ...options.client, target }))
+        const client = yield* Effect.provideContext(GrpcClient.make(EchoService), channel)
+        const call = (kind: Kind, text: string, options?: GrpcClient.CallOptions) => {
+          switch (kind) {
+            case "unary":
+              return Effect.map(client.Echo({ text }, options), (response) => [response.text])
+            case "serverStream":
+              return textsOf(client.Expand({ text, numbers: [1] }, options))
+            case "clientStream":
+              return Effect.map(client.Collect(Stream.make({ text }), options), (response) => [response.text])
+            case "bidi":
+              return textsOf(client.Chat(Stream.make({ text }), options))
+          }
+        }
+        return EchoServer.of({ client, call, target })
+      })
+    ).pipe(
+      Layer.provideMerge(
+        GrpcServer.serve(EchoService, Effect.succeed(handlers(options.inputs ?? {})), {
+          Failure: ({ status }) => status
+        }).pipe(GrpcServer.listen({ ...options, host: "127.0.0.1", port: 0 }))
+      ),
+      Layer.provideMerge(EchoProtos),
+      Layer.provide(Drain.layerTest(Duration.seconds(1)))
+    )
+}
+
+const handlers = (inputs: { readonly [text: string]: Input }) => {
+  const respond = ({ text }: EchoRequest__Output) =>
+    Effect.mapError(inputs[text] ?? Effect.void, (status) => new Failure({ status })).pipe(
+      Effect.as({ text, items: [] as ReadonlyArray<never> })
+    )
+  const collect = (requests: Stream.Stream<EchoRequest__Output>) =>
+    Stream.runCollect(Stream.mapEffect(requests, respond))
+  return {
+    Echo: respond,
+    EchoOnce: respond,
+    Expand: (request: EchoRequest__Output) =>
+      Stream.fromIterable(request.numbers).pipe(
+        Stream.mapEffect((number) => Effect.map(respond(request), (response) => ({ ...response, number })))
+      ),
+    Collect: (requests: Stream.Stream<EchoRequest__Output>) =>
+      Effect.map(collect(requests), (all) => ({ text: all.map(({ text }) => text).join(" "), items: [] })),
+    Chat: (requests: Stream.Stream<EchoRequest__Output>) => Stream.mapEffect(requests, respond)
+  }
+}
+
+const textsOf = <E>(responses: Stream.Stream<{ readonly text: string }, E>) =>
+  Effect.map(Stream.runCollect(responses), (all) => all.map(({ text }) => text))

@@ -1,0 +1,384 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { Deferred, Effect, Fiber, Stream } from "effect"
+
+import { GrpcCall } from "../../src/layers/GrpcCall.ts"
+import type { ClientInterceptor, ServerInterceptor } from "../../src/layers/GrpcInterceptor.ts"
+import { clientStatusOf } from "../../src/layers/GrpcInterceptor.ts"
+import * as GrpcRetry from "../../src/layers/GrpcRetry.ts"
+import * as Status from "../../src/layers/Status.ts"
+import { EchoServer, EchoService, methods } from "../../src/layers/testing/EchoServer.ts"
+import * as RawCall from "../integration/RawCall.ts"
+import * as Outcomes from "./Outcomes.ts"
+
+/** Notes how calls end. */
+const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
+  answer: (answer, call) =>
+    Effect.onExit(answer, (exit) =>
+      Effect.sync(() => {
+        notes.push(`${prefix}${call.kind} ${call.statusOf(exit)?._tag ?? "OK"}`)
+      })
+    )
+})
+
+describe("an interceptor of a server", () => {
+  it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { run } = yield* Outcomes.make({ interceptors: [noting(notes)] })
+      notes.length = 0
+      yield* run(kind, outcome)
+      assert.deepStrictEqual(notes, [`${kind} ${code}`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("sees the call", () =>
+    Effect.gen(function* () {
+      const calls: Array<GrpcCall["Service"]> = []
+      const metadata = new Metadata()
+      metadata.set("accept-language", "de")
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* client.EchoOnce({ text: "hello" }, { metadata, timeout: "1 minute" })
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            interceptors: [
+              {
+                answer: (answer, call) => {
+                  calls.push(call)
+                  return answer
+                }
+              }
+            ]
+          })
+        )
+      )
+      const [call, ...others] = calls
+      assert.deepStrictEqual(others, [])
+      assert(call !== undefined)
+      assert.strictEqual(call.service, EchoService.name)
+      assert.strictEqual(call.method, "EchoOnce")
+      assert.strictEqual(call.name, `${EchoService.name}/EchoOnce`)
+      assert.match(call.peer.address, /^127\.0\.0\.1:\d+$/)
+      assert.deepStrictEqual(call.metadata.get("accept-language"), ["de"])
+      assert.closeTo(call.deadline, Date.now() + 60_000, 30_000)
+      assert.isFalse(call.isRejected)
+      assert.isAtMost(call.startedAt, performance.now())
+      assert.strictEqual(call.id, call.id)
+    })
+  )
+
+  it.live("is around the ones after it, and all are around the handler", () =>
+    Effect.gen(function* () {
+      const steps: Array<string> = []
+      const step = (name: string) => Effect.sync(() => void steps.push(name))
+      const named = (name: string): ServerInterceptor => ({
+        answer: (answer) =>
+          step(`${name} begins`).pipe(
+            Effect.andThen(answer),
+            Effect.ensuring(Effect.suspend(() => step(`${name} ends`)))
+          )
+      })
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* client.Echo({ text: "hello" })
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            observers: [named("observer")],
+            interceptors: [named("first"), named("second")],
+            inputs: { hello: step("handler") }
+          })
+        )
+      )
+      assert.deepStrictEqual(steps, [
+        "observer begins",
+        "first begins",
+        "second begins",
+        "handler",
+        "second ends",
+        "first ends",
+        "observer ends"
+      ])
+    })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may answer a $kind call instead of the handler", ({ kind }) =>
+    Effect.gen(function* () {
+      let handled = 0
+      const authenticate: ServerInterceptor = {
+        answer: (answer, { metadata }) =>
+          metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
+      }
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        const { reason } = yield* Effect.flip(call(kind, "hello"))
+        assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Who are you?"])
+        assert.strictEqual(handled, 0)
+        const metadata = new Metadata()
+        metadata.set("authorization", "it is me")
+        assert.deepStrictEqual(yield* call(kind, "hello", { metadata }), ["hello"])
+        assert.strictEqual(handled, 1)
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({ interceptors: [authenticate], inputs: { hello: Effect.sync(() => void handled++) } })
+        )
+      )
+    })
+  )
+
+  it.live("may provide what handlers find around them", () =>
+    Effect.gen(function* () {
+      const found: Array<string> = []
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* client.Echo({ text: "hello" })
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            interceptors: [{ answer: (answer) => Effect.withSpan(answer, "outer") }],
+            inputs: {
+              hello: Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
+                Effect.flatMap(GrpcCall, ({ method }) => Effect.sync(() => void found.push(`${name} ${method}`)))
+              )
+            }
+          })
+        )
+      )
+      assert.deepStrictEqual(found, ["outer Echo"])
+    })
+  )
+
+  it.live("may see the messages of a Stream", () =>
+    Effect.gen(function* () {
+      let messages = 0
+      const counting: ServerInterceptor = {
+        stream: (stream) => Stream.tap(stream, () => Effect.sync(() => void messages++))
+      }
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* Stream.runDrain(client.Expand({ text: "hello", numbers: [1, 2, 3] }))
+        yield* client.Echo({ text: "hello" })
+      }).pipe(Effect.provide(EchoServer.layer({ interceptors: [counting] })))
+      assert.strictEqual(messages, 3)
+    })
+  )
+
+  const path = `/${EchoService.name}/Echo`
+  const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
+  it.live.each([
+    { what: "an unknown method", path: `${path}zzz9`, code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "an unknown service", path: "/zzz9/zzz9", code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "a path that is none", path: "/", code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "a message that does not decode", body: frame([0xff, 0xff, 0xff]), code: "Internal" },
+    { what: "no message", body: Buffer.alloc(0), code: "Unimplemented" },
+    { what: "two messages", body: Buffer.concat([frame([]), frame([])]), code: "Unimplemented" },
+    { what: "another content type", headers: { "content-type": "text/plain" }, code: "Unknown" },
+    { what: "a deadline that is none", headers: { "grpc-timeout": "soon" }, code: "Internal" }
+  ])("sees a call that no handler gets, once: $what", (wrong) =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const {
+        run,
+        seen: end,
+        target
+      } = yield* Outcomes.make({
+        interceptors: [
+          {
+            answer: (answer, call) =>
+              Effect.onExit(answer, (exit) =>
+                Effect.sync(() => {
+                  const name = `${call.service}/${call.method}`
+                  seen.push(`${name} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
+                })
+              )
+          }
+        ]
+      })
+      seen.length = 0
+      yield* RawCall.send(target, { path, body: frame([]), ...wrong })
+      yield* end
+      yield* run("unary", "success")
+      assert.deepStrictEqual(seen, [`${wrong.name ?? path.slice(1)} ${wrong.code} rejected`, `${path.slice(1)} OK`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("sees a call that is refused for load", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { client, run, seen, started } = yield* Outcomes.make({
+        interceptors: [noting(notes)],
+        limits: { maxConcurrency: 1, maxQueue: 0 }
+      })
+      notes.length = 0
+      const first = yield* Effect.forkChild(client.EchoOnce({ text: "hang" }))
+      yield* started
+      const { reason } = yield* Effect.flip(client.EchoOnce({ text: "hello" }))
+      assert.strictEqual(reason._tag, "ResourceExhausted")
+      yield* seen
+      yield* Fiber.interrupt(first)
+      yield* seen
+      yield* run("unary", "success")
+      assert.deepStrictEqual(notes, ["unary ResourceExhausted", "unary Cancelled", "unary OK"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("an interceptor of a client", () => {
+  /** Notes how calls and attempts end. */
+  const noting = (notes: Array<string>): ClientInterceptor => ({
+    call: (call, info) =>
+      Effect.onExit(call, (exit) =>
+        Effect.sync(() => void notes.push(`call ${info.method} ${clientStatusOf(exit)?._tag ?? "OK"}`))
+      ),
+    attempt: (attempt, info) =>
+      Effect.onExit(attempt, (exit) =>
+        Effect.sync(() => void notes.push(`attempt ${info.attempt} ${clientStatusOf(exit)?._tag ?? "OK"}`))
+      )
+  })
+
+  it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { run } = yield* Outcomes.make({ client: { interceptors: [noting(notes)] } })
+      notes.length = 0
+      yield* run(kind, outcome)
+      assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each([{ kind: "unary" as const }, { kind: "serverStream" as const }])(
+    "sees each attempt of a $kind call",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const peers: Array<string | undefined> = []
+        let failures = 2
+        const layer = EchoServer.layer({
+          inputs: {
+            flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
+          },
+          client: {
+            policy: { retry: GrpcRetry.defaultPolicy },
+            interceptors: [
+              noting(notes),
+              {
+                attempt: (attempt, { peer }) =>
+                  Effect.ensuring(
+                    attempt,
+                    Effect.sync(() => void peers.push(peer()))
+                  )
+              }
+            ]
+          }
+        })
+        yield* Effect.gen(function* () {
+          const { call, target } = yield* EchoServer
+          assert.deepStrictEqual(yield* call(kind, "flaky"), ["flaky"])
+          assert.deepStrictEqual(notes, [
+            "attempt 1 Unavailable",
+            "attempt 2 Unavailable",
+            "attempt 3 OK",
+            `call ${methods[kind]} OK`
+          ])
+          assert.deepStrictEqual(peers, [target, target, target])
+        }).pipe(Effect.provide(layer))
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may add to what goes out with a $kind call", ({ kind }) =>
+    Effect.gen(function* () {
+      const got: Array<unknown> = []
+      const authorize: ClientInterceptor = {
+        call: (call, { metadata }) =>
+          Effect.andThen(
+            Effect.sync(() => metadata.set("authorization", "it is me")),
+            call
+          )
+      }
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        yield* call(kind, "hello")
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            client: { interceptors: [authorize] },
+            inputs: {
+              hello: Effect.map(GrpcCall, ({ metadata }) => void got.push(...metadata.get("authorization")))
+            }
+          })
+        )
+      )
+      assert.deepStrictEqual(got, ["it is me"])
+    })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may keep a $kind call from being made", ({ kind }) =>
+    Effect.gen(function* () {
+      let handled = 0
+      const metadata = new Metadata()
+      metadata.set("forbidden", "yes")
+      const forbid: ClientInterceptor = {
+        attempt: (attempt, { metadata }) =>
+          metadata.get("forbidden").length === 0 ? attempt : Effect.fail(Status.failedPrecondition("not now"))
+      }
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        const { reason } = yield* Effect.flip(call(kind, "hello", { metadata }))
+        assert.deepStrictEqual([reason._tag, reason.message], ["FailedPrecondition", "not now"])
+        assert.strictEqual(handled, 0)
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            client: { interceptors: [forbid] },
+            inputs: { hello: Effect.sync(() => void handled++) }
+          })
+        )
+      )
+    })
+  )
+
+  it.live("is around a Stream until its reader has enough of it", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { client, seen } = yield* Outcomes.make({ client: { interceptors: [noting(notes)] } })
+      notes.length = 0
+      const first = yield* client.Chat(Stream.concat(Stream.make({ text: "hello" }), Stream.never)).pipe(
+        Stream.tap(() => Effect.sync(() => void notes.push("message"))),
+        Stream.take(1),
+        Stream.runCollect
+      )
+      assert.strictEqual(first.length, 1)
+      yield* seen
+      assert.deepStrictEqual(notes, ["message", "attempt 1 OK", "call Chat OK"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+it.live("a Stream is read within what interceptors put around it", () =>
+  Effect.gen(function* () {
+    const inner = yield* Deferred.make<string>()
+    yield* Effect.gen(function* () {
+      const { client } = yield* EchoServer
+      yield* Stream.runDrain(client.Chat(Stream.make({ text: "hello" })))
+    }).pipe(
+      Effect.provide(
+        EchoServer.layer({
+          client: {
+            interceptors: [
+              { call: (call) => Effect.withSpan(call, "outer") },
+              {
+                attempt: (attempt) =>
+                  Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
+                    Effect.andThen(Deferred.succeed(inner, name), attempt)
+                  )
+              }
+            ]
+          }
+        })
+      )
+    )
+    assert.strictEqual(yield* Deferred.await(inner), "outer")
+  })
+)
