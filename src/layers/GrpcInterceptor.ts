@@ -67,7 +67,7 @@ export interface ClientCall {
 export interface ClientAttempt extends ClientCall {
   /** Counts from 1. */
   readonly attempt: number
-  /** Who gets it, as "127.0.0.1:50051", once that is known. */
+  /** Who gets it, as "127.0.0.1:50051". grpc-js says so once it has heard from there, or given up. */
   readonly peer: () => string | undefined
 }
 

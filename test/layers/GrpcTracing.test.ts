@@ -1,28 +1,24 @@
-import { assert, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option, Stream, Tracer } from "effect"
+import { assert, describe, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { Context, Deferred, Effect, Layer, Option, Stream, Tracer } from "effect"
 
+import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Sampling from "../../src/layers/Sampling.ts"
+import * as Status from "../../src/layers/Status.ts"
+import { EchoServer, EchoService, methods } from "../../src/layers/testing/EchoServer.ts"
+import * as RawCall from "../integration/RawCall.ts"
 import * as Echo from "./Echo.ts"
+import * as Outcomes from "./Outcomes.ts"
+import * as Spans from "./Spans.ts"
 import * as Tls from "./Tls.ts"
-
-/** A tracer, and the spans that it has made. */
-const recorder = () => {
-  const spans: Array<Tracer.NativeSpan> = []
-  const tracer = Tracer.make({
-    span: (options) => {
-      const span = new Tracer.NativeSpan(options)
-      spans.push(span)
-      return span
-    }
-  })
-  return { spans, layer: Layer.succeed(Tracer.Tracer, tracer) }
-}
 
 it.live("a call over mutual TLS has a span that says who called", () =>
   Effect.gen(function* () {
-    const { layer, spans } = recorder()
+    const { spans, tracer } = Spans.recorder()
+    const layer = Layer.succeed(Tracer.Tracer, tracer)
     const authority = yield* Tls.makeAuthority()
     const { watched: certificates } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
     const context = yield* Layer.build(
@@ -68,7 +64,8 @@ it.live("a call over mutual TLS has a span that says who called", () =>
 
 it.live("what a handler does is below the span of its call", () =>
   Effect.gen(function* () {
-    const { layer, spans } = recorder()
+    const { spans, tracer } = Spans.recorder()
+    const layer = Layer.succeed(Tracer.Tracer, tracer)
     yield* Effect.gen(function* () {
       const { Echo: call } = yield* Echo.client
       yield* call({ text: "hello" })
@@ -103,3 +100,186 @@ it.live("without a tracer no call has a span", () =>
     assert.deepStrictEqual(span, Option.none())
   })
 )
+
+const traceId = "0af7651916cd43dd8448eb211c80319c"
+const spanId = "b7ad6b7169203331"
+
+/** Metadata with the context of a trace. */
+const traced = (flags: string, state?: string) => {
+  const metadata = new Metadata()
+  metadata.set("traceparent", `00-${traceId}-${spanId}-${flags}`)
+  if (state !== undefined) metadata.set("tracestate", state)
+  return metadata
+}
+
+/** Which outcomes are errors of a server, and which of a client: of what was interrupted nobody makes one. */
+const errors: { readonly [side: string]: ReadonlyArray<string> } = {
+  server: ["Unavailable", "Internal", "DeadlineExceeded"],
+  client: ["NotFound", "Unavailable", "Internal", "DeadlineExceeded"]
+}
+
+describe("the spans of a call", () => {
+  it.live.each(Outcomes.cases)("say $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const { spans, tracer } = Spans.recorder()
+      const { run } = yield* Effect.provideService(Outcomes.make(), Tracer.Tracer, tracer)
+      spans.length = 0
+      yield* Effect.provideService(run(kind, outcome), Tracer.Tracer, tracer)
+
+      const name = `${EchoService.name}/${methods[kind]}`
+      const [call, attempt, server, ...others] = spans.filter((span) => span.name === name)
+      assert.deepStrictEqual(others, [])
+      assert(call !== undefined && attempt !== undefined && server !== undefined)
+      assert.deepStrictEqual([call.kind, attempt.kind, server.kind], ["internal", "client", "server"])
+      assert.deepStrictEqual(
+        [Spans.parentOf(call), Spans.parentOf(attempt), Spans.parentOf(server)],
+        [undefined, call.spanId, attempt.spanId]
+      )
+      assert.deepStrictEqual([attempt.traceId, server.traceId], [call.traceId, call.traceId])
+      const status = code === "OK" ? "OK" : Status.nameInCapitals[code]
+      for (const [side, span] of [
+        ["client", call],
+        ["client", attempt],
+        ["server", server]
+      ] as const) {
+        assert.strictEqual(span.status._tag, "Ended", side)
+        assert.strictEqual(span.attributes.get("rpc.system.name"), "grpc")
+        assert.strictEqual(span.attributes.get("rpc.method"), name)
+        assert.strictEqual(span.attributes.get("rpc.status_code"), status, side)
+        const isError = errors[side]?.includes(code) === true
+        assert.strictEqual(Spans.isError(span), isError, side)
+        assert.strictEqual(span.attributes.get("error.type"), isError ? status : undefined, side)
+      }
+      assert.strictEqual(attempt.attributes.get("server.address"), "127.0.0.1")
+      // grpc-js does not say of all that were given up who got them
+      if (outcome !== "interruption") {
+        assert.strictEqual(attempt.attributes.get("network.peer.address"), "127.0.0.1")
+        assert.strictEqual(attempt.attributes.get("network.peer.port"), attempt.attributes.get("server.port"))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("show each attempt, and the server is told of its own", () =>
+    Effect.gen(function* () {
+      const { named, tracer } = Spans.recorder()
+      let failures = 1
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        yield* call("unary", "flaky")
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            inputs: {
+              flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
+            }
+          })
+        ),
+        Effect.provideService(Tracer.Tracer, tracer)
+      )
+      const spans = named(`${EchoService.name}/Echo`)
+      const attempts = spans.filter(({ kind }) => kind === "client")
+      assert.deepStrictEqual(
+        attempts.map(({ attributes }) => [attributes.get("previous-rpc-attempts"), attributes.get("rpc.status_code")]),
+        [
+          [0, "UNAVAILABLE"],
+          [1, "OK"]
+        ]
+      )
+      const [call] = spans.filter(({ kind }) => kind === "internal")
+      assert.deepStrictEqual(attempts.map(Spans.parentOf), [call?.spanId, call?.spanId])
+      assert.isFalse(Spans.isError(call!))
+      assert.deepStrictEqual(
+        spans.filter(({ kind }) => kind === "server").map(Spans.parentOf),
+        attempts.map(({ spanId }) => spanId)
+      )
+    })
+  )
+
+  it.live("are there for a call that no handler gets", () =>
+    Effect.gen(function* () {
+      const { named, tracer } = Spans.recorder()
+      const { seen, target } = yield* Effect.provideService(Outcomes.make(), Tracer.Tracer, tracer)
+      yield* RawCall.send(target, { path: "/a/b", body: new Uint8Array(5) })
+      yield* seen
+      const [span] = named("_OTHER")
+      assert.strictEqual(span?.attributes.get("rpc.method"), "_OTHER")
+      assert.strictEqual(span?.attributes.get("rpc.method_original"), "a/b")
+      assert.strictEqual(span?.attributes.get("rpc.status_code"), "UNIMPLEMENTED")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("the context of a trace", () => {
+  /** What a server that is called while a call is answered gets to know of the trace. */
+  const throughTwo = Effect.fnUntraced(function* (metadata: Metadata, tracer: Tracer.Tracer) {
+    const heard = yield* Deferred.make<Metadata>()
+    yield* Effect.gen(function* () {
+      const behind = yield* Layer.build(
+        EchoServer.layer({
+          inputs: {
+            hello: Effect.flatMap(GrpcCall, ({ metadata }) => Effect.asVoid(Deferred.succeed(heard, metadata)))
+          }
+        })
+      )
+      const { client: next } = Context.get(behind, EchoServer)
+      const front = yield* Layer.build(
+        EchoServer.layer({ inputs: { hello: Effect.asVoid(Effect.orDie(next.Echo({ text: "hello" }))) } })
+      )
+      // the client of the test has no tracer: it says what is in the metadata
+      yield* Effect.provideService(
+        Context.get(front, EchoServer).client.Echo({ text: "hello" }, { metadata }),
+        Tracer.Tracer,
+        Tracer.nativeTracer
+      )
+    }).pipe(Effect.provideService(Tracer.Tracer, tracer), Effect.scoped)
+    const got = yield* Deferred.await(heard)
+    const [parent] = got.get("traceparent")
+    return { parent: parent === undefined ? undefined : String(parent).split("-"), state: got.get("tracestate") }
+  })
+
+  it.live("goes on as it came where there is no tracer", () =>
+    Effect.gen(function* () {
+      for (const flags of ["00", "01"]) {
+        const { parent, state } = yield* throughTwo(traced(flags, "vendor=1"), Tracer.nativeTracer)
+        assert.deepStrictEqual(parent, ["00", traceId, spanId, flags])
+        assert.deepStrictEqual(state, ["vendor=1"])
+      }
+      assert.isUndefined((yield* throughTwo(new Metadata(), Tracer.nativeTracer)).parent)
+    })
+  )
+
+  it.live("goes on with the span of the call, and is recorded if the caller says so", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = Spans.recorder()
+      const sampled = Sampling.tracer(tracer, { name: "parentbased_always_off", ratio: 0 })
+      const { parent, state } = yield* throughTwo(traced("01", "vendor=1"), sampled)
+      assert.deepStrictEqual([parent?.[0], parent?.[1], parent?.[3]], ["00", traceId, "01"])
+      assert.include(
+        spans.map(({ spanId }) => spanId),
+        parent?.[2] ?? ""
+      )
+      assert.deepStrictEqual(state, ["vendor=1"])
+    })
+  )
+
+  it.live("goes on when the trace is not recorded, with nothing recorded", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = Spans.recorder()
+      const sampled = Sampling.tracer(tracer, { name: "parentbased_always_on", ratio: 0 })
+      const { parent, state } = yield* throughTwo(traced("00", "vendor=1"), sampled)
+      assert.deepStrictEqual([parent?.[0], parent?.[1], parent?.[3]], ["00", traceId, "00"])
+      assert.deepStrictEqual(state, ["vendor=1"])
+      assert.deepStrictEqual(spans, [])
+    })
+  )
+
+  it.live("is made up where nobody has, so that the decision is made once", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = Spans.recorder()
+      const sampled = Sampling.tracer(tracer, { name: "parentbased_always_off", ratio: 0 })
+      const { parent } = yield* throughTwo(new Metadata(), sampled)
+      assert.match(parent?.join("-") ?? "", /^00-[\da-f]{32}-[\da-f]{16}-00$/)
+      assert.deepStrictEqual(spans, [])
+    })
+  )
+})

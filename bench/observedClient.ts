@@ -1,0 +1,44 @@
+/**
+ * A client that makes as many calls as it is told to by its parent, 64 at a time, for {@link file://./observability.ts}: bundled,
+ * and observed as its first argument says. The second is whom it calls.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+
+import * as Drain from "../src/layers/Drain.ts"
+import * as GrpcChannel from "../src/layers/GrpcChannel.ts"
+import * as GrpcClient from "../src/layers/GrpcClient.ts"
+import * as GrpcObservers from "../src/layers/GrpcObservers.ts"
+import * as GrpcService from "../src/layers/GrpcService.ts"
+import * as Logging from "../src/layers/Logging.ts"
+import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
+import * as Telemetry from "../src/layers/Telemetry.ts"
+import { EchoService } from "../src/layers/testing/EchoServer.ts"
+
+const [, , part, target = ""] = process.argv
+
+Layer.effectDiscard(
+  Effect.gen(function* () {
+    const { Echo } = yield* GrpcClient.make(EchoService)
+    const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())
+    const call = Echo({ text: "hello" }, { timeout: "10 seconds" })
+    const make = (calls: number) =>
+      runPromise(Effect.forEach(Array.from({ length: calls }), () => call, { concurrency: 64, discard: true }))
+    process.on("message", (calls: number) => {
+      void make(calls).then(() => process.send?.("made"))
+    })
+    process.send?.("ready")
+  })
+).pipe(
+  Layer.provide(
+    GrpcChannel.GrpcChannel.layer({ target, observers: part === "everything" ? GrpcObservers.client : [] })
+  ),
+  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
+  Layer.provide(NodeServices.layer),
+  Layer.provide(Telemetry.exported),
+  Telemetry.provide({ name: "observed", version: "0.0.0" }),
+  Drain.launch,
+  Effect.provide(Logging.layerConfig),
+  Drain.runMain
+)
