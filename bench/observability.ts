@@ -75,8 +75,8 @@ interface Subject {
   readonly name: string
   /** Makes calls, and says for how many microseconds of CPU of the process each. */
   readonly measure: (calls: number) => Promise<number>
-  /** How many of its spans the collector should have by now, if all had been recorded and none lost. */
-  readonly made: () => number
+  /** How many spans there are by now, were all of them recorded. */
+  readonly spans: () => number
   readonly folder: string
 }
 
@@ -177,12 +177,15 @@ const settingsOf = ({ env, isExported = false }: Variant, folder: string, collec
 })
 
 /** A process whose calls are counted, and which is measured while it is made to do some. */
-const subject = (name: string, folder: string, pid: number, make: (calls: number) => Promise<void>): Subject => {
+const subject = (
+  { folder, name, pid, spansOfCall }: Pick<Subject, "folder" | "name"> & { pid: number; spansOfCall: number },
+  make: (calls: number) => Promise<void>
+): Subject => {
   let made = 0
   return {
     name,
     folder,
-    made: () => made,
+    spans: () => made * spansOfCall,
     measure: async (calls) => {
       const before = cpuOf(pid)
       await make(calls)
@@ -197,7 +200,9 @@ const startServer = async (variant: Variant, folder: string, collector: number, 
   const server = start(measuredCore, "dist/observedServer.js", [variant.part], env)
   const port = await portOf(server)
   await check(port)
-  return subject(variant.name, folder, server.pid!, (calls) => h2load(port, file, variant.headers ?? [], calls))
+  return subject({ name: variant.name, folder, pid: server.pid!, spansOfCall: 1 }, (calls) =>
+    h2load(port, file, variant.headers ?? [], calls)
+  )
 }
 
 const startClient = async (variant: Variant, folder: string, collector: number, target: string): Promise<Subject> => {
@@ -205,7 +210,8 @@ const startClient = async (variant: Variant, folder: string, collector: number, 
   const client = start(measuredCore, "dist/observedClient.js", [variant.part, target], env)
   client.stdout?.resume()
   await once(client, "message")
-  return subject(variant.name, folder, client.pid!, async (calls) => {
+  // one for the call, and one for its attempt
+  return subject({ name: variant.name, folder, pid: client.pid!, spansOfCall: 2 }, async (calls) => {
     client.send(calls)
     await once(client, "message")
   })
@@ -234,9 +240,9 @@ const compare = async (subjects: ReadonlyArray<Subject>, { calls, rounds, spans 
   const received = await spans()
   const least = micros.map((all) => Math.min(...all))
   console.log("    us   more      x  median  spans")
-  subjects.forEach(({ folder, made, name }, at) => {
+  subjects.forEach(({ folder, name, spans }, at) => {
     const sorted = micros[at]!.toSorted((a, b) => a - b)
-    const share = (received[folder] ?? 0) / made()
+    const share = (received[folder] ?? 0) / spans()
     console.log(
       [
         least[at]!.toFixed(1).padStart(6),
@@ -289,7 +295,7 @@ const main = async () => {
     }
     await compare(observed, options)
 
-    console.log("\nA client: the same of its CPU; two spans a call")
+    console.log("\nA client: the same of its CPU")
     const server = start(otherCore, "dist/observedServer.js", ["nothing"], {})
     const target = `127.0.0.1:${await portOf(server)}`
     const observing: Array<Subject> = []

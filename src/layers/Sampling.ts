@@ -6,7 +6,7 @@
  * to nothing: it takes no notes, and stands for the one that it is in. Its context goes on all the same, so that whoever is called
  * knows that the decision has been made.
  */
-import { Context, Option, Tracer } from "effect"
+import { Context, Effect, Option, Tracer } from "effect"
 import { Hex } from "effect/encoding"
 
 import * as TraceContext from "./TraceContext.ts"
@@ -57,6 +57,16 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
 /** By the last 56 bits of the trace's id, which are random, so that all that have the same ratio decide alike. */
 const isWithin = (ratio: number, traceId: string | undefined): boolean =>
   (traceId === undefined ? Math.random() : Number.parseInt(traceId.slice(-14), 16) / 2 ** 56) < ratio
+
+/** A span around what is done within a trace that is recorded, and nothing at all elsewhere: for what is done often. */
+export const withSpan =
+  (name: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.withFiber((fiber) => {
+      const { span, tracer } = fiber.cache
+      const isRecorded = span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
+      return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
+    })
 
 /** A span that is not recorded. */
 class PassingSpan implements Tracer.Span {

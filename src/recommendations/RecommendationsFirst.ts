@@ -8,6 +8,7 @@ import type { RecommendationRequest__Output } from "../generated/first/Recommend
 import type { RecommendationsDefinition, RecommendationsHandlers } from "../generated/first/Recommendations.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
+import * as Sampling from "../layers/Sampling.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
 
@@ -20,9 +21,10 @@ export const handlers = Effect.gen(function* () {
   const recommender = yield* Recommender
   return {
     Recommend: (request: RecommendationRequest__Output) =>
-      Effect.map(recommender.recommend(toQuery(request)), (books) => ({
-        recommendations: books.map(({ id, title }) => ({ id, title }))
-      }))
+      recommender.recommend(toQuery(request)).pipe(
+        Sampling.withSpan("Recommender.recommend"),
+        Effect.map((books) => ({ recommendations: books.map(({ id, title }) => ({ id, title })) }))
+      )
   }
 })
 

@@ -12,6 +12,7 @@ import type {
 import type { RecommendRequest__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
+import * as Sampling from "../layers/Sampling.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
 
@@ -24,7 +25,10 @@ export const handlers = Effect.gen(function* () {
   const recommender = yield* Recommender
   return {
     Recommend: (request: RecommendRequest__Output) =>
-      Effect.map(recommender.recommend(toQuery(request)), (books) => ({ books: books.map(toMessage) })),
+      recommender.recommend(toQuery(request)).pipe(
+        Sampling.withSpan("Recommender.recommend"),
+        Effect.map((books) => ({ books: books.map(toMessage) }))
+      ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({
         categories: summaries.map(({ bookCount, category }) => ({ category: Categories.toV1(category), bookCount }))

@@ -1,0 +1,158 @@
+/**
+ * A collector: takes what is sent over OTLP as JSON, and keeps it for a test to look at. It may be slow, and may refuse.
+ */
+import { createServer, type IncomingHttpHeaders } from "node:http"
+import type { AddressInfo } from "node:net"
+
+import { Deferred, Effect, type Scope } from "effect"
+
+type AnyValue = {
+  readonly stringValue?: string
+  readonly intValue?: number | string
+  readonly doubleValue?: number
+  readonly boolValue?: boolean
+  readonly arrayValue?: { readonly values: ReadonlyArray<AnyValue> }
+}
+
+type Attributes = ReadonlyArray<{ readonly key: string; readonly value: AnyValue }>
+
+/** A span, as it is on the wire. */
+export interface Span {
+  readonly traceId: string
+  readonly spanId: string
+  readonly parentSpanId?: string
+  readonly name: string
+  /** 1 internal, 2 server, 3 client. */
+  readonly kind: number
+  readonly startTimeUnixNano: string
+  readonly endTimeUnixNano: string
+  readonly attributes: { readonly [key: string]: unknown }
+  /** 0 unset, 1 OK, 2 error. */
+  readonly status: { readonly code: number; readonly message?: string }
+  readonly events: ReadonlyArray<{ readonly name: string }>
+  /** What the process says of itself. */
+  readonly resource: { readonly [key: string]: unknown }
+}
+
+/** A metric, as it is on the wire. */
+export interface Metric {
+  readonly name: string
+  readonly unit?: string
+  readonly sum?: { readonly isMonotonic: boolean; readonly dataPoints: ReadonlyArray<DataPoint> }
+  readonly gauge?: { readonly dataPoints: ReadonlyArray<DataPoint> }
+  readonly histogram?: { readonly dataPoints: ReadonlyArray<DataPoint> }
+}
+
+interface DataPoint {
+  readonly attributes: Attributes
+  readonly asDouble?: number
+  readonly asInt?: number | string
+  readonly count?: number
+  readonly sum?: number
+}
+
+export interface OtlpReceiver {
+  /** To be given as OTEL_EXPORTER_OTLP_ENDPOINT. */
+  readonly url: string
+  readonly spans: ReadonlyArray<Span>
+  /** The latest that came. */
+  readonly metrics: () => ReadonlyArray<Metric>
+  /** How many requests have come. */
+  readonly requests: () => number
+  readonly headers: ReadonlyArray<IncomingHttpHeaders>
+  /** Waits until that is so; it is looked at whenever something has come. */
+  readonly until: (isSo: () => boolean) => Effect.Effect<void>
+  /** Breaks all connections and takes no more. */
+  readonly kill: Effect.Effect<void>
+}
+
+const valueOf = (value: AnyValue): unknown =>
+  value.arrayValue === undefined
+    ? (value.stringValue ?? value.intValue ?? value.doubleValue ?? value.boolValue)
+    : value.arrayValue.values.map(valueOf)
+
+/** Attributes as an object. */
+export const read = (attributes: Attributes): { readonly [key: string]: unknown } =>
+  Object.fromEntries(attributes.map(({ key, value }) => [key, valueOf(value)]))
+
+/** What becomes of a request: it is taken, refused, or gets no answer. */
+export type Behaviour = "takes" | "refuses" | "hangs"
+
+/** Listens on 127.0.0.1 for as long as the scope is open. */
+export const make = Effect.fnUntraced(function* (
+  behaviour: Behaviour = "takes"
+): Effect.fn.Return<OtlpReceiver, never, Scope.Scope> {
+  const spans: Array<Span> = []
+  const headers: Array<IncomingHttpHeaders> = []
+  let metrics: ReadonlyArray<Metric> = []
+  let requests = 0
+  const waiting = new Set<() => void>()
+
+  const take = (path: string | undefined, body: string) => {
+    const data = JSON.parse(body) as {
+      readonly resourceSpans?: ReadonlyArray<{
+        readonly resource: { readonly attributes: Attributes }
+        readonly scopeSpans: ReadonlyArray<{
+          readonly spans: ReadonlyArray<Omit<Span, "attributes" | "resource"> & { readonly attributes: Attributes }>
+        }>
+      }>
+      readonly resourceMetrics?: ReadonlyArray<{
+        readonly scopeMetrics: ReadonlyArray<{ readonly metrics: ReadonlyArray<Metric> }>
+      }>
+    }
+    if (path === "/v1/traces") {
+      for (const { resource, scopeSpans } of data.resourceSpans ?? []) {
+        for (const span of scopeSpans.flatMap(({ spans }) => spans)) {
+          spans.push({ ...span, attributes: read(span.attributes), resource: read(resource.attributes) })
+        }
+      }
+    } else if (path === "/v1/metrics") {
+      metrics = (data.resourceMetrics ?? []).flatMap(({ scopeMetrics }) =>
+        scopeMetrics.flatMap(({ metrics }) => metrics)
+      )
+    }
+  }
+
+  const server = createServer((request, response) => {
+    let body = ""
+    request.setEncoding("utf8")
+    request.on("data", (text: string) => (body += text))
+    request.on("end", () => {
+      requests++
+      headers.push(request.headers)
+      if (behaviour === "takes") take(request.url, body)
+      if (behaviour !== "hangs") {
+        response.writeHead(behaviour === "takes" ? 200 : 503, { "content-type": "application/json" }).end("{}")
+      }
+      waiting.forEach((check) => check())
+    })
+  })
+  const kill = Effect.sync(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => {
+      server.listen(0, "127.0.0.1", () => resume(Effect.void))
+    }),
+    () => kill
+  )
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    spans,
+    headers,
+    metrics: () => metrics,
+    requests: () => requests,
+    until: Effect.fnUntraced(function* (isSo: () => boolean) {
+      const found = yield* Deferred.make<void>()
+      const check = () => {
+        if (isSo()) Deferred.doneUnsafe(found, Effect.void)
+      }
+      waiting.add(check)
+      check()
+      yield* Deferred.await(found)
+      waiting.delete(check)
+    }),
+    kill
+  }
+})
