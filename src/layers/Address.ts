@@ -23,3 +23,6 @@ export const toReachable = ({ host, port }: Address): Address => ({
 /** Whether that is a host: an address, or a name that DNS could know. */
 export const isHost = (text: string): boolean =>
   isIP(text) !== 0 || /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?$/i.test(text)
+
+/** An IPv4 address as itself, which a socket for both families shows as one of IPv6 (RFC 4291, section 2.5.5.2). */
+export const unmapped = (host: string): string => host.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "")

@@ -136,7 +136,9 @@ const keyOf = ({ localAddress, remoteAddress, remotePort }: ConnectionInfo): str
   `${remoteAddress} ${remotePort} ${localAddress}`
 
 const addressOf = ({ remoteAddress, remotePort }: ConnectionInfo): string =>
-  remoteAddress === undefined ? "unknown" : Address.format({ host: remoteAddress, port: remotePort ?? 0 })
+  remoteAddress === undefined
+    ? "unknown"
+    : Address.format({ host: Address.unmapped(remoteAddress), port: remotePort ?? 0 })
 
 export const make = (server: GrpcJsServer, options: Options): GrpcConnections => {
   const { http2, injector } = createInjector(server, {

@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto"
 import { Cause, Clock, Effect, Exit, Metric, Option, Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
+import * as Address from "./Address.ts"
 import { boundaries } from "./GrpcMetrics.ts"
 import * as Logging from "./Logging.ts"
 import * as LogLimit from "./LogLimit.ts"
@@ -109,7 +110,10 @@ const attributesOf = ({ method, path, query, request, route }: Exchange): Record
   "url.path": path,
   ...(query === "" ? {} : { "url.query": query }),
   ...(route === undefined ? {} : { "http.route": route }),
-  ...Option.match(request.remoteAddress, { onNone: () => ({}), onSome: (address) => ({ "client.address": address }) }),
+  ...Option.match(request.remoteAddress, {
+    onNone: () => ({}),
+    onSome: (address) => ({ "client.address": Address.unmapped(address) })
+  }),
   ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
 })
 
@@ -199,5 +203,8 @@ const annotationsOf = (exchange: Exchange, status: number): Record<string, unkno
   path: exchange.path,
   status,
   durationMs: Math.round(exchange.seconds() * 1_000_000) / 1000,
-  ...Option.match(exchange.request.remoteAddress, { onNone: () => ({}), onSome: (peer) => ({ peer }) })
+  ...Option.match(exchange.request.remoteAddress, {
+    onNone: () => ({}),
+    onSome: (peer) => ({ peer: Address.unmapped(peer) })
+  })
 })
