@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config"
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
 /** What replaces, crashes, stops and floods servers: it takes minutes, and has the machine to itself. */
-const fleet = ["test/integration/Fleet*.test.ts", "test/integration/Overload.test.ts"]
+const fleet = ["Fleet*", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`)
 
 /** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
 const million = ["test/layers/LeaksOfMillion.test.ts"]

@@ -113,11 +113,15 @@ export class GrpcChannel extends Context.Service<
     Layer.effect(GrpcChannel, make(options)).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
 
   /** As {@link GrpcChannel.layer}, to the target of a server with one prefix, by the {@link settings} of a client with another. */
-  static readonly layerConfig = (options: { readonly server: string; readonly client: string }) =>
+  static readonly layerConfig = ({
+    client,
+    server,
+    ...around
+  }: { readonly server: string; readonly client: string } & Pick<Options, "interceptors" | "observers">) =>
     Layer.unwrap(
       Effect.gen(function* () {
-        const target = yield* targetConfig(options.server)
-        return GrpcChannel.layer(yield* settings(options.client, target))
+        const target = yield* targetConfig(server)
+        return GrpcChannel.layer({ ...(yield* settings(client, target)), ...around })
       })
     )
 }

@@ -373,13 +373,15 @@ export const settings = (prefix: string): Config.Config<Options> =>
     })
   })
 
-/** As {@link listen}, by {@link settings}, and over TLS by {@link TlsSettings.server}. */
+/**
+ * As {@link listen}, by {@link settings}, and over TLS by {@link TlsSettings.server}; what is around calls is no matter of settings.
+ */
 export const listenConfig =
-  (prefix: string) =>
+  (prefix: string, around: Pick<Options, "interceptors" | "observers"> = {}) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(
       Effect.gen(function* () {
-        const options = yield* settings(prefix)
+        const options = { ...(yield* settings(prefix)), ...around }
         const tls = yield* TlsSettings.server(prefix)
         if (Option.isNone(tls)) return listen(options)(services)
         const { allowedClients, files } = tls.value

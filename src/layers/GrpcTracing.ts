@@ -7,11 +7,12 @@
  * there are no spans, and what came with a call goes on with the calls that are made for it.
  */
 import type { Metadata } from "@grpc/grpc-js"
-import { Cause, Clock, Effect, Exit, Tracer } from "effect"
+import { Cause, Effect, Exit, Tracer } from "effect"
 
 import { type GrpcCall, unknown } from "./GrpcCall.ts"
 import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
+import * as Span from "./Span.ts"
 import * as Status from "./Status.ts"
 import * as TraceContext from "./TraceContext.ts"
 
@@ -30,7 +31,7 @@ export const server: ServerInterceptor = {
         (span) => {
           const inSpan = Effect.provideService(answer, Tracer.ParentSpan, span)
           if (!span.sampled) return inSpan
-          setAll(span, serverAttributes(call))
+          Span.setAll(span, serverAttributes(call))
           return Effect.onExit(inSpan, (exit) => {
             const status = call.statusOf(exit)
             return end(span, exit, status, status !== undefined && Status.isServerError(status))
@@ -49,7 +50,7 @@ export const client: ClientInterceptor = {
         : Effect.flatMap(Effect.makeSpan(methodOf(info)), (span) => {
             const inSpan = Effect.provideService(call, Tracer.ParentSpan, span)
             if (!span.sampled) return inSpan
-            setAll(span, clientAttributes(info))
+            Span.setAll(span, clientAttributes(info))
             return Effect.onExit(inSpan, (exit) => endOfClient(span, exit))
           })
     ),
@@ -64,11 +65,11 @@ export const client: ClientInterceptor = {
               span
             )
             if (!span.sampled) return inSpan
-            setAll(span, clientAttributes(info))
+            Span.setAll(span, clientAttributes(info))
             // as gRPC's own conventions have it (A72)
             span.attribute("previous-rpc-attempts", info.attempt - 1)
             return Effect.onExit(inSpan, (exit) => {
-              setAll(span, addressOf("network.peer", info.peer()))
+              Span.setAll(span, addressOf("network.peer", info.peer()))
               return endOfClient(span, exit)
             })
           })
@@ -96,36 +97,18 @@ const headersOf =
     return values.length === 0 ? undefined : values.join(",")
   }
 
-const setAll = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>) => {
-  for (const [key, value] of Object.entries(attributes)) span.attribute(key, value)
-}
-
-/** Ends a span with the status of a call: undefined is OK. */
+/** Ends a span with the status of a call: undefined is OK. A bug is shown as it is, and a status as itself. */
 const end = (
   span: Tracer.Span,
   exit: Exit.Exit<unknown, unknown>,
   status: Status.Status | undefined,
   isError: boolean
-): Effect.Effect<void> =>
-  Effect.map(Clock.Clock, (clock) => {
-    const code = status === undefined ? "OK" : Status.nameInCapitals[status._tag]
-    span.attribute("rpc.status_code", code)
-    if (isError) span.attribute("error.type", code)
-    span.end(clock.currentTimeNanosUnsafe(), isError && status !== undefined ? failureOf(exit, status) : Exit.void)
-  })
-
-/** A bug is shown as it is, and a status as itself. */
-const failureOf = (exit: Exit.Exit<unknown, unknown>, status: Status.Status): Exit.Exit<unknown, unknown> =>
-  Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : Exit.fail(new StatusError(status))
-
-/** A status, for the exporter of spans to show. */
-class StatusError extends Error {
-  constructor(status: Status.Status) {
-    super(status.message)
-    this.name = Status.nameInCapitals[status._tag]
-    // where it was made says nothing of where it comes from
-    delete this.stack
-  }
+): Effect.Effect<void> => {
+  const code = status === undefined ? "OK" : Status.nameInCapitals[status._tag]
+  span.attribute("rpc.status_code", code)
+  if (!isError || status === undefined) return Span.end(span, Exit.void)
+  span.attribute("error.type", code)
+  return Span.end(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : Span.failed(code, status.message))
 }
 
 const serverAttributes = (call: GrpcCall["Service"]): Record<string, unknown> => ({

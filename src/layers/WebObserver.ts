@@ -4,13 +4,14 @@
  */
 import { randomUUID } from "node:crypto"
 
-import { Cause, Clock, Effect, Exit, Metric, Option, Tracer } from "effect"
+import { Cause, Effect, Exit, Metric, Option, Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as Address from "./Address.ts"
 import { boundaries } from "./GrpcMetrics.ts"
 import * as Logging from "./Logging.ts"
 import * as LogLimit from "./LogLimit.ts"
+import * as Span from "./Span.ts"
 import * as TraceContext from "./TraceContext.ts"
 import * as UnexpectedError from "./UnexpectedError.ts"
 
@@ -89,16 +90,14 @@ const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App =>
       (span) => {
         const answered = Effect.provideService(app, Tracer.ParentSpan, span)
         if (!span.sampled) return answered
-        for (const [key, value] of Object.entries(attributesOf(exchange))) span.attribute(key, value)
-        return Effect.onExit(answered, (exit) =>
-          Effect.map(Clock.Clock, (clock) => {
-            const status = statusOf(exit)
-            span.attribute("http.response.status_code", status)
-            if (status >= 500) span.attribute("error.type", String(status))
-            const end = status < 500 ? Exit.void : Exit.isFailure(exit) ? exit : Exit.fail(new StatusError(status))
-            span.end(clock.currentTimeNanosUnsafe(), end)
-          })
-        )
+        Span.setAll(span, attributesOf(exchange))
+        return Effect.onExit(answered, (exit) => {
+          const status = statusOf(exit)
+          span.attribute("http.response.status_code", status)
+          if (status < 500) return Span.end(span, Exit.void)
+          span.attribute("error.type", String(status))
+          return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
+        })
       }
     )
   })
@@ -116,16 +115,6 @@ const attributesOf = ({ method, path, query, request, route }: Exchange): Record
   }),
   ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
 })
-
-/** A status, for the exporter of spans to show. */
-class StatusError extends Error {
-  constructor(status: number) {
-    super(`status ${status}`)
-    this.name = String(status)
-    // where it was made says nothing of where it comes from
-    delete this.stack
-  }
-}
 
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
 

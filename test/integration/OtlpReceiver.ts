@@ -60,6 +60,8 @@ export interface OtlpReceiver {
   /** How many requests have come. */
   readonly requests: () => number
   readonly headers: ReadonlyArray<IncomingHttpHeaders>
+  /** Does something else from now on. */
+  readonly behave: (behaviour: Behaviour) => void
   /** Waits until that is so; it is looked at whenever something has come. */
   readonly until: (isSo: () => boolean) => Effect.Effect<void>
   /** Breaks all connections and takes no more. */
@@ -80,8 +82,9 @@ export type Behaviour = "takes" | "refuses" | "hangs"
 
 /** Listens on 127.0.0.1 for as long as the scope is open. */
 export const make = Effect.fnUntraced(function* (
-  behaviour: Behaviour = "takes"
+  initial: Behaviour = "takes"
 ): Effect.fn.Return<OtlpReceiver, never, Scope.Scope> {
+  let behaviour = initial
   const spans: Array<Span> = []
   const headers: Array<IncomingHttpHeaders> = []
   let metrics: ReadonlyArray<Metric> = []
@@ -141,6 +144,9 @@ export const make = Effect.fnUntraced(function* (
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     spans,
     headers,
+    behave: (next) => {
+      behaviour = next
+    },
     metrics: () => metrics,
     requests: () => requests,
     until: Effect.fnUntraced(function* (isSo: () => boolean) {

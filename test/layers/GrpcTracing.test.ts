@@ -185,7 +185,7 @@ describe("the spans of a call", () => {
           [1, "OK"]
         ]
       )
-      const [call] = spans.filter(({ kind }) => kind === "internal")
+      const call = spans.find(({ kind }) => kind === "internal")
       assert.deepStrictEqual(attempts.map(Spans.parentOf), [call?.spanId, call?.spanId])
       assert.isFalse(Spans.isError(call!))
       assert.deepStrictEqual(
