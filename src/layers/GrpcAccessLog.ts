@@ -28,10 +28,15 @@ export const server: ServerInterceptor = {
 
 const failures = LogLimit.make("calls that failed")
 
-/** Whose fault it is. What no handler got is the caller's, whatever grpc-js calls it. */
+/**
+ * Whose fault it is. What no handler got is the caller's, whatever grpc-js calls it; and how long a Stream of answers goes on is
+ * for the caller to say, by its deadline too.
+ */
 const levelOf = (call: GrpcCall["Service"], status: Status.Status | undefined): LogLevel.Severity => {
   if (status === undefined) return "Debug"
-  return Status.isServerError(status) && (!call.isRejected || status._tag === "Unavailable") ? "Error" : "Info"
+  if (!Status.isServerError(status) || (call.isRejected && status._tag !== "Unavailable")) return "Info"
+  const isStream = call.kind === "serverStream" || call.kind === "bidi"
+  return isStream && status._tag === "DeadlineExceeded" ? "Info" : "Error"
 }
 
 const isBug = (exit: Exit.Exit<unknown, unknown>): exit is Exit.Failure<unknown, unknown> =>

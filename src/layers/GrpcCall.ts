@@ -45,7 +45,10 @@ export class GrpcCall extends Context.Service<
     readonly id: string
     /** When its headers came, by `performance.now()`: in milliseconds, and monotonic. */
     readonly startedAt: number
-    /** Whether no handler gets it: it is refused, or grpc-js cannot make sense of it. */
+    /**
+     * Whether it is answered without its handler, which never gets it, or is interrupted in the middle of a stream: it is refused,
+     * or grpc-js cannot make sense of it.
+     */
     readonly isRejected: boolean
     readonly peer: Peer
     /** When the client stops waiting, in milliseconds since 1970; infinite if it never does. See {@link Deadline} too. */

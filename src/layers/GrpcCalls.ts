@@ -97,7 +97,7 @@ class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
   readonly deadline: number
   readonly metadata: Metadata
   readonly startedAt: number
-  readonly isRejected: boolean
+  isRejected: boolean
   readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
   /** What its handler has added. */
   trailers: Metadata | undefined
@@ -390,14 +390,14 @@ export const make = (options: Options): GrpcCalls => {
         current.interruption = why
         fiber.interruptUnsafe()
       }
-      // the client has gone, or grpc-js has answered that the deadline is over: nobody reads a later answer
-      call.on("cancelled", () =>
-        interrupt(
-          opened?.isEvicted === true
-            ? evicted
-            : ((opened === undefined ? undefined : sentBy(opened.stream)) ?? whyGone(deadline))
-        )
-      )
+      // the client has gone, or grpc-js has answered by itself: nobody reads a later answer
+      call.on("cancelled", () => {
+        if (opened?.isEvicted === true) return interrupt(evicted)
+        const sent = opened === undefined ? undefined : sentBy(opened.stream)
+        // it does so when the deadline is over, and when it gets a message that it cannot read
+        current.isRejected = sent !== undefined && sent._tag !== "DeadlineExceeded"
+        interrupt(sent ?? whyGone(deadline))
+      })
       const timer = definition.responseStream ? at(deadline, () => interrupt(late)) : undefined
       fiber.addObserver((exit) => {
         clearTimeout(timer)
@@ -488,7 +488,16 @@ const sentBy = ({ sentHeaders, sentTrailers }: ServerHttp2Stream): Status.Status
   // there are none of them until they are sent, whatever Node's types say
   const sent = { ...(sentHeaders as typeof sentHeaders | undefined), ...sentTrailers }
   const code = sent["grpc-status"]
-  return code === undefined ? undefined : Status.fromCode(Number(code), String(sent["grpc-message"] ?? ""))
+  return code === undefined ? undefined : Status.fromCode(Number(code), decode(String(sent["grpc-message"] ?? "")))
+}
+
+/** A message as it was before it was put into a header. */
+const decode = (message: string): string => {
+  try {
+    return decodeURI(message)
+  } catch {
+    return message
+  }
 }
 
 /**

@@ -94,7 +94,8 @@ const serverSeries = memoized(
               incremental: true
             }),
             rejected: Metric.counter("grpc_server_rejected_total", {
-              description: "Calls among those handled that no handler got: refused, unknown, or not to be understood",
+              description:
+                "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
               attributes: withCode,
               incremental: true
             }),

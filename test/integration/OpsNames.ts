@@ -23,7 +23,7 @@ const labelsOfPrometheus: ReadonlySet<string> = new Set(["job", "instance"])
 
 /** Names, strings, numbers with their units, and single signs. White space and comments are between them. */
 const token =
-  /#.*|\s+|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|\$?[a-zA-Z_:][\w:]*|\$\{[^}]*\}|\d[\w.]*(?:(?<=[eE])[+-]\d+)?|[^\s])/gs
+  /#[^\n]*|\s+|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|\$?[a-zA-Z_:][\w:]*|\$\{[^}]*\}|\d[\w.]*(?:(?<=[eE])[+-]\d+)?|[^\s])/g
 
 /** An aggregation, not a metric, is what stands before that: `sum by (code) (...)`. */
 const beginsLabels = (text: string) => /^(by|without)$/i.test(text)
@@ -149,7 +149,7 @@ export const ofServices = (rules: string, dashboard: string): Names => {
   return new Map(
     [...names]
       .filter(([metric]) => !recorded.has(metric) && !metricsOfPrometheus.has(metric))
-      .map(([metric, labels]) => [metric, labels.difference(labelsOfPrometheus)])
+      .map(([metric, labels]) => [metric, new Set([...labels].filter((label) => !labelsOfPrometheus.has(label)))])
   )
 }
 

@@ -204,6 +204,29 @@ describe("an interceptor of a server", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("sees a stream with a message that does not decode", () =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const { seen: end, target } = yield* Outcomes.make({
+        interceptors: [
+          {
+            answer: (answer, call) =>
+              Effect.onExit(answer, (exit) =>
+                Effect.sync(() => {
+                  seen.push(`${call.method} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
+                })
+              )
+          }
+        ]
+      })
+      seen.length = 0
+      const body = Buffer.concat([frame([]), frame([0xff, 0xff, 0xff])])
+      assert.strictEqual(yield* RawCall.send(target, { path: `/${EchoService.name}/Chat`, body }), "13")
+      yield* end
+      assert.deepStrictEqual(seen, ["Chat Internal rejected"])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("sees a call that is refused for load", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
