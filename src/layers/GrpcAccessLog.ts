@@ -16,7 +16,8 @@ export const server: ServerInterceptor = {
   answer: (answer, call) =>
     Effect.onExit(answer, (exit) => {
       const status = call.statusOf(exit)
-      const level = levelOf(call, status)
+      // a failure may come with a bug, as of what should clean up after it
+      const level = isBug(exit) ? "Error" : levelOf(call, status)
       return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
         if (!isEnabled) return Effect.void
         const line = lineOf(call, exit, status, level)
@@ -34,7 +35,7 @@ const failures = LogLimit.make("calls that failed")
  */
 const levelOf = (call: GrpcCall["Service"], status: Status.Status | undefined): LogLevel.Severity => {
   if (status === undefined) return "Debug"
-  if (!Status.isServerError(status) || (call.isRejected && status._tag !== "Unavailable")) return "Info"
+  if (!Status.isServerError(status) || call.isRejected) return "Info"
   const isStream = call.kind === "serverStream" || call.kind === "bidi"
   return isStream && status._tag === "DeadlineExceeded" ? "Info" : "Error"
 }

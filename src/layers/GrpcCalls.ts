@@ -214,13 +214,13 @@ export const make = (options: Options): GrpcCalls => {
     Effect.runForkWith(Context.add(options.context, GrpcCall, current))(Effect.exit(answer))
   }
 
-  const onEnd = (metadata: Metadata, status: () => Status.Status) => {
+  const onEnd = (metadata: Metadata, status: (call: Open) => Status.Status) => {
     const call = open.get(metadata)
     if (call === undefined) return
     open.delete(metadata)
     ended++
     admission.leave(call)
-    if (!call.isSeen) see(call, metadata, status())
+    if (!call.isSeen) see(call, metadata, status(call))
   }
 
   // That there is a listener has an effect too: grpc-js then keeps back a message that comes after its call has ended.
@@ -229,7 +229,7 @@ export const make = (options: Options): GrpcCalls => {
     const startedAt = performance.now()
     const isExempt = methods.get(path)?.isExempt === true
     let key: Metadata | undefined
-    const onOver = (status: () => Status.Status) => {
+    const onOver = (status: (call: Open) => Status.Status) => {
       if (key !== undefined) onEnd(key, status)
     }
     const onReceiveMetadata = (metadata: Metadata, next: (metadata: Metadata) => void) => {
@@ -274,10 +274,7 @@ export const make = (options: Options): GrpcCalls => {
       admission.resume(opened)
     }
     const onCancel = () =>
-      onOver(() => {
-        const opened = key === undefined ? undefined : open.get(key)
-        return opened?.isEvicted === true ? evicted : (sentBy(streamOf(call)) ?? whyGone(Number(call.getDeadline())))
-      })
+      onOver(({ deadline, isEvicted, stream }) => (isEvicted ? evicted : (sentBy(stream) ?? whyGone(deadline))))
     return new ServerInterceptingCall(
       call,
       new ResponderBuilder()

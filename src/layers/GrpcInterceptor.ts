@@ -42,6 +42,8 @@ export interface ServerInterceptor {
     answer: Effect.Effect<A, Status.Status, R>,
     call: GrpcCall["Service"]
   ) => Effect.Effect<A, Status.Status, R>
+  /** Told of each method that a server has, before there are calls. */
+  readonly method?: (method: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => Effect.Effect<void>
   /** The Stream that a call is answered with, for those who want its messages. */
   readonly stream?: <A, R>(
     messages: Stream.Stream<A, Status.Status, R>,

@@ -22,6 +22,18 @@ export const boundaries = [
 
 /** Counts the calls of a server, and how long they take from their headers to their end. */
 export const server: ServerInterceptor = {
+  // what is alerted on is there from the start, so that its first increase is seen
+  method: (method) =>
+    Effect.withFiber(({ context }) => {
+      const series = serverSeries(method)
+      series.started.updateUnsafe(0, context)
+      for (const status of [undefined, ...serverErrors]) {
+        const { handled, rejected } = series.ended(status)
+        handled.updateUnsafe(0, context)
+        rejected.updateUnsafe(0, context)
+      }
+      return Effect.void
+    }),
   answer: (answer, call) =>
     Effect.withFiber((fiber) => {
       const series = serverSeries(call)
@@ -32,7 +44,7 @@ export const server: ServerInterceptor = {
           const status = call.statusOf(exit)
           const ended = series.ended(status)
           ended.handled.updateUnsafe(1, fiber.context)
-          if (call.isRejected) ended.rejected.updateUnsafe(1, fiber.context)
+          ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, fiber.context)
           ended.duration.updateUnsafe(seconds, fiber.context)
           series.handling.updateUnsafe(seconds, fiber.context)
         })
@@ -58,6 +70,10 @@ export const client: ClientInterceptor = {
       return attempt
     })
 }
+
+const serverErrors = Object.values(Status.codes)
+  .map((code) => Status.fromCode(code, ""))
+  .filter(Status.isServerError)
 
 const types: { readonly [K in Kind]: string } = {
   unary: "unary",

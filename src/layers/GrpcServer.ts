@@ -151,10 +151,11 @@ export class GrpcServer extends Context.Service<
         const limits = { ...defaultLimits, ...options.limits }
         const admission = Admission.make(limits)
         const context = yield* Effect.context<never>()
+        const { interceptors = [], observers = GrpcObservers.server } = options
         const calls = GrpcCalls.make({
           admission,
-          observers: options.observers ?? GrpcObservers.server,
-          interceptors: options.interceptors ?? [],
+          observers,
+          interceptors,
           findConnection: (info) => connections.find(info),
           context
         })
@@ -192,6 +193,12 @@ export class GrpcServer extends Context.Service<
           for (const [methodName, method] of Object.entries(definition)) {
             const handler = handlers[methodName]
             if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
+            for (const interceptor of [...observers, ...interceptors]) {
+              yield* (
+                interceptor.method?.({ service: name, method: methodName, kind: GrpcService.kindOf(method) }) ??
+                  Effect.void
+              )
+            }
             const { handle, kind } = calls.handle({ definition: method, handler, context, toStatus, isExempt })
             // the handler has encoded it
             const serialize = (response: Buffer) => response

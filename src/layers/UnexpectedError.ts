@@ -2,7 +2,7 @@
  * An error that nobody has foreseen, on its way to whoever wants to hear of it: Effect's {@link ErrorReporter}s, which would take
  * every failure, and give bugs no severity.
  */
-import { Cause, Effect, ErrorReporter, Predicate } from "effect"
+import { Cause, Effect, ErrorReporter } from "effect"
 
 /**
  * A bug, or a failure that no caller is to blame for. It has the message and the stack of what was thrown, which is its cause, and
@@ -13,9 +13,11 @@ export class UnexpectedError extends Error {
   override readonly [ErrorReporter.attributes]: Readonly<Record<string, unknown>>
 
   constructor(cause: unknown, attributes: Readonly<Record<string, unknown>>) {
-    super(Predicate.hasProperty(cause, "message") ? String(cause.message) : String(cause), { cause })
-    this.name = Predicate.hasProperty(cause, "name") ? String(cause.name) : "UnexpectedError"
-    if (Predicate.hasProperty(cause, "stack")) this.stack = String(cause.stack)
+    // what was thrown need not be an Error, nor even have a text
+    const [error] = Cause.prettyErrors(Cause.die(cause))
+    super(error?.message, { cause })
+    this.name = error?.name ?? "UnexpectedError"
+    if (error?.stack !== undefined) this.stack = error.stack
     this[ErrorReporter.attributes] = attributes
   }
 }

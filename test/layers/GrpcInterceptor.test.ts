@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Deferred, Effect, Fiber, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Schedule, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import type { ClientInterceptor, ServerInterceptor } from "../../src/layers/GrpcInterceptor.ts"
@@ -225,6 +225,48 @@ describe("an interceptor of a server", () => {
       yield* end
       assert.deepStrictEqual(seen, ["Chat Internal rejected"])
     }).pipe(Effect.scoped)
+  )
+
+  it.live("sees a call that loses its place", () =>
+    Effect.gen(function* () {
+      const messages: Array<string | undefined> = []
+      const { client, target } = yield* Outcomes.make({
+        limits: { maxConcurrency: 1, maxQueue: 0 },
+        interceptors: [
+          {
+            answer: (answer, call) =>
+              Effect.onExit(answer, (exit) => Effect.sync(() => void messages.push(call.statusOf(exit)?.message)))
+          }
+        ]
+      })
+      const held = yield* RawCall.hold(Number(target.split(":")[1]), path)
+      yield* Effect.retry(client.EchoOnce({}), Schedule.spaced("20 millis"))
+      assert.match(yield* held.status, /NGHTTP2_ENHANCE_YOUR_CALM/)
+      assert.strictEqual(
+        messages.filter((message) => message === "Its client has stopped, and others want its place").length,
+        1
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "sees a $kind call that the server cuts when it closes",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const scope = yield* Scope.make()
+        const { call, started } = yield* Effect.provideService(
+          Outcomes.make({ interceptors: [noting(notes)] }),
+          Scope.Scope,
+          scope
+        )
+        notes.length = 0
+        const cut = yield* Effect.forkChild(Effect.flip(call(kind, "hang")))
+        yield* started
+        yield* Scope.close(scope, Exit.void)
+        yield* Fiber.join(cut)
+        assert.deepStrictEqual(notes, [`${kind} Unavailable`])
+      })
   )
 
   it.live("sees a call that is refused for load", () =>

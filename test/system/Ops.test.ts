@@ -4,25 +4,27 @@
  */
 import { fileURLToPath } from "node:url"
 
-import { NodeServices } from "@effect/platform-node"
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, FileSystem, Stream } from "effect"
+import { Effect, FileSystem, Layer, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
+import { emitted } from "../integration/Emitted.ts"
+import { Installation } from "../integration/Installation.ts"
 import * as OpsNames from "../integration/OpsNames.ts"
 import { MissingTool } from "./ForeignTools.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** Runs promtool in the folder of the rules. */
-const promtool = Effect.fnUntraced(function* (command: "check" | "test", file: string) {
+const promtool = Effect.fnUntraced(function* (args: ReadonlyArray<string>, input = "") {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner
     .spawn(
-      ChildProcess.make("promtool", [command, "rules", file], {
+      ChildProcess.make("promtool", args, {
         cwd: `${root}ops/prometheus`,
         extendEnv: true,
-        stdin: "ignore"
+        stdin: Stream.encodeText(Stream.succeed(input))
       })
     )
     .pipe(
@@ -50,7 +52,7 @@ const sorted = (names: Iterable<string>) => [...new Set(names)].toSorted()
 layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
   it.effect("are rules that Prometheus takes", () =>
     Effect.gen(function* () {
-      const { exitCode, output } = yield* promtool("check", "rules.yaml")
+      const { exitCode, output } = yield* promtool(["check", "rules", "rules.yaml"])
       assert.strictEqual(exitCode, 0, output)
     })
   )
@@ -59,7 +61,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
     "are raised when they should be, and not when they should not",
     () =>
       Effect.gen(function* () {
-        const { exitCode, output } = yield* promtool("test", "rules.test.yaml")
+        const { exitCode, output } = yield* promtool(["test", "rules", "rules.test.yaml"])
         assert.strictEqual(exitCode, 0, output)
       }),
     // it computes hours of every rule for every case
@@ -101,6 +103,20 @@ layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
         for (const field of [/ severity: (page|ticket)$/m, / summary: \S/, / description: >-\n +\S/]) {
           assert.match(part, field)
         }
+      }
+    })
+  )
+})
+
+layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeServices.layer), {
+  excludeTestServices: true
+})("the metrics of both services", (it) => {
+  it.effect("are what Prometheus reads, named as it advises", () =>
+    Effect.gen(function* () {
+      for (const [service, { text }] of Object.entries(yield* emitted)) {
+        const { exitCode, output } = yield* promtool(["check", "metrics"], text)
+        assert.strictEqual(output, "", service)
+        assert.strictEqual(exitCode, 0, service)
       }
     })
   )

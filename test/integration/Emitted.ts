@@ -1,0 +1,46 @@
+/**
+ * All that both services emit, when there is something of everything: over TLS, with a collector that refuses, and with pages that
+ * come and that do not.
+ */
+import { Effect } from "effect"
+import { HttpClient } from "effect/http"
+
+import * as CertificateFolder from "./CertificateFolder.ts"
+import { Installation } from "./Installation.ts"
+import * as OtlpReceiver from "./OtlpReceiver.ts"
+import { scrape } from "./Scrape.ts"
+
+/** What Prometheus reads of the two. */
+export const emitted = Effect.gen(function* () {
+  const { start } = yield* Installation
+  const collector = yield* OtlpReceiver.make("refuses")
+  const { environment } = yield* CertificateFolder.makeBoth("emitted")
+  const telemetry = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_BSP_SCHEDULE_DELAY: "50",
+    OTEL_METRIC_EXPORT_INTERVAL: "50"
+  }
+  const recommendations = yield* start("recommendations", { ...environment.recommendations, ...telemetry })
+  const marketplace = yield* start("marketplace", {
+    ...environment.marketplace,
+    ...telemetry,
+    MARKETPLACE_TLS_SERVER_NAME: CertificateFolder.serverName,
+    RECOMMENDATIONS_TARGET: `127.0.0.1:${recommendations.port}`,
+    MARKETPLACE_PAGE_BUDGET: "10 seconds"
+  })
+  // it is not let in, and counted
+  const stranger = yield* start("marketplace", { RECOMMENDATIONS_TARGET: `127.0.0.1:${recommendations.port}` })
+  for (const { port } of [marketplace, stranger]) {
+    for (const path of ["/", "/?category=horror", "/?category=cooking", "/nothing"]) {
+      const response = yield* HttpClient.get(`http://127.0.0.1:${port}${path}`)
+      yield* response.text
+    }
+  }
+  yield* recommendations.written("Telemetry does not get to")
+  return {
+    recommendations: yield* scrape(recommendations.adminPort),
+    marketplace: yield* scrape(marketplace.adminPort),
+    /** One that has no books. */
+    stranger: yield* scrape(stranger.adminPort)
+  }
+}).pipe(Effect.scoped, Effect.orDie)

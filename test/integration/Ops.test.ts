@@ -1,0 +1,30 @@
+/**
+ * What the dashboard and the alert rules of ops/ ask for is what the services emit.
+ */
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+
+import { emitted } from "./Emitted.ts"
+import { Installation } from "./Installation.ts"
+import * as OpsNames from "./OpsNames.ts"
+
+layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeServices.layer), {
+  excludeTestServices: true
+})("the metrics of the dashboard and the alerts", (it) => {
+  it.effect("are emitted, with the labels that they are asked for by", () =>
+    Effect.gen(function* () {
+      const samples = Object.values(yield* emitted).flatMap(({ samples }) => samples)
+      const missing: Array<string> = []
+      for (const [name, labels] of yield* OpsNames.labelsOf) {
+        const found = samples.filter((sample) => sample.name === name)
+        if (found.length === 0) missing.push(name)
+        for (const label of labels) {
+          if (found.length > 0 && !found.some((sample) => label in sample.labels)) missing.push(`${name}{${label}}`)
+        }
+      }
+      assert.isAbove((yield* OpsNames.labelsOf).size, 30)
+      assert.deepStrictEqual(missing, [])
+    })
+  )
+})
