@@ -48,10 +48,15 @@ export const layer = (options: Settings) =>
       })
       const logging = Logger.layer([logger])
 
-      const runFork = Effect.runForkWith(yield* Layer.build(logging))
+      // one that begins with Debug can do without it too
+      const isVerbose = LogLevel.isLessThanOrEqualTo(options.level, "Debug")
+      const verbose = isVerbose ? options.level : "Debug"
+      const quiet = isVerbose ? "Info" : options.level
+      // with what annotates the lines of whoever it is a layer of
+      const runFork = Effect.runForkWith(Context.merge(yield* Effect.context(), yield* Layer.build(logging)))
       const onSignal = () => {
-        level = level === "Debug" ? options.level : "Debug"
-        runFork(Effect.logInfo(`Debug logging is ${level === "Debug" ? "on" : "off"}`))
+        level = level === verbose ? quiet : verbose
+        runFork(Effect.logInfo(`Debug logging is ${level === verbose ? "on" : "off"}`))
       }
       yield* Effect.acquireRelease(
         Effect.sync(() => process.on("SIGUSR2", onSignal)),

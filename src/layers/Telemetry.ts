@@ -136,8 +136,9 @@ export const layer = (service: Service): Layer.Layer<never, Config.ConfigError> 
       return Layer.effectDiscard(
         Effect.andThen(
           ProcessMetrics.observe,
+          // by its own name, which alerts go by, whatever else it is called
           Observed.gauge("build_info", "Which service it is, and which version", () => 1, {
-            service: name,
+            service: service.name,
             version: service.version,
             node_version: process.version
           })

@@ -61,6 +61,44 @@ layer(Installation.layer)("a start that cannot be", (it) => {
       service: "marketplace",
       env: { MARKETPLACE_PAGE_BUDGET: "-1s" },
       line: 'MARKETPLACE_PAGE_BUDGET="-1s": expected a duration such as "800 millis", "25 seconds" or "25s", of 24 days at the most'
+    },
+    {
+      service: "marketplace",
+      env: { MARKETPLACE_TRUST_TRACES: "perhaps" },
+      line: 'MARKETPLACE_TRUST_TRACES="perhaps": expected true or false'
+    },
+    {
+      service: "recommendations",
+      env: { OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" },
+      line: 'OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318": expected the URL of a collector, such as http://localhost:4318'
+    },
+    {
+      service: "recommendations",
+      // it is a secret
+      env: { OTEL_EXPORTER_OTLP_HEADERS: "token" },
+      line: 'OTEL_EXPORTER_OTLP_HEADERS="<redacted>": expected key=value pairs with commas between them'
+    },
+    {
+      service: "recommendations",
+      env: { OTEL_RESOURCE_ATTRIBUTES: "a=%zz" },
+      line: 'OTEL_RESOURCE_ATTRIBUTES="a=%zz": expected key=value pairs with commas between them'
+    },
+    {
+      service: "marketplace",
+      env: { OTEL_TRACES_SAMPLER: "sometimes" },
+      line:
+        'OTEL_TRACES_SAMPLER="sometimes": expected one of always_on, always_off, traceidratio, ' +
+        "parentbased_always_on, parentbased_always_off, parentbased_traceidratio"
+    },
+    {
+      service: "marketplace",
+      env: { OTEL_TRACES_SAMPLER_ARG: "1 %" },
+      line: 'OTEL_TRACES_SAMPLER_ARG="1 %": expected a number from 0 to 1'
+    },
+    {
+      service: "marketplace",
+      env: { OTEL_BSP_SCHEDULE_DELAY: "5s" },
+      line: 'OTEL_BSP_SCHEDULE_DELAY="5s": expected a whole number from 1 to 2147483647'
     }
   ] as const)("$line", ({ env, line, service }) =>
     Effect.gen(function* () {
