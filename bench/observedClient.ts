@@ -9,6 +9,7 @@ import * as Drain from "../src/layers/Drain.ts"
 import * as GrpcChannel from "../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../src/layers/GrpcClient.ts"
 import * as GrpcObservers from "../src/layers/GrpcObservers.ts"
+import * as GrpcRetry from "../src/layers/GrpcRetry.ts"
 import * as GrpcService from "../src/layers/GrpcService.ts"
 import * as Logging from "../src/layers/Logging.ts"
 import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
@@ -31,7 +32,12 @@ Layer.effectDiscard(
   })
 ).pipe(
   Layer.provide(
-    GrpcChannel.GrpcChannel.layer({ target, observers: part === "everything" ? GrpcObservers.client : [] })
+    GrpcChannel.GrpcChannel.layer({
+      target,
+      observers: part === "everything" ? GrpcObservers.client : [],
+      // a machine that has other things to do does not make it call twice
+      policy: { retry: GrpcRetry.never }
+    })
   ),
   Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),

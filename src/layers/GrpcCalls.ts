@@ -1,7 +1,6 @@
 /**
  * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
  */
-import { randomUUID } from "node:crypto"
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2"
 import type { Readable, Writable } from "node:stream"
 
@@ -24,9 +23,10 @@ import { Cause, Context, Duration, Effect, Exit, type Fiber, Stream } from "effe
 
 import type { Admission, Candidate } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
-import { RequestInfo, RetryInfo } from "./ErrorDetail.ts"
+import { RetryInfo } from "./ErrorDetail.ts"
 import { GrpcCall, type Kind, type Peer, unknown } from "./GrpcCall.ts"
 import type { Connection, ConnectionInfo } from "./GrpcConnections.ts"
+import { cancelled, CurrentCall } from "./GrpcCurrentCall.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import { kindOf } from "./GrpcService.ts"
 import * as Status from "./Status.ts"
@@ -85,71 +85,6 @@ interface Call {
   readonly getDeadline: () => Date | number
   readonly sendMetadata: (metadata: Metadata) => void
   readonly on: (event: "cancelled", listener: () => void) => unknown
-}
-
-/** A call, as handlers and interceptors see it. */
-class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
-  readonly service: string
-  readonly method: string
-  readonly kind: Kind
-  readonly name: string
-  readonly peer: Peer
-  readonly deadline: number
-  readonly metadata: Metadata
-  readonly startedAt: number
-  isRejected: boolean
-  readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
-  /** What its handler has added. */
-  trailers: Metadata | undefined
-  /** What it is answered with if it is interrupted. */
-  interruption: Status.Status = cancelled
-  #id: string | undefined
-
-  constructor(
-    known: Pick<
-      GrpcCall["Service"],
-      | "deadline"
-      | "isRejected"
-      | "kind"
-      | "metadata"
-      | "method"
-      | "name"
-      | "peer"
-      | "sendMetadata"
-      | "service"
-      | "startedAt"
-    >
-  ) {
-    this.service = known.service
-    this.method = known.method
-    this.kind = known.kind
-    this.name = known.name
-    this.peer = known.peer
-    this.deadline = known.deadline
-    this.metadata = known.metadata
-    this.startedAt = known.startedAt
-    this.isRejected = known.isRejected
-    this.sendMetadata = known.sendMetadata
-  }
-
-  get id(): string {
-    this.#id ??= randomUUID()
-    return this.#id
-  }
-
-  addTrailers = (more: Metadata) =>
-    Effect.sync(() => {
-      this.trailers ??= new Metadata()
-      this.trailers.merge(more)
-    })
-
-  statusOf = (exit: Exit.Exit<unknown, Status.Status>): Status.Status | undefined => {
-    if (Exit.isSuccess(exit)) return undefined
-    const failure = exit.cause.reasons.find(Cause.isFailReason)
-    if (failure !== undefined) return failure.error
-    if (Cause.hasInterruptsOnly(exit.cause)) return this.interruption
-    return Status.internal("Internal error", { details: [RequestInfo({ requestId: this.id })] })
-  }
 }
 
 const nobody: Peer = { address: "unknown", names: [] }
@@ -538,8 +473,6 @@ const messagesOf = (call: Readable): Stream.Stream<unknown> =>
     onError: () => "the client has gone",
     closeOnDone: false
   }).pipe(Stream.catch(() => Stream.never))
-
-const cancelled = Status.cancelled("Cancelled")
 
 const late = Status.deadlineExceeded("Deadline exceeded")
 

@@ -12,6 +12,7 @@ import * as Logging from "../../src/layers/Logging.ts"
 export interface Line {
   readonly level: string
   readonly message: unknown
+  readonly timestamp: string
   readonly cause?: string
   readonly annotations: { readonly [key: string]: unknown }
 }
