@@ -31,7 +31,7 @@ Marketplace.layer(project.version, ChannelToServer).pipe(
   Layer.provide(NodeServices.layer),
   Layer.provide(Telemetry.layerShared),
   Drain.launch,
-  Effect.annotateLogs({ service: project.name, version: project.version }),
   Effect.provide(Logging.layerConfig),
+  Effect.annotateLogs({ service: project.name, version: project.version }),
   Drain.runMain
 )

@@ -7,7 +7,7 @@
  *
  * Errors that are foreseen are none of its business.
  */
-import { Effect } from "effect"
+import { Cause, Effect } from "effect"
 
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
@@ -19,7 +19,8 @@ export const server: ServerInterceptor = {
     Effect.onError(answer, (cause) => {
       const attributes = () => ({
         method: call.name,
-        requestId: call.id,
+        // the client has been given it, and the log has it too
+        ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
         ...PeerIdentity.annotations(call.peer)
       })
       return call.isRejected

@@ -1,8 +1,10 @@
 /**
- * Keeps a flood of like events from becoming a flood of lines, which would cost more than the events did: some a second are
- * logged, and of the others how many there were.
+ * Keeps a flood of like events from becoming a flood of lines, which would cost more than the events did: some in a second are
+ * logged, and at its end how many there were besides.
  */
-import { Effect } from "effect"
+import { Context, Effect, Tracer } from "effect"
+
+import { GrpcCall } from "./GrpcCall.ts"
 
 /** Logs an event, unless there have been too many in this second. */
 export interface LogLimit {
@@ -11,23 +13,35 @@ export interface LogLimit {
 
 /** `what` names the events in the line that counts those left out: "failures of calls". */
 export const make = (what: string, perSecond = 50): LogLimit => {
-  let second = 0
+  let isCounting = false
   let logged = 0
   let omitted = 0
+
+  const report = Effect.suspend(() => {
+    const count = omitted
+    isCounting = false
+    logged = 0
+    omitted = 0
+    return count === 0 ? Effect.void : Effect.logWarning(`${count} more ${what} are not logged`)
+  })
+  // it is of all of them, and not of the one that comes first
+  const count = Effect.sleep("1 second").pipe(
+    Effect.andThen(report),
+    Effect.updateContext((context: Context.Context<never>) => Context.omit(GrpcCall, Tracer.ParentSpan)(context)),
+    Effect.forkDetach
+  )
+
   return {
     log: (line) =>
       Effect.suspend(() => {
-        const now = Math.floor(performance.now() / 1000)
-        if (now === second) {
-          if (logged++ < perSecond) return line
-          omitted++
-          return Effect.void
+        const begin = isCounting ? Effect.void : count
+        isCounting = true
+        if (logged < perSecond) {
+          logged++
+          return Effect.andThen(begin, line)
         }
-        const count = omitted
-        second = now
-        logged = 1
-        omitted = 0
-        return count === 0 ? line : Effect.andThen(Effect.logWarning(`${count} more ${what} are not logged`), line)
+        omitted++
+        return Effect.asVoid(begin)
       })
   }
 }

@@ -22,7 +22,7 @@ export class UnexpectedError extends Error {
   }
 }
 
-/** One for each thing that was thrown, so that reporters know it again. */
+/** One for each bug, so that reporters know it again that happens in several places. */
 const known = new WeakMap<object, UnexpectedError>()
 
 /** Reports the defects of a cause, and the failures in it that are unexpected, if there is anybody to report to. */
@@ -33,13 +33,14 @@ export const report = <E>(
 ): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     if (fiber.getRef(ErrorReporter.CurrentErrorReporters).size === 0) return Effect.void
-    const reasons = cause.reasons.flatMap((reason) => {
-      if (Cause.isDieReason(reason)) return [reason.defect]
-      return Cause.isFailReason(reason) && isUnexpected(reason.error) ? [reason.error] : []
+    const errors = cause.reasons.flatMap((reason) => {
+      if (Cause.isDieReason(reason)) return [wrap(reason.defect, attributes())]
+      // what a table makes of errors may be one value for all of them
+      return Cause.isFailReason(reason) && isUnexpected(reason.error)
+        ? [new UnexpectedError(reason.error, attributes())]
+        : []
     })
-    return Effect.forEach(reasons, (thrown) => ErrorReporter.report(Cause.die(wrap(thrown, attributes()))), {
-      discard: true
-    })
+    return Effect.forEach(errors, (error) => ErrorReporter.report(Cause.die(error)), { discard: true })
   })
 
 const wrap = (thrown: unknown, attributes: Readonly<Record<string, unknown>>): UnexpectedError => {

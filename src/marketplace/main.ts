@@ -14,7 +14,7 @@ Marketplace.layer(project.version, GrpcChannel.layerConfig({ server: "RECOMMENDA
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
-  Effect.annotateLogs({ service: "marketplace", version: project.version }),
   Effect.provide(Logging.layerConfig),
+  Effect.annotateLogs({ service: "marketplace", version: project.version }),
   Drain.runMain
 )

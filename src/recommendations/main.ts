@@ -13,7 +13,7 @@ Recommendations.layer(project.version).pipe(
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
-  Effect.annotateLogs({ service: "recommendations", version: project.version }),
   Effect.provide(Logging.layerConfig),
+  Effect.annotateLogs({ service: "recommendations", version: project.version }),
   Drain.runMain
 )

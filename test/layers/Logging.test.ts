@@ -334,19 +334,17 @@ describe("the level", () => {
   it.live("is switched for those that have begun before", () =>
     logging({ level: "Info" }, (logs) =>
       Effect.gen(function* () {
-        yield* Effect.gen(function* () {
-          const { call } = yield* EchoServer
-          const count = () => logs.access().length
-          yield* call("unary", "hello")
-          assert.strictEqual(count(), 0)
-          yield* signal
-          yield* call("unary", "hello")
-          assert.strictEqual(count(), 1)
-          yield* signal
-          yield* call("unary", "hello")
-          assert.strictEqual(count(), 1)
-        }).pipe(Effect.provide(EchoServer.layer()))
-      })
+        const { call } = yield* EchoServer
+        const count = () => logs.access().length
+        yield* call("unary", "hello")
+        assert.strictEqual(count(), 0)
+        yield* signal
+        yield* call("unary", "hello")
+        assert.strictEqual(count(), 1)
+        yield* signal
+        yield* call("unary", "hello")
+        assert.strictEqual(count(), 1)
+      }).pipe(Effect.provide(EchoServer.layer()))
     )
   )
 
@@ -442,7 +440,7 @@ describe("the settings", () => {
       yield* Effect.gen(function* () {
         yield* Effect.logInfo("not this")
         yield* Effect.logWarning("this")
-      }).pipe(Effect.provide(Logging.layerConfig), Effect.provide(env({ LOG_LEVEL: "warn", LOG_FORMAT: "json" })))
+      }).pipe(Effect.provide(Layer.provide(Logging.layerConfig, env({ LOG_LEVEL: "warn", LOG_FORMAT: "json" }))))
       const lines = written.mock.calls.map(([line]) => JSON.parse(String(line)) as Logs.Line)
       assert.deepStrictEqual(
         lines.map(({ message }) => message),

@@ -26,6 +26,8 @@ export interface Recorder {
   readonly lines: () => ReadonlyArray<Line>
   /** The lines that say how calls or requests have ended. */
   readonly access: () => ReadonlyArray<Line>
+  /** How many lines were left out, by the lines that count those. */
+  readonly omitted: (what: string) => number
   /** Forgets what has been written. */
   readonly clear: () => void
 }
@@ -51,6 +53,11 @@ export const recorder = (settings: Partial<Logging.Settings> = {}): Recorder => 
     text: () => text,
     lines,
     access: () => lines().filter(({ annotations }) => "durationMs" in annotations),
+    omitted: (what) =>
+      lines().reduce((sum, { message }) => {
+        const [, count = "0"] = new RegExp(`^(\\d+) more ${what} are not logged$`).exec(String(message)) ?? []
+        return sum + Number(count)
+      }, 0),
     clear: () => {
       text = ""
     }
