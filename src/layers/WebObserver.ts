@@ -28,12 +28,14 @@ export interface Options {
   readonly failed: HttpServerResponse.HttpServerResponse
   /** Whether who asks may say that a trace is to be recorded. */
   readonly trustsTraces: boolean
+  /** Whether what is interrupted now is so by the server, and not by its reader. */
+  readonly isCutting?: (() => boolean) | undefined
 }
 
 /** Observes an app, which may die then. */
 export const observe = (app: App, options: Options): App =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-    const exchange = new Exchange(request, options.routeOf)
+    const exchange = new Exchange(request, options)
     return inSpan(measured(logged(app, exchange, options.failed), exchange), exchange, options.trustsTraces)
   })
 
@@ -45,18 +47,29 @@ class Exchange {
   readonly query: string
   readonly route: string | undefined
   readonly startedAt = performance.now()
+  readonly #isCutting: () => boolean
 
-  constructor(request: HttpServerRequest.HttpServerRequest, routeOf: Options["routeOf"]) {
+  constructor(request: HttpServerRequest.HttpServerRequest, { isCutting = () => false, routeOf }: Options) {
     const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(request.url) ?? []
     this.request = request
     this.method = methods.has(request.method) ? request.method : "_OTHER"
     this.path = path
     this.query = query
     this.route = routeOf(path)
+    this.#isCutting = isCutting
   }
 
   seconds = () => (performance.now() - this.startedAt) / 1000
+
+  statusOf = (exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number => {
+    if (Exit.isSuccess(exit)) return exit.value.status
+    if (!Cause.hasInterruptsOnly(exit.cause)) return 500
+    return this.#isCutting() ? 503 : clientClosedRequest
+  }
 }
+
+/** What a request is taken for whose reader has gone before it was answered, as nginx has it. */
+const clientClosedRequest = 499
 
 /** The methods of RFC 9110 and PATCH; there is no limit to what a stranger may call one. */
 const methods: ReadonlySet<string> = new Set([
@@ -70,12 +83,6 @@ const methods: ReadonlySet<string> = new Set([
   "PUT",
   "TRACE"
 ])
-
-/** What a request is taken for whose reader has gone before it was answered. */
-const clientClosedRequest = 499
-
-const statusOf = (exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number =>
-  Exit.isSuccess(exit) ? exit.value.status : Cause.hasInterruptsOnly(exit.cause) ? clientClosedRequest : 500
 
 const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App =>
   Effect.flatMap(Effect.tracer, (tracer) => {
@@ -92,7 +99,7 @@ const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App =>
         if (!span.sampled) return answered
         Span.setAll(span, attributesOf(exchange))
         return Effect.onExit(answered, (exit) => {
-          const status = statusOf(exit)
+          const status = exchange.statusOf(exit)
           span.attribute("http.response.status_code", status)
           if (status < 500) return Span.end(span, Exit.void)
           span.attribute("error.type", String(status))
@@ -147,7 +154,7 @@ const measured = (app: App, exchange: Exchange): App =>
     return Effect.onExit(app, (exit) =>
       Effect.sync(() => {
         activeRequests.modifyUnsafe(-1, fiber.context)
-        durationOf(exchange, statusOf(exit)).updateUnsafe(exchange.seconds(), fiber.context)
+        durationOf(exchange, exchange.statusOf(exit)).updateUnsafe(exchange.seconds(), fiber.context)
       })
     )
   })
@@ -159,7 +166,7 @@ const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpSer
   app.pipe(
     Effect.onExit((exit) => {
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return Effect.void
-      const status = statusOf(exit)
+      const status = exchange.statusOf(exit)
       const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
       return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
         if (!isEnabled) return Effect.void

@@ -31,7 +31,7 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
   })
 
 /** What a server serves. */
-export interface Site extends Omit<WebObserver.Options, "trustsTraces"> {
+export interface Site extends Pick<WebObserver.Options, "failed" | "routeOf"> {
   readonly app: WebObserver.App
 }
 
@@ -49,6 +49,7 @@ export const serve =
         const server = createServer()
         const answering = new Set<ServerResponse>()
         let answered = 0
+        let isCutting = false
         server.on("request", (_request, response) => {
           answering.add(response)
           response.on("close", () => {
@@ -63,6 +64,7 @@ export const serve =
           const closed = yield* Deferred.make<void>()
           server.close(() => Deferred.doneUnsafe(closed, Effect.void))
           yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
+          isCutting = true
           yield* Effect.logInfo(
             `HTTP is closed: ${answered - before} requests in flight finished, ${answering.size} were cut`
           )
@@ -75,7 +77,13 @@ export const serve =
             Layer.unwrap(
               Effect.map(site, ({ app, ...observed }) =>
                 HttpServer.serve(
-                  closeWhileDraining(WebObserver.observe(app, { ...observed, trustsTraces: options.trustsTraces }))
+                  closeWhileDraining(
+                    WebObserver.observe(app, {
+                      ...observed,
+                      trustsTraces: options.trustsTraces,
+                      isCutting: () => isCutting
+                    })
+                  )
                 )
               )
             )

@@ -2,13 +2,16 @@ import { connect } from "node:net"
 
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Metric, Scope } from "effect"
 import { HttpClient, HttpServer, HttpServerResponse } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
+import { PrometheusMetrics } from "effect/observability"
 
 import { Drain } from "../../src/layers/Drain.ts"
+import * as MetricNames from "../../src/layers/MetricNames.ts"
 import type { App } from "../../src/layers/WebObserver.ts"
 import * as WebServer from "../../src/layers/WebServer.ts"
+import { parse } from "../integration/Scrape.ts"
 
 /** Serves an app on 127.0.0.1 in a scope of its own. */
 const serve = Effect.fnUntraced(function* (app: App, drain: Layer.Layer<Drain>) {
@@ -88,5 +91,39 @@ describe("a web server", () => {
       yield* close
       yield* Deferred.await(disconnected)
     })
+  )
+
+  it.live("counts what it cuts as its own fault, and what its reader gives up as none", () =>
+    Effect.gen(function* () {
+      for (const { status, end } of [
+        { status: "503", end: "server" },
+        { status: "499", end: "reader" }
+      ]) {
+        const registry: Metric.MetricRegistry = new Map()
+        yield* Effect.gen(function* () {
+          const started = yield* Deferred.make<void>()
+          const seen = yield* Deferred.make<void>()
+          const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never).pipe(
+            Effect.ensuring(Deferred.succeed(seen, undefined))
+          )
+          const { close, url } = yield* serve(hang, Drain.layerTest(Duration.zero))
+          const request = yield* Effect.forkChild(Effect.exit(HttpClient.get(url)))
+          yield* Deferred.await(started)
+          if (end === "reader") {
+            yield* Fiber.interrupt(request)
+            yield* Deferred.await(seen)
+          }
+          yield* close
+          yield* Fiber.await(request)
+          const { total } = parse(yield* PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }))
+          assert.strictEqual(total("http_server_request_duration_seconds_count"), 1)
+          assert.strictEqual(
+            total("http_server_request_duration_seconds_count", { http_response_status_code: status }),
+            1,
+            status
+          )
+        }).pipe(Effect.provideService(Metric.MetricRegistry, registry))
+      }
+    }).pipe(Effect.provide(NodeHttpClient.layerUndici))
   )
 })
