@@ -2,11 +2,13 @@
  * What it costs a service to be observed: `npm run bench:observability` prints, for each part of it, the microseconds of CPU of the
  * server's process that a unary call takes with nothing but that part.
  *
- * All servers run at the same time, each a process of its own of bundled code, and are asked in turn, for less than a second each, in many
- * rounds: other work on the machine only ever adds to what a call takes, so the least of the rounds is what is compared. The load
- * is h2load's, the collector a process that counts, and both are kept off the server's core.
+ * All servers run at the same time, each a process of its own of bundled code, and are asked in turn, for less than a second each,
+ * in many rounds: other work on the machine only ever adds to what a call takes, so the least of the rounds is what counts. What is
+ * compiled how differs from process to process, and so all of it is done with several of each, of which the middle one is shown.
+ * The load is h2load's, the collector a process that counts, and both are kept off the server's core.
  *
- * `--rounds 25` and `--calls 10000` (of one round) may be given after `--`, and `--only everything` for those whose name has that.
+ * `--processes 5`, `--rounds 8` and `--calls 10000` (of one round) may be given after `--`, and `--only tracing` for those whose
+ * name has that, beside the first.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -47,7 +49,7 @@ const traceparent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169
 
 const servers: ReadonlyArray<Variant> = [
   { name: "nothing", part: "nothing" },
-  { name: "nothing, another process of it", part: "nothing" },
+  { name: "nothing, once more", part: "nothing" },
   { name: "metrics", part: "metrics" },
   { name: "tracing, no collector", part: "tracing" },
   { name: "tracing, 0 % of the traces", part: "tracing", ...sampling("0") },
@@ -63,7 +65,7 @@ const servers: ReadonlyArray<Variant> = [
 
 const clients: ReadonlyArray<Variant> = [
   { name: "nothing", part: "nothing" },
-  { name: "nothing, another process of it", part: "nothing" },
+  { name: "nothing, once more", part: "nothing" },
   { name: "everything, no collector", part: "everything" },
   { name: "everything, 0 % of the traces", part: "everything", ...sampling("0") },
   { name: "everything, 1 %", part: "everything", ...exporting },
@@ -72,12 +74,8 @@ const clients: ReadonlyArray<Variant> = [
 
 /** One variant, running. */
 interface Subject {
-  readonly name: string
-  /** Makes calls, and says for how many microseconds of CPU of the process each. */
-  readonly measure: (calls: number) => Promise<number>
-  /** How many spans there are by now, were all of them recorded. */
-  readonly spans: () => number
-  readonly folder: string
+  readonly pid: number
+  readonly make: (calls: number) => Promise<void>
 }
 
 const path = "/onlinebooks.layers.testing.EchoService/Echo"
@@ -106,8 +104,16 @@ const otherCore = 1
 
 const processes: Array<ChildProcess> = []
 
+/** Ends processes, or all but the first ones. */
+const stop = (first = 0) => {
+  for (const child of processes.splice(first)) {
+    child.removeAllListeners("exit")
+    child.kill("SIGKILL")
+  }
+}
+
 // whatever ends this program ends them
-process.on("exit", () => processes.forEach((child) => child.kill("SIGKILL")))
+process.on("exit", () => stop())
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1))
 
 const start = (core: number, program: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv) => {
@@ -180,80 +186,83 @@ const settingsOf = ({ env, isExported = false }: Variant, folder: string, collec
   ...(isExported ? { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector}/${folder}` } : {})
 })
 
-/** A process whose calls are counted, and which is measured while it is made to do some. */
-const subject = (
-  { folder, name, pid, spansOfCall }: Pick<Subject, "folder" | "name"> & { pid: number; spansOfCall: number },
-  make: (calls: number) => Promise<void>
-): Subject => {
-  let made = 0
-  return {
-    name,
-    folder,
-    spans: () => made * spansOfCall,
-    measure: async (calls) => {
-      const before = cpuOf(pid)
-      await make(calls)
-      made += calls
-      return (cpuOf(pid) - before) / calls
-    }
-  }
-}
-
-const startServer = async (variant: Variant, folder: string, collector: number, file: string): Promise<Subject> => {
-  const env = settingsOf(variant, folder, collector)
-  const server = start(measuredCore, "dist/observedServer.js", [variant.part], env)
+const startServer = async (variant: Variant, settings: NodeJS.ProcessEnv, file: string): Promise<Subject> => {
+  const server = start(measuredCore, "dist/observedServer.js", [variant.part], settings)
   const port = await portOf(server)
   await check(port)
-  return subject({ name: variant.name, folder, pid: server.pid!, spansOfCall: 1 }, (calls) =>
-    h2load(port, file, variant.headers ?? [], calls)
-  )
+  return { pid: server.pid!, make: (calls) => h2load(port, file, variant.headers ?? [], calls) }
 }
 
-const startClient = async (variant: Variant, folder: string, collector: number, target: string): Promise<Subject> => {
-  const env = settingsOf(variant, folder, collector)
-  const client = start(measuredCore, "dist/observedClient.js", [variant.part, target], env)
+const startClient = async (variant: Variant, settings: NodeJS.ProcessEnv, target: string): Promise<Subject> => {
+  const client = start(measuredCore, "dist/observedClient.js", [variant.part, target], settings)
   client.stdout?.resume()
   await once(client, "message")
-  // one for the call, and one for its attempt
-  return subject({ name: variant.name, folder, pid: client.pid!, spansOfCall: 2 }, async (calls) => {
+  const make = async (calls: number) => {
     client.send(calls)
     await once(client, "message")
-  })
+  }
+  return { pid: client.pid!, make }
 }
 
 interface Options {
+  /** How many processes of each, one after the other; each in that many rounds of that many calls. */
+  readonly processes: number
   readonly rounds: number
   readonly calls: number
+  /** How many spans the collector has got from each folder. */
   readonly spans: () => Promise<{ readonly [folder: string]: number }>
+  readonly folderOf: (variant: Variant) => string
+  readonly start: (variant: Variant) => Promise<Subject>
 }
 
-const compare = async (subjects: ReadonlyArray<Subject>, { calls, rounds, spans }: Options) => {
-  const micros = subjects.map((): Array<number> => [])
-  for (const { measure } of subjects) {
-    // until the compiler has nothing more to gain
-    for (let i = 0; i < 4; i++) await measure(calls)
-  }
-  for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < subjects.length; i++) {
-      // each round begins with another one
-      const at = (round + i) % subjects.length
-      micros[at]!.push(await subjects[at]!.measure(calls))
+/** Until the compiler has nothing more to gain. */
+const warmUps = 4
+
+const measure = async ({ make, pid }: Subject, calls: number): Promise<number> => {
+  const before = cpuOf(pid)
+  await make(calls)
+  return (cpuOf(pid) - before) / calls
+}
+
+const compare = async (variants: ReadonlyArray<Variant>, options: Options) => {
+  const { calls, folderOf, rounds, spans, start } = options
+  const others = processes.length
+  const leasts = variants.map((): Array<number> => [])
+  for (let i = 0; i < options.processes; i++) {
+    const subjects: Array<Subject> = []
+    for (const variant of variants) subjects.push(await start(variant))
+    for (const subject of subjects) {
+      for (let warmUp = 0; warmUp < warmUps; warmUp++) await subject.make(calls)
     }
+    const micros = subjects.map((): Array<number> => [])
+    for (let round = 0; round < rounds; round++) {
+      for (let turn = 0; turn < subjects.length; turn++) {
+        // each round begins with another one
+        const at = (round + turn) % subjects.length
+        micros[at]!.push(await measure(subjects[at]!, calls))
+      }
+    }
+    micros.forEach((all, at) => leasts[at]!.push(Math.min(...all)))
+    stop(others)
   }
   const received = await spans()
-  const least = micros.map((all) => Math.min(...all))
-  console.log("    us   more      x  median  spans")
-  subjects.forEach(({ folder, name, spans }, at) => {
-    const sorted = micros[at]!.toSorted((a, b) => a - b)
-    const share = (received[folder] ?? 0) / spans()
+  const made = options.processes * (rounds + warmUps) * calls
+  const sorted = leasts.map((all) => all.toSorted((a, b) => a - b))
+  const middle = (all: ReadonlyArray<number>) => all[Math.floor(all.length / 2)]!
+  const nothing = middle(sorted[0]!)
+  console.log("    us    more       x   from     to    spans")
+  variants.forEach((variant, at) => {
+    const all = sorted[at]!
+    const recorded = received[folderOf(variant)] ?? 0
     console.log(
       [
-        least[at]!.toFixed(1).padStart(6),
-        (least[at]! - least[0]!).toFixed(1).padStart(6),
-        (least[at]! / least[0]!).toFixed(2).padStart(6),
-        sorted[Math.floor(sorted.length / 2)]!.toFixed(1).padStart(7),
-        share === 0 ? "".padStart(6) : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`.padStart(6),
-        ` ${name}`
+        middle(all).toFixed(1).padStart(6),
+        (middle(all) - nothing).toFixed(1).padStart(7),
+        (middle(all) / nothing).toFixed(2).padStart(7),
+        all[0]!.toFixed(1).padStart(6),
+        all.at(-1)!.toFixed(1).padStart(6),
+        (recorded === 0 ? "" : (recorded / made).toFixed(3)).padStart(8),
+        ` ${variant.name}`
       ].join(" ")
     )
   })
@@ -262,7 +271,8 @@ const compare = async (subjects: ReadonlyArray<Subject>, { calls, rounds, spans 
 const main = async () => {
   const { values } = parseArgs({
     options: {
-      rounds: { type: "string", default: "25" },
+      processes: { type: "string", default: "5" },
+      rounds: { type: "string", default: "8" },
       calls: { type: "string", default: "10000" },
       only: { type: "string", default: "" }
     }
@@ -288,24 +298,28 @@ const main = async () => {
       const [counts] = (await once(sink, "message")) as [{ readonly [folder: string]: number }]
       return counts
     }
-    const options = { rounds: Number(values.rounds), calls: Number(values.calls), spans }
+    const options = { processes: Number(values.processes), rounds: Number(values.rounds), spans }
+    const calls = Number(values.calls)
     const isWanted = ({ name }: Variant, at: number) => at === 0 || name.includes(values.only)
 
-    console.log("\nA server: microseconds of its CPU a call, the least of all rounds; spans that got to the collector")
-    const observed: Array<Subject> = []
-    for (const [at, variant] of servers.filter(isWanted).entries()) {
-      observed.push(await startServer(variant, `server${at}`, collector, file))
-    }
-    await compare(observed, options)
+    console.log("\nA server: microseconds of its CPU a call; spans a call that got to the collector")
+    const folderOfServer = (variant: Variant) => `server${servers.indexOf(variant)}`
+    await compare(servers.filter(isWanted), {
+      ...options,
+      calls,
+      folderOf: folderOfServer,
+      start: (variant) => startServer(variant, settingsOf(variant, folderOfServer(variant), collector), file)
+    })
 
     console.log("\nA client: the same of its CPU")
-    const server = start(otherCore, "dist/observedServer.js", ["nothing"], {})
-    const target = `127.0.0.1:${await portOf(server)}`
-    const observing: Array<Subject> = []
-    for (const [at, variant] of clients.filter(isWanted).entries()) {
-      observing.push(await startClient(variant, `client${at}`, collector, target))
-    }
-    await compare(observing, { ...options, calls: Math.ceil(options.calls / 4) })
+    const target = `127.0.0.1:${await portOf(start(otherCore, "dist/observedServer.js", ["nothing"], {}))}`
+    const folderOfClient = (variant: Variant) => `client${clients.indexOf(variant)}`
+    await compare(clients.filter(isWanted), {
+      ...options,
+      calls: Math.ceil(calls / 2),
+      folderOf: folderOfClient,
+      start: (variant) => startClient(variant, settingsOf(variant, folderOfClient(variant), collector), target)
+    })
   } finally {
     rmSync(folder, { recursive: true })
   }

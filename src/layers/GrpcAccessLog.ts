@@ -20,7 +20,7 @@ export const server: ServerInterceptor = {
       const level = isBug(exit) ? "Error" : levelOf(call, status)
       return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
         if (!isEnabled) return Effect.void
-        const line = lineOf(call, exit, status, level)
+        const line = Effect.suspend(() => lineOf(call, exit, status, level))
         // a bug is always told of: its client has been given the id in that line
         return status === undefined || isBug(exit) ? line : failures.log(line)
       })

@@ -170,7 +170,9 @@ const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpSer
       const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
       return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
         if (!isEnabled) return Effect.void
-        const line = Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+        const line = Effect.suspend(() =>
+          Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+        )
         return status < 400 ? line : failures.log(line)
       })
     }),
