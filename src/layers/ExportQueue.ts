@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<HttpClient.HttpClient, never, HttpClient.HttpClient | Scope.Scope> {
   const { capacity = 16, closeTimeout = Duration.seconds(3), outage, signal, timeout } = options
-  const client = HttpClient.filterStatusOk(yield* HttpClient.HttpClient)
+  const client = yield* HttpClient.HttpClient
   const queue = yield* Queue.dropping<HttpClientRequest.HttpClientRequest, Cause.Done>(capacity)
   const failed = Metric.withAttributes(failures, { signal })
   const lost = Metric.withAttributes(dropped, { signal })
@@ -68,7 +68,8 @@ export const make = Effect.fnUntraced(function* (
   const send = (request: HttpClientRequest.HttpClientRequest) =>
     client.execute(request).pipe(
       // a response that is not read keeps its connection
-      Effect.flatMap((response) => Effect.ignore(response.arrayBuffer)),
+      Effect.tap((response) => Effect.ignore(response.arrayBuffer)),
+      Effect.flatMap(HttpClientResponse.filterStatusOk),
       Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail("no answer in time" as const) }),
       Effect.retry({ schedule: backoff, times: 2, while: (error) => !isClosing && isPassing(error) }),
       Effect.matchEffect({

@@ -22,12 +22,14 @@ export const server: ServerInterceptor = {
         if (!isEnabled) return Effect.void
         const line = Effect.suspend(() => lineOf(call, exit, status, level))
         // a bug is always told of: its client has been given the id in that line
-        return status === undefined || isBug(exit) ? line : failures.log(line)
+        return status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
       })
     })
 }
 
-const failures = LogLimit.make("calls that failed")
+// whoever calls wrongly is not to keep what is wrong here out of the log
+const ours = LogLimit.make("calls that failed")
+const callers = LogLimit.make("calls that failed")
 
 /**
  * Whose fault it is. What no handler got is the caller's, whatever grpc-js calls it; and how long a Stream of answers goes on is
@@ -55,7 +57,12 @@ const lineOf = (
     : status === undefined
       ? "A call"
       : `A call failed: ${status.message}`
-  return Effect.logWithLevel(level)(message, ...(isBug(exit) ? [exit.cause] : [])).pipe(
+  const cause = isBug(exit)
+    ? exit.cause
+    : level === "Error" && call.failure !== undefined
+      ? Cause.fail(call.failure)
+      : undefined
+  return Effect.logWithLevel(level)(message, ...(cause === undefined ? [] : [cause])).pipe(
     Effect.annotateLogs({
       method: call.name,
       code,

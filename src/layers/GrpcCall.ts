@@ -55,6 +55,8 @@ export class GrpcCall extends Context.Service<
     readonly deadline: number
     /** What the client sent along with the request; whoever changes it changes it for all that look at it later. */
     readonly metadata: Metadata
+    /** What the handler has failed with, before that became a status; undefined if it has not. */
+    readonly failure: unknown
     /** Sends metadata ahead of the response: before the first message, or never. */
     readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
     /** Adds metadata that is sent after the response, with the status. */

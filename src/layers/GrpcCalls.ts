@@ -19,7 +19,7 @@ import {
   ServerListenerBuilder,
   type StatusObject
 } from "@grpc/grpc-js"
-import { Cause, Context, Duration, Effect, Exit, type Fiber, Stream } from "effect"
+import { Cause, Context, Duration, Effect, Exit, type Fiber, Metric, Stream } from "effect"
 
 import type { Admission, Candidate } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
@@ -59,6 +59,8 @@ export interface Options {
   readonly interceptors: ReadonlyArray<ServerInterceptor>
   readonly admission: Admission
   readonly findConnection: (info: ConnectionInfo) => Connection | undefined
+  /** One message of a response, in bytes. */
+  readonly maxResponseSize: number
   /** What interceptors have when no handler gets the call. */
   readonly context: Context.Context<never>
 }
@@ -190,7 +192,10 @@ export const make = (options: Options): GrpcCalls => {
           if (!requestStream) admission.pause(opened)
           next(metadata)
         },
-        refuse: () => end(refusals()),
+        refuse: () => {
+          shed.updateUnsafe(1, options.context)
+          end(refusals())
+        },
         evict: () => {
           opened.isEvicted = true
           stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
@@ -204,7 +209,15 @@ export const make = (options: Options): GrpcCalls => {
     }
     const onReceiveHalfClose = (next: () => void) => {
       const opened = key === undefined ? undefined : open.get(key)
-      if (opened === undefined || requestStream || isExempt) return next()
+      if (opened === undefined) return next()
+      if (requestStream) {
+        // Node says that there are no more messages, also of a client that has gone, and only then that it has
+        setImmediate(() => {
+          if (!opened.stream.aborted && opened.stream.rstCode === constants.NGHTTP2_NO_ERROR) next()
+        })
+        return
+      }
+      if (isExempt) return next()
       opened.start = next
       admission.resume(opened)
     }
@@ -338,11 +351,23 @@ export const make = (options: Options): GrpcCalls => {
     }
 
     // responses are encoded in the fiber, where what cannot be encoded is a defect like any other
-    const encode = definition.responseSerialize
+    const encode = (response: unknown): Buffer => {
+      const bytes = definition.responseSerialize(response)
+      // grpc-js would refuse it too, when everybody has been told that all is well
+      if (bytes.length > options.maxResponseSize) throw new TooLarge(bytes.length, options.maxResponseSize)
+      return bytes
+    }
+    const refuseLarge = Effect.catchDefect((defect: unknown) =>
+      defect instanceof TooLarge ? Effect.fail(Status.resourceExhausted(defect.message)) : Effect.die(defect)
+    )
 
     const answerOne = (call: Call, request: unknown, callback: Parameters<handleUnaryCall<unknown, Buffer>>[1]) => {
       const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
-      run(call, (current) => Effect.map(intercept(Effect.mapError(response, toStatus), current), encode), {
+      const answer = (current: CurrentCall) => {
+        const answered = Effect.mapError(response, (error) => toStatus(current.fail(error)))
+        return refuseLarge(Effect.map(intercept(answered, current), encode))
+      }
+      run(call, answer, {
         succeed: (bytes, trailers) => callback(null, bytes, trailers),
         fail: callback
       })
@@ -350,13 +375,15 @@ export const make = (options: Options): GrpcCalls => {
 
     const answerMany = (call: Call & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
-      const answer = (current: CurrentCall) =>
-        intercept(
-          Stream.runForEachArray(interceptStream(Stream.mapError(responses, toStatus), current), (messages) =>
-            writeAll(call, messages, encode)
+      const answer = (current: CurrentCall) => {
+        const answered = Stream.mapError(responses, (error) => toStatus(current.fail(error)))
+        return intercept(
+          refuseLarge(
+            Stream.runForEachArray(interceptStream(answered, current), (messages) => writeAll(call, messages, encode))
           ),
           current
         )
+      }
       run(call, answer, {
         succeed: (_, trailers) => {
           if (!call.cancelled) call.end(trailers)
@@ -398,6 +425,19 @@ export const make = (options: Options): GrpcCalls => {
   }
 }
 
+/** A message of a response is larger than the server sends. */
+class TooLarge extends Error {
+  constructor(size: number, limit: number) {
+    super(`The response has ${size} bytes, and ${limit} are the limit`)
+  }
+}
+
+/** Calls that were refused since there were too many. */
+export const shed = Metric.counter("grpc_server_calls_shed_total", {
+  description: "Calls that were refused since there were too many",
+  incremental: true
+})
+
 /** The two of "/service/method". */
 const namesOf = (path: string) => {
   const [, service = "", method = ""] = path.split("/")
@@ -407,12 +447,14 @@ const namesOf = (path: string) => {
 /** What interceptors do around an answer, all together; the first is the outermost. */
 const compose = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["answer"] => {
   const all = interceptors.flatMap(({ answer }) => answer ?? [])
-  return (answer, call) => all.reduceRight((inner, intercept) => intercept(inner, call), answer)
+  // one that throws has died, which those around it see
+  return (answer, call) => all.reduceRight((inner, intercept) => Effect.suspend(() => intercept(inner, call)), answer)
 }
 
 const composeStreams = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["stream"] => {
   const all = interceptors.flatMap(({ stream }) => stream ?? [])
-  return (messages, call) => all.reduceRight((inner, intercept) => intercept(inner, call), messages)
+  return (messages, call) =>
+    all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, call)), messages)
 }
 
 /** The status that grpc-js has sent on a stream, in its trailers or, if there was no message, in its headers. */

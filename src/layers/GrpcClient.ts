@@ -434,17 +434,18 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
 
 const composeCalls = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["call"] => {
   const all = interceptors.flatMap(({ call }) => call ?? [])
-  return (call, info) => all.reduceRight((inner, intercept) => intercept(inner, info), call)
+  return (call, info) => all.reduceRight((inner, intercept) => Effect.suspend(() => intercept(inner, info)), call)
 }
 
 const composeAttempts = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["attempt"] => {
   const all = interceptors.flatMap(({ attempt }) => attempt ?? [])
-  return (attempt, info) => all.reduceRight((inner, intercept) => intercept(inner, info), attempt)
+  return (attempt, info) => all.reduceRight((inner, intercept) => Effect.suspend(() => intercept(inner, info)), attempt)
 }
 
 const composeStreams = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["stream"] => {
   const all = interceptors.flatMap(({ stream }) => stream ?? [])
-  return (messages, info) => all.reduceRight((inner, intercept) => intercept(inner, info), messages)
+  return (messages, info) =>
+    all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, info)), messages)
 }
 
 /**
@@ -470,17 +471,23 @@ const lasting = <A, E, F, R, R2>(
       Effect.forkScoped({ startImmediately: true })
     )
     const context = yield* Deferred.await(inside)
+    let isOver = false
     const end = (exit: Exit.Exit<unknown, unknown>) =>
       Effect.andThen(
-        // it may fail with more than the effect around it knows of, which looks at it as at any failure
-        Deferred.done(ended, Exit.asVoid(exit as Exit.Exit<unknown, E>)),
+        // a reader who has had enough, or has failed by himself, has cancelled it
+        isOver || isOwnFailure(exit)
+          ? Deferred.done(ended, Exit.asVoid(exit as Exit.Exit<unknown, E>))
+          : Deferred.interrupt(ended),
         Fiber.await(held)
       )
     const stream = yield* begin.pipe(
       Effect.updateContext((current: Context.Context<R>) => Context.merge(current, context)),
       Effect.onError((cause) => end(Exit.failCause(cause)))
     )
-    return Stream.onExit(stream, end)
+    return stream.pipe(
+      Stream.onEnd(Effect.sync(() => (isOver = true))),
+      Stream.onExit((exit) => Effect.suspend(() => end(exit)))
+    )
   })
 
 /**
@@ -494,6 +501,13 @@ const cancel = (call: { readonly cancel: () => void }): void => {
 
 /** By the clock of the machine, which grpc-js measures deadlines with. */
 const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })
+
+/** Whether a stream has failed by itself, or died, or was interrupted. */
+const isOwnFailure = (exit: Exit.Exit<unknown, unknown>): boolean => {
+  if (Exit.isSuccess(exit)) return false
+  const failure = exit.cause.reasons.find(Cause.isFailReason)?.error
+  return failure === undefined || failure instanceof GrpcError || Status.isStatus(failure)
+}
 
 /** What tells of the metadata of a response. */
 interface Observable {

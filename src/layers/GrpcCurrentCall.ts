@@ -29,6 +29,7 @@ export class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
   trailers: Metadata | undefined
   /** What it is answered with if it is interrupted. */
   interruption: Status.Status = cancelled
+  failure: unknown
   #id: string | undefined
 
   constructor(
@@ -58,6 +59,12 @@ export class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
     this.sendMetadata = known.sendMetadata
   }
 
+  /** Takes down what its handler has failed with. */
+  fail = <E>(error: E): E => {
+    this.failure = error
+    return error
+  }
+
   get id(): string {
     this.#id ??= randomUUID()
     return this.#id
@@ -71,7 +78,8 @@ export class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
 
   statusOf = (exit: Exit.Exit<unknown, Status.Status>): Status.Status | undefined => {
     if (Exit.isSuccess(exit)) return undefined
-    const failure = exit.cause.reasons.find(Cause.isFailReason)
+    // a bug beside a failure is a bug
+    const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
     if (failure !== undefined) return failure.error
     if (Cause.hasInterruptsOnly(exit.cause)) return this.interruption
     return Status.internal("Internal error", { details: [RequestInfo({ requestId: this.id })] })

@@ -7,7 +7,7 @@
  *
  * Errors that are foreseen are none of its business.
  */
-import { Cause, Effect } from "effect"
+import { Cause, Effect, Option } from "effect"
 
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
@@ -25,7 +25,9 @@ export const server: ServerInterceptor = {
       })
       return call.isRejected
         ? Effect.void
-        : UnexpectedError.report(cause, attributes, (status) => unexpected.has(status._tag))
+        : UnexpectedError.report(cause, attributes, (status) =>
+            unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
+          )
     })
 }
 

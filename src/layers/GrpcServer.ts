@@ -157,6 +157,7 @@ export class GrpcServer extends Context.Service<
           observers,
           interceptors,
           findConnection: (info) => connections.find(info),
+          maxResponseSize: limits.maxResponseSize,
           context
         })
         yield* observeLoad(admission, limits)
@@ -283,11 +284,8 @@ const observeLoad = (admission: Admission.Admission, limits: Limits) =>
         "How many calls are answered at the same time at the most",
         () => limits.maxConcurrency
       ),
-      Observed.counter(
-        "grpc_server_calls_shed_total",
-        "Calls that were refused since there were too many",
-        () => admission.counts().refused
-      )
+      // it is there from the start, so that its first increase is seen
+      Metric.update(GrpcCalls.shed, 0)
     ],
     { discard: true }
   )

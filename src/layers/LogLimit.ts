@@ -25,17 +25,19 @@ export const make = (what: string, perSecond = 50): LogLimit => {
     return count === 0 ? Effect.void : Effect.logWarning(`${count} more ${what} are not logged`)
   })
   // it is of all of them, and not of the one that comes first
-  const count = Effect.sleep("1 second").pipe(
+  const count = Effect.suspend(() => {
+    isCounting = true
+    return Effect.sleep("1 second")
+  }).pipe(
     Effect.andThen(report),
     Effect.updateContext((context: Context.Context<never>) => Context.omit(GrpcCall, Tracer.ParentSpan)(context)),
-    Effect.forkDetach
+    Effect.forkDetach({ startImmediately: true })
   )
 
   return {
     log: (line) =>
       Effect.suspend(() => {
         const begin = isCounting ? Effect.void : count
-        isCounting = true
         if (logged < perSecond) {
           logged++
           return Effect.andThen(begin, line)

@@ -42,7 +42,7 @@ export const layer = (options: Settings) =>
   Layer.unwrap(
     Effect.gen(function* () {
       let level = options.level
-      const output = inContext(options.format === "pretty" ? Logger.consolePretty() : Logger.consoleJson)
+      const output = inContext(options.format === "pretty" ? onOneLine(Logger.consolePretty()) : Logger.consoleJson)
       const logger = Logger.make<unknown, void>((entry) => {
         if (LogLevel.isGreaterThanOrEqualTo(entry.logLevel, level)) output.log(entry)
       })
@@ -74,6 +74,23 @@ export const layer = (options: Settings) =>
 /** As {@link layer}, by {@link settings}. */
 export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
 
+/** Shows what would control a terminal, which strangers may have written: JSON does so by itself. */
+const onOneLine = (output: Logger.Logger<unknown, void>): Logger.Logger<unknown, void> =>
+  Logger.make((entry) => {
+    const messages = Array.isArray(entry.message) ? entry.message : [entry.message]
+    const annotations = Object.entries(entry.fiber.getRef(References.CurrentLogAnnotations))
+    output.log({
+      ...entry,
+      message: messages.map(visible),
+      fiber: withAnnotations(entry.fiber, Object.fromEntries(annotations.map(([key, value]) => [key, visible(value)])))
+    })
+  })
+
+const visible = (value: unknown): unknown =>
+  typeof value === "string"
+    ? value.replaceAll(/\p{Cc}/gu, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`)
+    : value
+
 /** Annotates lines with what is known of where they come from, which costs nothing until there is a line. */
 const inContext = (output: Logger.Logger<unknown, void>): Logger.Logger<unknown, void> =>
   Logger.make((entry) => output.log({ ...entry, fiber: annotated(entry.fiber) }))
@@ -87,12 +104,18 @@ const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, u
     ...(call === undefined ? {} : PeerIdentity.annotations(call.peer)),
     ...fiber.getRef(References.CurrentLogAnnotations)
   }
-  return Object.create(fiber, {
+  return withAnnotations(fiber, annotations)
+}
+
+const withAnnotations = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  annotations: Readonly<Record<string, unknown>>
+): Fiber.Fiber<unknown, unknown> =>
+  Object.create(fiber, {
     getRef: {
       value: <A>(reference: Context.Reference<A>) =>
         (reference as unknown) === References.CurrentLogAnnotations ? annotations : fiber.getRef(reference)
     }
   }) as Fiber.Fiber<unknown, unknown>
-}
 
 const traceOf = (span: Tracer.AnySpan): Record<string, string> => ({ trace_id: span.traceId, span_id: span.spanId })

@@ -31,12 +31,19 @@ export interface Sampler {
 /** A tracer that has those spans recorded that a sampler picks. What foreign callers want recorded counts for nothing. */
 export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer => {
   const isSampled = decide(sampler)
+  const isByTrace = sampler.name === "traceidratio"
+  const record = (options: Parameters<Tracer.Tracer["span"]>[0]) => recorder.span({ ...options, sampled: true })
   return Tracer.make({
     ...recorder,
     span: (options) => {
       const parent = Option.getOrUndefined(options.parent)
-      const isRecorded = parent?._tag === "Span" ? parent.sampled && options.sampled : isSampled(parent)
-      return isRecorded ? recorder.span({ ...options, sampled: true }) : new PassingSpan(options)
+      if (parent?._tag === "Span") return parent.sampled && options.sampled ? record(options) : new PassingSpan(options)
+      if (isByTrace && parent === undefined) {
+        // others decide by the id too, which it is to be given first
+        const span = record(options)
+        return isWithin(sampler.ratio, span.traceId) ? span : new PassingSpan(options, span.traceId)
+      }
+      return isSampled(parent) ? record(options) : new PassingSpan(options)
     }
   })
 }
@@ -81,7 +88,8 @@ class PassingSpan implements Tracer.Span {
   #traceId: string | undefined
   #spanId: string | undefined
 
-  constructor(options: Parameters<Tracer.Tracer["span"]>[0]) {
+  constructor(options: Parameters<Tracer.Tracer["span"]>[0], traceId?: string) {
+    this.#traceId = traceId
     this.name = options.name
     this.kind = options.kind
     this.parent = options.parent

@@ -34,7 +34,7 @@ export const optional = <A>(
   options: {
     readonly expected: string
     readonly parse: (value: string) => Option.Option<A>
-    readonly isSecret?: boolean | undefined
+    readonly isSecret?: ((value: string) => boolean) | undefined
   }
 ): Config.Config<Option.Option<A>> =>
   Config.String(variable).pipe(
@@ -49,7 +49,7 @@ export const optional = <A>(
               Effect.fail(
                 new SettingError({
                   variable,
-                  value: options.isSecret === true ? "<redacted>" : value,
+                  value: options.isSecret?.(value) === true ? "<redacted>" : value,
                   expected: options.expected
                 })
               ),

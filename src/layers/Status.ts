@@ -129,7 +129,10 @@ export const fromCode = (code: number, message: string, options?: Options): Stat
 
 /** Whether a value is a status. */
 export const isStatus = (u: unknown): u is Status =>
-  Predicate.hasProperty(u, "_tag") && Predicate.isString(u._tag) && u._tag in codes && Predicate.hasProperty(u, "code")
+  Predicate.hasProperty(u, "_tag") &&
+  Predicate.isString(u._tag) &&
+  Object.hasOwn(codes, u._tag) &&
+  Predicate.hasProperty(u, "code")
 
 const serverErrors: ReadonlySet<StatusName> = new Set([
   "Unknown",

@@ -60,7 +60,12 @@ export interface Settings {
   readonly resourceAttributes: Readonly<Record<string, string>>
 }
 
-const isUrl = (text: string): boolean => /^https?:\/\//i.test(text) && URL.canParse(text)
+/** What is secret goes into the headers. */
+const isUrl = (text: string): boolean => {
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return false
+  const { password, username } = new URL(text)
+  return username === "" && password === ""
+}
 
 /** "key=value,key=value", percent-encoded, as OpenTelemetry has its lists. */
 const parseList = (text: string): Option.Option<Readonly<Record<string, string>>> => {
@@ -83,9 +88,11 @@ const parseList = (text: string): Option.Option<Readonly<Record<string, string>>
 }
 
 const list = (variable: string, isSecret = false) =>
-  Setting.optional(variable, { expected: "key=value pairs with commas between them", parse: parseList, isSecret }).pipe(
-    Config.map(Option.getOrElse((): Readonly<Record<string, string>> => ({})))
-  )
+  Setting.optional(variable, {
+    expected: "key=value pairs with commas between them",
+    parse: parseList,
+    isSecret: () => isSecret
+  }).pipe(Config.map(Option.getOrElse((): Readonly<Record<string, string>> => ({}))))
 
 /** A span of time as OpenTelemetry has them: a number of milliseconds. */
 const millis = (variable: string, orElse: number) =>
@@ -98,8 +105,9 @@ const millis = (variable: string, orElse: number) =>
  */
 export const settings: Config.Config<Settings> = Config.all({
   endpoint: Setting.optional("OTEL_EXPORTER_OTLP_ENDPOINT", {
-    expected: "the URL of a collector, such as http://localhost:4318",
-    parse: Option.liftPredicate(isUrl)
+    expected: "the URL of a collector, without a password, such as http://localhost:4318",
+    parse: Option.liftPredicate(isUrl),
+    isSecret: (value) => value.includes("@")
   }),
   headers: Config.map(list("OTEL_EXPORTER_OTLP_HEADERS", true), (headers) => Redacted.make(headers)),
   timeout: millis("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000),
@@ -130,8 +138,9 @@ export const layerShared: Layer.Layer<never> = Layer.succeed(IsShared, true)
 export const layer = (service: Service): Layer.Layer<never, Config.ConfigError> =>
   Layer.unwrap(
     Effect.gen(function* () {
-      const { serviceName } = yield* settings
-      const name = (yield* IsShared) ? service.name : Option.getOrElse(serviceName, () => service.name)
+      const { resourceAttributes, serviceName } = yield* settings
+      const given = Option.getOrElse(serviceName, () => resourceAttributes["service.name"] ?? service.name)
+      const name = (yield* IsShared) ? service.name : given
       const known = { ...service, name }
       return Layer.effectDiscard(
         Effect.andThen(
@@ -161,7 +170,10 @@ export const provide =
   <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E | Config.ConfigError, R> =>
     Layer.provide(self, layer(service))
 
-/** Exports by the {@link settings}, until it closes, which sends what is left; nothing without a collector. */
+/**
+ * Exports by the {@link settings}, until it closes, which sends what is left; nothing without a collector. Each service of a process
+ * has its own.
+ */
 export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
   Effect.gen(function* () {
     const { endpoint, headers, metricsInterval, resourceAttributes, sampler, timeout, tracesInterval } = yield* settings
@@ -195,7 +207,7 @@ export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
       Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({})))
     )
   })
-)
+).pipe(Layer.fresh)
 
 /** OTLP as JSON. */
 const serialization = Layer.effect(
@@ -203,34 +215,37 @@ const serialization = Layer.effect(
   Effect.map(OtlpSerialization.OtlpSerialization, (json) => ({
     ...json,
     traces: (data) => {
-      // that all went well is for people to say, not for programs: what has no error is unset
-      for (const { scopeSpans } of data.resourceSpans) {
-        for (const { spans } of scopeSpans) {
-          for (const span of spans)
-            if (span.status.code === statusOk) (span.status as { code: number }).code = statusUnset
-        }
+      for (const span of data.resourceSpans.flatMap(({ scopeSpans }) => scopeSpans).flatMap(({ spans }) => spans)) {
+        // that all went well is for people to say, not for programs: what has no error is unset
+        if (span.status.code === statusOk) (span.status as { code: number }).code = statusUnset
+        // a status says all there is, where nothing was thrown
+        const thrown = span.events.filter(({ attributes, name }) => name !== "exception" || hasStack(attributes))
+        span.events.splice(0, span.events.length, ...thrown)
       }
       return json.traces(data)
     },
     metrics: (data) => {
-      // the unit is said once, and no attribute
-      for (const { scopeMetrics } of data.resourceMetrics) {
-        for (const { metrics } of scopeMetrics) {
-          for (const metric of metrics) {
-            for (const { dataPoints } of [metric.sum, metric.gauge, metric.histogram].filter(
-              (data) => data !== undefined
-            )) {
-              for (const point of dataPoints) {
-                point.attributes = (point.attributes ?? []).filter(({ key }) => key !== "unit")
-              }
-            }
+      const all = data.resourceMetrics.flatMap(({ scopeMetrics }) => scopeMetrics).flatMap(({ metrics }) => metrics)
+      for (const metric of all) {
+        // the unit is no attribute, and where there is none it is not 1
+        let unit = ""
+        for (const data of [metric.sum, metric.gauge, metric.histogram]) {
+          for (const point of data?.dataPoints ?? []) {
+            const attributes = point.attributes ?? []
+            if (attributes.some(({ key }) => key === "unit")) unit = metric.unit ?? ""
+            point.attributes = attributes.filter(({ key }) => key !== "unit")
           }
         }
+        metric.unit = unit
       }
       return json.metrics(data)
     }
   }))
 ).pipe(Layer.provide(OtlpSerialization.layerJson))
+
+const hasStack = (
+  attributes: ReadonlyArray<{ readonly key: string; readonly value: { readonly stringValue?: unknown } }>
+) => attributes.some(({ key, value }) => key === "exception.stacktrace" && /\n\s+at /.test(String(value.stringValue)))
 
 const statusUnset = 0
 const statusOk = 1

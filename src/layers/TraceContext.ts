@@ -57,9 +57,9 @@ export const current: Effect.Effect<
 })
 
 const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer) => {
-  const caller = external(span)
+  const caller = ancestorOf(span, ({ _tag }) => _tag === "ExternalSpan")
   // without a tracer there are spans too, which nobody ever gets to see: what has been called knows of the caller's only
-  const sender = tracer === Tracer.nativeTracer ? caller : span
+  const sender = tracer === Tracer.nativeTracer ? caller : ancestorOf(span, isKnown)
   if (sender === undefined) return undefined
   return {
     traceparent: `00-${sender.traceId}-${sender.spanId}-${sender.sampled ? "01" : "00"}`,
@@ -67,11 +67,14 @@ const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer) => {
   }
 }
 
-/** The span of the caller that a span is for in the end. */
-const external = (span: Tracer.AnySpan): Tracer.ExternalSpan | undefined => {
+/** Whether it is more than a stand-in where tracing is switched off, which has no ids. */
+const isKnown = (span: Tracer.AnySpan): boolean => !Context.get(span.annotations, Tracer.DisablePropagation)
+
+/** The first like that of a span and those that it is in. */
+const ancestorOf = (span: Tracer.AnySpan, isLike: (span: Tracer.AnySpan) => boolean): Tracer.AnySpan | undefined => {
   let ancestor: Tracer.AnySpan | undefined = span
-  while (ancestor !== undefined && ancestor._tag === "Span") {
-    ancestor = ancestor.parent._tag === "Some" ? ancestor.parent.value : undefined
+  while (ancestor !== undefined && !isLike(ancestor)) {
+    ancestor = ancestor._tag === "Span" && ancestor.parent._tag === "Some" ? ancestor.parent.value : undefined
   }
   return ancestor
 }

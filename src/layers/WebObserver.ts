@@ -159,7 +159,9 @@ const measured = (app: App, exchange: Exchange): App =>
     )
   })
 
-const failures = LogLimit.make("requests that failed")
+// whoever asks wrongly is not to keep what is wrong here out of the log
+const ours = LogLimit.make("requests that failed")
+const callers = LogLimit.make("requests that failed")
 
 /** Logs how a request has ended; a bug with all that is known of it, under an id of which its reader is told. */
 const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
@@ -173,7 +175,7 @@ const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpSer
         const line = Effect.suspend(() =>
           Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
         )
-        return status < 400 ? line : failures.log(line)
+        return status < 400 ? line : (status < 500 ? callers : ours).log(line)
       })
     }),
     Effect.catchCauseIf(
@@ -183,13 +185,7 @@ const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpSer
         const annotations = { ...annotationsOf(exchange, failed.status), requestId }
         return Effect.logError("A bug in a page", cause).pipe(
           Effect.annotateLogs(annotations),
-          Effect.andThen(
-            UnexpectedError.report(
-              cause,
-              () => annotations,
-              () => true
-            )
-          ),
+          Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
           Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))
         )
       }

@@ -416,7 +416,7 @@ describe("an interceptor of a client", () => {
       )
       assert.strictEqual(first.length, 1)
       yield* seen
-      assert.deepStrictEqual(notes, ["message", "attempt 1 OK", "call Chat OK"])
+      assert.deepStrictEqual(notes, ["message", "attempt 1 Cancelled", "call Chat Cancelled"])
     }).pipe(Effect.scoped)
   )
 })

@@ -247,7 +247,11 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
     { what: "a number", config: Config.schema(Schema.RedactedFromValue(Schema.FiniteFromString), "PASSWORD") },
     {
       what: "a word",
-      config: Setting.optional("PASSWORD", { expected: "a better one", parse: () => Option.none(), isSecret: true })
+      config: Setting.optional("PASSWORD", {
+        expected: "a better one",
+        parse: () => Option.none(),
+        isSecret: () => true
+      })
     },
     {
       what: "a list of headers",

@@ -65,7 +65,11 @@ export interface Options extends Pick<GrpcServer.Options, "interceptors" | "limi
   readonly client?: Pick<GrpcChannel.Options, "interceptors" | "observers" | "policy"> | undefined
 }
 
-class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {}
+class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {
+  override get message() {
+    return this.status.message
+  }
+}
 
 export class EchoServer extends Context.Service<
   EchoServer,
@@ -118,9 +122,10 @@ export class EchoServer extends Context.Service<
 
 const handlers = (inputs: { readonly [text: string]: Input }) => {
   const respond = ({ text }: EchoRequest__Output) =>
-    Effect.mapError(inputs[text] ?? Effect.void, (status) => new Failure({ status })).pipe(
-      Effect.as({ text, items: [] as ReadonlyArray<never> })
-    )
+    Effect.mapError(
+      Object.hasOwn(inputs, text) ? inputs[text]! : Effect.void,
+      (status) => new Failure({ status })
+    ).pipe(Effect.as({ text, items: [] as ReadonlyArray<never> }))
   const collect = (requests: Stream.Stream<EchoRequest__Output>) =>
     Stream.runCollect(Stream.mapEffect(requests, respond))
   return {
