@@ -57,6 +57,8 @@ export interface OtlpReceiver {
   readonly spans: ReadonlyArray<Span>
   /** The latest that came. */
   readonly metrics: () => ReadonlyArray<Metric>
+  /** The names of all that came, by the service that they are of. */
+  readonly metricsOf: ReadonlyMap<string, ReadonlySet<string>>
   /** How many requests have come. */
   readonly requests: () => number
   readonly headers: ReadonlyArray<IncomingHttpHeaders>
@@ -88,6 +90,7 @@ export const make = Effect.fnUntraced(function* (
   const spans: Array<Span> = []
   const headers: Array<IncomingHttpHeaders> = []
   let metrics: ReadonlyArray<Metric> = []
+  const metricsOf = new Map<string, Set<string>>()
   let requests = 0
   const waiting = new Set<() => void>()
 
@@ -100,6 +103,7 @@ export const make = Effect.fnUntraced(function* (
         }>
       }>
       readonly resourceMetrics?: ReadonlyArray<{
+        readonly resource: { readonly attributes: Attributes }
         readonly scopeMetrics: ReadonlyArray<{ readonly metrics: ReadonlyArray<Metric> }>
       }>
     }
@@ -113,6 +117,12 @@ export const make = Effect.fnUntraced(function* (
       metrics = (data.resourceMetrics ?? []).flatMap(({ scopeMetrics }) =>
         scopeMetrics.flatMap(({ metrics }) => metrics)
       )
+      for (const { resource, scopeMetrics } of data.resourceMetrics ?? []) {
+        const service = String(read(resource.attributes)["service.name"])
+        const names = metricsOf.get(service) ?? new Set()
+        metricsOf.set(service, names)
+        for (const { name } of scopeMetrics.flatMap(({ metrics }) => metrics)) names.add(name)
+      }
     }
   }
 
@@ -148,6 +158,7 @@ export const make = Effect.fnUntraced(function* (
       behaviour = next
     },
     metrics: () => metrics,
+    metricsOf,
     requests: () => requests,
     until: Effect.fnUntraced(function* (isSo: () => boolean) {
       const found = yield* Deferred.make<void>()

@@ -70,7 +70,16 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "recommendations",
       env: { OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" },
-      line: 'OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318": expected the URL of a collector, such as http://localhost:4318'
+      line:
+        'OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318": ' +
+        "expected the URL of a collector, without a password, such as http://localhost:4318"
+    },
+    {
+      service: "marketplace",
+      env: { OTEL_EXPORTER_OTLP_ENDPOINT: "http://user:hunter2@collector:4318" },
+      line:
+        'OTEL_EXPORTER_OTLP_ENDPOINT="<redacted>": ' +
+        "expected the URL of a collector, without a password, such as http://localhost:4318"
     },
     {
       service: "recommendations",

@@ -135,9 +135,8 @@ describe("the error report", () => {
           for (const report of reports) {
             assert.strictEqual(report.severity, "Error")
             assert.strictEqual(report.attributes["method"], `${EchoService.name}/${methods[kind]}`)
-            const status = thrown(report)
-            assert(Status.isStatus(status))
-            assert.strictEqual(`it is ${status._tag}`, report.error.message)
+            // what the handler failed with, and not what was made of it for its client
+            assert.propertyVal(thrown(report), "_tag", "Failure")
           }
         })
       )

@@ -269,6 +269,61 @@ describe("an interceptor of a server", () => {
       })
   )
 
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "that throws has died, which those around it see: $kind",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const throwing: ServerInterceptor = {
+          answer: () => {
+            throw new Error(Outcomes.secret)
+          }
+        }
+        yield* Effect.gen(function* () {
+          const { call, target } = yield* EchoServer
+          const { reason } = yield* Effect.flip(call(kind, "hello"))
+          assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
+          assert.deepStrictEqual(notes, [`${kind} Internal`])
+          // nor does it harm where no handler gets the call
+          assert.strictEqual(yield* RawCall.send(target, { path: "/no/no", body: frame([]) }), "12")
+          assert.strictEqual((yield* Effect.flip(call(kind, "hello"))).reason._tag, "Internal")
+        }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], interceptors: [throwing] })))
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "sees that the answer to a $kind call is too large to be sent",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          const { reason } = yield* Effect.flip(call(kind, "x".repeat(200)))
+          assert.strictEqual(reason._tag, "ResourceExhausted")
+          assert.match(reason.message, /^The response has \d+ bytes, and 100 are the limit$/)
+          assert.deepStrictEqual(notes, [`${kind} ResourceExhausted`])
+        }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], limits: { maxResponseSize: 100 } })))
+      })
+  )
+
+  it.live.each([{ kind: "clientStream" as const }, { kind: "bidi" as const }])(
+    "sees a $kind call whose client is lost in the middle of its requests",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const { seen, target } = yield* Outcomes.make({ interceptors: [noting(notes)] })
+        notes.length = 0
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const held = yield* RawCall.hold(Number(target.split(":")[1]), `/${EchoService.name}/${methods[kind]}`)
+            yield* held.send
+          })
+        )
+        yield* seen
+        assert.deepStrictEqual(notes, [`${kind} Cancelled`])
+      }).pipe(Effect.scoped)
+  )
+
   it.live("sees a call that is refused for load", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []

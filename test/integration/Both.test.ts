@@ -1,0 +1,73 @@
+/**
+ * Both services in one process, as `npm start` runs them, each of which is seen as itself.
+ */
+import { fileURLToPath } from "node:url"
+
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Deferred, Effect, Layer, Stream } from "effect"
+import { HttpClient } from "effect/http"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+import * as OtlpReceiver from "./OtlpReceiver.ts"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+
+layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
+  "both services in one process",
+  (it) => {
+    it.effect("export each its own spans, in one trace, and its own metrics", () =>
+      Effect.gen(function* () {
+        const collector = yield* OtlpReceiver.make()
+        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+        const handle = yield* spawner.spawn(
+          ChildProcess.make(process.execPath, [`${root}src/main.ts`], {
+            env: {
+              OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+              OTEL_TRACES_SAMPLER: "always_on",
+              OTEL_SERVICE_NAME: "neither",
+              OTEL_BSP_SCHEDULE_DELAY: "3600000",
+              OTEL_METRIC_EXPORT_INTERVAL: "3600000",
+              RECOMMENDATIONS_GRPC_PORT: "0",
+              RECOMMENDATIONS_ADMIN_PORT: "0",
+              MARKETPLACE_ADMIN_PORT: "0",
+              MARKETPLACE_HTTP_PORT: "0"
+            },
+            extendEnv: false
+          })
+        )
+        let output = ""
+        const started = yield* Deferred.make<string>()
+        yield* Effect.forkScoped(
+          handle.all.pipe(
+            Stream.decodeText(),
+            Stream.runForEach((text) =>
+              Effect.sync(() => {
+                output += text
+                const [, url] = /HTTP is served on (http:\/\/[^\s"]+:\d+)/.exec(output) ?? []
+                if (url !== undefined) Deferred.doneUnsafe(started, Effect.succeed(url))
+              })
+            )
+          )
+        )
+        const response = yield* HttpClient.get(`${yield* Deferred.await(started)}/`)
+        assert.include(yield* response.text, "<title>Online Books For You</title>")
+        process.kill(handle.pid, "SIGTERM")
+        assert.strictEqual(Number(yield* handle.exitCode), 0)
+
+        const page = collector.spans.find(({ name }) => name === "GET /")
+        assert.strictEqual(page?.resource["service.name"], "marketplace")
+        const answer = collector.spans.find(
+          ({ kind, name, traceId }) => kind === 2 && name.endsWith("/Recommend") && traceId === page?.traceId
+        )
+        assert.strictEqual(answer?.resource["service.name"], "recommendations")
+        assert.deepStrictEqual(new Set(collector.metricsOf.keys()), new Set(["marketplace", "recommendations"]))
+        const emits = (service: string, name: string) => collector.metricsOf.get(service)?.has(name) === true
+        assert.isTrue(emits("marketplace", "http.server.request.duration"))
+        assert.isTrue(emits("recommendations", "rpc.server.call.duration"))
+        assert.isFalse(emits("recommendations", "http.server.request.duration"))
+        assert.isFalse(emits("marketplace", "rpc.server.call.duration"))
+      })
+    )
+  }
+)
