@@ -11,7 +11,8 @@
  * five bytes that gRPC puts before it (64 KiB are HTTP/2's window, 64 KiB Node's mark at the reader), 34 messages (Node's mark
  * for objects is 16 at each end), and one chunk of the Stream, which is made as a whole: a Stream of large messages should have
  * small chunks ({@link Stream.rechunk}). A client of grpc-js may be a MiB of requests ahead instead of 128 KiB: it
- * keeps as much to be able to send it again, and takes it for sent. When its reader goes away, a Stream is interrupted.
+ * keeps as much to be able to send it again, and takes it for sent. When its reader goes away, a Stream is interrupted; and so is a
+ * handler in the middle of its requests, but for one whose client says that they are all before it cancels, as Node's own do.
  *
  * What there is to know of a call besides the request is in the service {@link GrpcCall}.
  *
