@@ -12,6 +12,7 @@ import { Cause, Effect, Exit, Tracer } from "effect"
 import { type GrpcCall, unknown } from "./GrpcCall.ts"
 import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
+import * as Sampling from "./Sampling.ts"
 import * as Span from "./Span.ts"
 import * as Status from "./Status.ts"
 import * as TraceContext from "./TraceContext.ts"
@@ -21,10 +22,10 @@ export const server: ServerInterceptor = {
   answer: (answer, call) =>
     Effect.flatMap(Effect.tracer, (tracer) => {
       const parent = TraceContext.read(headersOf(call.metadata))
-      if (tracer === Tracer.nativeTracer) {
-        return parent === undefined ? answer : Effect.provideService(answer, Tracer.ParentSpan, parent)
-      }
-      const options = { kind: "server" } as const
+      const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
+      if (passing !== undefined) return Effect.provideService(answer, Tracer.ParentSpan, passing)
+      if (tracer === Tracer.nativeTracer) return answer
+      const options = { kind: "server", annotations: Sampling.decided } as const
       return Effect.flatMap(
         // without a parent it is not below the span in which the server was started
         Effect.makeSpan(methodOf(call), parent === undefined ? { ...options, root: true } : { ...options, parent }),
@@ -44,36 +45,41 @@ export const server: ServerInterceptor = {
 /** Makes each call, and each of its attempts, in spans; the server is told of that of the attempt. */
 export const client: ClientInterceptor = {
   call: (call, info) =>
-    Effect.flatMap(Effect.tracer, (tracer) =>
-      tracer === Tracer.nativeTracer
-        ? call
-        : Effect.flatMap(Effect.makeSpan(methodOf(info)), (span) => {
-            const inSpan = Effect.provideService(call, Tracer.ParentSpan, span)
-            if (!span.sampled) return inSpan
-            Span.setAll(span, clientAttributes(info))
-            return Effect.onExit(inSpan, (exit) => endOfClient(span, exit))
-          })
-    ),
-  attempt: (attempt, info) =>
-    Effect.flatMap(Effect.tracer, (tracer) =>
-      tracer === Tracer.nativeTracer
-        ? Effect.andThen(propagate(info.metadata), attempt)
-        : Effect.flatMap(Effect.makeSpan(methodOf(info), { kind: "client" }), (span) => {
-            const inSpan = Effect.provideService(
-              Effect.andThen(propagate(info.metadata), attempt),
-              Tracer.ParentSpan,
-              span
-            )
-            if (!span.sampled) return inSpan
-            Span.setAll(span, clientAttributes(info))
-            // as gRPC's own conventions have it (A72)
-            span.attribute("previous-rpc-attempts", info.attempt - 1)
-            return Effect.onExit(inSpan, (exit) => {
-              Span.setAll(span, addressOf("network.peer", info.peer()))
-              return endOfClient(span, exit)
-            })
-          })
-    )
+    Effect.withFiber((fiber) => {
+      const tracer = fiber.getRef(Tracer.Tracer)
+      if (tracer === Tracer.nativeTracer || !fiber.cache.tracerEnabled) return call
+      const { span: parent } = fiber.cache
+      const passing = Sampling.passing(tracer, parent)
+      if (passing !== undefined) {
+        return passing === parent ? call : Effect.provideService(call, Tracer.ParentSpan, passing)
+      }
+      return Effect.flatMap(Effect.makeSpan(methodOf(info), { annotations: Sampling.decided }), (span) => {
+        const inSpan = Effect.provideService(call, Tracer.ParentSpan, span)
+        if (!span.sampled) return inSpan
+        Span.setAll(span, clientAttributes(info))
+        return Effect.onExit(inSpan, (exit) => endOfClient(span, exit))
+      })
+    }),
+  attempt: (attempt, info) => {
+    const propagated = Effect.andThen(propagate(info.metadata), attempt)
+    return Effect.withFiber((fiber) => {
+      const tracer = fiber.getRef(Tracer.Tracer)
+      const { span: outer, tracerEnabled } = fiber.cache
+      // that of the call stands for this one too
+      if (tracer === Tracer.nativeTracer || !tracerEnabled || outer?.sampled === false) return propagated
+      return Effect.flatMap(Effect.makeSpan(methodOf(info), { kind: "client" }), (span) => {
+        const inSpan = Effect.provideService(propagated, Tracer.ParentSpan, span)
+        if (!span.sampled) return inSpan
+        Span.setAll(span, clientAttributes(info))
+        // as gRPC's own conventions have it (A72)
+        span.attribute("previous-rpc-attempts", info.attempt - 1)
+        return Effect.onExit(inSpan, (exit) => {
+          Span.setAll(span, addressOf("network.peer", info.peer()))
+          return endOfClient(span, exit)
+        })
+      })
+    })
+  }
 }
 
 /** To a client every status but OK is an error; that it does not want the answer any more is none. */

@@ -29,23 +29,64 @@ export interface Sampler {
 }
 
 /** A tracer that has those spans recorded that a sampler picks. What foreign callers want recorded counts for nothing. */
-export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer => {
-  const isSampled = decide(sampler)
-  const isByTrace = sampler.name === "traceidratio"
-  const record = (options: Parameters<Tracer.Tracer["span"]>[0]) => recorder.span({ ...options, sampled: true })
-  return Tracer.make({
-    ...recorder,
-    span: (options) => {
-      const parent = Option.getOrUndefined(options.parent)
-      if (parent?._tag === "Span") return parent.sampled && options.sampled ? record(options) : new PassingSpan(options)
-      if (isByTrace && parent === undefined) {
-        // others decide by the id too, which it is to be given first
-        const span = record(options)
-        return isWithin(sampler.ratio, span.traceId) ? span : new PassingSpan(options, span.traceId)
-      }
-      return isSampled(parent) ? record(options) : new PassingSpan(options)
+export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer =>
+  new SamplingTracer(recorder, sampler)
+
+/**
+ * What stands for a span where the trace is not recorded, so that none has to be made; undefined where it is, and it is to be one
+ * with {@link decided}.
+ */
+export const passing = (tracer: Tracer.Tracer, parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined =>
+  tracer instanceof SamplingTracer ? tracer.passing(parent) : undefined
+
+const IsDecided = Context.Reference<boolean>("onlinebooks/layers/Sampling/IsDecided", { defaultValue: () => false })
+
+/** The annotations of a span of which {@link passing} has said that it is recorded. */
+export const decided: Context.Context<never> = Context.make(IsDecided, true)
+
+type SpanOptions = Parameters<Tracer.Tracer["span"]>[0]
+
+class SamplingTracer implements Tracer.Tracer {
+  readonly context: Tracer.Tracer["context"]
+  readonly #recorder: Tracer.Tracer
+  readonly #ratio: number
+  readonly #isSampled: (caller: Tracer.ExternalSpan | undefined) => boolean
+  /** Others decide by the id of a trace too, which has to be there first. */
+  readonly #isByTrace: boolean
+
+  constructor(recorder: Tracer.Tracer, sampler: Sampler) {
+    this.context = recorder.context
+    this.#recorder = recorder
+    this.#ratio = sampler.ratio
+    this.#isSampled = decide(sampler)
+    this.#isByTrace = sampler.name === "traceidratio"
+  }
+
+  span(options: SpanOptions): Tracer.Span {
+    const parent = Option.getOrUndefined(options.parent)
+    if (Context.get(options.annotations, IsDecided)) return this.#record(options)
+    if (parent?._tag === "Span") {
+      return parent.sampled && options.sampled ? this.#record(options) : new PassingSpan(options)
     }
-  })
+    if (this.#isByTrace && parent === undefined) {
+      const span = this.#record(options)
+      return isWithin(this.#ratio, span.traceId) ? span : new PassingSpan(options, span.traceId)
+    }
+    return this.#isSampled(parent) ? this.#record(options) : new PassingSpan(options)
+  }
+
+  passing(parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined {
+    if (parent?._tag === "Span") return parent.sampled ? undefined : parent
+    // it is made, and then seen
+    if (this.#isByTrace && parent === undefined) return undefined
+    if (this.#isSampled(parent)) return undefined
+    // what is below it is not to be decided on again
+    return new PassingSpan({ ...unnamed, parent: Option.fromUndefinedOr(parent) })
+  }
+
+  #record(options: SpanOptions): Tracer.Span {
+    return this.#recorder.span({ ...options, sampled: true })
+  }
 }
 
 const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undefined) => boolean) => {
@@ -88,7 +129,7 @@ class PassingSpan implements Tracer.Span {
   #traceId: string | undefined
   #spanId: string | undefined
 
-  constructor(options: Parameters<Tracer.Tracer["span"]>[0], traceId?: string) {
+  constructor(options: Pick<SpanOptions, "annotations" | "kind" | "name" | "parent" | "startTime">, traceId?: string) {
     this.#traceId = traceId
     this.name = options.name
     this.kind = options.kind
@@ -116,3 +157,5 @@ class PassingSpan implements Tracer.Span {
 }
 
 const none: ReadonlyMap<string, unknown> = new Map()
+
+const unnamed = { annotations: Context.empty(), kind: "internal", name: "", startTime: 0n } as const

@@ -11,6 +11,7 @@ import * as Address from "./Address.ts"
 import { boundaries } from "./GrpcMetrics.ts"
 import * as Logging from "./Logging.ts"
 import * as LogLimit from "./LogLimit.ts"
+import * as Sampling from "./Sampling.ts"
 import * as Span from "./Span.ts"
 import * as TraceContext from "./TraceContext.ts"
 import * as UnexpectedError from "./UnexpectedError.ts"
@@ -88,12 +89,13 @@ const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App =>
   Effect.flatMap(Effect.tracer, (tracer) => {
     const { headers } = exchange.request
     const parent = TraceContext.read((name) => headers[name], { isForeign: !trustsTraces })
-    if (tracer === Tracer.nativeTracer) {
-      return parent === undefined ? app : Effect.provideService(app, Tracer.ParentSpan, parent)
-    }
+    const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
+    if (passing !== undefined) return Effect.provideService(app, Tracer.ParentSpan, passing)
+    if (tracer === Tracer.nativeTracer) return app
     const name = exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`
+    const options = { kind: "server", annotations: Sampling.decided } as const
     return Effect.flatMap(
-      Effect.makeSpan(name, parent === undefined ? { kind: "server", root: true } : { kind: "server", parent }),
+      Effect.makeSpan(name, parent === undefined ? { ...options, root: true } : { ...options, parent }),
       (span) => {
         const answered = Effect.provideService(app, Tracer.ParentSpan, span)
         if (!span.sampled) return answered

@@ -142,3 +142,16 @@ describe("a sampler", () => {
     })
   )
 })
+
+it.effect("where tracing is switched off, what is sent is the caller's", () =>
+  Effect.gen(function* () {
+    const span = read({ traceparent: `00-${traceId}-${spanId}-01` })!
+    const sent = yield* TraceContext.current.pipe(
+      Effect.withSpan("off"),
+      Effect.withTracerEnabled(false),
+      Effect.provideService(Tracer.ParentSpan, span),
+      Effect.provideService(Tracer.Tracer, Spans.recorder().tracer)
+    )
+    assert.strictEqual(sent?.traceparent, `00-${traceId}-${spanId}-01`)
+  })
+)
