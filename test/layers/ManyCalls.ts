@@ -7,7 +7,7 @@
  */
 import { subscribe } from "node:diagnostics_channel"
 
-import { Duration, Effect, Fiber, Layer, Logger, Metric, Result, Stream } from "effect"
+import { Duration, Effect, Fiber, Layer, Logger, Metric, References, Result, Stream } from "effect"
 
 import { Drain } from "../../src/layers/Drain.ts"
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
@@ -214,7 +214,10 @@ const program = Effect.gen(function* () {
 Effect.runFork(
   program.pipe(
     Effect.scoped,
-    Effect.provide(server.pipe(Layer.provideMerge(Logger.layer([])))),
+    // with nothing logged, nothing counts for a second what is left out
+    Effect.provide(
+      server.pipe(Layer.provideMerge(Layer.merge(Logger.layer([]), Layer.succeed(References.MinimumLogLevel, "None"))))
+    ),
     Effect.provideService(Metric.FiberRuntimeMetrics, fiberMetrics)
   )
 )
