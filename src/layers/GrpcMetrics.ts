@@ -10,6 +10,7 @@ import { Effect, Metric } from "effect"
 import type { GrpcCall, Kind } from "./GrpcCall.ts"
 import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcTracing from "./GrpcTracing.ts"
+import { memoized } from "./Memoized.ts"
 import * as Status from "./Status.ts"
 
 /**
@@ -168,14 +169,3 @@ const rpcAttributes = (
 const errorType = (status: Status.Status): Record<string, string> => ({
   "error.type": Status.nameInCapitals[status._tag]
 })
-
-/** Makes something once for each key that there is, of which there are few. */
-function memoized<In, Out>(keyOf: (input: In) => string, make: (input: In) => Out): (input: In) => Out {
-  const made = new Map<string, Out>()
-  return (input) => {
-    const key = keyOf(input)
-    let value = made.get(key)
-    if (value === undefined) made.set(key, (value = make(input)))
-    return value
-  }
-}

@@ -13,6 +13,7 @@ import { type GrpcCall, unknown } from "./GrpcCall.ts"
 import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Sampling from "./Sampling.ts"
+import * as ServerSpan from "./ServerSpan.ts"
 import * as Span from "./Span.ts"
 import * as Status from "./Status.ts"
 import * as TraceContext from "./TraceContext.ts"
@@ -20,25 +21,14 @@ import * as TraceContext from "./TraceContext.ts"
 /** Answers each call in a span of its own, which says who called. */
 export const server: ServerInterceptor = {
   answer: (answer, call) =>
-    Effect.flatMap(Effect.tracer, (tracer) => {
-      const parent = TraceContext.read(headersOf(call.metadata))
-      const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
-      if (passing !== undefined) return Effect.provideService(answer, Tracer.ParentSpan, passing)
-      if (tracer === Tracer.nativeTracer) return answer
-      const options = { kind: "server", annotations: Sampling.decided } as const
-      return Effect.flatMap(
-        // without a parent it is not below the span in which the server was started
-        Effect.makeSpan(methodOf(call), parent === undefined ? { ...options, root: true } : { ...options, parent }),
-        (span) => {
-          const inSpan = Effect.provideService(answer, Tracer.ParentSpan, span)
-          if (!span.sampled) return inSpan
-          Span.setAll(span, serverAttributes(call))
-          return Effect.onExit(inSpan, (exit) => {
-            const status = call.statusOf(exit)
-            return end(span, exit, status, status !== undefined && Status.isServerError(status))
-          })
-        }
-      )
+    ServerSpan.around(answer, {
+      name: methodOf(call),
+      parent: TraceContext.read(headersOf(call.metadata)),
+      attributes: () => serverAttributes(call),
+      end: (span, exit) => {
+        const status = call.statusOf(exit)
+        return end(span, exit, status, status !== undefined && Status.isServerError(status))
+      }
     })
 }
 

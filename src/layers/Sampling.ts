@@ -66,13 +66,13 @@ class SamplingTracer implements Tracer.Tracer {
     const parent = Option.getOrUndefined(options.parent)
     if (Context.get(options.annotations, IsDecided)) return this.#record(options)
     if (parent?._tag === "Span") {
-      return parent.sampled && options.sampled ? this.#record(options) : new PassingSpan(options)
+      return parent.sampled && options.sampled ? this.#record(options) : new PassingSpan(options, options.parent)
     }
     if (this.#isByTrace && parent === undefined) {
       const span = this.#record(options)
-      return isWithin(this.#ratio, span.traceId) ? span : new PassingSpan(options, span.traceId)
+      return isWithin(this.#ratio, span.traceId) ? span : new PassingSpan(options, options.parent, span.traceId)
     }
-    return this.#isSampled(parent) ? this.#record(options) : new PassingSpan(options)
+    return this.#isSampled(parent) ? this.#record(options) : new PassingSpan(options, options.parent)
   }
 
   passing(parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined {
@@ -81,7 +81,7 @@ class SamplingTracer implements Tracer.Tracer {
     if (this.#isByTrace && parent === undefined) return undefined
     if (this.#isSampled(parent)) return undefined
     // what is below it is not to be decided on again
-    return new PassingSpan({ ...unnamed, parent: Option.fromUndefinedOr(parent) })
+    return new PassingSpan(unnamed, Option.fromUndefinedOr(parent))
   }
 
   #record(options: SpanOptions): Tracer.Span {
@@ -116,26 +116,35 @@ export const withSpan =
       return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
     })
 
-/** A span that is not recorded. */
+/** A span that is not recorded. There may be one for each call, so it is little, and ids are made when they are asked for. */
 class PassingSpan implements Tracer.Span {
   readonly _tag = "Span"
-  readonly name: string
-  readonly kind: Tracer.SpanKind
-  readonly parent: Option.Option<Tracer.AnySpan>
-  readonly annotations: Context.Context<never>
   readonly sampled = false
-  readonly links = []
-  status: Tracer.SpanStatus
+  readonly parent: Option.Option<Tracer.AnySpan>
+  readonly #options: Named
   #traceId: string | undefined
   #spanId: string | undefined
 
-  constructor(options: Pick<SpanOptions, "annotations" | "kind" | "name" | "parent" | "startTime">, traceId?: string) {
+  constructor(options: Named, parent: Option.Option<Tracer.AnySpan>, traceId?: string) {
+    this.parent = parent
+    this.#options = options
     this.#traceId = traceId
-    this.name = options.name
-    this.kind = options.kind
-    this.parent = options.parent
-    this.annotations = options.annotations
-    this.status = { _tag: "Started", startTime: options.startTime }
+  }
+
+  get name(): string {
+    return this.#options.name
+  }
+
+  get kind(): Tracer.SpanKind {
+    return this.#options.kind
+  }
+
+  get annotations(): Context.Context<never> {
+    return this.#options.annotations
+  }
+
+  get status(): Tracer.SpanStatus {
+    return { _tag: "Started", startTime: this.#options.startTime }
   }
 
   get traceId(): string {
@@ -147,15 +156,21 @@ class PassingSpan implements Tracer.Span {
   }
 
   get attributes(): ReadonlyMap<string, unknown> {
-    return none
+    return noAttributes
   }
 
-  end = () => {}
-  attribute = () => {}
-  event = () => {}
-  addLinks = () => {}
+  get links(): ReadonlyArray<Tracer.SpanLink> {
+    return noLinks
+  }
+
+  end(): void {}
+  attribute(): void {}
+  event(): void {}
+  addLinks(): void {}
 }
 
-const none: ReadonlyMap<string, unknown> = new Map()
+type Named = Pick<SpanOptions, "annotations" | "kind" | "name" | "startTime">
 
-const unnamed = { annotations: Context.empty(), kind: "internal", name: "", startTime: 0n } as const
+const noAttributes: ReadonlyMap<string, unknown> = new Map()
+const noLinks: ReadonlyArray<Tracer.SpanLink> = []
+const unnamed: Named = { annotations: Context.empty(), kind: "internal", name: "", startTime: 0n }

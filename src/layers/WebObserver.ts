@@ -4,14 +4,15 @@
  */
 import { randomUUID } from "node:crypto"
 
-import { Cause, Effect, Exit, Metric, Option, Tracer } from "effect"
+import { Cause, Effect, Exit, Metric, Option } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as Address from "./Address.ts"
 import { boundaries } from "./GrpcMetrics.ts"
 import * as Logging from "./Logging.ts"
 import * as LogLimit from "./LogLimit.ts"
-import * as Sampling from "./Sampling.ts"
+import { memoized } from "./Memoized.ts"
+import * as ServerSpan from "./ServerSpan.ts"
 import * as Span from "./Span.ts"
 import * as TraceContext from "./TraceContext.ts"
 import * as UnexpectedError from "./UnexpectedError.ts"
@@ -85,31 +86,21 @@ const methods: ReadonlySet<string> = new Set([
   "TRACE"
 ])
 
-const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App =>
-  Effect.flatMap(Effect.tracer, (tracer) => {
-    const { headers } = exchange.request
-    const parent = TraceContext.read((name) => headers[name], { isForeign: !trustsTraces })
-    const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
-    if (passing !== undefined) return Effect.provideService(app, Tracer.ParentSpan, passing)
-    if (tracer === Tracer.nativeTracer) return app
-    const name = exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`
-    const options = { kind: "server", annotations: Sampling.decided } as const
-    return Effect.flatMap(
-      Effect.makeSpan(name, parent === undefined ? { ...options, root: true } : { ...options, parent }),
-      (span) => {
-        const answered = Effect.provideService(app, Tracer.ParentSpan, span)
-        if (!span.sampled) return answered
-        Span.setAll(span, attributesOf(exchange))
-        return Effect.onExit(answered, (exit) => {
-          const status = exchange.statusOf(exit)
-          span.attribute("http.response.status_code", status)
-          if (status < 500) return Span.end(span, Exit.void)
-          span.attribute("error.type", String(status))
-          return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
-        })
-      }
-    )
+const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App => {
+  const { headers } = exchange.request
+  return ServerSpan.around(app, {
+    name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
+    parent: TraceContext.read((name) => headers[name], { isForeign: !trustsTraces }),
+    attributes: () => attributesOf(exchange),
+    end: (span, exit) => {
+      const status = exchange.statusOf(exit)
+      span.attribute("http.response.status_code", status)
+      if (status < 500) return Span.end(span, Exit.void)
+      span.attribute("error.type", String(status))
+      return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
+    }
   })
+}
 
 const attributesOf = ({ method, path, query, request, route }: Exchange): Record<string, unknown> => ({
   "http.request.method": method,
@@ -127,13 +118,11 @@ const attributesOf = ({ method, path, query, request, route }: Exchange): Record
 
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
 
-const durations = new Map<string, Metric.Histogram<number>>()
-
-const durationOf = ({ method, route }: Exchange, status: number): Metric.Histogram<number> => {
-  const key = `${method} ${status} ${route}`
-  let duration = durations.get(key)
-  if (duration === undefined) {
-    duration = Metric.histogram("http.server.request.duration", {
+const durationOf = memoized(
+  ({ method, route, status }: Pick<Exchange, "method" | "route"> & { readonly status: number }) =>
+    `${method} ${status} ${route}`,
+  ({ method, route, status }) =>
+    Metric.histogram("http.server.request.duration", {
       description: "How long requests took to be answered",
       attributes: {
         unit: "s",
@@ -145,10 +134,7 @@ const durationOf = ({ method, route }: Exchange, status: number): Metric.Histogr
       },
       boundaries
     })
-    durations.set(key, duration)
-  }
-  return duration
-}
+)
 
 const measured = (app: App, exchange: Exchange): App =>
   Effect.withFiber((fiber) => {
@@ -156,7 +142,8 @@ const measured = (app: App, exchange: Exchange): App =>
     return Effect.onExit(app, (exit) =>
       Effect.sync(() => {
         activeRequests.modifyUnsafe(-1, fiber.context)
-        durationOf(exchange, exchange.statusOf(exit)).updateUnsafe(exchange.seconds(), fiber.context)
+        const { method, route } = exchange
+        durationOf({ method, route, status: exchange.statusOf(exit) }).updateUnsafe(exchange.seconds(), fiber.context)
       })
     )
   })
