@@ -32,7 +32,8 @@ export default defineConfig({
           env: { GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true" },
           ...slow,
           testTimeout: 120_000,
-          // after the others, not beside them
+          // after the others and one after the other: what they measure is theirs
+          fileParallelism: false,
           sequence: { groupOrder: 1 }
         }
       },

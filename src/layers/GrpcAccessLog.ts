@@ -18,12 +18,11 @@ export const server: ServerInterceptor = {
       const status = call.statusOf(exit)
       // a failure may come with a bug, as of what should clean up after it
       const level = isBug(exit) ? "Error" : levelOf(call, status)
-      return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
-        if (!isEnabled) return Effect.void
-        const line = Effect.suspend(() => lineOf(call, exit, status, level))
+      const line = Effect.suspend(() => lineOf(call, exit, status, level))
+      return Logging.whenEnabled(level, () =>
         // a bug is always told of: its client has been given the id in that line
-        return status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
-      })
+        status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
+      )
     })
 }
 

@@ -15,20 +15,23 @@ import * as UnexpectedError from "./UnexpectedError.ts"
 
 /** Reports the bugs in handlers, and the failures that they call INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
 export const server: ServerInterceptor = {
-  answer: (answer, call) =>
-    Effect.onError(answer, (cause) => {
+  answer: (answer, call) => {
+    if (call.isRejected) return answer
+    return Effect.onError(answer, (cause) => {
       const attributes = () => ({
         method: call.name,
         // the client has been given it, and the log has it too
         ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
         ...PeerIdentity.annotations(call.peer)
       })
+      // it may have come to be so in the middle of a stream
       return call.isRejected
         ? Effect.void
         : UnexpectedError.report(cause, attributes, (status) =>
             unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
           )
     })
+  }
 }
 
 const unexpected: ReadonlySet<string> = new Set(["Internal", "Unknown", "DataLoss"])

@@ -39,17 +39,15 @@ export const server: ServerInterceptor = {
     Effect.withFiber((fiber) => {
       const series = serverSeries(call)
       series.started.updateUnsafe(1, fiber.context)
-      return Effect.onExit(answer, (exit) =>
-        Effect.sync(() => {
-          const seconds = (performance.now() - call.startedAt) / 1000
-          const status = call.statusOf(exit)
-          const ended = series.ended(status)
-          ended.handled.updateUnsafe(1, fiber.context)
-          ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, fiber.context)
-          ended.duration.updateUnsafe(seconds, fiber.context)
-          series.handling.updateUnsafe(seconds, fiber.context)
-        })
-      )
+      return Effect.onExit(answer, (exit) => {
+        const seconds = (performance.now() - call.startedAt) / 1000
+        const ended = series.ended(call.statusOf(exit))
+        ended.handled.updateUnsafe(1, fiber.context)
+        ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, fiber.context)
+        ended.duration.updateUnsafe(seconds, fiber.context)
+        series.handling.updateUnsafe(seconds, fiber.context)
+        return Effect.void
+      })
     })
 }
 
@@ -58,12 +56,11 @@ export const client: ClientInterceptor = {
   call: (call, info) =>
     Effect.withFiber((fiber) => {
       const startedAt = performance.now()
-      return Effect.onExit(call, (exit) =>
-        Effect.sync(() => {
-          const duration = clientSeries(info).duration(clientStatusOf(exit))
-          duration.updateUnsafe((performance.now() - startedAt) / 1000, fiber.context)
-        })
-      )
+      return Effect.onExit(call, (exit) => {
+        const duration = clientSeries(info).duration(clientStatusOf(exit))
+        duration.updateUnsafe((performance.now() - startedAt) / 1000, fiber.context)
+        return Effect.void
+      })
     }),
   attempt: (attempt, info) =>
     Effect.withFiber((fiber) => {

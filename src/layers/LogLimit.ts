@@ -31,7 +31,8 @@ export const make = (what: string, perSecond = 50): LogLimit => {
   }).pipe(
     Effect.andThen(report),
     Effect.updateContext((context: Context.Context<never>) => Context.omit(GrpcCall, Tracer.ParentSpan)(context)),
-    Effect.forkDetach({ startImmediately: true })
+    Effect.forkDetach({ startImmediately: true }),
+    Effect.asVoid
   )
 
   return {
@@ -43,7 +44,7 @@ export const make = (what: string, perSecond = 50): LogLimit => {
           return Effect.andThen(begin, line)
         }
         omitted++
-        return Effect.asVoid(begin)
+        return begin
       })
   }
 }

@@ -30,11 +30,11 @@ const Threshold = Context.Reference<(() => LogLevel.LogLevel) | undefined>("onli
   defaultValue: () => undefined
 })
 
-/** Whether lines of a level are logged, for those that would cost something to make. */
-export const isEnabled = (level: LogLevel.LogLevel): Effect.Effect<boolean> =>
+/** Makes a line of a level only if that is logged, for lines that cost something to make. */
+export const whenEnabled = (level: LogLevel.LogLevel, line: () => Effect.Effect<void>): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const threshold = fiber.getRef(Threshold)?.() ?? fiber.getRef(References.MinimumLogLevel)
-    return Effect.succeed(LogLevel.isGreaterThanOrEqualTo(level, threshold))
+    return LogLevel.isGreaterThanOrEqualTo(level, threshold) ? line() : Effect.void
   })
 
 /** Logs to stdout. SIGUSR2 switches Debug on, and off again. */

@@ -21,7 +21,8 @@ export interface Options<A, E> {
  * asked for it.
  */
 export const around = <A, E, R>(answer: Effect.Effect<A, E, R>, options: Options<A, E>): Effect.Effect<A, E, R> =>
-  Effect.flatMap(Effect.tracer, (tracer) => {
+  Effect.withFiber((fiber) => {
+    const tracer = fiber.getRef(Tracer.Tracer)
     const { parent } = options
     const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
     if (passing !== undefined) return Effect.provideService(answer, Tracer.ParentSpan, passing)

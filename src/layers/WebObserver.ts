@@ -139,13 +139,12 @@ const durationOf = memoized(
 const measured = (app: App, exchange: Exchange): App =>
   Effect.withFiber((fiber) => {
     activeRequests.modifyUnsafe(1, fiber.context)
-    return Effect.onExit(app, (exit) =>
-      Effect.sync(() => {
-        activeRequests.modifyUnsafe(-1, fiber.context)
-        const { method, route } = exchange
-        durationOf({ method, route, status: exchange.statusOf(exit) }).updateUnsafe(exchange.seconds(), fiber.context)
-      })
-    )
+    return Effect.onExit(app, (exit) => {
+      activeRequests.modifyUnsafe(-1, fiber.context)
+      const { method, route } = exchange
+      durationOf({ method, route, status: exchange.statusOf(exit) }).updateUnsafe(exchange.seconds(), fiber.context)
+      return Effect.void
+    })
   })
 
 // whoever asks wrongly is not to keep what is wrong here out of the log
@@ -159,13 +158,10 @@ const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpSer
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return Effect.void
       const status = exchange.statusOf(exit)
       const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
-      return Effect.flatMap(Logging.isEnabled(level), (isEnabled) => {
-        if (!isEnabled) return Effect.void
-        const line = Effect.suspend(() =>
-          Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
-        )
-        return status < 400 ? line : (status < 500 ? callers : ours).log(line)
-      })
+      const line = Effect.suspend(() =>
+        Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+      )
+      return Logging.whenEnabled(level, () => (status < 400 ? line : (status < 500 ? callers : ours).log(line)))
     }),
     Effect.catchCauseIf(
       (cause) => !Cause.hasInterruptsOnly(cause),
