@@ -16,6 +16,7 @@ import * as UnexpectedError from "./UnexpectedError.ts"
 /** Reports the bugs in handlers, and the failures that they call INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
 export const server: ServerInterceptor = {
   answer: (answer, call) => {
+    // no handler has it
     if (call.isRejected) return answer
     return Effect.onError(answer, (cause) => {
       const attributes = () => ({
@@ -24,12 +25,9 @@ export const server: ServerInterceptor = {
         ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
         ...PeerIdentity.annotations(call.peer)
       })
-      // it may have come to be so in the middle of a stream
-      return call.isRejected
-        ? Effect.void
-        : UnexpectedError.report(cause, attributes, (status) =>
-            unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
-          )
+      return UnexpectedError.report(cause, attributes, (status) =>
+        unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
+      )
     })
   }
 }

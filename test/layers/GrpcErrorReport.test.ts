@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, ErrorReporter, type Scope, Tracer } from "effect"
+import { Client, credentials, status as Code } from "@grpc/grpc-js"
+import { Cause, Deferred, Effect, ErrorReporter, type Scope, Tracer } from "effect"
 
 import * as Status from "../../src/layers/Status.ts"
 import { EchoService, methods } from "../../src/layers/testing/EchoServer.ts"
@@ -158,6 +159,38 @@ describe("the error report", () => {
           yield* seen
         }
         assert.deepStrictEqual(reports, [])
+      })
+    )
+  )
+
+  it.live("has what goes wrong in a handler whose client goes wrong in the middle of its requests", () =>
+    reporting((reports) =>
+      Effect.gen(function* () {
+        const begun = yield* Deferred.make<void>()
+        const { seen, target } = yield* Outcomes.make({
+          inputs: {
+            wait: Deferred.succeed(begun, undefined).pipe(
+              Effect.andThen(Effect.never),
+              Effect.onInterrupt(() => Effect.die(new Error("cleanup")))
+            )
+          }
+        })
+        const client = new Client(target, credentials.createInsecure())
+        yield* Effect.addFinalizer(() => Effect.sync(() => client.close()))
+        const same = (bytes: Buffer) => bytes
+        const ended = yield* Deferred.make<Code | undefined>()
+        const call = client.makeClientStreamRequest(`/${EchoService.name}/Collect`, same, same, (error) =>
+          Deferred.doneUnsafe(ended, Effect.succeed(error?.code))
+        )
+        call.write(Buffer.from([0x0a, 4, ...Buffer.from("wait")]))
+        yield* Deferred.await(begun)
+        call.write(Buffer.of(0xff))
+        assert.strictEqual(yield* Deferred.await(ended), Code.INTERNAL)
+        yield* seen
+        assert.deepStrictEqual(
+          reports.map(({ error }) => error.message),
+          ["cleanup"]
+        )
       })
     )
   )
