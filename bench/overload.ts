@@ -108,7 +108,8 @@ export const measure = async (subject: Subject, factors: ReadonlyArray<number>):
     const points = new Map<number, Point>()
     for (const factor of factors) {
       const point = await at(factor)
-      if (point.goodput > (points.get(factor)?.goodput ?? 0)) points.set(factor, point)
+      const best = points.get(factor)
+      if (best === undefined || point.goodput > best.goodput) points.set(factor, point)
     }
     load.close()
     return { unloaded, points }

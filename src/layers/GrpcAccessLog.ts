@@ -18,11 +18,11 @@ export const server: ServerInterceptor = {
       const status = call.statusOf(exit)
       // a failure may come with a bug, as of what should clean up after it
       const level = isBug(exit) ? "Error" : levelOf(call, status)
-      const line = Effect.suspend(() => lineOf(call, exit, status, level))
-      return Logging.whenEnabled(level, () =>
+      return Logging.whenEnabled(level, () => {
+        const line = Effect.suspend(() => lineOf(call, exit, status, level))
         // a bug is always told of: its client has been given the id in that line
-        status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
-      )
+        return status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
+      })
     })
 }
 

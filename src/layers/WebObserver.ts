@@ -158,10 +158,12 @@ const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpSer
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return Effect.void
       const status = exchange.statusOf(exit)
       const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
-      const line = Effect.suspend(() =>
-        Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
-      )
-      return Logging.whenEnabled(level, () => (status < 400 ? line : (status < 500 ? callers : ours).log(line)))
+      return Logging.whenEnabled(level, () => {
+        const line = Effect.suspend(() =>
+          Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+        )
+        return status < 400 ? line : (status < 500 ? callers : ours).log(line)
+      })
     }),
     Effect.catchCauseIf(
       (cause) => !Cause.hasInterruptsOnly(cause),
