@@ -6,7 +6,15 @@ import { defineConfig, type RolldownOptions } from "rolldown"
 const bundle = (service: string): RolldownOptions => ({
   input: { [service]: `src/${service}/main.ts` },
   platform: "node",
-  output: { dir: "dist", format: "esm", codeSplitting: false, sourcemap: true, comments: false },
+  output: {
+    dir: "dist",
+    format: "esm",
+    codeSplitting: false,
+    sourcemap: true,
+    // a stack has files and lines without them too, and they are six times the rest of the map
+    sourcemapExcludeSources: true,
+    comments: false
+  },
   checks: { eval: false }
 })
 
