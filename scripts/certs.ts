@@ -6,9 +6,14 @@
  *
  * Run again, it keeps the authority, as long as it is valid, and replaces the certificates, which running services then
  * take up. The folder is the first argument (`certs`), `--days N` is how long the certificates are valid (90).
+ *
+ * What keeps the keys from other users of the machine is the folder, which only its owner can enter. Within it anybody could
+ * read the keys of the two services: Docker Compose shows a container the file as it is here, with its owner and mode
+ * (docker/compose#9648), and the services run there as a user who is not the one who made it. The authority's key is for
+ * nobody but this script.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto"
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
@@ -34,13 +39,33 @@ const keyFile = (name: string) => path.join(folder, `${name}-key.pem`)
 const write = (file: string, content: string, mode: number) => {
   // the mode counts only for a file that is not there yet
   rmSync(`${file}.new`, { force: true })
-  writeFileSync(`${file}.new`, content, { mode })
+  writeFileSync(`${file}.new`, content, { mode: 0o600 })
+  // whatever the umask
+  chmodSync(`${file}.new`, mode)
   renameSync(`${file}.new`, file)
 }
 
-const save = (name: string, { cert, key }: Issued) => {
-  write(keyFile(name), key, 0o600)
+const save = (name: string, { cert, key }: Issued, keyMode: number) => {
+  write(keyFile(name), key, keyMode)
   write(certFile(name), cert, 0o644)
+}
+
+/**
+ * Makes the folder, or closes an older one to other users, and gives whether it is closed. One that holds anything else is not
+ * only for this, and stays as it is.
+ */
+const closeFolder = (): boolean => {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const own = new Set(["ca", "recommendations", "marketplace"].flatMap((name) => [certFile(name), keyFile(name)]))
+  const isOnlyForThis = readdirSync(folder).every((name) => own.has(path.join(folder, name.replace(/\.new$/, ""))))
+  if (isOnlyForThis) {
+    try {
+      chmodSync(folder, 0o700)
+    } catch {
+      // it is another user's
+    }
+  }
+  return (statSync(folder).mode & 0o077) === 0
 }
 
 /** The authority of an earlier run, unless it ends before what it is to sign. */
@@ -57,12 +82,16 @@ const kept = (): Authority | undefined => {
   }
 }
 
-mkdirSync(folder, { recursive: true })
+const isClosed = closeFolder()
+if (!isClosed) {
+  console.error(`${folder} is open to other users, so the keys are for this one alone, and for no container`)
+}
+const serviceKeyMode = isClosed ? 0o644 : 0o600
 let authority = kept()
 if (authority === undefined) {
   // a little longer than the longest certificate that may be asked for
   authority = await makeAuthority({ notAfter: new Date(Date.now() + 3660 * day) })
-  save("ca", authority)
+  save("ca", authority, 0o600)
 }
 save(
   "recommendations",
@@ -71,7 +100,8 @@ save(
     commonName: "recommendations",
     usage: "server",
     notAfter
-  })
+  }),
+  serviceKeyMode
 )
 save(
   "marketplace",
@@ -79,7 +109,8 @@ save(
     names: ["DNS:marketplace", "URI:spiffe://onlinebooks/marketplace"],
     usage: "client",
     notAfter
-  })
+  }),
+  serviceKeyMode
 )
 
 const quote = (text: string) => (/^[\w./:-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`)

@@ -33,6 +33,27 @@ const makeCerts = Effect.fnUntraced(function* (folder: string, ...args: Readonly
   ) as Record<string, string>
 }, Effect.scoped)
 
+/** The modes of a folder, which is "", and of what is in it. */
+const modes = Effect.fnUntraced(function* (folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const names = ["", ...(yield* fs.readDirectory(folder))]
+  const entries = yield* Effect.forEach(names, (name) =>
+    Effect.map(fs.stat(`${folder}/${name}`), ({ mode }) => [name, (mode & 0o777).toString(8)] as const)
+  )
+  return Object.fromEntries(entries)
+})
+
+/** Those of a folder that keeps other users out. */
+const closed = {
+  "": "700",
+  "ca.pem": "644",
+  "ca-key.pem": "600",
+  "marketplace.pem": "644",
+  "marketplace-key.pem": "644",
+  "recommendations.pem": "644",
+  "recommendations-key.pem": "644"
+}
+
 /** The settings of both sides, and what their files hold. */
 const readAll = Effect.fnUntraced(function* (env: Record<string, string>) {
   const provider = ConfigProvider.fromEnv({ env })
@@ -118,10 +139,59 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
       ] as ReadonlyArray<tls.ConnectionOptions>) {
         yield* Effect.flip(connect(server, client, options))
       }
+    })
+  )
 
-      for (const name of ["ca", "recommendations", "marketplace"]) {
-        assert.strictEqual((yield* fs.stat(`${folder}/${name}-key.pem`)).mode & 0o777, 0o600)
+  it.effect("are kept from other users by the folder, so that a container can read what it is given of it", () =>
+    Effect.gen(function* () {
+      const folder = `${yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()}/new/certs`
+      // of a user who lets nobody read what he makes, and of one who lets everybody write it
+      for (const umask of [0o077, 0]) {
+        yield* Effect.acquireUseRelease(
+          Effect.sync(() => process.umask(umask)),
+          () => makeCerts(folder),
+          (before) => Effect.sync(() => process.umask(before))
+        )
+        assert.deepStrictEqual(yield* modes(folder), closed)
       }
+    })
+  )
+
+  it.effect("are closed off when the folder is an older one, or an empty one", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = `${yield* fs.makeTempDirectoryScoped()}/certs`
+      yield* fs.makeDirectory(folder)
+      yield* fs.chmod(folder, 0o755)
+      const before = yield* readAll(yield* makeCerts(folder))
+      assert.deepStrictEqual(yield* modes(folder), closed)
+
+      // as it was made once
+      yield* fs.chmod(folder, 0o755)
+      for (const name of ["recommendations", "marketplace"]) yield* fs.chmod(`${folder}/${name}-key.pem`, 0o600)
+      yield* fs.writeFileString(`${folder}/marketplace.pem.new`, "half of a run that was interrupted")
+      const after = yield* readAll(yield* makeCerts(folder))
+      assert.deepStrictEqual(yield* modes(folder), closed)
+      assert.strictEqual(after.server.ca?.pem, before.server.ca?.pem)
+    })
+  )
+
+  it.effect("are for their user alone in a folder that is for other things too", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped()
+      yield* fs.chmod(folder, 0o755)
+      yield* fs.writeFileString(`${folder}/notes.txt`, "")
+      yield* fs.chmod(`${folder}/notes.txt`, 0o644)
+      yield* makeCerts(folder)
+      yield* makeCerts(folder)
+      assert.deepStrictEqual(yield* modes(folder), {
+        ...closed,
+        "": "755",
+        "notes.txt": "644",
+        "marketplace-key.pem": "600",
+        "recommendations-key.pem": "600"
+      })
     })
   )
 
