@@ -4,7 +4,10 @@ import { defineConfig } from "vitest/config"
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
 /** What replaces, crashes, stops and floods servers: it takes minutes, and has the machine to itself. */
-const fleet = ["Fleet*", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`)
+const fleet = [
+  ...["Fleet*", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
+  "test/system/Cluster.test.ts"
+]
 
 /** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
 const million = ["test/layers/LeaksOfMillion.test.ts"]
@@ -39,7 +42,7 @@ export default defineConfig({
       },
       { test: { name: "million", include: million, testTimeout: 1_200_000, sequence: { groupOrder: 2 } } },
       // with what only a system package has: Python's grpcio, Chromium
-      project("system", ["system"], slow)
+      project("system", ["system"], { ...slow, exclude: fleet })
     ]
   }
 })

@@ -6,7 +6,7 @@
 import { createSocket } from "node:dgram"
 
 import * as packet from "dns-packet"
-import { Effect, Option } from "effect"
+import { Duration, Effect, Option, type Scope } from "effect"
 
 export interface DnsServer {
   /** Where it listens, on 127.0.0.1. */
@@ -27,16 +27,32 @@ const nameError = 3
 /** Nobody may keep an answer: what a client does between two queries is then the client's own. */
 const ttl = 0
 
-/** The server, until the scope closes. */
-export const make: Effect.Effect<DnsServer, never, import("effect").Scope.Scope> = Effect.gen(function* () {
+/**
+ * A server that keeps what it has answered for so long, and answers the same meanwhile, as those of a cluster do; until the
+ * scope closes. That a name has no addresses is not kept.
+ */
+export const makeKeeping = Effect.fnUntraced(function* (
+  keep: Duration.Duration
+): Effect.fn.Return<DnsServer, never, Scope.Scope> {
   const names = new Map<string, ReadonlyArray<string>>()
   const asked = new Map<string, number>()
+  const kept = new Map<string, { readonly addresses: ReadonlyArray<string>; readonly until: number }>()
+
+  const addressesOf = (name: string): ReadonlyArray<string> | undefined => {
+    const known = kept.get(name)
+    if (known !== undefined && performance.now() < known.until) return known.addresses
+    const addresses = names.get(name)
+    if (addresses !== undefined && addresses.length > 0) {
+      kept.set(name, { addresses, until: performance.now() + Duration.toMillis(keep) })
+    }
+    return addresses
+  }
 
   const answer = (query: packet.DecodedPacket): Buffer => {
     const [question] = query.questions ?? []
     const name = question?.name.toLowerCase() ?? ""
-    const addresses = names.get(name)
     const isForAddresses = question?.type === "A"
+    const addresses = addressesOf(name)
     if (isForAddresses) asked.set(name, (asked.get(name) ?? 0) + 1)
     const code = question === undefined ? refused : addresses === undefined ? nameError : 0
     return packet.encode({
@@ -70,3 +86,6 @@ export const make: Effect.Effect<DnsServer, never, import("effect").Scope.Scope>
     queries: (name) => Effect.sync(() => asked.get(name.toLowerCase()) ?? 0)
   }
 })
+
+/** A server that keeps nothing, until the scope closes. */
+export const make: Effect.Effect<DnsServer, never, Scope.Scope> = makeKeeping(Duration.zero)
