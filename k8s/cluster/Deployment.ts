@@ -132,7 +132,8 @@ export const make = Effect.fnUntraced(function* <R>(
   yield* Queue.take(changes).pipe(Effect.andThen(reconcile), Effect.forever, Effect.forkScoped)
   yield* changed
 
-  const settled = SubscriptionRef.changes(status).pipe(
+  // what has just changed is decided upon before it is looked at
+  const settled = Stream.concat(Stream.fromEffectDrain(reconcile), SubscriptionRef.changes(status)).pipe(
     Stream.filter(
       ({ available, pods, replicas, terminating, updated }) =>
         updated === replicas && available === replicas && pods.length === replicas && terminating === 0

@@ -90,21 +90,21 @@ export interface Manifests {
 }
 
 const Labels = Schema.Record(Schema.String, Schema.String)
-const IntOrString = Schema.Union([Schema.Number, Schema.String])
+const IntOrString = Schema.Union([Schema.Int, Schema.String])
 
 const HttpProbe = Schema.Struct({
   httpGet: Schema.Struct({ path: Schema.String, port: IntOrString }),
-  initialDelaySeconds: Schema.optionalKey(Schema.Number),
-  periodSeconds: Schema.optionalKey(Schema.Number),
-  timeoutSeconds: Schema.optionalKey(Schema.Number),
-  successThreshold: Schema.optionalKey(Schema.Number),
-  failureThreshold: Schema.optionalKey(Schema.Number)
+  initialDelaySeconds: Schema.optionalKey(Schema.Int),
+  periodSeconds: Schema.optionalKey(Schema.Int),
+  timeoutSeconds: Schema.optionalKey(Schema.Int),
+  successThreshold: Schema.optionalKey(Schema.Int),
+  failureThreshold: Schema.optionalKey(Schema.Int)
 })
 
 const Container = Schema.Struct({
   name: Schema.String,
   image: Schema.String,
-  ports: Schema.optionalKey(Schema.Array(Schema.Struct({ name: Schema.String, containerPort: Schema.Number }))),
+  ports: Schema.optionalKey(Schema.Array(Schema.Struct({ name: Schema.String, containerPort: Schema.Int }))),
   envFrom: Schema.optionalKey(Schema.Array(Schema.Struct({ configMapRef: Schema.Struct({ name: Schema.String }) }))),
   env: Schema.optionalKey(
     Schema.Array(
@@ -124,8 +124,8 @@ const Container = Schema.Struct({
 const Deployment = Schema.Struct({
   metadata: Schema.Struct({ name: Schema.String, namespace: Schema.String }),
   spec: Schema.Struct({
-    replicas: Schema.optionalKey(Schema.Number),
-    minReadySeconds: Schema.optionalKey(Schema.Number),
+    replicas: Schema.optionalKey(Schema.Int),
+    minReadySeconds: Schema.optionalKey(Schema.Int),
     strategy: Schema.optionalKey(
       Schema.Struct({
         type: Schema.optionalKey(Schema.Literal("RollingUpdate")),
@@ -137,7 +137,7 @@ const Deployment = Schema.Struct({
     template: Schema.Struct({
       metadata: Schema.Struct({ labels: Labels }),
       spec: Schema.Struct({
-        terminationGracePeriodSeconds: Schema.optionalKey(Schema.Number),
+        terminationGracePeriodSeconds: Schema.optionalKey(Schema.Int),
         containers: Schema.Tuple([Container]),
         volumes: Schema.optionalKey(
           Schema.Array(
@@ -158,7 +158,7 @@ const Service = Schema.Struct({
   spec: Schema.Struct({
     clusterIP: Schema.optionalKey(Schema.String),
     selector: Labels,
-    ports: Schema.Tuple([Schema.Struct({ port: Schema.Number, targetPort: Schema.optionalKey(IntOrString) })])
+    ports: Schema.Tuple([Schema.Struct({ port: Schema.Int, targetPort: Schema.optionalKey(IntOrString) })])
   })
 })
 
@@ -167,7 +167,7 @@ const ConfigMap = Schema.Struct({ metadata: Schema.Struct({ name: Schema.String 
 const Autoscaler = Schema.Struct({
   spec: Schema.Struct({
     scaleTargetRef: Schema.Struct({ name: Schema.String }),
-    minReplicas: Schema.optionalKey(Schema.Number)
+    minReplicas: Schema.optionalKey(Schema.Int)
   })
 })
 

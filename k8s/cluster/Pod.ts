@@ -2,7 +2,7 @@
  * A pod of the cluster in little: a process at an address of its own, and beside it what a kubelet does for one. It probes it,
  * restarts it when it ends or hangs, and asks it to leave.
  */
-import { Clock, Duration, Effect, Option, Result, type Scope, Stream } from "effect"
+import { Clock, Duration, Effect, Option, Queue, Result, type Scope, Stream } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
@@ -62,6 +62,8 @@ export const start = Effect.fnUntraced(function* (
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const client = yield* HttpClient.HttpClient
   const complaints: Array<string> = []
+  /** Where the kubelet says that the process has ended. */
+  const noticed = yield* Queue.sliding<void>(1)
   let readySince: number | undefined
   let restarts = 0
   let isTerminating = false
@@ -163,6 +165,7 @@ export const start = Effect.fnUntraced(function* (
     yield* container
     yield* Effect.sleep(relist)
     yield* setReady(false)
+    yield* Queue.offer(noticed, undefined)
     yield* Effect.sleep(backoff(restarts))
     restarts++
   }).pipe(Effect.repeat({ while: () => !isTerminating }))
@@ -178,7 +181,7 @@ export const start = Effect.fnUntraced(function* (
     crash: Effect.suspend(() =>
       running === undefined
         ? Effect.void
-        : Effect.andThen(Effect.ignore(running.kill({ killSignal: "SIGKILL" })), Effect.sleep(relist))
+        : Effect.andThen(Effect.ignore(running.kill({ killSignal: "SIGKILL" })), Queue.take(noticed))
     ),
     terminate: Effect.gen(function* () {
       isTerminating = true

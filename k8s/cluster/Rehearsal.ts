@@ -72,6 +72,8 @@ export const kill: Rehearsal = {
 
 export const all: ReadonlyArray<Rehearsal> = [rollout, scale, kill]
 
+const seconds = (duration: Duration.Duration) => `${Duration.toSeconds(duration).toFixed(1)} s`
+
 const figures = (samples: ReadonlyArray<Load.Sample>, what: string): string => {
   const { count, failed, max, p50, p99 } = Load.summarize(samples)
   return (
@@ -135,10 +137,10 @@ export const rehearse = Effect.fnUntraced(function* ({ description, name, perfor
     const longest = Duration.millis(Math.max(...left.map(({ took }) => Duration.toMillis(took))))
     yield* Console.log(
       `  ${workload.name}: ${left.length} pods told to leave, ${left.length - bad.length} left with exit code 0, ` +
-        `the last of them after ${Duration.format(longest)} (of ${Duration.format(workload.grace)})`
+        `the last of them after ${seconds(longest)} (of ${seconds(workload.grace)})`
     )
     failed += bad.length
   }
-  yield* Console.log(`  in ${Duration.format(took)}`)
+  yield* Console.log(`  in ${seconds(took)}`)
   return failed
 }, Effect.scoped)

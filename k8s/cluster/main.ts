@@ -44,7 +44,9 @@ const rehearse = (rehearsals: ReadonlyArray<Rehearsal.Rehearsal>) =>
         const failed = yield* Effect.forEach(rehearsals, (rehearsal) => Rehearsal.rehearse(rehearsal, rate))
         const sum = failed.reduce((sum, count) => sum + count, 0)
         if (sum > 0) {
-          for (const line of deployments.flatMap(({ complaints }) => complaints())) yield* Console.log(line)
+          const lines = deployments.flatMap(({ complaints }) => complaints())
+          yield* Console.log(`\nThe first of ${lines.length} warnings and errors of the pods:`)
+          for (const line of lines.slice(0, 20)) yield* Console.log(line)
         }
         return sum
       })
@@ -65,7 +67,7 @@ const up = Command.make(
   "up",
   { manifests: flags.manifests },
   Effect.fnUntraced(function* ({ manifests }) {
-    yield* withCluster(manifests, Effect.andThen(Console.log("\nCtrl-C ends it."), Effect.never))
+    return yield* withCluster(manifests, Effect.andThen(Console.log("\nCtrl-C ends it."), Effect.never))
   })
 ).pipe(Command.withDescription("Starts the replicas, and keeps them"))
 

@@ -6,13 +6,13 @@ import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Effect, FileSystem, Path, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Performs `k8s/base`, prints what it prints, and gives it with its exit code. */
-const cluster = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
+/** Performs manifests, prints what it prints, and gives it with its exit code. */
+const cluster = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
     ChildProcess.make(process.execPath, ["k8s/cluster/main.ts", ...args], {
@@ -34,7 +34,7 @@ it.live(
   "a rollout, a scaling and a kill lose no page and no call",
   () =>
     Effect.gen(function* () {
-      const { exitCode, output } = yield* cluster()
+      const { exitCode, output } = yield* cluster([])
       assert.strictEqual(exitCode, 0, output)
       assert.match(output, /\n0 failed\n/)
 
@@ -54,4 +54,25 @@ it.live(
       assert.deepStrictEqual(numbers(section("scale"), /(\d+) left with exit code 0/g), [2, 2])
     }).pipe(Effect.provide(NodeServices.layer)),
   900_000
+)
+
+it.live(
+  "a rollout that does not wait for name servers is found out",
+  () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-k8s-" })
+      yield* fs.copy(path.join(root, "k8s"), path.join(folder, "k8s"))
+      for (const service of ["recommendations", "marketplace"]) {
+        const file = path.join(folder, "k8s", "base", service, "deployment.yaml")
+        const manifest = yield* fs.readFileString(file)
+        yield* fs.writeFileString(file, manifest.replace(/minReadySeconds: \d+/, "minReadySeconds: 1"))
+      }
+      const { exitCode, output } = yield* cluster(["rollout", "--manifests", path.join(folder, "k8s", "base")])
+      assert.strictEqual(exitCode, 1)
+      assert.match(output, /\n[1-9]\d* failed\n/)
+      assert.match(output, /No connection established|has not answered/)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+  300_000
 )

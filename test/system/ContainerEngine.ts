@@ -51,7 +51,7 @@ export interface Container {
 export class ContainerEngine extends Context.Service<
   ContainerEngine,
   {
-    /** Builds an image by a Dockerfile, from a folder. Gives what the building said. */
+    /** Builds an image by a Dockerfile (from the folder unless its path is absolute), from a folder. Gives what the building said. */
     readonly build: (options: {
       readonly tag: string
       readonly dockerfile: string
@@ -124,7 +124,7 @@ export class ContainerEngine extends Context.Service<
               : ["build", "--progress", "plain", ...(isCached ? [] : ["--no-cache"])]),
             ...Object.entries(args).map(([name, value]) => `--build-arg=${name}=${value}`),
             "--file",
-            path.join(context, dockerfile),
+            path.resolve(context, dockerfile),
             "--tag",
             tag,
             context

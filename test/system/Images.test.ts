@@ -54,10 +54,10 @@ const look = `
 
 const Looked = Schema.fromJsonString(
   Schema.Struct({
-    pid: Schema.Number,
-    uid: Schema.Number,
-    gid: Schema.Number,
-    groups: Schema.Array(Schema.Number),
+    pid: Schema.Int,
+    uid: Schema.Int,
+    gid: Schema.Int,
+    groups: Schema.Array(Schema.Int),
     capabilities: Schema.String,
     bounding: Schema.String,
     noNewPrivileges: Schema.String,
@@ -229,6 +229,27 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
     60_000
   )
 
+  it.effect("are built from what they need of the project, and not from keys or what has been built", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { build, inspect } = yield* ContainerEngine
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-context-" })
+      yield* fs.writeFileString(`${folder}/Dockerfile`, "FROM scratch\nCOPY . /\n")
+      const tag = "localhost/online-books-test/context:test"
+      yield* build({ tag, dockerfile: `${folder}/Dockerfile`, context: root, isCached: false })
+      const given = (yield* inspect(tag)).layers.flat()
+      const bytes = given.reduce((sum, file) => sum + file.bytes, 0)
+      writeSync(1, `the context of both images is ${kilobytes(bytes)}\n`)
+      const expected =
+        /^((package|package-lock)\.json|rolldown\.config\.ts|buf\.yaml|scripts\/generate\.ts|(proto|data|src)\/.+)$/
+      assert.deepStrictEqual(
+        given.filter(({ name }) => !expected.test(name) || /generated|\.pem$/.test(name)),
+        []
+      )
+      assert.isBelow(bytes, 1_000_000)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect(
     "are built again without another npm ci when a source has changed",
     () =>
@@ -238,9 +259,6 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
         const { build } = yield* ContainerEngine
         const context = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-context-" })
         for (const name of files) yield* fs.copy(path.join(root, name), path.join(context, name))
-        // no key comes with them
-        yield* fs.makeDirectory(path.join(context, "certs"))
-        yield* fs.writeFileString(path.join(context, "certs", "recommendations-key.pem"), "secret")
         const source = path.join(context, "src/recommendations/main.ts")
         yield* fs.writeFileString(source, `${yield* fs.readFileString(source)}\n// ${context}\n`)
 

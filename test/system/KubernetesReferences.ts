@@ -1,0 +1,243 @@
+/**
+ * What resources that are applied together say of each other: what is named has to be there, and what is selected has
+ * to be something. A cluster takes such mistakes without a word, and what they are about never works.
+ */
+import type { Resource } from "../../k8s/cluster/Kustomize.ts"
+import {
+  type Container,
+  containersOf,
+  environmentOf,
+  type LabelSelector,
+  type Of,
+  ofKind,
+  podLabels,
+  podMetadata,
+  reference,
+  selects
+} from "./Manifests.ts"
+
+type Named = Pick<Resource, "kind" | "metadata">
+
+/** How a resource is called in what is said of it. */
+export const nameOf = ({ kind, metadata: { name, namespace } }: Named): string =>
+  [kind, namespace === undefined ? name : `${namespace}/${name}`].join(" ")
+
+/** Kinds that are in no namespace. */
+const clusterWide: ReadonlySet<string> = new Set(["Namespace", "ClusterIssuer", "GatewayClass"])
+
+/** An annotation that makes cert-manager keep a certificate in the Secrets that an Ingress or a Gateway names. */
+const isCertified = ({ metadata: { annotations = {} } }: Resource) =>
+  "cert-manager.io/cluster-issuer" in annotations || "cert-manager.io/issuer" in annotations
+
+const portsOf = (containers: ReadonlyArray<Container>) => containers.flatMap(({ ports = [] }) => ports)
+
+/** Whether containers have a port of that name or number. */
+export const hasPort = (containers: ReadonlyArray<Container>, port: number | string): boolean =>
+  portsOf(containers).some(({ containerPort, name }) => port === (typeof port === "number" ? containerPort : name))
+
+/** What is wrong between resources, by the resource that says it. */
+export const violations = (resources: ReadonlyArray<Resource>): ReadonlyArray<string> =>
+  resources.flatMap((resource) => {
+    const others = resources.filter(({ metadata: { namespace } }) => namespace === resource.metadata.namespace)
+    return [...ofPlace(resource, resources), ...ofKindOf(resource, others)].map(
+      (violation) => `${nameOf(resource)}: ${violation}`
+    )
+  })
+
+function* ofPlace(resource: Resource, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const { kind, metadata } = resource
+  const { namespace } = metadata
+  if (resources.find((other) => nameOf(other) === nameOf(resource)) !== resource) yield "is there twice"
+  if (clusterWide.has(kind)) return
+  if (namespace === undefined) yield "says no namespace"
+  else if (!ofKind(resources, "Namespace").some(({ metadata: { name } }) => name === namespace)) {
+    yield `there is no namespace ${namespace}`
+  }
+}
+
+/** What depends on the kind; `resources` are those of the same namespace. */
+function* ofKindOf(resource: Resource, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const [deployment] = ofKind([resource], "Deployment")
+  if (deployment !== undefined) yield* ofDeployment(deployment, resources)
+  for (const { spec } of ofKind([resource], "Service")) {
+    const containers = yield* ofSelector({ matchLabels: spec?.selector ?? {} }, resources)
+    for (const { port, targetPort = port } of spec?.ports ?? []) yield* ofPort(targetPort, containers)
+  }
+  for (const { spec } of ofKind([resource], "PodDisruptionBudget")) {
+    yield* ofSelector(spec?.selector as LabelSelector | undefined, resources)
+  }
+  for (const { spec } of ofKind([resource], "PodMonitor")) {
+    const containers = yield* ofSelector(spec.selector as LabelSelector, resources)
+    for (const { port } of spec.podMetricsEndpoints ?? []) yield* ofPort(port, containers)
+  }
+  for (const policy of ofKind([resource], "NetworkPolicy")) yield* ofNetworkPolicy(policy, resources)
+  for (const { spec } of ofKind([resource], "HorizontalPodAutoscaler")) {
+    const { apiVersion = "", kind, name } = spec?.scaleTargetRef ?? { kind: "", name: "" }
+    if (!resources.some((one) => one.apiVersion === apiVersion && one.kind === kind && one.metadata.name === name)) {
+      yield `there is no ${apiVersion} ${kind} ${name}`
+    }
+  }
+  for (const { spec } of ofKind([resource], "Certificate")) {
+    const { group = "cert-manager.io", kind = "Issuer", name } = spec?.issuerRef ?? { name: "" }
+    yield* there(resources, kind, name)
+    if (group !== "cert-manager.io") yield `issuerRef.group is ${group}`
+  }
+  for (const { spec } of ofKind([resource], "Issuer")) {
+    if (spec.ca !== undefined) yield* ofSecret(spec.ca.secretName, resources)
+  }
+  for (const ingress of ofKind([resource], "Ingress")) yield* ofIngress(ingress, resources)
+  for (const gateway of ofKind([resource], "Gateway")) {
+    for (const { tls } of gateway.spec.listeners) {
+      for (const { name } of tls?.certificateRefs ?? []) {
+        if (!isCertified(gateway)) yield* ofSecret(name, resources)
+      }
+    }
+  }
+  for (const route of ofKind([resource], "HTTPRoute")) yield* ofRoute(route, resources)
+}
+
+function* there(resources: ReadonlyArray<Resource>, kind: string, name: string | undefined): Iterable<string> {
+  if (!resources.some((one) => one.kind === kind && one.metadata.name === name)) yield `there is no ${kind} ${name}`
+}
+
+/** A Secret is one that is written by hand, or that cert-manager keeps a certificate in. */
+function* ofSecret(name: string | undefined, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const isKept = ofKind(resources, "Certificate").some(({ spec }) => spec?.secretName === name)
+  if (!isKept) yield* there(resources, "Secret", name)
+}
+
+/** Gives the containers of the pods that are selected, of which there has to be one. */
+function* ofSelector(
+  selector: LabelSelector | undefined,
+  resources: ReadonlyArray<Resource>
+): Generator<string, ReadonlyArray<Container>> {
+  const selected = ofKind(resources, "Deployment").filter(
+    (deployment) => selector !== undefined && selects(selector, podLabels(deployment))
+  )
+  if (selected.length === 0) yield `selects no pods by ${JSON.stringify(selector)}`
+  return selected.flatMap(({ spec }) => spec?.template.spec?.containers ?? [])
+}
+
+function* ofPort(port: number | string | undefined, containers: ReadonlyArray<Container>): Iterable<string> {
+  if (port !== undefined && containers.length > 0 && !hasPort(containers, port)) yield `no container has a port ${port}`
+}
+
+function* ofDeployment(deployment: Of<"Deployment">, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const { spec } = deployment
+  const pod = spec?.template.spec ?? undefined
+  const labels = podLabels(deployment)
+  if (!selects((spec?.selector ?? {}) as LabelSelector, labels)) yield "does not select its own pods"
+  const containers = containersOf(pod)
+  const main = podMetadata(deployment).annotations?.["kubectl.kubernetes.io/default-container"]
+  if (main !== undefined && !containers.some(({ name }) => name === main)) yield `there is no container ${main}`
+
+  for (const { labelSelector, topologyKey } of pod?.topologySpreadConstraints ?? []) {
+    const selector = labelSelector as LabelSelector | undefined
+    if (selector === undefined || !selects(selector, labels)) yield `spreads other pods over ${topologyKey}`
+  }
+  if (pod?.serviceAccountName !== undefined) yield* there(resources, "ServiceAccount", pod.serviceAccountName)
+
+  for (const { configMap, name, secret } of pod?.volumes ?? []) {
+    if (configMap !== undefined) {
+      yield* there(resources, "ConfigMap", configMap.name)
+      const data = ofKind(resources, "ConfigMap").find(({ metadata }) => metadata.name === configMap.name)?.data ?? {}
+      for (const { key } of configMap.items ?? []) if (!(key in data)) yield `there is no ${key} in ${configMap.name}`
+    }
+    if (secret !== undefined) yield* ofSecret(secret.secretName, resources)
+    if (!containers.some(({ volumeMounts }) => volumeMounts?.some((mount) => mount.name === name))) {
+      yield `nothing is done with the volume ${name}`
+    }
+  }
+  for (const container of containers) {
+    for (const violation of ofContainer(container, deployment, resources)) yield `${container.name}: ${violation}`
+  }
+}
+
+function* ofContainer(
+  container: Container,
+  { spec }: Of<"Deployment">,
+  resources: ReadonlyArray<Resource>
+): Iterable<string> {
+  for (const { configMapRef, secretRef } of container.envFrom ?? []) {
+    if (configMapRef !== undefined) yield* there(resources, "ConfigMap", configMapRef.name)
+    if (secretRef !== undefined) yield* ofSecret(secretRef.name, resources)
+  }
+  for (const { valueFrom } of container.env ?? []) {
+    const { configMapKeyRef, secretKeyRef } = valueFrom ?? {}
+    if (configMapKeyRef !== undefined) yield* there(resources, "ConfigMap", configMapKeyRef.name)
+    if (secretKeyRef !== undefined) yield* ofSecret(secretKeyRef.name, resources)
+  }
+  // what cannot be replaced stays as it is written
+  for (const [variable, value] of environmentOf(container, resources)) {
+    for (const [text, to] of value.matchAll(reference)) {
+      if (to !== undefined) yield `${variable} refers to ${text}, which is not set before it`
+    }
+  }
+  for (const { name } of container.volumeMounts ?? []) {
+    if (!spec?.template.spec?.volumes?.some((volume) => volume.name === name)) yield `there is no volume ${name}`
+  }
+  for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"] as const) {
+    yield* ofPort(container[probe]?.httpGet?.port ?? container[probe]?.tcpSocket?.port, [container])
+  }
+}
+
+/** Those of other namespaces are other people's, and may be anything. */
+function* ofNetworkPolicy({ spec }: Of<"NetworkPolicy">, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const selected = yield* ofSelector(spec?.podSelector as LabelSelector | undefined, resources)
+  for (const { from = [], ports = [] } of spec?.ingress ?? []) {
+    for (const { port } of ports) yield* ofPort(port, selected)
+    for (const { namespaceSelector, podSelector } of from) {
+      if (namespaceSelector === undefined && podSelector !== undefined) {
+        yield* ofSelector(podSelector as LabelSelector, resources)
+      }
+    }
+  }
+  for (const { ports = [], to = [] } of spec?.egress ?? []) {
+    for (const { namespaceSelector, podSelector } of to) {
+      if (namespaceSelector !== undefined || podSelector === undefined) continue
+      const reached = yield* ofSelector(podSelector as LabelSelector, resources)
+      for (const { port } of ports) yield* ofPort(port, reached)
+    }
+  }
+}
+
+function* ofIngress(ingress: Of<"Ingress">, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const { defaultBackend, rules = [], tls = [] } = ingress.spec ?? {}
+  const backends = [defaultBackend, ...rules.flatMap(({ http }) => http?.paths.map(({ backend }) => backend) ?? [])]
+  for (const service of backends.flatMap((backend) => backend?.service ?? [])) {
+    yield* there(resources, "Service", service.name)
+    yield* ofServicePort(service.name, service.port?.name ?? service.port?.number, resources)
+  }
+  if (!isCertified(ingress)) for (const { secretName } of tls) yield* ofSecret(secretName, resources)
+}
+
+function* ofServicePort(
+  name: string,
+  port: number | string | undefined,
+  resources: ReadonlyArray<Resource>
+): Iterable<string> {
+  const service = ofKind(resources, "Service").find(({ metadata }) => metadata.name === name)
+  if (service?.spec?.ports?.some((one) => port === (typeof port === "string" ? one.name : one.port)) === false) {
+    yield `Service ${name} has no port ${port}`
+  }
+}
+
+function* ofRoute({ spec }: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
+  for (const { kind = "Gateway", name, sectionName } of spec.parentRefs ?? []) {
+    yield* there(resources, kind, name)
+    const gateway = ofKind(resources, "Gateway").find(({ metadata }) => metadata.name === name)
+    const listeners = (gateway?.spec.listeners ?? []).filter(
+      (one) => sectionName === undefined || one.name === sectionName
+    )
+    if (gateway !== undefined && listeners.length === 0) yield `Gateway ${name} has no listener ${sectionName}`
+    for (const host of spec.hostnames ?? []) {
+      if (!listeners.some(({ hostname }) => hostname === undefined || hostname === host)) {
+        yield `Gateway ${name} does not listen for ${host}`
+      }
+    }
+  }
+  for (const { kind = "Service", name, port } of (spec.rules ?? []).flatMap(({ backendRefs = [] }) => backendRefs)) {
+    yield* there(resources, kind, name)
+    yield* ofServicePort(name, port, resources)
+  }
+}

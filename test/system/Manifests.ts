@@ -1,0 +1,275 @@
+/**
+ * The manifests of k8s/: what there is to be installed, rendered, and as types.
+ */
+import { globSync, readFileSync } from "node:fs"
+import path from "node:path"
+import { fileURLToPath } from "node:url"
+
+import type * as certManager from "@kubernetes-models/cert-manager/cert-manager.io/v1"
+import type * as gatewayApi from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1"
+import type * as prometheusOperator from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"
+import { Context, Effect, FileSystem, Layer } from "effect"
+import { ChildProcessSpawner } from "effect/process"
+import type * as apps from "kubernetes-models/apps/v1"
+import type * as autoscaling from "kubernetes-models/autoscaling/v2"
+import type * as networking from "kubernetes-models/networking.k8s.io/v1"
+import type * as policy from "kubernetes-models/policy/v1"
+import type * as core from "kubernetes-models/v1"
+import { parse, stringify } from "yaml"
+
+import { type KustomizeError, render, type Resource } from "../../k8s/cluster/Kustomize.ts"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const k8s = path.join(root, "k8s")
+
+/** A folder of k8s/ with a kustomization. */
+interface Kustomization {
+  /** From k8s/ on. */
+  readonly folder: string
+  readonly kind: "Kustomization" | "Component"
+  /** The folders that it is made of. */
+  readonly uses: ReadonlyArray<string>
+}
+
+/** A kustomization's file, as far as it is of interest here. */
+export interface KustomizationFile {
+  readonly kind?: string
+  readonly resources?: ReadonlyArray<string>
+  readonly components?: ReadonlyArray<string>
+  readonly images?: ReadonlyArray<{
+    readonly name: string
+    readonly newName?: string
+    readonly newTag?: string
+    readonly digest?: string
+  }>
+}
+
+export const read = (file: string): string => readFileSync(path.join(root, file), "utf8")
+
+/** All YAML of k8s/, by its path from there on. */
+export const files: ReadonlyArray<string> = globSync("**/*.{yaml,yml}", { cwd: k8s }).toSorted()
+
+const kustomizations: ReadonlyArray<Kustomization> = files
+  .filter((file) => path.basename(file) === "kustomization.yaml")
+  .map((file) => {
+    const folder = path.dirname(file)
+    const { components = [], kind = "Kustomization", resources = [] } = parse(read(`k8s/${file}`)) as KustomizationFile
+    const uses = [...resources, ...components].filter((used) => !/\.ya?ml$/.test(used))
+    return {
+      folder,
+      kind: kind === "Component" ? kind : "Kustomization",
+      uses: uses.map((to) => path.join(folder, to))
+    }
+  })
+
+/** What a folder is made of, itself included. */
+const withUsed = (folder: string): ReadonlyArray<string> => [
+  folder,
+  ...(kustomizations.find((one) => one.folder === folder)?.uses.flatMap(withUsed) ?? [])
+]
+
+/** What one `kubectl apply -k` installs: a folder of k8s/, or an overlay that adds components to one. */
+export interface Overlay {
+  readonly name: string
+  readonly folder: string
+  readonly components: ReadonlyArray<string>
+  /** All folders that it is made of. */
+  readonly uses: ReadonlySet<string>
+}
+
+const overlay = (folder: string, components: ReadonlyArray<string> = []): Overlay => ({
+  name: [folder, ...components.map((component) => path.basename(component))].join(" + "),
+  folder,
+  components,
+  uses: new Set([folder, ...components].flatMap(withUsed))
+})
+
+const isComponent = ({ kind }: Kustomization) => kind === "Component"
+
+export const components: ReadonlyArray<string> = kustomizations.filter(isComponent).map(({ folder }) => folder)
+
+/** Folders within that of another one, which is made of them. */
+export const parts: ReadonlyArray<Overlay> = kustomizations
+  .filter(({ folder }) => kustomizations.some((other) => folder.startsWith(`${other.folder}/`)))
+  .map(({ folder }) => overlay(folder))
+
+/** The folders that are whole installations. */
+export const folders: ReadonlyArray<Overlay> = kustomizations
+  .filter((one) => !isComponent(one) && !parts.some(({ folder }) => folder === one.folder))
+  .map(({ folder }) => overlay(folder))
+
+/**
+ * What is installed: those folders; each component by itself, on the least that there is and on what serves readers;
+ * and all components on everything, which nothing keeps anybody from.
+ */
+export const overlays: ReadonlyArray<Overlay> = [
+  ...folders,
+  ...["base", "overlays/production"].flatMap((folder) => components.map((component) => overlay(folder, [component]))),
+  ...folders.map(({ folder, uses }) =>
+    overlay(
+      folder,
+      components.filter((component) => !uses.has(component))
+    )
+  )
+]
+
+/** Changes the text of a file, which is named from k8s/ on. */
+export type Changes = { readonly [file: string]: (text: string) => string }
+
+/** Renders overlays. */
+export class Manifests extends Context.Service<
+  Manifests,
+  {
+    /** Each overlay is rendered once. */
+    readonly of: (overlay: Overlay) => Effect.Effect<ReadonlyArray<Resource>, KustomizeError>
+    /** Renders an overlay of files that are others than those of k8s/. */
+    readonly changed: (overlay: Overlay, changes: Changes) => Effect.Effect<ReadonlyArray<Resource>, KustomizeError>
+  }
+>()("onlinebooks/test/Manifests") {
+  static readonly layer = Layer.effect(
+    Manifests,
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+
+      const renderFolder = (folder: string) =>
+        Effect.provideService(render(folder), ChildProcessSpawner.ChildProcessSpawner, spawner)
+
+      /** In a copy of k8s/, since what an overlay adds to has to be beside it. */
+      const renderCopy = Effect.fnUntraced(function* ({ components, folder }: Overlay, changes: Changes) {
+        const copy = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-k8s-" })
+        yield* fs.copy(k8s, copy, { overwrite: true })
+        for (const [file, change] of Object.entries(changes)) {
+          const from = path.join(copy, file)
+          yield* fs.writeFileString(from, change(yield* fs.readFileString(from)))
+        }
+        const above = path.join(copy, "overlay-of-a-test")
+        yield* fs.makeDirectory(above)
+        yield* fs.writeFileString(
+          path.join(above, "kustomization.yaml"),
+          stringify({
+            apiVersion: "kustomize.config.k8s.io/v1beta1",
+            kind: "Kustomization",
+            resources: [`../${folder}`],
+            components: components.map((component) => `../${component}`)
+          })
+        )
+        return yield* renderFolder(above)
+      }, Effect.scoped)
+
+      const changed = (overlay: Overlay, changes: Changes) =>
+        Effect.catchTag(renderCopy(overlay, changes), "PlatformError", Effect.die)
+
+      // where there is no kubectl, it is said once, and not for every test
+      yield* renderFolder(path.join(k8s, "base"))
+      const rendered = new Map(
+        yield* Effect.forEach([...parts, ...overlays], (overlay) =>
+          Effect.map(
+            Effect.cached(
+              overlay.components.length === 0 ? renderFolder(path.join(k8s, overlay.folder)) : changed(overlay, {})
+            ),
+            (resources) => [overlay.name, resources] as const
+          )
+        )
+      )
+      return Manifests.of({
+        of: (overlay) => rendered.get(overlay.name) ?? changed(overlay, {}),
+        changed
+      })
+    })
+  )
+}
+
+/** The kinds that are looked into. */
+interface Kinds {
+  readonly Certificate: certManager.ICertificate
+  readonly ConfigMap: core.IConfigMap
+  readonly Deployment: apps.IDeployment
+  readonly Gateway: gatewayApi.IGateway
+  readonly HTTPRoute: gatewayApi.IHTTPRoute
+  readonly HorizontalPodAutoscaler: autoscaling.IHorizontalPodAutoscaler
+  readonly Ingress: networking.IIngress
+  readonly Issuer: certManager.IIssuer
+  readonly Namespace: core.INamespace
+  readonly NetworkPolicy: networking.INetworkPolicy
+  readonly PodDisruptionBudget: policy.IPodDisruptionBudget
+  readonly PodMonitor: prometheusOperator.IPodMonitor
+  readonly PrometheusRule: prometheusOperator.IPrometheusRule
+  readonly Service: core.IService
+  readonly ServiceAccount: core.IServiceAccount
+}
+
+/** A resource of a kind. That it is what its type says is what KubernetesSchema is for. */
+export type Of<Kind extends keyof Kinds> = Omit<Kinds[Kind], "metadata"> & Resource
+
+export const ofKind = <Kind extends keyof Kinds>(
+  resources: ReadonlyArray<Resource>,
+  kind: Kind
+): ReadonlyArray<Of<Kind>> => resources.filter((resource): resource is Of<Kind> => resource.kind === kind)
+
+export type Pod = NonNullable<NonNullable<apps.IDeployment["spec"]>["template"]["spec"]>
+export type Container = Pod["containers"][number]
+
+export interface Labels {
+  readonly [label: string]: string
+}
+
+/** Labels of pods, or of namespaces. */
+export interface LabelSelector {
+  readonly matchLabels?: Labels
+  readonly matchExpressions?: ReadonlyArray<{
+    readonly key: string
+    readonly operator: string
+    readonly values?: ReadonlyArray<string>
+  }>
+}
+
+/** Whether things with these labels are selected. A selector that is empty selects all. */
+export const selects = ({ matchExpressions = [], matchLabels = {} }: LabelSelector, labels: Labels): boolean =>
+  Object.entries(matchLabels).every(([label, value]) => labels[label] === value) &&
+  matchExpressions.every(({ key, operator, values = [] }) => {
+    const value = labels[key]
+    if (operator === "Exists") return value !== undefined
+    if (operator === "DoesNotExist") return value === undefined
+    const isIn = value !== undefined && values.includes(value)
+    return operator === "In" ? isIn : !isIn
+  })
+
+/** The labels and annotations of a Deployment's pods. */
+export const podMetadata = ({ spec }: Of<"Deployment">): Pick<Resource["metadata"], "annotations" | "labels"> =>
+  spec?.template.metadata ?? {}
+
+export const podLabels = (deployment: Of<"Deployment">): Labels => podMetadata(deployment).labels ?? {}
+
+export const containersOf = (pod: Pod | undefined): ReadonlyArray<Container> => [
+  ...(pod?.containers ?? []),
+  ...(pod?.initContainers ?? [])
+]
+
+/** Another variable, in a value of one: `$(NAME)`. `$$` is a dollar. */
+export const reference = /\$\$|\$\(([^)]+)\)/g
+
+/**
+ * The variables that a container gets, by the rules of Kubernetes: a ConfigMap's come first, then those of the
+ * container, which may refer to what came before them. A field of the pod is as its path.
+ */
+export const environmentOf = (
+  { env = [], envFrom = [] }: Container,
+  resources: ReadonlyArray<Resource>
+): ReadonlyMap<string, string> => {
+  const configMaps = ofKind(resources, "ConfigMap")
+  const environment = new Map(
+    envFrom.flatMap(({ configMapRef, prefix = "" }) =>
+      Object.entries(configMaps.find(({ metadata: { name } }) => name === configMapRef?.name)?.data ?? {}).map(
+        ([name, value]) => [`${prefix}${name}`, value] as const
+      )
+    )
+  )
+  for (const { name, value = "", valueFrom } of env) {
+    const expanded = value.replaceAll(reference, (text, to?: string) =>
+      to === undefined ? "$" : (environment.get(to) ?? text)
+    )
+    environment.set(name, valueFrom?.fieldRef?.fieldPath ?? expanded)
+  }
+  return environment
+}

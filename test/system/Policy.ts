@@ -1,0 +1,976 @@
+/**
+ * What the manifests promise, as rules: each looks at rendered resources and says what is broken. So the same rules
+ * can be asked of every overlay, and of manifests with a line taken out, where they have to find something.
+ */
+import { isDeepStrictEqual } from "node:util"
+
+import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer } from "effect"
+import { parse } from "yaml"
+
+import type { Resource } from "../../k8s/cluster/Kustomize.ts"
+import * as Admin from "../../src/layers/Admin.ts"
+import * as Drain from "../../src/layers/Drain.ts"
+import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Logging from "../../src/layers/Logging.ts"
+import * as Telemetry from "../../src/layers/Telemetry.ts"
+import * as TlsSettings from "../../src/layers/TlsSettings.ts"
+import * as WebServer from "../../src/layers/WebServer.ts"
+import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import type { Service } from "../integration/Installation.ts"
+import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
+import * as KubernetesReferences from "./KubernetesReferences.ts"
+import * as KubernetesSchema from "./KubernetesSchema.ts"
+import {
+  type Container,
+  containersOf,
+  environmentOf,
+  type LabelSelector,
+  type Of,
+  ofKind,
+  type Overlay,
+  type Pod,
+  podLabels,
+  podMetadata,
+  read,
+  reference,
+  selects
+} from "./Manifests.ts"
+import * as NetworkPolicies from "./NetworkPolicies.ts"
+
+/** What the manifests have to agree with. */
+export class Facts extends Context.Service<
+  Facts,
+  {
+    /** The variables that a service reads. */
+    readonly settings: { readonly [S in Service]: ReadonlySet<string> }
+    /** The ports of the services, by the variables that set others, as the README has them. */
+    readonly ports: ReadonlyMap<string, number>
+    /** The groups of ops/prometheus/rules.yaml. */
+    readonly groups: unknown
+  }
+>()("onlinebooks/test/Facts") {
+  static readonly layer = Layer.effect(
+    Facts,
+    Effect.all({
+      settings: Effect.all({
+        recommendations: knownSettings("recommendations"),
+        marketplace: knownSettings("marketplace")
+      }),
+      ports: Effect.sync(() => {
+        const rows = read("README.md").matchAll(/^\| .*`(\w+_PORT)` \|[^|]* (\d+) \|/gm)
+        return new Map([...rows].map(([, variable = "", port]) => [variable, Number(port)]))
+      }),
+      groups: Effect.sync(() => (parse(read("ops/prometheus/rules.yaml")) as { readonly groups: unknown }).groups)
+    })
+  )
+}
+
+/** Rendered resources, and what is expected of them. */
+export interface Installation {
+  readonly resources: ReadonlyArray<Resource>
+  /** Whether the load says how many replicas there are; else there are three. */
+  readonly isAutoscaled: boolean
+  /** Whether the two services speak TLS with each other. */
+  readonly isEncrypted: boolean
+  /** Whether the Prometheus operator looks after it. */
+  readonly isMonitored: boolean
+  /** Whether it tells a collector. */
+  readonly isTraced: boolean
+  /** Whether readers come through an Ingress or a Gateway. */
+  readonly isRouted: boolean
+  /** Whether the books are not those of the image. */
+  readonly hasOwnCatalogue: boolean
+  readonly facts: Facts["Service"]
+}
+
+/** What has been rendered of an overlay, of which is expected what it is made of. */
+export const installation = (
+  { uses }: Overlay,
+  resources: ReadonlyArray<Resource>,
+  facts: Facts["Service"]
+): Installation => ({
+  resources,
+  isAutoscaled: uses.has("overlays/production"),
+  isEncrypted: uses.has("components/tls"),
+  isMonitored: uses.has("components/monitoring"),
+  isTraced: uses.has("components/tracing"),
+  isRouted: uses.has("examples/gateway") || uses.has("examples/ingress"),
+  hasOwnCatalogue: uses.has("examples/own-catalogue"),
+  facts
+})
+
+/** One service of an installation. */
+interface Subject {
+  readonly service: Service
+  readonly prefix: string
+  /** The port of its callers, as it is called, and as it is set. */
+  readonly door: { readonly name: string; readonly variable: string }
+  readonly installation: Installation
+  readonly resources: ReadonlyArray<Resource>
+  readonly deployment: Of<"Deployment">
+  readonly spec: NonNullable<Of<"Deployment">["spec"]>
+  readonly pod: Pod
+  readonly container: Container
+  readonly environment: ReadonlyMap<string, string>
+}
+
+type Rules<A> = { readonly [promise: string]: (of: A) => Iterable<string> }
+
+const doors = {
+  recommendations: { name: "grpc", variable: "RECOMMENDATIONS_GRPC_PORT" },
+  marketplace: { name: "http", variable: "MARKETPLACE_HTTP_PORT" }
+} satisfies { readonly [S in Service]: Subject["door"] }
+
+export const services = ["recommendations", "marketplace"] as const satisfies ReadonlyArray<Service>
+
+const subjectOf = (installation: Installation, service: Service): Subject | undefined => {
+  const { resources } = installation
+  const deployment = ofKind(resources, "Deployment").find(({ metadata }) => metadata.name === service)
+  const spec = deployment?.spec
+  const pod = spec?.template.spec
+  const container = pod?.containers.find(({ name }) => name === service)
+  if (deployment === undefined || !spec || !pod || container === undefined) return undefined
+  const environment = environmentOf(container, resources)
+  const prefix = service.toUpperCase()
+  const door = doors[service]
+  return { service, prefix, door, installation, resources, deployment, spec, pod, container, environment }
+}
+
+/** What a service would read of its environment; none if it would not start with it. */
+const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string, string>): A | undefined => {
+  const exit = Effect.runSyncExit(config.parse(ConfigProvider.fromEnv({ env: Object.fromEntries(environment) })))
+  return Exit.isSuccess(exit) ? exit.value : undefined
+}
+
+const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
+  Admin.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
+
+/** All that a service reads at its start. */
+const settingsOf = (subject: Subject): Config.Config<unknown> =>
+  Config.all([
+    Drain.settings,
+    Logging.settings,
+    Telemetry.settings,
+    adminOf(subject),
+    ...(subject.service === "recommendations"
+      ? [GrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      : [
+          WebServer.settings(subject.prefix, 0),
+          GrpcChannel.policyConfig(subject.prefix),
+          TlsSettings.client(subject.prefix)
+        ])
+  ])
+
+/** How long a process that has been told to leave stays, in seconds; none if it would not start with its settings. */
+const drainOf = ({ environment }: Subject): { readonly delay: number; readonly timeout: number } | undefined => {
+  const drain = settingOf(Drain.settings, environment)
+  return drain && { delay: Duration.toSeconds(drain.delay), timeout: Duration.toSeconds(drain.timeout) }
+}
+
+const factors: { readonly [suffix: string]: number } = {
+  "": 1,
+  m: 1e-3,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30
+}
+
+/** A quantity of Kubernetes, such as 250m or 384Mi; NaN for none. */
+const quantity = (value: number | string | undefined): number => {
+  const [, amount, suffix = ""] = /^(\d+(?:\.\d+)?)([a-zA-Z]*)$/.exec(String(value)) ?? []
+  return Number(amount ?? Number.NaN) * (factors[suffix] ?? Number.NaN)
+}
+
+/** A duration of Go, such as 1h30m or 15s, in seconds; NaN for none. */
+const goDuration = (text: string | undefined): number => {
+  const units: { readonly [unit: string]: number } = { h: 3600, m: 60, s: 1, ms: 1e-3 }
+  if (text === undefined || !/^(\d+(\.\d+)?(h|ms|m|s))+$/.test(text)) return Number.NaN
+  return [...text.matchAll(/([\d.]+)(h|ms|m|s)/g)].reduce(
+    (sum, [, amount, unit = ""]) => sum + Number(amount) * (units[unit] ?? 0),
+    0
+  )
+}
+
+/** How long a name server keeps an answer, in seconds: as CoreDNS comes with kubeadm and in managed clusters. */
+const dnsTtl = 30
+
+/** What has to be left of the grace period: for the last export, 3 s, and the last lines of the log, 2 s. */
+const graceReserve = 5
+
+function* replicas({ deployment, installation: { isAutoscaled }, resources, spec }: Subject): Iterable<string> {
+  const autoscalers = ofKind(resources, "HorizontalPodAutoscaler").filter(
+    (autoscaler) => autoscaler.spec?.scaleTargetRef.name === deployment.metadata.name
+  )
+  if (!isAutoscaled) {
+    if (spec.replicas !== 3) yield `replicas: ${spec.replicas}, not 3`
+    if (autoscalers.length > 0) yield "there is an autoscaler"
+    return
+  }
+  if (spec.replicas !== undefined) yield "replicas: each apply would undo what the autoscaler has done"
+  if (autoscalers.length !== 1) yield `${autoscalers.length} autoscalers`
+  for (const { spec: autoscaler } of autoscalers) {
+    const { behavior, maxReplicas = 0, metrics = [], minReplicas } = autoscaler ?? {}
+    if (minReplicas !== 3) yield `minReplicas: ${minReplicas}, not 3`
+    if (maxReplicas <= 3) yield `maxReplicas: ${maxReplicas} is no more than there are`
+    const [metric, ...more] = metrics
+    const { averageUtilization = 100, type } = metric?.resource?.target ?? {}
+    if (metric?.resource?.name !== "cpu" || type !== "Utilization" || averageUtilization > 90 || more.length > 0) {
+      yield "it does not go by the use of CPU"
+    }
+    const { scaleDown, scaleUp } = behavior ?? {}
+    const [down, ...others] = scaleDown?.policies ?? []
+    // each has left before the next one is told to
+    const isOneAtATime = down?.type === "Pods" && down.value === 1 && others.length === 0
+    const grace = spec.template.spec?.terminationGracePeriodSeconds ?? 30
+    if (!isOneAtATime || down.periodSeconds < grace) yield "replicas that are too many do not leave one at a time"
+    if ((scaleDown?.stabilizationWindowSeconds ?? 0) < 300) {
+      yield "replicas leave before the load has stayed low for a while"
+    }
+    if ((scaleUp?.stabilizationWindowSeconds ?? 0) < 30) yield "one burst is enough for more replicas"
+    const [up] = scaleUp?.policies ?? []
+    if (up?.type !== "Percent" || up.value > 100 || up.periodSeconds < 60) {
+      yield "there may be more than twice as many at once"
+    }
+  }
+}
+
+function* rollout({ spec: { strategy } }: Subject): Iterable<string> {
+  const { maxSurge, maxUnavailable } = strategy?.rollingUpdate ?? {}
+  if (strategy?.type !== "RollingUpdate") yield `strategy: ${strategy?.type}`
+  if (maxUnavailable !== 0) yield `maxUnavailable: ${maxUnavailable}, not 0`
+  if (maxSurge !== 1) yield `maxSurge: ${maxSurge}, not 1`
+}
+
+function* pace(subject: Subject): Iterable<string> {
+  const { container, installation, service, spec } = subject
+  const { minReadySeconds = 0, progressDeadlineSeconds = 0 } = spec
+  if (service === "recommendations") {
+    const client = subjectOf(installation, "marketplace")
+    const policy = settingOf(GrpcChannel.policyConfig("MARKETPLACE"), client?.environment ?? new Map())
+    const interval = Duration.toSeconds(policy?.resolutionInterval ?? 0)
+    if (minReadySeconds <= interval + dnsTtl) {
+      yield `minReadySeconds: ${minReadySeconds}, when clients take ${interval} + ${dnsTtl} s to find a new replica`
+    }
+  } else {
+    const { delay } = drainOf(subject) ?? { delay: 0 }
+    if (minReadySeconds <= 0 || minReadySeconds < delay) {
+      yield `minReadySeconds: ${minReadySeconds}, when load balancers take ${delay} s`
+    }
+  }
+  const { failureThreshold = 3, periodSeconds = 10 } = container.startupProbe ?? {}
+  if (progressDeadlineSeconds <= minReadySeconds + failureThreshold * periodSeconds) {
+    yield `progressDeadlineSeconds: ${progressDeadlineSeconds} may pass before a replica is available`
+  }
+}
+
+const probes = {
+  startupProbe: { path: "/readyz", from: 30, to: 120 },
+  readinessProbe: { path: "/readyz", from: 5, to: 15 },
+  // longer than a replica that is not ready takes to be known as such
+  livenessProbe: { path: "/livez", from: 30, to: 120 }
+} as const
+
+function* probing({ container }: Subject): Iterable<string> {
+  for (const [name, { from, path, to }] of Object.entries(probes)) {
+    const probe = container[name as keyof typeof probes]
+    const { httpGet } = probe ?? {}
+    if (!isDeepStrictEqual(httpGet, { path, port: "admin" })) {
+      yield `${name}: does not ask for ${path} of the port admin`
+    }
+    // said, and not left to the defaults, which are others
+    const { failureThreshold = 0, periodSeconds = 0, timeoutSeconds = 0 } = probe ?? {}
+    const budget = failureThreshold * periodSeconds
+    if (budget < from || budget > to) yield `${name}: acts after ${budget} s, not ${from} to ${to}`
+    if (failureThreshold < 2) yield `${name}: acts on one answer that is late`
+    if (timeoutSeconds < 2 || timeoutSeconds > 5) yield `${name}: waits ${timeoutSeconds} s for an answer`
+  }
+}
+
+function* leaving(subject: Subject): Iterable<string> {
+  const { delay, timeout } = drainOf(subject) ?? { delay: 1, timeout: 0 }
+  const grace = subject.pod.terminationGracePeriodSeconds ?? 0
+  if (grace < delay + timeout + graceReserve) {
+    yield `terminationGracePeriodSeconds: ${grace}, when draining takes ${delay} + ${timeout} s`
+  }
+  if (delay <= 0) yield "DRAIN_DELAY: it stops to listen before anybody knows"
+  for (const { lifecycle, name } of containersOf(subject.pod)) {
+    if (lifecycle !== undefined) yield `${name}: a hook, which takes from the grace period`
+  }
+}
+
+function* resourcesOf({ container, pod }: Subject): Iterable<string> {
+  for (const { name, resources = {} } of containersOf(pod)) {
+    const { limits = {}, requests = {} } = resources
+    const amounts = {
+      "requests.cpu": requests["cpu"],
+      "limits.cpu": limits["cpu"],
+      "requests.memory": requests["memory"]
+    }
+    for (const [what, amount] of Object.entries(amounts)) {
+      if (!(quantity(amount) > 0)) yield `${name}: ${what}: ${amount}`
+    }
+    if (quantity(requests["cpu"]) > quantity(limits["cpu"])) yield `${name}: more CPU requested than it may have`
+    if (quantity(requests["memory"]) !== quantity(limits["memory"])) {
+      yield `${name}: memory: ${requests["memory"]} requested, ${limits["memory"]} allowed`
+    }
+  }
+  // one for JavaScript, and something for the collector of garbage
+  if (!(quantity(container.resources?.limits?.["cpu"]) > 1)) yield "it is throttled before it has used one CPU"
+}
+
+const spreads = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+
+function* spread({ pod, spec }: Subject): Iterable<string> {
+  const constraints = pod.topologySpreadConstraints ?? []
+  for (const topologyKey of spreads) {
+    const expected = {
+      topologyKey,
+      maxSkew: 1,
+      whenUnsatisfiable: "ScheduleAnyway",
+      labelSelector: spec.selector,
+      matchLabelKeys: ["pod-template-hash"]
+    }
+    if (!constraints.some((constraint) => isDeepStrictEqual(constraint, expected))) yield `not over ${topologyKey}`
+  }
+  if (constraints.length !== spreads.length) yield `${constraints.length} constraints`
+}
+
+function* disruption({ deployment, resources, spec }: Subject): Iterable<string> {
+  const budgets = ofKind(resources, "PodDisruptionBudget").filter((budget) =>
+    selects((budget.spec?.selector ?? {}) as LabelSelector, podLabels(deployment))
+  )
+  // where there are two, no pod can be evicted
+  if (budgets.length !== 1) yield `${budgets.length} PodDisruptionBudgets`
+  for (const { spec: budget } of budgets) {
+    if (!isDeepStrictEqual(budget?.selector, spec.selector)) yield "the PodDisruptionBudget selects others too"
+    if (budget?.maxUnavailable !== 1) yield `maxUnavailable: ${budget?.maxUnavailable}, not 1`
+    if (budget?.unhealthyPodEvictionPolicy !== "AlwaysAllow") yield "a replica that is not ready keeps its node"
+  }
+}
+
+function* service({ deployment, door, installation, resources, service, spec }: Subject): Iterable<string> {
+  const found = ofKind(resources, "Service").filter((one) =>
+    selects({ matchLabels: one.spec?.selector ?? {} }, podLabels(deployment))
+  )
+  if (found.length !== 1) yield `${found.length} Services`
+  for (const { metadata, spec: exposed } of found) {
+    if (metadata.name !== service) yield `the Service is called ${metadata.name}`
+    if (!isDeepStrictEqual(exposed?.selector, spec.selector.matchLabels)) yield "the Service selects others too"
+    const appProtocol = service === "marketplace" ? "http" : installation.isEncrypted ? "https" : "kubernetes.io/h2c"
+    const port = installation.facts.ports.get(door.variable)
+    const expected = [{ name: door.name, port, targetPort: door.name, appProtocol }]
+    if (!isDeepStrictEqual(exposed?.ports, expected)) yield `ports: not ${JSON.stringify(expected)}`
+    if (exposed?.publishNotReadyAddresses === true) yield "replicas that are not ready are called"
+    if (service === "recommendations") {
+      if (exposed?.clusterIP !== "None") yield "not headless: a client would call one replica only"
+      if ((exposed?.type ?? "ClusterIP") !== "ClusterIP") yield `type: ${exposed?.type}: it can be called from outside`
+    } else if (exposed?.clusterIP !== undefined) yield `clusterIP: ${exposed.clusterIP}`
+  }
+}
+
+function* account({ pod, resources, service }: Subject): Iterable<string> {
+  if (pod.serviceAccountName !== service) yield `serviceAccountName: ${pod.serviceAccountName}`
+  if (pod.automountServiceAccountToken !== false) yield "the pod gets a token"
+  const account = ofKind(resources, "ServiceAccount").find(({ metadata }) => metadata.name === service)
+  if (account?.automountServiceAccountToken !== false) yield "the ServiceAccount gives its pods tokens"
+}
+
+/** Volumes that are no way to the node; https://kubernetes.io/docs/concepts/security/pod-security-standards/. */
+const volumeTypes: ReadonlySet<string> = new Set([
+  "configMap",
+  "csi",
+  "downwardAPI",
+  "emptyDir",
+  "ephemeral",
+  "persistentVolumeClaim",
+  "projected",
+  "secret"
+])
+
+const safeSysctls: ReadonlySet<string> = new Set([
+  "kernel.shm_rmid_forced",
+  "net.ipv4.ip_local_port_range",
+  "net.ipv4.ip_local_reserved_ports",
+  "net.ipv4.ip_unprivileged_port_start",
+  "net.ipv4.ping_group_range",
+  "net.ipv4.tcp_fin_timeout",
+  "net.ipv4.tcp_keepalive_intvl",
+  "net.ipv4.tcp_keepalive_probes",
+  "net.ipv4.tcp_keepalive_time",
+  "net.ipv4.tcp_rmem",
+  "net.ipv4.tcp_syncookies",
+  "net.ipv4.tcp_wmem"
+])
+
+/** The profile `restricted` of the Pod Security Standards, and more: no file is written, no capability added. */
+function* lockdown({ deployment, pod }: Subject): Iterable<string> {
+  for (const namespace of ["hostNetwork", "hostPID", "hostIPC"] as const) if (pod[namespace] === true) yield namespace
+  for (const { name, ...volume } of pod.volumes ?? []) {
+    for (const type of Object.keys(volume)) if (!volumeTypes.has(type)) yield `volume ${name}: ${type}`
+  }
+  for (const { name } of pod.securityContext?.sysctls ?? []) if (!safeSysctls.has(name)) yield `sysctl ${name}`
+  for (const name of Object.keys(podMetadata(deployment).annotations ?? {})) {
+    if (name.startsWith("container.apparmor.")) yield name
+  }
+  if ((pod.ephemeralContainers ?? []).length > 0) yield "ephemeral containers"
+
+  const { appArmorProfile, runAsGroup, runAsNonRoot, runAsUser, seccompProfile, seLinuxOptions, windowsOptions } =
+    pod.securityContext ?? {}
+  if (runAsNonRoot !== true) yield "runAsNonRoot"
+  if (!(Number.isInteger(runAsUser) && runAsUser !== 0)) yield `runAsUser: ${runAsUser}`
+  if (!(Number.isInteger(runAsGroup) && runAsGroup !== 0)) yield `runAsGroup: ${runAsGroup}`
+  if (seccompProfile?.type !== "RuntimeDefault") yield `seccompProfile: ${seccompProfile?.type}`
+  if (appArmorProfile?.type === "Unconfined") yield "appArmorProfile: Unconfined"
+  if (seLinuxOptions !== undefined) yield "seLinuxOptions"
+  if (windowsOptions !== undefined) yield "windowsOptions"
+
+  for (const container of containersOf(pod)) {
+    for (const violation of lockdownOf(container)) yield `${container.name}: ${violation}`
+  }
+}
+
+function* lockdownOf({ ports = [], securityContext = {}, ...container }: Container): Iterable<string> {
+  const { allowPrivilegeEscalation, capabilities, privileged, procMount, readOnlyRootFilesystem } = securityContext
+  if (allowPrivilegeEscalation !== false) yield "allowPrivilegeEscalation"
+  if (privileged === true) yield "privileged"
+  if (readOnlyRootFilesystem !== true) yield "readOnlyRootFilesystem"
+  if (!isDeepStrictEqual(capabilities, { drop: ["ALL"] })) yield "capabilities"
+  if (procMount !== undefined && procMount !== "Default") yield `procMount: ${procMount}`
+  // what is said of the pod is not to be taken back for a container
+  const { appArmorProfile, runAsGroup, runAsNonRoot, runAsUser, seccompProfile, seLinuxOptions, windowsOptions } =
+    securityContext
+  if (runAsNonRoot === false || runAsUser === 0 || runAsGroup === 0) yield "root"
+  if (seccompProfile !== undefined && seccompProfile.type !== "RuntimeDefault") {
+    yield `seccompProfile: ${seccompProfile.type}`
+  }
+  if (appArmorProfile?.type === "Unconfined") yield "appArmorProfile: Unconfined"
+  if (seLinuxOptions !== undefined) yield "seLinuxOptions"
+  if (windowsOptions !== undefined) yield "windowsOptions"
+  if (ports.some(({ hostIP, hostPort }) => hostIP !== undefined || hostPort !== undefined)) yield "hostPort"
+  for (const name of Object.keys(probes)) {
+    if (container[name as keyof typeof probes]?.httpGet?.host !== undefined) yield `${name}: asks another host`
+  }
+}
+
+function* settings(subject: Subject): Iterable<string> {
+  const { container, environment, installation, pod, prefix, resources, service } = subject
+  if (pod.enableServiceLinks !== false) yield "enableServiceLinks: variables of Services come into the environment"
+  const names = [...(container.env ?? []).map(({ name }) => name), ...environment.keys()]
+  const referred = new Set(
+    (container.env ?? []).flatMap(({ value = "" }) => [...value.matchAll(reference)].map(([, name]) => name))
+  )
+  for (const name of new Set(names)) {
+    const isKnown = installation.facts.settings[service].has(name) || nodeSettings.has(name) || referred.has(name)
+    if (!isKnown) yield `${name} is no setting of ${service}`
+  }
+  const env = Object.fromEntries(environment)
+  const exit = Effect.runSyncExit(settingsOf(subject).parse(ConfigProvider.fromEnv({ env })))
+  if (Exit.isFailure(exit)) yield String(Cause.squash(exit.cause))
+  const admin = settingOf(adminOf(subject), environment)
+  if (admin?.host !== "0.0.0.0") {
+    yield `${prefix}_ADMIN_HOST: nobody can ask ${admin?.host} from outside of the container`
+  }
+
+  for (const { configMapRef, secretRef } of container.envFrom ?? []) {
+    // Kustomize's hash, by which other settings are other pods
+    if (!/-[a-z0-9]{10}$/.test(configMapRef?.name ?? "")) yield `${configMapRef?.name} has no hash in its name`
+    if (secretRef !== undefined) yield "settings from a Secret do not roll out"
+  }
+  if (service === "marketplace") yield* target(environment.get("RECOMMENDATIONS_TARGET") ?? "", resources)
+  else if (!environment.has(`${prefix}_MAX_CONNECTION_AGE`)) yield `${prefix}_MAX_CONNECTION_AGE is left to its default`
+}
+
+/** The target of gRPC has to be a name of DNS, with an address for each replica, and that of the Service. */
+function* target(target: string, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const { host, port } = partsOf(target)
+  const isService = ofKind(resources, "Service").some(
+    ({ metadata, spec }) =>
+      namesOf(metadata).includes(host) &&
+      metadata.name === "recommendations" &&
+      spec?.ports?.some((one) => one.port === port)
+  )
+  if (!isService) yield `RECOMMENDATIONS_TARGET: ${target} is not the Service of Recommendations`
+}
+
+const partsOf = (target: string) => {
+  const [, host = "", port] = /^dns:\/\/\/([^:/]+):(\d+)$/.exec(target) ?? []
+  return { host, port: Number(port) }
+}
+
+/** The names of a Service in DNS. */
+const namesOf = ({ name, namespace }: Resource["metadata"]): ReadonlyArray<string> => [
+  name,
+  `${name}.${namespace}`,
+  `${name}.${namespace}.svc`,
+  `${name}.${namespace}.svc.cluster.local`
+]
+
+function* image({ pod, service }: Subject): Iterable<string> {
+  for (const { image = "", name } of containersOf(pod)) {
+    const [, repository = "", tag, digest] =
+      /^([^:@]+(?::\d+\/[^:@]+)?)(?::([\w][\w.-]*))?(?:@(sha256:[0-9a-f]{64}))?$/.exec(image) ?? []
+    if (tag === undefined && digest === undefined) yield `${name}: ${image} has neither a tag nor a digest`
+    if (tag === "latest") yield `${name}: ${image} is another one every day`
+    if (name === service && repository.split("/").at(-1) !== service) yield `${name}: ${image} is another program`
+  }
+}
+
+function* ports(subject: Subject): Iterable<string> {
+  const { container, door, environment, installation, prefix } = subject
+  const number = (variable: string) => installation.facts.ports.get(variable)
+  const expected = { [door.name]: number(door.variable), admin: number(`${prefix}_ADMIN_PORT`) }
+  const actual = Object.fromEntries((container.ports ?? []).map(({ containerPort, name }) => [name, containerPort]))
+  if (!isDeepStrictEqual(actual, expected)) yield `ports: ${JSON.stringify(actual)}, not ${JSON.stringify(expected)}`
+  for (const { name, protocol = "TCP" } of container.ports ?? []) if (protocol !== "TCP") yield `${name}: ${protocol}`
+  for (const variable of [door.variable, `${prefix}_ADMIN_PORT`]) {
+    if (environment.has(variable)) yield `${variable} is set to another port`
+  }
+}
+
+function* catalogue({ container, environment, installation, pod, resources, service }: Subject): Iterable<string> {
+  const file = environment.get("CATALOG_FILE")
+  if (installation.hasOwnCatalogue && service === "recommendations" && file === undefined) {
+    yield "CATALOG_FILE is not set"
+  }
+  if (file === undefined) return
+  const volume = pod.volumes?.find(({ name }) => name === mountOf(container, file)?.name)
+  const data = ofKind(resources, "ConfigMap").find(({ metadata }) => metadata.name === volume?.configMap?.name)?.data
+  if (data?.[file.slice(file.lastIndexOf("/") + 1)] === undefined) yield `CATALOG_FILE: there is no ${file}`
+  if (!/-[a-z0-9]{10}$/.test(volume?.configMap?.name ?? "")) yield "another catalogue would not roll out"
+}
+
+/** Where a volume's file is mounted, if the whole volume is. */
+const mountOf = (container: Container, file: string) =>
+  container.volumeMounts?.find(
+    ({ mountPath, subPath, subPathExpr }) =>
+      mountPath === file.slice(0, file.lastIndexOf("/")) && subPath === undefined && subPathExpr === undefined
+  )
+
+/** The files of a certificate, by the variables for them, as cert-manager calls them. */
+const tlsFiles: { readonly [S in Service]: { readonly [variable: string]: string } } = {
+  recommendations: {
+    RECOMMENDATIONS_TLS_CERT_FILE: "tls.crt",
+    RECOMMENDATIONS_TLS_KEY_FILE: "tls.key",
+    RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "ca.crt"
+  },
+  marketplace: {
+    MARKETPLACE_TLS_CERT_FILE: "tls.crt",
+    MARKETPLACE_TLS_KEY_FILE: "tls.key",
+    MARKETPLACE_TLS_CA_FILE: "ca.crt"
+  }
+}
+
+/** The certificate that a service has in files. */
+const certificateOf = ({ container, environment, pod, prefix, resources }: Subject) => {
+  const mount = mountOf(container, environment.get(`${prefix}_TLS_CERT_FILE`) ?? "")
+  const volume = pod.volumes?.find(({ name }) => name === mount?.name)
+  const certificate = ofKind(resources, "Certificate").find(
+    ({ spec }) => spec?.secretName === volume?.secret?.secretName
+  )
+  return { certificate, mount, volume }
+}
+
+function* encryption(subject: Subject): Iterable<string> {
+  const { environment, installation, pod, resources, service } = subject
+  const variables = Object.entries(tlsFiles[service])
+  if (!installation.isEncrypted) {
+    for (const [variable] of variables) if (environment.has(variable)) yield `${variable} is set`
+    return
+  }
+  const { certificate, mount, volume } = certificateOf(subject)
+  if (mount === undefined) {
+    yield "the volume of the certificate is not mounted, or is not whole and would never be renewed"
+  }
+  for (const [variable, file] of variables) {
+    if (environment.get(variable) !== `${mount?.mountPath}/${file}`) yield `${variable}: ${environment.get(variable)}`
+  }
+  if (mount?.readOnly !== true) yield "the certificate is not mounted to be read only"
+  if (volume?.secret?.defaultMode !== 0o440) yield `defaultMode: ${volume?.secret?.defaultMode?.toString(8)}, not 440`
+  if (volume?.secret?.items !== undefined || volume?.secret?.optional === true) yield "not all files are mounted"
+  if (!(Number.isInteger(pod.securityContext?.fsGroup) && pod.securityContext?.fsGroup !== 0)) {
+    yield "fsGroup: the files belong to root, and are not for anybody else"
+  }
+
+  if (certificate === undefined) return yield "no Certificate is kept where the files come from"
+  const spec: Partial<NonNullable<typeof certificate.spec>> = certificate.spec ?? {}
+  const { dnsNames = [], duration, isCA, privateKey, renewBefore, uris = [], usages = [] } = spec
+  const auth = service === "recommendations" ? "server auth" : "client auth"
+  if (!isDeepStrictEqual(new Set(usages), new Set(["digital signature", auth]))) yield `usages: ${usages.join()}`
+  if (privateKey?.rotationPolicy !== "Always") yield "rotationPolicy: a key that was stolen stays"
+  if (!(goDuration(renewBefore) < goDuration(duration))) yield `renewBefore: ${renewBefore} of ${duration}`
+  if (isCA === true) yield "the certificate of a service signs others"
+
+  if (service === "recommendations") {
+    const client = subjectOf(installation, "marketplace")?.environment
+    const name = client?.get("MARKETPLACE_TLS_SERVER_NAME") ?? partsOf(client?.get("RECOMMENDATIONS_TARGET") ?? "").host
+    if (!dnsNames.includes(name)) yield `dnsNames: not ${name}, by which it is called`
+    for (const { metadata } of ofKind(resources, "Service").filter(({ metadata }) => metadata.name === service)) {
+      for (const name of namesOf(metadata)) if (!dnsNames.includes(name)) yield `dnsNames: not ${name}`
+    }
+  } else {
+    const server = subjectOf(installation, "recommendations")
+    const clients = server?.environment.get("RECOMMENDATIONS_TLS_ALLOWED_CLIENTS")?.split(",") ?? []
+    if (clients.length === 0) yield "RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: any certificate of the authority will do"
+    for (const client of clients) {
+      if (![...dnsNames, ...uris].includes(client.trim())) {
+        yield `RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: ${client} has none`
+      }
+    }
+    const other = server === undefined ? undefined : certificateOf(server).certificate
+    if (!isDeepStrictEqual(other?.spec?.issuerRef, spec.issuerRef)) yield "issuerRef: the two do not trust each other"
+  }
+}
+
+function* monitoring({ deployment, installation, resources, service }: Subject): Iterable<string> {
+  const monitors = ofKind(resources, "PodMonitor").filter(({ spec }) =>
+    selects(spec.selector as LabelSelector, podLabels(deployment))
+  )
+  if (monitors.length !== (installation.isMonitored ? 1 : 0)) yield `${monitors.length} PodMonitors`
+  for (const { metadata, spec } of monitors) {
+    const [endpoint, ...more] = spec.podMetricsEndpoints ?? []
+    const { interval, path = "/metrics", port, scheme = "http", scrapeTimeout } = endpoint ?? {}
+    if (port !== "admin" || path !== "/metrics" || scheme.toLowerCase() !== "http" || more.length > 0) {
+      yield "it is not asked for /metrics of the port admin"
+    }
+    // the rules look at 5 minutes, of which a few answers may be missing
+    if (!(goDuration(interval) <= 30)) yield `interval: ${interval}`
+    if (!(goDuration(scrapeTimeout) <= goDuration(interval))) yield `scrapeTimeout: ${scrapeTimeout} of ${interval}`
+    // as the operator calls it, unless it is told otherwise
+    const job = `${metadata.namespace}/${metadata.name}`
+    if (spec.jobLabel !== undefined || !watchedJobs(installation.facts.groups).test(job) || !job.includes(service)) {
+      yield `ReplicaDown does not look for the job ${job}`
+    }
+  }
+}
+
+/** The jobs that the alert ReplicaDown looks for. */
+const watchedJobs = (groups: unknown): RegExp => {
+  const all = groups as ReadonlyArray<{
+    readonly rules: ReadonlyArray<{ readonly alert?: string; readonly expr: string }>
+  }>
+  const rule = all.flatMap(({ rules }) => rules).find(({ alert }) => alert === "ReplicaDown")
+  return new RegExp(`^(?:${/job=~"([^"]+)"/.exec(rule?.expr ?? "")?.[1] ?? "$^"})$`)
+}
+
+function* tracing(subject: Subject): Iterable<string> {
+  const { environment, installation, resources } = subject
+  const endpoint = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+  if ((endpoint !== undefined) !== installation.isTraced) yield `OTEL_EXPORTER_OTLP_ENDPOINT: ${endpoint}`
+  if (endpoint === undefined || !URL.canParse(endpoint)) return
+  const { hostname, port, protocol } = new URL(endpoint)
+  const [, namespace = ""] = hostname.split(".")
+  const collector = podIn(namespace, "the collector", {})
+  const policies = ofKind(resources, "NetworkPolicy")
+  const isAllowed = NetworkPolicies.allowed(policies, peerOf(subject), collector, {
+    protocol: "TCP",
+    port: Number(port)
+  })
+  if (protocol !== "http:" || !isAllowed) {
+    yield `${endpoint} cannot be reached`
+  }
+}
+
+/** What is promised of each service. */
+export const ofServices: Rules<Subject> = {
+  "has three replicas, or as many more as the load needs": replicas,
+  "is replaced one replica at a time, and never by fewer": rollout,
+  "is replaced no faster than its clients find the new replica": pace,
+  "is asked whether it has started, is ready, and lives": probing,
+  "has the time to finish what it has begun": leaving,
+  "asks for the CPU and the memory that it needs": resourcesOf,
+  "is spread over nodes and zones": spread,
+  "is disrupted one replica at a time": disruption,
+  "is found under its name, by its port": service,
+  "has an account of its own, and no token": account,
+  "may do nothing but what it does": lockdown,
+  "gets only settings that it reads, and takes them": settings,
+  "runs a version of its image that is said": image,
+  "listens where it does without settings": ports,
+  "finds its catalogue": catalogue,
+  "proves who it is, and knows whom it talks to": encryption,
+  "is scraped": monitoring,
+  "reaches its collector": tracing
+}
+
+const podIn = (
+  namespace: string,
+  name: string,
+  labels: { readonly [label: string]: string },
+  more: { readonly ports?: { readonly [name: string]: number }; readonly namespaceLabels?: object } = {}
+): NetworkPolicies.Peer => ({
+  name,
+  address: "10.244.0.9",
+  pod: {
+    namespace,
+    // Kubernetes gives each namespace its name as a label
+    namespaceLabels: { ...more.namespaceLabels, "kubernetes.io/metadata.name": namespace },
+    labels,
+    ports: more.ports ?? {}
+  }
+})
+
+const peerOf = ({ container, deployment, resources, service }: Subject): NetworkPolicies.Peer => {
+  const { namespace = "" } = deployment.metadata
+  const ports = Object.fromEntries((container.ports ?? []).map(({ containerPort, name = "" }) => [name, containerPort]))
+  const namespaceLabels = ofKind(resources, "Namespace").find(({ metadata }) => metadata.name === namespace)?.metadata
+    .labels
+  return podIn(namespace, service, podLabels(deployment), { ports, namespaceLabels: namespaceLabels ?? {} })
+}
+
+const outside = (name: string, address: string): NetworkPolicies.Peer => ({ name, address })
+
+/** Whether a connection is one that is needed, to or from another peer. */
+type Lets = (other: NetworkPolicies.Peer, port: NetworkPolicies.Port) => boolean
+
+/** Whom each pod lets in, and where it may go: each side by itself, so that neither relies on the other. */
+function* network(installation: Installation): Iterable<string> {
+  const { facts, resources } = installation
+  const policies = ofKind(resources, "NetworkPolicy")
+  for (const { metadata, spec } of policies) {
+    // what is left out depends on what else there is
+    const isSaid = ({ egress, ingress, policyTypes = [] }: NonNullable<typeof spec>) =>
+      (ingress === undefined || policyTypes.includes("Ingress")) &&
+      (egress === undefined || policyTypes.includes("Egress"))
+    if (!isSaid(spec ?? {})) yield `${metadata.name} does not say its policyTypes`
+  }
+  const denied = { podSelector: {}, policyTypes: ["Ingress", "Egress"] }
+  if (!policies.some(({ spec }) => isDeepStrictEqual(spec, denied))) {
+    yield "what is not allowed is not denied to every pod"
+  }
+
+  const [server, client] = services.map((service) => subjectOf(installation, service))
+  if (server === undefined || client === undefined) return
+  const portOf = (variable: string) => facts.ports.get(variable) ?? 0
+  const http = portOf("MARKETPLACE_HTTP_PORT")
+  const grpc = portOf("RECOMMENDATIONS_GRPC_PORT")
+  const clientAdmin = portOf("MARKETPLACE_ADMIN_PORT")
+  const serverAdmin = portOf("RECOMMENDATIONS_ADMIN_PORT")
+
+  const { namespace = "" } = server.deployment.metadata
+  const recommendations = peerOf(server)
+  const marketplace = peerOf(client)
+  // what has ports of the same names is not meant either
+  const named = { ports: { ...marketplace.pod?.ports, ...recommendations.pod?.ports } }
+  const neighbour = podIn(namespace, "another pod of the namespace", { "app.kubernetes.io/name": "neighbour" }, named)
+  const dns = podIn("kube-system", "the name server", { "k8s-app": "kube-dns" })
+  const nodeDns = outside("the name server of the node", "169.254.20.10")
+  const monitoring = [
+    podIn("monitoring", "Prometheus", { "app.kubernetes.io/name": "prometheus" }),
+    podIn("monitoring", "the collector", { "app.kubernetes.io/name": "opentelemetry-collector" })
+  ]
+  const others: ReadonlyArray<NetworkPolicies.Peer> = [
+    recommendations,
+    marketplace,
+    neighbour,
+    dns,
+    nodeDns,
+    ...monitoring,
+    podIn("default", "a pod of another namespace", {}),
+    podIn("default", "Marketplace of another namespace", marketplace.pod?.labels ?? {}, named),
+    podIn("default", "Recommendations of another namespace", recommendations.pod?.labels ?? {}, named),
+    podIn("default", "a name server of another namespace", { "k8s-app": "kube-dns" }),
+    podIn("kube-system", "another pod of the system", {}),
+    outside("the metadata of the cloud", "169.254.169.254"),
+    outside("the API of Kubernetes", "172.20.0.1"),
+    outside("the internet", "203.0.113.7"),
+    outside("the internet (IPv6)", "2001:db8::7")
+  ]
+  const ports: ReadonlyArray<NetworkPolicies.Port> = [
+    ...[53, 80, 443, 4317, 4318, http, grpc, clientAdmin, serverAdmin].map(
+      (port) => ({ port, protocol: "TCP" }) as const
+    ),
+    ...[53, 443, http, grpc].map((port) => ({ port, protocol: "UDP" }) as const)
+  ]
+
+  const isDns: Lets = (other, { port }) => (other === dns || other === nodeDns) && port === 53
+  const isTcp =
+    (number: number, ...of: ReadonlyArray<NetworkPolicies.Peer>): Lets =>
+    (other, { port, protocol }) =>
+      protocol === "TCP" && port === number && of.includes(other)
+  const isCollector = isTcp(4318, ...monitoring)
+  const expected: ReadonlyArray<readonly [NetworkPolicies.Peer, NetworkPolicies.Direction, ReadonlyArray<Lets>]> = [
+    [recommendations, "Ingress", [isTcp(grpc, marketplace), isTcp(serverAdmin, ...monitoring)]],
+    [recommendations, "Egress", [isDns, isCollector]],
+    [marketplace, "Ingress", [isTcp(http, ...others), isTcp(clientAdmin, ...monitoring)]],
+    [marketplace, "Egress", [isDns, isCollector, isTcp(grpc, recommendations)]],
+    [neighbour, "Ingress", []],
+    [neighbour, "Egress", [isDns]]
+  ]
+  for (const [self, direction, rules] of expected) {
+    for (const other of others) {
+      for (const port of ports) {
+        const isLet = NetworkPolicies.lets(policies, direction, self, other, port)
+        if (isLet === rules.some((rule) => rule(other, port))) continue
+        const [from, to] = direction === "Ingress" ? [other, self] : [self, other]
+        const what = `${from.name} to ${to.name}, ${port.protocol} ${port.port}`
+        yield `${direction} of ${self.name} ${isLet ? "lets through" : "refuses"} ${what}`
+      }
+    }
+  }
+}
+
+function* admission({ resources }: Installation): Iterable<string> {
+  const namespaces = ofKind(resources, "Namespace")
+  if (namespaces.length !== 1) yield `${namespaces.length} namespaces`
+  for (const { metadata } of namespaces) {
+    for (const mode of ["enforce", "warn", "audit"]) {
+      if (metadata.labels?.[`pod-security.kubernetes.io/${mode}`] !== "restricted") yield `${mode} is not restricted`
+    }
+  }
+}
+
+/** The variables that Kubernetes gives to pods beside a Service, unless it is told not to. */
+const variablesOf = ({ metadata: { name }, spec }: Of<"Service">): ReadonlyArray<string> => {
+  const prefix = name.toUpperCase().replaceAll("-", "_")
+  const ofPorts = (spec?.ports ?? []).flatMap(({ name = "", port, protocol = "TCP" }) => [
+    `${prefix}_SERVICE_PORT_${name.toUpperCase().replaceAll("-", "_")}`,
+    ...["", "_PROTO", "_PORT", "_ADDR"].map((end) => `${prefix}_PORT_${port}_${protocol}${end}`)
+  ])
+  return [`${prefix}_SERVICE_HOST`, `${prefix}_SERVICE_PORT`, `${prefix}_PORT`, ...ofPorts]
+}
+
+function* names(installation: Installation): Iterable<string> {
+  const { facts, resources } = installation
+  const set = services.flatMap((service) => [...(subjectOf(installation, service)?.environment.keys() ?? [])])
+  const variables = new Set([...set, ...services.flatMap((service) => [...facts.settings[service]])])
+  for (const service of ofKind(resources, "Service")) {
+    for (const variable of variablesOf(service)) {
+      if (variables.has(variable)) {
+        yield `${variable} is a setting, and what Kubernetes says of Service ${service.metadata.name}`
+      }
+    }
+  }
+}
+
+/** How readers come in. */
+function* entrance({ facts, isRouted, resources }: Installation): Iterable<string> {
+  const service = ofKind(resources, "Service").find(({ metadata }) => metadata.name === "marketplace")
+  const port = facts.ports.get("MARKETPLACE_HTTP_PORT")
+  const ingresses = ofKind(resources, "Ingress")
+  const gateways = ofKind(resources, "Gateway")
+  const routes = ofKind(resources, "HTTPRoute")
+  const hasWay = ingresses.length > 0 || gateways.length > 0
+  if (hasWay !== isRouted) yield `${ingresses.length} Ingresses and ${gateways.length} Gateways`
+  const type = isRouted ? "ClusterIP" : "LoadBalancer"
+  if (service?.spec?.type !== type) yield `the Service of Marketplace is a ${service?.spec?.type}, not a ${type}`
+
+  for (const { spec } of ingresses) {
+    const hosts = new Set(spec?.tls?.flatMap(({ hosts = [], secretName }) => (secretName === undefined ? [] : hosts)))
+    if ((spec?.rules ?? []).length === 0) yield "the Ingress leads nowhere"
+    if (spec?.ingressClassName === undefined) yield "the Ingress is of no class"
+    for (const { host = "", http } of spec?.rules ?? []) {
+      if (!hosts.has(host)) yield `${host} is served without TLS`
+      const isWhole = http?.paths.some(
+        ({ backend, path, pathType }) =>
+          path === "/" && pathType === "Prefix" && backend.service?.name === "marketplace"
+      )
+      if (isWhole !== true) yield `${host} does not lead to Marketplace`
+    }
+  }
+  for (const { metadata, spec } of gateways) {
+    for (const { hostname, name, protocol, tls } of spec.listeners) {
+      if (hostname === undefined) yield `${name} listens for every host`
+      const rules = routes
+        .filter(({ spec }) => spec.parentRefs?.some((to) => to.name === metadata.name && to.sectionName === name))
+        .flatMap(({ spec }) => (spec.hostnames?.some((host) => host === hostname) === true ? (spec.rules ?? []) : []))
+      if (rules.length === 0) yield `${name} leads nowhere`
+      for (const { backendRefs = [], filters = [] } of rules) {
+        const toHttps = filters.some(
+          ({ requestRedirect, type }) =>
+            type === "RequestRedirect" && requestRedirect?.scheme === "https" && requestRedirect.statusCode === 301
+        )
+        const toMarketplace = backendRefs.some((to) => to.name === "marketplace" && to.port === port)
+        if (protocol === "HTTP" && (!toHttps || backendRefs.length > 0)) yield `${name} does not send readers to HTTPS`
+        if (protocol === "HTTPS" && !toMarketplace) yield `${name} does not lead to Marketplace`
+      }
+      if (protocol === "HTTPS" && (tls?.mode !== "Terminate" || (tls.certificateRefs ?? []).length === 0)) {
+        yield `${name} has no certificate`
+      }
+    }
+    if (!spec.listeners.some(({ protocol }) => protocol === "HTTPS")) yield "the Gateway speaks no HTTPS"
+    if (!spec.listeners.some(({ protocol }) => protocol === "HTTP")) yield "who comes by HTTP gets no answer"
+  }
+}
+
+/** Kustomize puts a blank line into some queries when it writes them; to Prometheus they are the same. */
+const withoutBlankLines = (groups: unknown): unknown =>
+  JSON.parse(JSON.stringify(groups).replaceAll(/(\\n)+/g, String.raw`\n`))
+
+function* alerts({ facts, isMonitored, resources }: Installation): Iterable<string> {
+  const rules = ofKind(resources, "PrometheusRule")
+  if (rules.length !== (isMonitored ? 1 : 0)) yield `${rules.length} PrometheusRules`
+  for (const { spec } of rules) {
+    if (!isDeepStrictEqual(withoutBlankLines(spec.groups), withoutBlankLines(facts.groups))) {
+      yield "the groups are not those of ops/prometheus/rules.yaml"
+    }
+  }
+}
+
+function* authority({ isEncrypted, resources }: Installation): Iterable<string> {
+  const certificates = ofKind(resources, "Certificate")
+  if (!isEncrypted && certificates.length > 0) yield `${certificates.length} certificates`
+  const leaves = certificates.filter(({ spec }) => spec?.isCA !== true)
+  for (const { metadata, spec } of leaves) {
+    const issuer = ofKind(resources, "Issuer").find((one) => one.metadata.name === spec?.issuerRef.name)
+    const ca = certificates.find((one) => one.spec?.secretName === issuer?.spec.ca?.secretName)?.spec
+    if (ca?.isCA !== true) {
+      yield `${metadata.name} is signed by no authority`
+      continue
+    }
+    const own = ofKind(resources, "Issuer").find((one) => one.metadata.name === ca.issuerRef.name)
+    if (own?.spec.selfSigned === undefined) yield "the authority is signed by another one"
+    // both sides have to trust a new one before it signs
+    if (ca.privateKey?.rotationPolicy !== "Never") yield "the authority's key is replaced by itself"
+    if (!(goDuration(ca.renewBefore) < goDuration(ca.duration))) yield "the authority is never renewed, or all the time"
+    if (!(goDuration(ca.renewBefore) > goDuration(spec?.duration))) yield `${metadata.name} may outlive its authority`
+    if ((ca.commonName ?? "") === "") yield "the authority has no name"
+  }
+}
+
+function* labels({ resources }: Installation): Iterable<string> {
+  for (const { kind, metadata } of resources) {
+    if (metadata.labels?.["app.kubernetes.io/part-of"] !== "online-books") {
+      yield `${kind} ${metadata.name} is not found by the label of the whole`
+    }
+  }
+}
+
+/** What is promised of an installation as a whole. */
+export const ofInstallations: Rules<Installation> = {
+  "is found by one label": labels,
+  "takes no pods that are not locked down": admission,
+  "lets connections through that are needed, and no others": network,
+  "has no Service whose variables could be taken for settings": names,
+  "lets readers in by one way": entrance,
+  "raises the alerts of ops/": alerts,
+  "has an authority that outlives what it signs": authority
+}
+
+/** Everything that is wrong with an installation. */
+export const violations = (installation: Installation): ReadonlyArray<string> => {
+  const { resources } = installation
+  const bySchema = resources.flatMap((resource) =>
+    KubernetesSchema.violations(resource).map((violation) => `${KubernetesReferences.nameOf(resource)}: ${violation}`)
+  )
+  // the rules rely on what the schemas say
+  if (bySchema.length > 0) return bySchema
+  return [
+    ...KubernetesReferences.violations(resources),
+    ...Object.values(ofInstallations).flatMap((rule) => [...rule(installation)]),
+    ...services.flatMap((service) =>
+      Object.keys(ofServices).flatMap((promise) =>
+        ofService(installation, service, promise).map((violation) => `${service}: ${violation}`)
+      )
+    )
+  ]
+}
+
+/** What is wrong with one promise of a service. */
+export const ofService = (installation: Installation, service: Service, promise: string): ReadonlyArray<string> => {
+  const subject = subjectOf(installation, service)
+  return subject === undefined ? [`there is no Deployment ${service}`] : [...(ofServices[promise]?.(subject) ?? [])]
+}
