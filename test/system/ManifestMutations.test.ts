@@ -487,7 +487,7 @@ const additions: Changes = {
   ],
   "ConfigMap marketplace": [["/data/LOG_LEVEL", "Debug", /./]],
   "Namespace online-books": [["/metadata/annotations", { "a.b": "{}" }, /./]],
-  "PrometheusRule online-books": [["/metadata/labels", { release: "prometheus" }, /./]]
+  "PrometheusRule online-books": [["/metadata/labels/release", "prometheus", /./]]
 }
 
 /** What has each kind of resource once, and all components. */

@@ -1,0 +1,111 @@
+/**
+ * What the READMEs tell people to type is there: scripts, files, folders, links, and the names of Kubernetes.
+ */
+import { fileURLToPath } from "node:url"
+
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, FileSystem, Path } from "effect"
+
+import project from "../../package.json" with { type: "json" }
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const documents = ["README.md", "bench/README.md", "k8s/README.md", "ops/README.md", "src/layers/README.md"] as const
+
+/** The commands of a document, with lines that go on joined. */
+const commandsOf = (text: string): ReadonlyArray<string> =>
+  Array.from(text.matchAll(/^```sh\n([^]*?)^```$/gm), ([, block = ""]) => block.replaceAll("\\\n", " ")).flatMap(
+    (block) => block.split("\n").filter((line) => line !== "" && !line.startsWith("#"))
+  )
+
+const all = (text: string, pattern: RegExp) => Array.from(text.matchAll(pattern), ([, found = ""]) => found)
+
+/** What a document names that is not there. */
+const missing = Effect.fnUntraced(function* (document: string, text: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const commands = commandsOf(text).join("\n")
+  const found: Array<string> = []
+
+  const isThere = (file: string) => fs.exists(path.join(root, file))
+  // in tables too: `npm run x`, and `x` in the table of scripts
+  for (const script of all(text, /npm run (?:--silent )?([a-z][\w:]*)/g)) {
+    if (!(script in project.scripts)) found.push(`the script ${script}`)
+  }
+  // what a command reads: -f and --file of Docker, -k of kubectl, --manifests of ours, programs of Node
+  const files = all(commands, /(?<= )(?:-f|--file|-k|--manifests|node)[ =]([\w./-]+[\w/])/g)
+  for (const file of files) if (!(yield* isThere(file))) found.push(`the file ${file}`)
+  // links within the project; of a link into a document its heading too
+  for (const link of all(text, /\]\((?!https?:)([^)\s]+)\)/g)) {
+    const [file = "", heading] = link.split("#")
+    const target = file === "" ? document : path.join(path.dirname(document), file)
+    if (!(yield* isThere(target))) {
+      found.push(`the link ${link}`)
+    } else if (heading !== undefined) {
+      const headings = all(yield* fs.readFileString(path.join(root, target)), /^#+ (.+)$/gm).map((title) =>
+        title
+          .toLowerCase()
+          .replaceAll(/[^\w\- ]/g, "")
+          .replaceAll(" ", "-")
+      )
+      if (!headings.includes(heading)) found.push(`the heading ${link}`)
+    }
+  }
+  // the names of Kubernetes
+  for (const [, kind = "", name = ""] of commands.matchAll(/\b(deployment|service)\/([a-z-]+)/g)) {
+    const file = path.join(root, "k8s/base", name, `${kind}.yaml`)
+    if (!(yield* fs.exists(file))) found.push(`${kind}/${name}`)
+  }
+  const kustomization = yield* fs.readFileString(path.join(root, "k8s/base/kustomization.yaml"))
+  for (const namespace of all(commands, /kubectl.* -n (\S+)/g)) {
+    if (!kustomization.includes(`namespace: ${namespace}\n`)) found.push(`the namespace ${namespace}`)
+  }
+  return found
+})
+
+layer(NodeServices.layer, { excludeTestServices: true })("the READMEs", (it) => {
+  it.effect.each(documents)("name what is there: %s", (document) =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      assert.deepStrictEqual(yield* missing(document, yield* fs.readFileString(`${root}${document}`)), [])
+    })
+  )
+
+  it.effect("have their commands looked at", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const text = [
+        "`npm run nothing`, [a link](nowhere.md), [a heading](README.md#nothing-there)",
+        "```sh",
+        "docker compose -f compose.yaml \\",
+        "  -f compose.nothing.yaml up",
+        "kubectl apply -k k8s/overlays/nothing",
+        "kubectl -n elsewhere rollout status deployment/nothing",
+        "```"
+      ].join("\n")
+      assert.deepStrictEqual(yield* missing("README.md", text), [
+        "the script nothing",
+        "the file compose.nothing.yaml",
+        "the file k8s/overlays/nothing",
+        "the link nowhere.md",
+        "the heading README.md#nothing-there",
+        "deployment/nothing",
+        "the namespace elsewhere"
+      ])
+      // and there are some
+      const { length } = commandsOf(yield* fs.readFileString(`${root}k8s/README.md`))
+      assert.isAbove(length, 15)
+    })
+  )
+
+  it.effect("list every script in one table or another", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const readme = yield* fs.readFileString(`${root}README.md`)
+      const unlisted = Object.keys(project.scripts).filter(
+        (script) => !/^(pre|generate$)/.test(script) && !new RegExp(`[\` ]${script}[\`\\s]`).test(readme)
+      )
+      assert.deepStrictEqual(unlisted, [])
+    })
+  )
+})
