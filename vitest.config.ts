@@ -3,10 +3,11 @@ import { defineConfig } from "vitest/config"
 /** The bundles take a moment to start, and a browser or a compiler more than one. */
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
-/** What replaces, crashes, stops and floods servers: it takes minutes, and has the machine to itself. */
+/** What replaces, crashes, stops and floods servers, or builds images: it takes minutes, and has the machine to itself. */
 const fleet = [
   ...["Fleet*", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
-  "test/system/Cluster.test.ts"
+  // what builds images takes both processors
+  ...["Cluster", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
 /** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
@@ -26,7 +27,7 @@ export default defineConfig({
       // real servers and clients in this process
       project("layers", ["layers"], { testTimeout: 20_000, exclude: million }),
       // the built bundles, as processes, and the tools that check the project
-      project("integration", ["integration", "toolchain"], { ...slow, exclude: fleet }),
+      project("integration", ["integration", "toolchain", "k8s"], { ...slow, exclude: fleet }),
       // many processes under load, for minutes; grpc-js asks the name server of the test
       {
         test: {

@@ -108,9 +108,7 @@ const make = Effect.fnUntraced(function* ({ certificates, configMaps, services, 
     for (const { isHeadless, name, selector, targetPort } of services) {
       if (!Object.entries(selector).every(([label, value]) => workload.labels[label] === value)) continue
       const port = typeof targetPort === "number" ? targetPort : (workload.ports[targetPort] ?? 0)
-      const endpoints = pods
-        .filter((pod) => pod.readySince() !== undefined)
-        .map(({ address }): Endpoint => ({ host: address, port }))
+      const endpoints = pods.map(({ address }): Endpoint => ({ host: address, port }))
       ready.set(name, endpoints)
       if (isHeadless) {
         yield* dns.set(

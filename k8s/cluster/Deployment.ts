@@ -1,21 +1,32 @@
 /**
  * A Deployment of the cluster in little: as many pods as it should have, and new ones in place of old ones by its own numbers.
- * It decides as Kubernetes' deployment controller does, in its pkg/controller/deployment/rolling.go.
+ * It decides as Kubernetes' deployment controller does (its pkg/controller/deployment/rolling.go), but for a scaling in the
+ * middle of a rollout, which Kubernetes shares out between the versions.
  */
-import { Clock, Duration, Effect, Queue, Semaphore, Stream, SubscriptionRef } from "effect"
+import { Clock, Duration, Effect, Option, Queue, Schema, Semaphore, Stream, SubscriptionRef } from "effect"
 
 import type { Workload } from "./Manifests.ts"
 import type { Ending, Pod } from "./Pod.ts"
+
+/** A Deployment that does not come to what it should be. */
+export class ProgressError extends Schema.TaggedError<ProgressError>()("ProgressError", {
+  deployment: Schema.String,
+  status: Schema.String
+}) {
+  override get message(): string {
+    return `Deployment ${this.deployment}: nothing has changed for progressDeadlineSeconds, with ${this.status}`
+  }
+}
 
 /** How far a Deployment is. */
 export interface Status {
   /** The pods that have not been told to leave, the oldest first. */
   readonly pods: ReadonlyArray<Pod>
-  /** Those of the newest version. */
+  /** How many of them are of the newest version. */
   readonly updated: number
-  /** Those that have been ready for minReadySeconds. */
+  /** How many of them have been ready for minReadySeconds. */
   readonly available: number
-  /** Those that have been told to leave and have not left yet. */
+  /** How many have been told to leave and have not left yet. */
   readonly terminating: number
   readonly replicas: number
 }
@@ -23,28 +34,34 @@ export interface Status {
 export interface Deployment {
   readonly workload: Workload
   readonly status: Effect.Effect<Status>
-  /** Those that have left, in the order in which they did. */
-  readonly endings: () => ReadonlyArray<Ending>
+  /** Of those that have left, in the order in which they did. */
+  readonly endings: Effect.Effect<ReadonlyArray<Ending>>
   /** Waits until it has all its replicas, of the newest version and available, and no others are left. */
-  readonly settled: Effect.Effect<void>
+  readonly settled: Effect.Effect<void, ProgressError>
   /** Changes how many replicas there are, as `kubectl scale` does. */
   readonly scale: (replicas: number) => Effect.Effect<void>
   /** Has every pod replaced, as `kubectl rollout restart` does. */
   readonly restart: Effect.Effect<void>
   /** The warnings and errors that its pods have written, those that have left included. */
-  readonly complaints: () => ReadonlyArray<string>
+  readonly complaints: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** A pod, and since when it is ready. */
+interface Observed {
+  readonly pod: Pod
+  readonly since: Option.Option<number>
 }
 
 /**
  * Runs a Deployment until the scope closes. `startPod` starts a pod of a version; it is given what to run when the pod becomes
- * ready, or is so no more. `onChange` is run after each such change.
+ * ready, or is so no more. `onChange` is told of the pods that are ready after each change.
  */
 export const make = Effect.fnUntraced(function* <R>(
   workload: Workload,
   startPod: (revision: number, onChange: Effect.Effect<void>) => Effect.Effect<Pod, never, R>,
-  onChange: (pods: ReadonlyArray<Pod>) => Effect.Effect<void>
+  onChange: (ready: ReadonlyArray<Pod>) => Effect.Effect<void>
 ) {
-  const { minReady, maxSurge, maxUnavailable } = workload
+  const { maxSurge, maxUnavailable, minReady, progressDeadline } = workload
   const scope = yield* Effect.scope
   const context = yield* Effect.context<R>()
   const changes = yield* Queue.sliding<void>(1)
@@ -56,19 +73,14 @@ export const make = Effect.fnUntraced(function* <R>(
   let revision = 1
   let terminating = 0
 
-  const isAvailable = (pod: Pod, now: number) => {
-    const since = pod.readySince()
-    return since !== undefined && now - since >= Duration.toMillis(minReady)
-  }
-
-  const statusAt = (now: number): Status => ({
-    pods,
-    updated: pods.filter((pod) => pod.revision === revision).length,
-    available: pods.filter((pod) => isAvailable(pod, now)).length,
-    terminating,
-    replicas
-  })
-  const status = yield* SubscriptionRef.make(statusAt(0))
+  const observe = Effect.suspend(() =>
+    Effect.forEach(pods, (pod) => Effect.map(pod.readySince, (since): Observed => ({ pod, since })))
+  )
+  const isAvailable = ({ since }: Observed, now: number) =>
+    Option.exists(since, (since) => now - since >= Duration.toMillis(minReady))
+  const isUpdated = ({ pod }: Observed) => pod.revision === revision
+  /** Those that are not ready count as the newest. */
+  const readyAt = ({ since }: Observed) => Option.getOrElse(since, () => Infinity)
 
   /** A pod is looked at again when it must have become available; timers may be a moment early. */
   const onReady = Effect.andThen(
@@ -82,75 +94,112 @@ export const make = Effect.fnUntraced(function* <R>(
     pods = [...pods, pod]
   })
 
-  const remove = (pod: Pod) =>
-    Effect.suspend(() => {
-      pods = pods.filter((other) => other !== pod)
-      terminating++
-      return pod.terminate.pipe(
-        Effect.andThen((ending) => {
-          endings.push(ending)
-          terminating--
-          return changed
-        }),
-        Effect.forkIn(scope)
-      )
-    })
+  const remove = Effect.fnUntraced(function* ({ pod }: Observed) {
+    pods = pods.filter((other) => other !== pod)
+    terminating++
+    yield* pod.terminate.pipe(
+      Effect.andThen((ending) => {
+        endings.push(ending)
+        terminating--
+        return changed
+      }),
+      Effect.forkIn(scope)
+    )
+  })
 
   /** Decides one thing, and tells whether there may be more to decide. */
   const step = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const updated = pods.filter((pod) => pod.revision === revision)
+    const observed = yield* observe
+    const updated = observed.filter(isUpdated)
 
     // more of the new, as far as the surge goes
-    const missing = Math.min(replicas - updated.length, replicas + maxSurge(replicas) - pods.length)
+    const missing = Math.min(replicas - updated.length, replicas + maxSurge(replicas) - observed.length)
     if (missing > 0) {
       yield* Effect.replicateEffect(create, missing, { discard: true })
       return true
     }
     // fewer of the new when there are too many: those that are not ready before those that are, the newest first
     if (updated.length > replicas) {
-      const [first] = updated.toSorted((a, b) => (b.readySince() ?? Infinity) - (a.readySince() ?? Infinity))
+      const [first] = updated.toSorted((a, b) => readyAt(b) - readyAt(a))
       yield* remove(first!)
       return true
     }
     // fewer of the old, as far as enough are available: those that are not before those that are
-    const [first] = pods
-      .filter((pod) => pod.revision !== revision)
+    const [first] = observed
+      .filter((pod) => !isUpdated(pod))
       .toSorted((a, b) => Number(isAvailable(a, now)) - Number(isAvailable(b, now)))
     const unavailable = updated.filter((pod) => !isAvailable(pod, now)).length
-    if (first === undefined || pods.length - unavailable <= replicas - maxUnavailable(replicas)) return false
+    if (first === undefined || observed.length - unavailable <= replicas - maxUnavailable(replicas)) return false
     yield* remove(first)
     return true
   })
 
+  const look = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const observed = yield* observe
+    return {
+      ready: observed.filter(({ since }) => Option.isSome(since)).map(({ pod }) => pod),
+      status: {
+        pods,
+        updated: observed.filter(isUpdated).length,
+        available: observed.filter((pod) => isAvailable(pod, now)).length,
+        terminating,
+        replicas
+      } satisfies Status as Status
+    }
+  })
+
+  const status = yield* SubscriptionRef.make((yield* look).status)
   const reconcile = Effect.gen(function* () {
     while (yield* step);
-    yield* onChange(pods)
-    yield* SubscriptionRef.set(status, statusAt(yield* Clock.currentTimeMillis))
+    const { ready, status: current } = yield* look
+    yield* onChange(ready)
+    yield* SubscriptionRef.set(status, current)
   }).pipe(Semaphore.makeUnsafe(1).withPermits(1))
 
   yield* Queue.take(changes).pipe(Effect.andThen(reconcile), Effect.forever, Effect.forkScoped)
   yield* changed
 
+  const isSettled = ({ available, pods, replicas, terminating, updated }: Status) =>
+    updated === replicas && available === replicas && pods.length === replicas && terminating === 0
+
   // what has just changed is decided upon before it is looked at
   const settled = Stream.concat(Stream.fromEffectDrain(reconcile), SubscriptionRef.changes(status)).pipe(
-    Stream.filter(
-      ({ available, pods, replicas, terminating, updated }) =>
-        updated === replicas && available === replicas && pods.length === replicas && terminating === 0
-    ),
-    Stream.take(1),
-    Stream.runDrain
+    Stream.timeout(progressDeadline),
+    Stream.filter(isSettled),
+    Stream.runHead,
+    Effect.flatMap(
+      Option.match({
+        onSome: () => Effect.void,
+        onNone: () => {
+          const { available, pods, replicas, updated } = status.value
+          return Effect.fail(
+            new ProgressError({
+              deployment: workload.name,
+              status: `${pods.length} pods, ${updated} of the newest version and ${available} available, of ${replicas}`
+            })
+          )
+        }
+      })
+    )
   )
+
   /** What is decided before is not what is waited for. */
   const change = (decide: () => void) => Effect.andThen(Effect.sync(decide), reconcile)
 
   return {
     workload,
     status: SubscriptionRef.get(status),
-    endings: () => endings,
+    endings: Effect.sync(() => [...endings]),
     settled,
     scale: (count) => change(() => (replicas = count)),
     restart: change(() => revision++),
-    complaints: () => everyone.flatMap((pod) => pod.complaints())
+    complaints: Effect.suspend(() =>
+      Effect.map(
+        Effect.forEach(everyone, ({ complaints }) => complaints),
+        (complaints) => complaints.flat()
+      )
+    )
   } satisfies Deployment as Deployment
 })

@@ -39,7 +39,13 @@ export const render = Effect.fnUntraced(function* (folder: string) {
     )
   }).pipe(
     Effect.scoped,
-    Effect.mapError(({ message }) => new KustomizeError({ folder, reason: `kubectl does not start: ${message}` }))
+    Effect.mapError(
+      ({ message }) =>
+        new KustomizeError({
+          folder,
+          reason: `kubectl does not start (https://kubernetes.io/docs/tasks/tools has it): ${message}`
+        })
+    )
   )
   if (exitCode !== 0) return yield* new KustomizeError({ folder, reason: stderr.trim() })
   const documents = parseAllDocuments(stdout)

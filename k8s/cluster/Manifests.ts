@@ -50,6 +50,8 @@ export interface Workload {
   readonly maxSurge: (replicas: number) => number
   readonly maxUnavailable: (replicas: number) => number
   readonly minReady: Duration.Duration
+  /** How long nothing may change while it is not yet what it should be. */
+  readonly progressDeadline: Duration.Duration
   /** How long a pod that is told to leave has before it is killed. */
   readonly grace: Duration.Duration
   /** The last part of its image's name. */
@@ -126,6 +128,7 @@ const Deployment = Schema.Struct({
   spec: Schema.Struct({
     replicas: Schema.optionalKey(Schema.Int),
     minReadySeconds: Schema.optionalKey(Schema.Int),
+    progressDeadlineSeconds: Schema.optionalKey(Schema.Int),
     strategy: Schema.optionalKey(
       Schema.Struct({
         type: Schema.optionalKey(Schema.Literal("RollingUpdate")),
@@ -257,6 +260,7 @@ export const read = Effect.fnUntraced(function* (resources: ReadonlyArray<Resour
         maxSurge: share(spec.strategy?.rollingUpdate?.maxSurge ?? "25%", Math.ceil),
         maxUnavailable: share(spec.strategy?.rollingUpdate?.maxUnavailable ?? "25%", Math.floor),
         minReady: Duration.seconds(spec.minReadySeconds ?? 0),
+        progressDeadline: Duration.seconds(spec.progressDeadlineSeconds ?? 600),
         grace: Duration.seconds(template.spec.terminationGracePeriodSeconds ?? 30),
         program: /([^/:@]+)(?:[:@][^/]*)?$/.exec(container.image)?.[1] ?? container.image,
         environment: [

@@ -2,7 +2,20 @@
  * A pod of the cluster in little: a process at an address of its own, and beside it what a kubelet does for one. It probes it,
  * restarts it when it ends or hangs, and asks it to leave.
  */
-import { Clock, Duration, Effect, Option, Queue, Result, type Scope, Stream } from "effect"
+import {
+  Clock,
+  Console,
+  Deferred,
+  Duration,
+  Effect,
+  Fiber,
+  Option,
+  Result,
+  Schedule,
+  type Scope,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
@@ -10,9 +23,8 @@ import type { Probe, Workload } from "./Manifests.ts"
 
 /** How a pod that was told to leave has left. */
 export interface Ending {
-  readonly pod: string
-  /** None for a process that had to be killed. */
-  readonly exitCode: Option.Option<number>
+  /** Whether its process ended by itself with exit code 0; or there was none, since it had ended before. */
+  readonly isOrderly: boolean
   readonly took: Duration.Duration
 }
 
@@ -21,16 +33,14 @@ export interface Pod {
   readonly address: string
   /** Which version of its Deployment's template it was made from. */
   readonly revision: number
-  /** Since when it is ready, in milliseconds; undefined while it is not. */
-  readonly readySince: () => number | undefined
-  /** How often its process has been started again. */
-  readonly restarts: () => number
-  /** Kills its process, without a word: as the kernel does when it is out of memory. Waits until a kubelet has noticed. */
+  /** Since when it is ready, in milliseconds; none while it is not. */
+  readonly readySince: Effect.Effect<Option.Option<number>>
+  /** Kills its process without a word, as the kernel does when it is out of memory. Waits until the kubelet has noticed. */
   readonly crash: Effect.Effect<void>
   /** Withdraws it, and asks its process to leave at the same moment; after the grace it is killed. Waits until it is gone. */
   readonly terminate: Effect.Effect<Ending>
-  /** The warnings and errors that it has written, its last lines if it ended by itself. */
-  readonly complaints: () => ReadonlyArray<string>
+  /** The warnings and errors that it has written. */
+  readonly complaints: Effect.Effect<ReadonlyArray<string>>
 }
 
 /** Where a pod runs, and what its process is told. */
@@ -50,28 +60,33 @@ const relist = Duration.seconds(1)
 const backoff = (restarts: number): Duration.Duration =>
   restarts === 0 ? Duration.zero : Duration.seconds(Math.min(300, 10 * 2 ** (restarts - 1)))
 
+/** How many of its last lines are shown of a container that has ended by itself. */
+const lastLines = 10
+
 /**
  * Starts a pod. `onChange` is run whenever it has become ready, or is so no more. Its process is killed with the scope, if it
  * has not left before.
  */
 export const start = Effect.fnUntraced(function* (
-  { environment, file, name, address, revision }: Placement,
+  { address, environment, file, name, revision }: Placement,
   { grace, liveness, readiness, startup }: Workload,
   onChange: Effect.Effect<void>
 ): Effect.fn.Return<Pod, never, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner | HttpClient.HttpClient> {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const client = yield* HttpClient.HttpClient
   const complaints: Array<string> = []
-  /** Where the kubelet says that the process has ended. */
-  const noticed = yield* Queue.sliding<void>(1)
-  let readySince: number | undefined
-  let restarts = 0
-  let isTerminating = false
-  let running: ChildProcessSpawner.ChildProcessHandle | undefined
+  const readySince = yield* SubscriptionRef.make(Option.none<number>())
+  /** How often it has been seen to have ended. */
+  const ends = yield* SubscriptionRef.make(0)
+  const process = yield* SubscriptionRef.make(Option.none<ChildProcessSpawner.ChildProcessHandle>())
+  const leaving = yield* Deferred.make<void>()
+  const untilLeaving = Deferred.await(leaving)
 
   const setReady = Effect.fnUntraced(function* (isReady: boolean) {
-    if (isReady === (readySince !== undefined) || (isReady && isTerminating)) return
-    readySince = isReady ? yield* Clock.currentTimeMillis : undefined
+    const wasReady = Option.isSome(yield* SubscriptionRef.get(readySince))
+    // who has been told to leave is ready no more, whatever it answers
+    if (wasReady === isReady || (isReady && (yield* Deferred.isDone(leaving)))) return
+    yield* SubscriptionRef.set(readySince, isReady ? Option.some(yield* Clock.currentTimeMillis) : Option.none())
     yield* onChange
   })
 
@@ -85,58 +100,52 @@ export const start = Effect.fnUntraced(function* (
       Effect.scoped
     )
 
-  /** Asks again and again; tells when so many successes or failures have come in a row that it changes its mind. */
-  const watch = (probe: Probe, onResult: (isSuccess: boolean) => Effect.Effect<boolean>) =>
-    Effect.gen(function* () {
-      yield* Effect.sleep(probe.initialDelay)
-      let row = 0
-      let last: boolean | undefined
-      while (true) {
-        const isSuccess = yield* ask(probe)
-        row = isSuccess === last ? row + 1 : 1
-        last = isSuccess
-        const isEnough = row >= (isSuccess ? probe.successThreshold : probe.failureThreshold)
-        if (isEnough && (yield* onResult(isSuccess))) return isSuccess
-        yield* Effect.sleep(probe.period)
-      }
-    })
+  /** The results of a probe: one each time that enough successes, or failures, have come in a row. */
+  const results = (probe: Probe) =>
+    Stream.fromEffectSchedule(ask(probe), Schedule.fixed(probe.period)).pipe(
+      Stream.scan(
+        () => ({ isSuccess: true, row: 0 }),
+        (last, isSuccess) => ({
+          isSuccess,
+          row: isSuccess === last.isSuccess ? last.row + 1 : 1
+        })
+      ),
+      Stream.filter(({ isSuccess, row }) => row >= (isSuccess ? probe.successThreshold : probe.failureThreshold)),
+      Stream.map(({ isSuccess }) => isSuccess),
+      (results) => Stream.concat(Stream.fromEffectDrain(Effect.sleep(probe.initialDelay)), results)
+    )
 
-  const untilStarted = startup === undefined ? Effect.succeed(true) : watch(startup, () => Effect.succeed(true))
-  const whileReady =
-    readiness === undefined
-      ? Effect.andThen(setReady(true), Effect.never)
-      : watch(readiness, (isSuccess) => Effect.as(setReady(isSuccess), false))
-  const untilDead = liveness === undefined ? Effect.never : watch(liveness, (isSuccess) => Effect.succeed(!isSuccess))
+  const first = (probe: Probe, isWanted: (isSuccess: boolean) => boolean) =>
+    results(probe).pipe(
+      Stream.filter(isWanted),
+      Stream.take(1),
+      Stream.runHead,
+      Effect.map(Option.getOrElse(() => false))
+    )
 
-  /** Ends when the container has to be started again. */
-  const probes = Effect.gen(function* () {
-    if (!(yield* untilStarted)) return "it did not start in time"
-    yield* Effect.raceFirst(whileReady, untilDead)
-    // who has been told to leave is given the grace, whatever it answers
-    return isTerminating ? yield* Effect.never : "it does not answer its liveness probe"
+  /** Probes a container until it has to be started again, and says why. */
+  const probing = Effect.gen(function* () {
+    if (startup !== undefined && !(yield* first(startup, () => true))) return "it did not start in time"
+    // goes on while the container leaves
+    yield* (readiness === undefined ? setReady(true) : Stream.runForEach(results(readiness), setReady)).pipe(
+      Effect.forkScoped
+    )
+    if (liveness === undefined) return yield* Effect.never
+    yield* first(liveness, (isSuccess) => !isSuccess)
+    return "it does not answer its liveness probe"
   })
 
-  const exitOf = (handle: ChildProcessSpawner.ChildProcessHandle) =>
-    // one that was killed has no exit code
-    Effect.map(Effect.result(handle.exitCode), Result.getSuccess)
-
-  /** Asks a process to leave, and kills it when it has not after the grace. */
-  const leave = (handle: ChildProcessSpawner.ChildProcessHandle) =>
-    Effect.gen(function* () {
-      yield* Effect.ignore(handle.kill({ killSignal: "SIGTERM", forceKillAfter: grace }))
-      return yield* exitOf(handle)
-    })
-
-  const container = Effect.gen(function* () {
+  /** Runs the container once, until it ends, and gives its exit code. One that is killed has none. */
+  const life = Effect.gen(function* () {
     const handle = yield* spawner.spawn(
-      ChildProcess.make(process.execPath, [file], {
+      ChildProcess.make(globalThis.process.execPath, [file], {
         env: environment,
         extendEnv: false,
         stdin: "ignore",
         forceKillAfter: "1 second"
       })
     )
-    running = handle
+    yield* SubscriptionRef.set(process, Option.some(handle))
     const lines: Array<string> = []
     yield* handle.all.pipe(
       Stream.decodeText(),
@@ -144,51 +153,77 @@ export const start = Effect.fnUntraced(function* (
       Stream.runForEach((line) =>
         Effect.sync(() => {
           if (/"level":"(WARN|ERROR|FATAL)"/.test(line)) complaints.push(line)
-          if (lines.push(line) > 10) lines.shift()
+          lines.push(line)
+          lines.splice(0, lines.length - lastLines)
         })
       ),
       Effect.ignore,
       Effect.forkScoped
     )
+    const exit = Effect.map(Effect.result(handle.exitCode), Result.getSuccess)
     const reason = yield* Effect.raceFirst(
-      Effect.map(exitOf(handle), (exitCode) => Option.getOrElse(exitCode, () => "a signal")),
-      probes
+      Effect.as(exit, Option.none<string>()),
+      Effect.raceFirst(Effect.as(untilLeaving, Option.some("it was told to")), Effect.map(probing, Option.some))
     )
-    yield* leave(handle)
-    if (!isTerminating) complaints.push(...lines, `${name} is started again: ended by ${reason}`)
+    // the only place that asks it to leave: a service takes a second signal for an order to end at once
+    if (Option.isSome(reason)) yield* Effect.ignore(handle.kill({ killSignal: "SIGTERM", forceKillAfter: grace }))
+    const exitCode = yield* exit
+    if (!(yield* Deferred.isDone(leaving))) {
+      const how = Option.getOrElse(reason, () =>
+        Option.match(exitCode, { onNone: () => "it was killed", onSome: (code) => `it ended with ${code}` })
+      )
+      yield* Console.log(`  ${name} is started again: ${how}`)
+      if (Option.isSome(exitCode)) for (const line of lines) yield* Console.log(`    ${line}`)
+    }
+    return exitCode
   }).pipe(
     Effect.scoped,
-    Effect.catch(({ message }) => Effect.sync(() => complaints.push(message)))
+    Effect.ensuring(SubscriptionRef.set(process, Option.none())),
+    // no process can be started at all
+    Effect.orDie
   )
 
+  /** Runs the container again and again, until the pod is told to leave. */
   const kubelet = Effect.gen(function* () {
-    yield* container
-    yield* Effect.sleep(relist)
+    while (true) {
+      const exitCode = yield* life
+      if (yield* Deferred.isDone(leaving)) return Option.getOrUndefined(exitCode) === 0
+      yield* Effect.sleep(relist)
+      yield* setReady(false)
+      const restarts = yield* SubscriptionRef.getAndUpdate(ends, (ends) => ends + 1)
+      yield* Effect.raceFirst(Effect.sleep(backoff(restarts)), untilLeaving)
+      if (yield* Deferred.isDone(leaving)) return true
+    }
+  })
+  const running = yield* Effect.forkScoped(kubelet)
+
+  const crash = Effect.gen(function* () {
+    const handle = yield* SubscriptionRef.get(process)
+    if (Option.isNone(handle)) return
+    const before = yield* SubscriptionRef.get(ends)
+    yield* Effect.ignore(handle.value.kill({ killSignal: "SIGKILL" }))
+    yield* SubscriptionRef.changes(ends).pipe(
+      Stream.filter((ends) => ends > before),
+      Stream.take(1),
+      Stream.runDrain
+    )
+  })
+
+  const terminate = Effect.gen(function* () {
+    const began = yield* Clock.currentTimeMillis
+    yield* Deferred.succeed(leaving, undefined)
     yield* setReady(false)
-    yield* Queue.offer(noticed, undefined)
-    yield* Effect.sleep(backoff(restarts))
-    restarts++
-  }).pipe(Effect.repeat({ while: () => !isTerminating }))
-  yield* Effect.forkScoped(kubelet)
+    const isOrderly = yield* Fiber.join(running)
+    return { isOrderly, took: Duration.millis((yield* Clock.currentTimeMillis) - began) }
+  })
 
   return {
     name,
     address,
     revision,
-    readySince: () => readySince,
-    restarts: () => restarts,
-    complaints: () => complaints,
-    crash: Effect.suspend(() =>
-      running === undefined
-        ? Effect.void
-        : Effect.andThen(Effect.ignore(running.kill({ killSignal: "SIGKILL" })), Queue.take(noticed))
-    ),
-    terminate: Effect.gen(function* () {
-      isTerminating = true
-      const began = yield* Clock.currentTimeMillis
-      yield* setReady(false)
-      const exitCode = running === undefined ? Option.none() : yield* leave(running)
-      return { pod: name, exitCode, took: Duration.millis((yield* Clock.currentTimeMillis) - began) }
-    })
+    readySince: SubscriptionRef.get(readySince),
+    crash,
+    terminate,
+    complaints: Effect.sync(() => [...complaints])
   }
 })

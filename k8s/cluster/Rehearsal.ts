@@ -2,13 +2,13 @@
  * What is done to the cluster in little while readers ask for pages and clients for books, and what was lost of both.
  */
 import { credentials } from "@grpc/grpc-js"
-import { Console, Duration, Effect, Option } from "effect"
+import { Console, Duration, Effect } from "effect"
 
 import * as Load from "../../test/integration/Load.ts"
 import * as PageLoad from "../../test/integration/PageLoad.ts"
 import * as RpcLoad from "../../test/integration/RpcLoad.ts"
 import { Cluster } from "./Cluster.ts"
-import type { Deployment } from "./Deployment.ts"
+import type { Deployment, ProgressError } from "./Deployment.ts"
 
 /** Calls a second, of each API. */
 const callRate = 20
@@ -26,7 +26,7 @@ export interface Rehearsal {
    * is killed.
    */
   readonly retry: PageLoad.Options["retry"]
-  readonly perform: Effect.Effect<void, never, Cluster>
+  readonly perform: Effect.Effect<void, ProgressError, Cluster>
 }
 
 /** Does the same to all Deployments, and waits until they are as they should be. */
@@ -112,7 +112,7 @@ export const warmUp = Effect.gen(function* () {
 /** Performs a rehearsal under so many pages a second, prints what came of it, and gives how many requests have failed. */
 export const rehearse = Effect.fnUntraced(function* ({ description, name, perform, retry }: Rehearsal, rate: number) {
   const { deployments } = yield* Cluster
-  const before = deployments.map((deployment) => deployment.endings().length)
+  const before = yield* Effect.forEach(deployments, ({ endings }) => endings)
   yield* Console.log(`\n${name}: ${description}`)
   const { first, pages, v1 } = yield* startLoads(rate, retry)
   // what follows is under load from its first moment to its last
@@ -131,15 +131,15 @@ export const rehearse = Effect.fnUntraced(function* ({ description, name, perfor
     failed += requests.filter(({ failure }) => failure !== undefined).length
   }
   for (const [index, { endings, workload }] of deployments.entries()) {
-    const left = endings().slice(before[index])
-    const bad = left.filter(({ exitCode }) => Option.getOrUndefined(exitCode) !== 0)
+    const left = (yield* endings).slice(before[index]?.length)
+    const orderly = left.filter(({ isOrderly }) => isOrderly)
     if (left.length === 0) continue
     const longest = Duration.millis(Math.max(...left.map(({ took }) => Duration.toMillis(took))))
     yield* Console.log(
-      `  ${workload.name}: ${left.length} pods told to leave, ${left.length - bad.length} left with exit code 0, ` +
+      `  ${workload.name}: ${left.length} pods told to leave, ${orderly.length} left with exit code 0, ` +
         `the last of them after ${seconds(longest)} (of ${seconds(workload.grace)})`
     )
-    failed += bad.length
+    failed += left.length - orderly.length
   }
   yield* Console.log(`  in ${seconds(took)}`)
   return failed

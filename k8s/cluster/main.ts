@@ -5,7 +5,7 @@
 // before everything that imports grpc-js
 import "./Resolver.ts"
 import { NodeHttpClient, NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Console, Duration, Effect, Layer } from "effect"
+import { Cause, Console, Duration, Effect, Layer, Option, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 
 import project from "../../package.json" with { type: "json" }
@@ -13,6 +13,27 @@ import { Cluster, differences } from "./Cluster.ts"
 import * as Kustomize from "./Kustomize.ts"
 import * as Manifests from "./Manifests.ts"
 import * as Rehearsal from "./Rehearsal.ts"
+
+/** What was done to the cluster cost requests. */
+class RequestsLost extends Schema.TaggedError<RequestsLost>()("RequestsLost", { count: Schema.Int }) {
+  override get message(): string {
+    return `\n${this.count} failed`
+  }
+}
+
+/** A failure that was foreseen is its message; only a bug shows a stack. */
+const explain = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.tapCauseIf(
+    effect,
+    (cause) => !Cause.hasInterruptsOnly(cause),
+    (cause) =>
+      Console.error(
+        Option.match(Cause.findErrorOption(cause), {
+          onSome: ({ message }) => message,
+          onNone: () => Cause.pretty(cause)
+        })
+      )
+  )
 
 /** The manifests of a folder, performed until the effect ends. */
 const withCluster = <A, E>(folder: string, use: Effect.Effect<A, E, Cluster>) =>
@@ -44,16 +65,16 @@ const rehearse = (rehearsals: ReadonlyArray<Rehearsal.Rehearsal>) =>
         const failed = yield* Effect.forEach(rehearsals, (rehearsal) => Rehearsal.rehearse(rehearsal, rate))
         const sum = failed.reduce((sum, count) => sum + count, 0)
         if (sum > 0) {
-          const lines = deployments.flatMap(({ complaints }) => complaints())
+          const lines = (yield* Effect.forEach(deployments, ({ complaints }) => complaints)).flat()
           yield* Console.log(`\nThe first of ${lines.length} warnings and errors of the pods:`)
           for (const line of lines.slice(0, 20)) yield* Console.log(line)
         }
         return sum
       })
     )
-    yield* Console.log(`\n${failed} failed`)
-    if (failed > 0) process.exitCode = 1
-  })
+    if (failed === 0) yield* Console.log("\n0 failed")
+    if (failed > 0) return yield* new RequestsLost({ count: failed })
+  }, explain)
 
 const flags = {
   manifests: Flag.Directory("manifests", { mustExist: true }).pipe(
@@ -68,7 +89,7 @@ const up = Command.make(
   { manifests: flags.manifests },
   Effect.fnUntraced(function* ({ manifests }) {
     return yield* withCluster(manifests, Effect.andThen(Console.log("\nCtrl-C ends it."), Effect.never))
-  })
+  }, explain)
 ).pipe(Command.withDescription("Starts the replicas, and keeps them"))
 
 Command.make("cluster", flags, rehearse(Rehearsal.all)).pipe(
@@ -81,5 +102,5 @@ Command.make("cluster", flags, rehearse(Rehearsal.all)).pipe(
   ]),
   Command.run({ version: project.version }),
   Effect.provide(Layer.mergeAll(NodeServices.layer, NodeHttpClient.layerNodeHttp)),
-  NodeRuntime.runMain
+  NodeRuntime.runMain({ disableErrorReporting: true })
 )

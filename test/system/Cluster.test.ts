@@ -11,8 +11,8 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Performs manifests, prints what it prints, and gives it with its exit code. */
-const cluster = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
+/** Performs manifests, and gives what was printed with the exit code; `show` gets it as it comes. */
+const cluster = Effect.fnUntraced(function* (args: ReadonlyArray<string>, show: (text: string) => void = () => {}) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
     ChildProcess.make(process.execPath, ["k8s/cluster/main.ts", ...args], {
@@ -24,17 +24,20 @@ const cluster = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   )
   const output = yield* handle.all.pipe(
     Stream.decodeText(),
-    Stream.tap((text) => Effect.sync(() => writeSync(1, text))),
+    Stream.tap((text) => Effect.sync(() => show(text))),
     Stream.mkString
   )
   return { output, exitCode: yield* handle.exitCode }
 }, Effect.scoped)
 
+/** Past vitest, which shows what failed tests print. */
+const print = (text: string) => void writeSync(1, text)
+
 it.live(
   "a rollout, a scaling and a kill lose no page and no call",
   () =>
     Effect.gen(function* () {
-      const { exitCode, output } = yield* cluster([])
+      const { exitCode, output } = yield* cluster([], print)
       assert.strictEqual(exitCode, 0, output)
       assert.match(output, /\n0 failed\n/)
 
@@ -56,23 +59,50 @@ it.live(
   900_000
 )
 
+/** The manifests in a folder of their own, with so many minReadySeconds. */
+const copied = Effect.fnUntraced(function* (minReadySeconds: number) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-k8s-" }), "k8s")
+  yield* fs.copy(path.join(root, "k8s"), folder)
+  for (const service of ["recommendations", "marketplace"]) {
+    const file = path.join(folder, "base", service, "deployment.yaml")
+    const manifest = yield* fs.readFileString(file)
+    yield* fs.writeFileString(file, manifest.replace(/minReadySeconds: \d+/, `minReadySeconds: ${minReadySeconds}`))
+  }
+  return folder
+})
+
 it.live(
   "a rollout that does not wait for name servers is found out",
   () =>
     Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-k8s-" })
-      yield* fs.copy(path.join(root, "k8s"), path.join(folder, "k8s"))
-      for (const service of ["recommendations", "marketplace"]) {
-        const file = path.join(folder, "k8s", "base", service, "deployment.yaml")
-        const manifest = yield* fs.readFileString(file)
-        yield* fs.writeFileString(file, manifest.replace(/minReadySeconds: \d+/, "minReadySeconds: 1"))
-      }
-      const { exitCode, output } = yield* cluster(["rollout", "--manifests", path.join(folder, "k8s", "base")])
+      const { exitCode, output } = yield* cluster(["rollout", "--manifests", `${yield* copied(1)}/base`])
+      const [, seconds] = /\n {2}in ([\d.]+) s\n/.exec(output) ?? []
+      assert.isBelow(Number(seconds), 30, "the name server has forgotten the old replicas before the last of them left")
       assert.strictEqual(exitCode, 1)
       assert.match(output, /\n[1-9]\d* failed\n/)
       assert.match(output, /No connection established|has not answered/)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+  300_000
+)
+
+it.live(
+  "pods that are killed lose nothing over mutual TLS and with books from a ConfigMap either",
+  () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* copied(5)
+      yield* fs.makeDirectory(`${folder}/mine`)
+      yield* fs.writeFileString(
+        `${folder}/mine/kustomization.yaml`,
+        "resources: [../examples/own-catalogue]\ncomponents: [../components/tls]\n"
+      )
+      const { exitCode, output } = yield* cluster(["kill", "--manifests", `${folder}/mine`], print)
+      assert.strictEqual(exitCode, 0, output)
+      assert.match(output, /\n0 failed\n/)
+      assert.match(output, /calls, today's API: [1-9]\d\d+, 0 failed/)
+      assert.match(output, /recommendations-\S+ is started again: it was killed/)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
   300_000
 )

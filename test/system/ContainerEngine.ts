@@ -139,6 +139,8 @@ export class ContainerEngine extends Context.Service<
           if (hasBuildah) {
             yield* output("buildah", ["push", "--quiet", "--disable-compression", tag, `oci:${folder}:image`])
           } else {
+            // what an image was built from is not among Docker's own images
+            if (!(yield* output("docker", ["images", "--quiet", tag]))) yield* output("docker", ["pull", tag])
             yield* output("docker", ["save", "--output", `${folder}/image.tar`, tag])
             yield* output("tar", ["-xf", `${folder}/image.tar`, "-C", folder])
           }
@@ -146,7 +148,14 @@ export class ContainerEngine extends Context.Service<
           const read = (file: string) => Effect.map(fs.readFileString(`${folder}/${file}`), JSON.parse)
           const blob = (digest: string) => `blobs/${digest.replace(":", "/")}`
           let manifest = yield* read("index.json")
-          while (manifest.layers === undefined) manifest = yield* read(blob(manifest.manifests[0].digest))
+          while (manifest.layers === undefined) {
+            const manifests = manifest.manifests as ReadonlyArray<{
+              digest: string
+              platform?: { architecture: string }
+            }>
+            const own = manifests.find(({ platform }) => platform?.architecture === architecture)
+            manifest = yield* read(blob((own ?? manifests[0]!).digest))
+          }
           const { config } = yield* read(blob(manifest.config.digest))
           const layers = yield* Effect.forEach(manifest.layers as ReadonlyArray<{ digest: string }>, ({ digest }) =>
             Effect.map(output("tar", ["-tvf", `${folder}/${blob(digest)}`, "--numeric-owner"]), filesOf)
@@ -224,6 +233,9 @@ export class ContainerEngine extends Context.Service<
     })
   ).pipe(Layer.provide(NodeServices.layer))
 }
+
+/** This machine, as images call it. */
+const architecture = process.arch === "x64" ? "amd64" : process.arch
 
 const spawning = { stdin: "ignore", extendEnv: true, forceKillAfter: "5 seconds" } as const
 

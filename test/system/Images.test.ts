@@ -7,6 +7,7 @@ import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Path, Schema } from "effect"
 import { HttpClient } from "effect/http"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import { ContainerEngine, type File, root } from "./ContainerEngine.ts"
 
@@ -37,6 +38,7 @@ const args = { VERSION: "1.2.3", REVISION: "0123abc", CREATED: "2026-11-24T12:00
 /** What a container says of itself before it starts: code that Node runs first, in the same process. */
 const look = `
   import { readFileSync, writeFileSync } from "node:fs"
+  import { totalmem } from "node:os"
   import { getHeapStatistics } from "node:v8"
   const status = readFileSync("/proc/self/status", "utf8")
   const field = (name) => new RegExp("^" + name + ":\\\\s*(.*)$", "m").exec(status)?.[1]
@@ -47,6 +49,9 @@ const look = `
   process.stderr.write("looked: " + JSON.stringify({
     pid: process.pid, uid: process.getuid(), gid: process.getgid(), groups: process.getgroups(),
     capabilities: field("CapEff"), bounding: field("CapBnd"), noNewPrivileges: field("NoNewPrivs"),
+    heap: getHeapStatistics().heap_size_limit / (process.constrainedMemory() > 0 && process.constrainedMemory() < totalmem() ?
+      process.constrainedMemory() : totalmem()),
+    options: process.execArgv.concat(process.env.NODE_OPTIONS.split(" ")).filter((option) => !option.startsWith("--import")),
     command: readFileSync("/proc/1/cmdline", "utf8").split("\\0").slice(0, -1),
     app: tryToWrite("/app/dist/new"), tmp: tryToWrite("/tmp/new"), cwd: process.cwd()
   }) + "\\n")
@@ -61,6 +66,9 @@ const Looked = Schema.fromJsonString(
     capabilities: Schema.String,
     bounding: Schema.String,
     noNewPrivileges: Schema.String,
+    /** The limit of the heap, as a share of the memory that there is. */
+    heap: Schema.Finite,
+    options: Schema.Array(Schema.String),
     command: Schema.Array(Schema.String),
     app: Schema.String,
     tmp: Schema.String,
@@ -79,6 +87,18 @@ const ports: { readonly [S in Service]: { readonly [variable: string]: string } 
   recommendations: { RECOMMENDATIONS_GRPC_PORT: "0", RECOMMENDATIONS_ADMIN_PORT: "0" },
   marketplace: { MARKETPLACE_HTTP_PORT: "0", MARKETPLACE_ADMIN_PORT: "0", MARKETPLACE_PAGE_BUDGET: "10 seconds" }
 }
+
+/** What the tests of the page say of the shop at an address. */
+const pageTests = Effect.fnUntraced(function* (url: string) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  return yield* spawner.string(
+    ChildProcess.make(
+      process.execPath,
+      ["node_modules/vitest/vitest.mjs", "run", "--project", "integration", "test/integration/Page.test.ts"],
+      { cwd: root, env: { PAGE_URL: url, NO_COLOR: "1" }, extendEnv: true, stdin: "ignore" }
+    )
+  )
+})
 
 const kilobytes = (bytes: number) => `${(bytes / 1000).toFixed(0)} kB`
 
@@ -184,7 +204,10 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
         for (const service of services) {
           const container = containers[service]
           const [, json = ""] = yield* container.written(/looked: (\{.*\})\n/)
-          const looked = yield* Schema.decodeEffect(Looked)(json)
+          const { heap, ...looked } = yield* Schema.decodeEffect(Looked)(json)
+          // 65 % of it are for what is old, and something comes for what is young
+          assert.isAtLeast(heap, 0.65)
+          assert.isAtMost(heap, 0.8)
           assert.deepStrictEqual(
             looked,
             {
@@ -195,6 +218,7 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
               capabilities: "0000000000000000",
               bounding: "0000000000000000",
               noNewPrivileges: "1",
+              options: ["--enable-source-maps", "--max-old-space-size-percentage=65"],
               command: ["node", `dist/${service}.js`],
               app: "EROFS",
               tmp: "EROFS",
@@ -217,6 +241,9 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
         const body = yield* page.text
         assert.strictEqual(page.status, 200)
         assert.lengthOf(body.match(/<li[ >]/g) ?? [], 3, body)
+
+        // as `npm run test:page` asks any installation
+        assert.match(yield* pageTests(`http://127.0.0.1:${web}`), /Tests +\d+ passed \(\d+\)/)
 
         for (const container of [marketplace, recommendations]) {
           yield* container.signal("SIGTERM")

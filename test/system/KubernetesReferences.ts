@@ -39,7 +39,8 @@ export const hasPort = (containers: ReadonlyArray<Container>, port: number | str
 export const violations = (resources: ReadonlyArray<Resource>): ReadonlyArray<string> =>
   resources.flatMap((resource) => {
     const others = resources.filter(({ metadata: { namespace } }) => namespace === resource.metadata.namespace)
-    return [...ofPlace(resource, resources), ...ofKindOf(resource, others)].map(
+    const routes = ofKind([resource], "HTTPRoute").flatMap((route) => [...ofParents(route, resources)])
+    return [...ofPlace(resource, resources), ...routes, ...ofKindOf(resource, others)].map(
       (violation) => `${nameOf(resource)}: ${violation}`
     )
   })
@@ -183,7 +184,10 @@ function* ofContainer(
 
 /** Those of other namespaces are other people's, and may be anything. */
 function* ofNetworkPolicy({ spec }: Of<"NetworkPolicy">, resources: ReadonlyArray<Resource>): Iterable<string> {
-  const selected = yield* ofSelector(spec?.podSelector as LabelSelector | undefined, resources)
+  const podSelector = spec?.podSelector as LabelSelector | undefined
+  // those pods are there for a moment, when cert-manager has to prove whose a name is
+  const isForSolver = podSelector?.matchLabels?.["acme.cert-manager.io/http01-solver"] === "true"
+  const selected = isForSolver ? [] : yield* ofSelector(podSelector, resources)
   for (const { from = [], ports = [] } of spec?.ingress ?? []) {
     for (const { port } of ports) yield* ofPort(port, selected)
     for (const { namespaceSelector, podSelector } of from) {
@@ -222,20 +226,39 @@ function* ofServicePort(
   }
 }
 
-function* ofRoute({ spec }: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
-  for (const { kind = "Gateway", name, sectionName } of spec.parentRefs ?? []) {
-    yield* there(resources, kind, name)
-    const gateway = ofKind(resources, "Gateway").find(({ metadata }) => metadata.name === name)
-    const listeners = (gateway?.spec.listeners ?? []).filter(
-      (one) => sectionName === undefined || one.name === sectionName
+/** A route may hang on a Gateway of another namespace, which has to let it. */
+function* ofParents(route: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const { metadata, spec } = route
+  for (const { name, namespace = metadata.namespace, sectionName } of spec.parentRefs ?? []) {
+    const gateway = ofKind(resources, "Gateway").find(
+      (one) => one.metadata.name === name && one.metadata.namespace === namespace
     )
-    if (gateway !== undefined && listeners.length === 0) yield `Gateway ${name} has no listener ${sectionName}`
+    if (gateway === undefined) {
+      yield `there is no Gateway ${namespace}/${name}`
+      continue
+    }
+    const listeners = gateway.spec.listeners.filter((one) => sectionName === undefined || one.name === sectionName)
+    if (listeners.length === 0) yield `Gateway ${name} has no listener ${sectionName}`
+    for (const { allowedRoutes, name } of listeners) {
+      const { from = "Same", selector } = allowedRoutes?.namespaces ?? {}
+      const isLet =
+        from === "All" ||
+        (from === "Same" && namespace === metadata.namespace) ||
+        // an empty selector would let everybody
+        (from === "Selector" &&
+          selector?.matchLabels?.["kubernetes.io/metadata.name"] === metadata.namespace &&
+          metadata.namespace !== undefined)
+      if (!isLet) yield `listener ${name} takes no routes of ${metadata.namespace}`
+    }
     for (const host of spec.hostnames ?? []) {
       if (!listeners.some(({ hostname }) => hostname === undefined || hostname === host)) {
         yield `Gateway ${name} does not listen for ${host}`
       }
     }
   }
+}
+
+function* ofRoute({ spec }: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
   for (const { kind = "Service", name, port } of (spec.rules ?? []).flatMap(({ backendRefs = [] }) => backendRefs)) {
     yield* there(resources, kind, name)
     yield* ofServicePort(name, port, resources)

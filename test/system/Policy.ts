@@ -756,6 +756,9 @@ function* network(installation: Installation): Iterable<string> {
   // what has ports of the same names is not meant either
   const named = { ports: { ...marketplace.pod?.ports, ...recommendations.pod?.ports } }
   const neighbour = podIn(namespace, "another pod of the namespace", { "app.kubernetes.io/name": "neighbour" }, named)
+  const solver = podIn(namespace, "the pod by which cert-manager proves whose a name is", {
+    "acme.cert-manager.io/http01-solver": "true"
+  })
   const dns = podIn("kube-system", "the name server", { "k8s-app": "kube-dns" })
   const nodeDns = outside("the name server of the node", "169.254.20.10")
   const monitoring = [
@@ -780,7 +783,7 @@ function* network(installation: Installation): Iterable<string> {
     outside("the internet (IPv6)", "2001:db8::7")
   ]
   const ports: ReadonlyArray<NetworkPolicies.Port> = [
-    ...[53, 80, 443, 4317, 4318, http, grpc, clientAdmin, serverAdmin].map(
+    ...[53, 80, 443, 4317, 4318, 8089, http, grpc, clientAdmin, serverAdmin].map(
       (port) => ({ port, protocol: "TCP" }) as const
     ),
     ...[53, 443, http, grpc].map((port) => ({ port, protocol: "UDP" }) as const)
@@ -798,6 +801,7 @@ function* network(installation: Installation): Iterable<string> {
     [marketplace, "Ingress", [isTcp(http, ...others), isTcp(clientAdmin, ...monitoring)]],
     [marketplace, "Egress", [isDns, isCollector, isTcp(grpc, recommendations)]],
     [neighbour, "Ingress", []],
+    [solver, "Ingress", ofKind(resources, "Ingress").length > 0 ? [isTcp(8089, ...others)] : []],
     [neighbour, "Egress", [isDns]]
   ]
   for (const [self, direction, rules] of expected) {
@@ -814,8 +818,9 @@ function* network(installation: Installation): Iterable<string> {
 }
 
 function* admission({ resources }: Installation): Iterable<string> {
-  const namespaces = ofKind(resources, "Namespace")
-  if (namespaces.length !== 1) yield `${namespaces.length} namespaces`
+  const ofPods = new Set(ofKind(resources, "Deployment").map(({ metadata: { namespace } }) => namespace))
+  const namespaces = ofKind(resources, "Namespace").filter(({ metadata: { name } }) => ofPods.has(name))
+  if (namespaces.length !== 1) yield `pods in ${namespaces.length} namespaces`
   for (const { metadata } of namespaces) {
     for (const mode of ["enforce", "warn", "audit"]) {
       if (metadata.labels?.[`pod-security.kubernetes.io/${mode}`] !== "restricted") yield `${mode} is not restricted`
@@ -875,7 +880,14 @@ function* entrance({ facts, isRouted, resources }: Installation): Iterable<strin
     for (const { hostname, name, protocol, tls } of spec.listeners) {
       if (hostname === undefined) yield `${name} listens for every host`
       const rules = routes
-        .filter(({ spec }) => spec.parentRefs?.some((to) => to.name === metadata.name && to.sectionName === name))
+        .filter((route) =>
+          route.spec.parentRefs?.some(
+            (to) =>
+              to.name === metadata.name &&
+              (to.namespace ?? route.metadata.namespace) === metadata.namespace &&
+              to.sectionName === name
+          )
+        )
         .flatMap(({ spec }) => (spec.hostnames?.some((host) => host === hostname) === true ? (spec.rules ?? []) : []))
       if (rules.length === 0) yield `${name} leads nowhere`
       for (const { backendRefs = [], filters = [] } of rules) {
