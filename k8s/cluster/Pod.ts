@@ -163,7 +163,7 @@ export const start = Effect.fnUntraced(function* (
     const exit = Effect.map(Effect.result(handle.exitCode), Result.getSuccess)
     const reason = yield* Effect.raceFirst(
       Effect.as(exit, Option.none<string>()),
-      Effect.raceFirst(Effect.as(untilLeaving, Option.some("it was told to")), Effect.map(probing, Option.some))
+      Effect.raceFirst(Effect.as(untilLeaving, Option.some("it was told to")), Effect.asSome(probing))
     )
     // the only place that asks it to leave: a service takes a second signal for an order to end at once
     if (Option.isSome(reason)) yield* Effect.ignore(handle.kill({ killSignal: "SIGTERM", forceKillAfter: grace }))

@@ -5,8 +5,10 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, type Scope, Stream } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+import * as Output from "./Output.ts"
 
 export type Service = "recommendations" | "marketplace"
 
@@ -90,36 +92,14 @@ export class Installation extends Context.Service<
 
       const launch = Effect.fnUntraced(function* (service: Service, env: Environment, isWhole: boolean) {
         const handle = yield* spawn(service, env)
-        let output = ""
-        const waiting = new Set<() => void>()
-        const reading = yield* handle.all.pipe(
-          Stream.decodeText(),
-          Stream.runForEach((text) =>
-            Effect.sync(() => {
-              output += text
-              waiting.forEach((check) => check())
-            })
-          ),
-          Effect.forkScoped
-        )
-        const match = Effect.fnUntraced(function* (pattern: RegExp) {
-          const found = yield* Deferred.make<RegExpExecArray>()
-          const check = () => {
-            const result = pattern.exec(output)
-            if (result !== null) Deferred.doneUnsafe(found, Effect.succeed(result))
-          }
-          waiting.add(check)
-          check()
-          const ended = Effect.andThen(Fiber.await(reading), Effect.die(new Error(`${service} ended: ${output}`)))
-          return yield* Effect.raceFirst(Deferred.await(found), ended)
-        })
+        const { match, text } = yield* Output.follow(service, handle)
         const [, adminPort] = yield* match(answersProbes)
         const [, port] = isWhole ? yield* match(started[service]) : []
         return {
           pid: handle.pid,
           port: Number(port ?? 0),
           adminPort: Number(adminPort),
-          output: Effect.sync(() => output),
+          output: text,
           written: (text: string) =>
             Effect.asVoid(match(new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)))),
           signal: (name) => Effect.sync(() => process.kill(handle.pid, name)),

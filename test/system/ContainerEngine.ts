@@ -8,9 +8,10 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Cache, Config, Context, Deferred, Effect, FileSystem, Layer, Option, Path, type Scope, Stream } from "effect"
+import { Cache, Config, Context, Effect, FileSystem, Layer, Option, Path, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
+import * as Output from "../integration/Output.ts"
 import { MissingTool } from "./ForeignTools.ts"
 
 /** An image's own settings, by the names of the OCI image specification. */
@@ -190,39 +191,10 @@ export class ContainerEngine extends Context.Service<
               )
           })
         )
-        let text = ""
-        const waiting = new Set<() => void>()
-        const ended = yield* Deferred.make<void>()
-        yield* handle.all.pipe(
-          Stream.decodeText(),
-          Stream.runForEach((more) =>
-            Effect.sync(() => {
-              text += more
-              waiting.forEach((check) => check())
-            })
-          ),
-          Effect.ensuring(Deferred.succeed(ended, undefined)),
-          Effect.forkScoped
-        )
-        const written = Effect.fnUntraced(function* (pattern: RegExp) {
-          const found = yield* Deferred.make<RegExpExecArray>()
-          const check = () => {
-            const match = pattern.exec(text)
-            if (match !== null) Deferred.doneUnsafe(found, Effect.succeed(match))
-          }
-          waiting.add(check)
-          check()
-          return yield* Effect.raceFirst(
-            Deferred.await(found),
-            Effect.andThen(
-              Deferred.await(ended),
-              Effect.suspend(() => Effect.die(new Error(`${tag} ended: ${text}`)))
-            )
-          )
-        })
+        const { match, text } = yield* Output.follow(tag, handle)
         return {
-          written,
-          output: Effect.sync(() => text),
+          written: match,
+          output: text,
           // to the runner alone, which passes it on
           signal: (name) => Effect.sync(() => process.kill(handle.pid, name)),
           exitCode: Effect.orDie(handle.exitCode)
