@@ -10,6 +10,7 @@ import {
   Effect,
   Fiber,
   Option,
+  Ref,
   Result,
   Schedule,
   type Scope,
@@ -75,18 +76,18 @@ export const start = Effect.fnUntraced(function* (
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const client = yield* HttpClient.HttpClient
   const complaints: Array<string> = []
-  const readySince = yield* SubscriptionRef.make(Option.none<number>())
+  const readySince = yield* Ref.make(Option.none<number>())
   /** How often it has been seen to have ended. */
   const ends = yield* SubscriptionRef.make(0)
-  const process = yield* SubscriptionRef.make(Option.none<ChildProcessSpawner.ChildProcessHandle>())
+  const container = yield* Ref.make(Option.none<ChildProcessSpawner.ChildProcessHandle>())
   const leaving = yield* Deferred.make<void>()
   const untilLeaving = Deferred.await(leaving)
 
   const setReady = Effect.fnUntraced(function* (isReady: boolean) {
-    const wasReady = Option.isSome(yield* SubscriptionRef.get(readySince))
+    const wasReady = Option.isSome(yield* Ref.get(readySince))
     // who has been told to leave is ready no more, whatever it answers
     if (wasReady === isReady || (isReady && (yield* Deferred.isDone(leaving)))) return
-    yield* SubscriptionRef.set(readySince, isReady ? Option.some(yield* Clock.currentTimeMillis) : Option.none())
+    yield* Ref.set(readySince, isReady ? Option.some(yield* Clock.currentTimeMillis) : Option.none())
     yield* onChange
   })
 
@@ -138,14 +139,14 @@ export const start = Effect.fnUntraced(function* (
   /** Runs the container once, until it ends, and gives its exit code. One that is killed has none. */
   const life = Effect.gen(function* () {
     const handle = yield* spawner.spawn(
-      ChildProcess.make(globalThis.process.execPath, [file], {
+      ChildProcess.make(process.execPath, [file], {
         env: environment,
         extendEnv: false,
         stdin: "ignore",
         forceKillAfter: "1 second"
       })
     )
-    yield* SubscriptionRef.set(process, Option.some(handle))
+    yield* Ref.set(container, Option.some(handle))
     const lines: Array<string> = []
     yield* handle.all.pipe(
       Stream.decodeText(),
@@ -178,7 +179,7 @@ export const start = Effect.fnUntraced(function* (
     return exitCode
   }).pipe(
     Effect.scoped,
-    Effect.ensuring(SubscriptionRef.set(process, Option.none())),
+    Effect.ensuring(Ref.set(container, Option.none())),
     // no process can be started at all
     Effect.orDie
   )
@@ -198,7 +199,7 @@ export const start = Effect.fnUntraced(function* (
   const running = yield* Effect.forkScoped(kubelet)
 
   const crash = Effect.gen(function* () {
-    const handle = yield* SubscriptionRef.get(process)
+    const handle = yield* Ref.get(container)
     if (Option.isNone(handle)) return
     const before = yield* SubscriptionRef.get(ends)
     yield* Effect.ignore(handle.value.kill({ killSignal: "SIGKILL" }))
@@ -221,7 +222,7 @@ export const start = Effect.fnUntraced(function* (
     name,
     address,
     revision,
-    readySince: SubscriptionRef.get(readySince),
+    readySince: Ref.get(readySince),
     crash,
     terminate,
     complaints: Effect.sync(() => [...complaints])
