@@ -190,7 +190,7 @@ const decodeAll = <A>(schema: Schema.Decoder<A>, kind: string, resources: Readon
     resources.filter((resource) => resource.kind === kind),
     (resource) =>
       Effect.mapError(
-        Schema.decodeUnknownEffect(schema)(resource),
+        Schema.decodeEffect(schema)(resource),
         ({ message }) => new ManifestError({ resource: `${kind} ${resource.metadata.name}`, reason: message })
       )
   )
