@@ -13,7 +13,18 @@
  * nobody but this script.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto"
-import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync
+} from "node:fs"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
@@ -56,8 +67,19 @@ const save = (name: string, { cert, key }: Issued, keyMode: number) => {
  */
 const closeFolder = (): boolean => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
+  try {
+    accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK)
+  } catch {
+    console.error(
+      `${folder}: this user may not write there; whom it belongs to has to make the certificates, or remove it`
+    )
+    process.exit(1)
+  }
   const own = new Set(["ca", "recommendations", "marketplace"].flatMap((name) => [certFile(name), keyFile(name)]))
-  const isOnlyForThis = readdirSync(folder).every((name) => own.has(path.join(folder, name.replace(/\.new$/, ""))))
+  const isOnlyForThis = readdirSync(folder)
+    // what file managers leave behind
+    .filter((name) => !name.startsWith("."))
+    .every((name) => own.has(path.join(folder, name.replace(/\.new$/, ""))))
   if (isOnlyForThis) {
     try {
       chmodSync(folder, 0o700)

@@ -140,7 +140,7 @@ export class ForeignTools extends Context.Service<
       const hasBuf = yield* available("buf, of node_modules,", "npm ci", run(process.execPath, [bufFile, "--version"]))
       const hasPython = yield* available(
         `${pythonFile} with grpc and grpc_tools`,
-        "apt-get install python3-grpcio python3-grpc-tools",
+        "apt-get install python3-grpcio python3-grpc-tools python3-pkg-resources",
         run(pythonFile, ["-c", "import grpc, grpc_tools.protoc"])
       )
 

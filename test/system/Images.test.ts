@@ -121,7 +121,20 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
       const { inspect } = yield* ContainerEngine
       const { config, layers } = yield* inspect(tagOf(service))
       const base = yield* inspect(config.Labels?.["org.opencontainers.image.base.name"] ?? "")
-      const added = layers.slice(base.layers.length).flat()
+      const changed = layers.slice(base.layers.length).flat()
+      // OCI's whiteouts: what is there no more
+      const isGone = ({ name }: File) => /(^|\/)\.wh\./.test(name)
+      // an empty file on which a builder has mounted its own
+      const isMountPoint = ({ bytes, name }: File) => bytes === 0 && /^etc\/(hosts|hostname|resolv\.conf)$/.test(name)
+      const added = changed.filter((file) => !isGone(file) && !isMountPoint(file))
+      assert.deepStrictEqual(
+        changed.filter((file) => isGone(file) && !/^(usr\/local\/(bin|lib)|opt)\//.test(file.name)),
+        []
+      )
+      assert.include(
+        changed.map(({ name }) => name),
+        "usr/local/lib/.wh.node_modules"
+      )
       const bytes = added.reduce((sum, file) => sum + file.bytes, 0)
 
       const kinds: ReadonlyArray<readonly [string, RegExp]> = [

@@ -22,6 +22,10 @@ type Named = Pick<Resource, "kind" | "metadata">
 export const nameOf = ({ kind, metadata: { name, namespace } }: Named): string =>
   [kind, namespace === undefined ? name : `${namespace}/${name}`].join(" ")
 
+/** The fields of a pod that a variable can have. */
+const podFields =
+  /^(metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['.+'\]|spec\.(nodeName|serviceAccountName)|status\.(hostIP|hostIPs|podIP|podIPs))$/
+
 /** Kinds that are in no namespace. */
 const clusterWide: ReadonlySet<string> = new Set(["Namespace", "ClusterIssuer", "GatewayClass"])
 
@@ -164,7 +168,8 @@ function* ofContainer(
     if (secretRef !== undefined) yield* ofSecret(secretRef.name, resources)
   }
   for (const { valueFrom } of container.env ?? []) {
-    const { configMapKeyRef, secretKeyRef } = valueFrom ?? {}
+    const { configMapKeyRef, fieldRef, secretKeyRef } = valueFrom ?? {}
+    if (fieldRef !== undefined && !podFields.test(fieldRef.fieldPath)) yield `a pod has no field ${fieldRef.fieldPath}`
     if (configMapKeyRef !== undefined) yield* there(resources, "ConfigMap", configMapKeyRef.name)
     if (secretKeyRef !== undefined) yield* ofSecret(secretKeyRef.name, resources)
   }
@@ -226,6 +231,25 @@ function* ofServicePort(
   }
 }
 
+/** Whether a selector lets that namespace, and not anybody's; an empty one does. */
+const letsNamespace = (selector: LabelSelector = {}, namespace: string) =>
+  selects(selector, { "kubernetes.io/metadata.name": namespace }) &&
+  !selects(selector, { "kubernetes.io/metadata.name": `not-${namespace}` })
+
+/** Whether a listener of a Gateway takes the routes of a namespace. */
+export const letsRoutes = (
+  allowed: Of<"Gateway">["spec"]["listeners"][number]["allowedRoutes"],
+  own: string | undefined,
+  namespace: string | undefined
+): boolean => {
+  const { from = "Same", selector } = allowed?.namespaces ?? {}
+  return (
+    from === "All" ||
+    (from === "Same" && own === namespace) ||
+    (from === "Selector" && letsNamespace(selector as LabelSelector | undefined, namespace ?? ""))
+  )
+}
+
 /** A route may hang on a Gateway of another namespace, which has to let it. */
 function* ofParents(route: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
   const { metadata, spec } = route
@@ -240,15 +264,8 @@ function* ofParents(route: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>):
     const listeners = gateway.spec.listeners.filter((one) => sectionName === undefined || one.name === sectionName)
     if (listeners.length === 0) yield `Gateway ${name} has no listener ${sectionName}`
     for (const { allowedRoutes, name } of listeners) {
-      const { from = "Same", selector } = allowedRoutes?.namespaces ?? {}
-      const isLet =
-        from === "All" ||
-        (from === "Same" && namespace === metadata.namespace) ||
-        // an empty selector would let everybody
-        (from === "Selector" &&
-          selector?.matchLabels?.["kubernetes.io/metadata.name"] === metadata.namespace &&
-          metadata.namespace !== undefined)
-      if (!isLet) yield `listener ${name} takes no routes of ${metadata.namespace}`
+      if (!letsRoutes(allowedRoutes, namespace, metadata.namespace))
+        yield `listener ${name} takes no routes of ${metadata.namespace}`
     }
     for (const host of spec.hostnames ?? []) {
       if (!listeners.some(({ hostname }) => hostname === undefined || hostname === host)) {

@@ -215,13 +215,27 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
   for (const { spec: autoscaler } of autoscalers) {
     const { behavior, maxReplicas = 0, metrics = [], minReplicas } = autoscaler ?? {}
     if (minReplicas !== 3) yield `minReplicas: ${minReplicas}, not 3`
+    if (maxReplicas > 100) yield `maxReplicas: ${maxReplicas} is more than anybody pays for`
     if (maxReplicas <= 3) yield `maxReplicas: ${maxReplicas} is no more than there are`
     const [metric, ...more] = metrics
     const { averageUtilization = 100, type } = metric?.resource?.target ?? {}
-    if (metric?.resource?.name !== "cpu" || type !== "Utilization" || averageUtilization > 90 || more.length > 0) {
+    if (
+      metric?.type !== "Resource" ||
+      metric.resource?.name !== "cpu" ||
+      type !== "Utilization" ||
+      averageUtilization > 90 ||
+      more.length > 0
+    ) {
       yield "it does not go by the use of CPU"
     }
     const { scaleDown, scaleUp } = behavior ?? {}
+    // what Kubernetes takes
+    for (const { policies = [], stabilizationWindowSeconds = 0 } of [scaleDown ?? {}, scaleUp ?? {}]) {
+      if (stabilizationWindowSeconds > 3600) yield `stabilizationWindowSeconds: ${stabilizationWindowSeconds}`
+      for (const { periodSeconds } of policies ?? []) {
+        if (periodSeconds > 1800) yield `periodSeconds: ${periodSeconds}`
+      }
+    }
     const [down, ...others] = scaleDown?.policies ?? []
     // each has left before the next one is told to
     const isOneAtATime = down?.type === "Pods" && down.value === 1 && others.length === 0
@@ -296,6 +310,8 @@ function* leaving(subject: Subject): Iterable<string> {
   if (grace < delay + timeout + graceReserve) {
     yield `terminationGracePeriodSeconds: ${grace}, when draining takes ${delay} + ${timeout} s`
   }
+  // a node that is drained waits for it
+  if (grace > 300) yield `terminationGracePeriodSeconds: ${grace} is more than anybody waits`
   if (delay <= 0) yield "DRAIN_DELAY: it stops to listen before anybody knows"
   for (const { lifecycle, name } of containersOf(subject.pod)) {
     if (lifecycle !== undefined) yield `${name}: a hook, which takes from the grace period`
@@ -418,11 +434,21 @@ function* lockdown({ deployment, pod }: Subject): Iterable<string> {
   }
   if ((pod.ephemeralContainers ?? []).length > 0) yield "ephemeral containers"
 
-  const { appArmorProfile, runAsGroup, runAsNonRoot, runAsUser, seccompProfile, seLinuxOptions, windowsOptions } =
-    pod.securityContext ?? {}
+  const {
+    appArmorProfile,
+    fsGroup,
+    runAsGroup,
+    runAsNonRoot,
+    runAsUser,
+    seccompProfile,
+    seLinuxOptions,
+    windowsOptions
+  } = pod.securityContext ?? {}
   if (runAsNonRoot !== true) yield "runAsNonRoot"
-  if (!(Number.isInteger(runAsUser) && runAsUser !== 0)) yield `runAsUser: ${runAsUser}`
-  if (!(Number.isInteger(runAsGroup) && runAsGroup !== 0)) yield `runAsGroup: ${runAsGroup}`
+  // the user of the images
+  if (runAsUser !== 1000) yield `runAsUser: ${runAsUser}`
+  if (runAsGroup !== 1000) yield `runAsGroup: ${runAsGroup}`
+  if (fsGroup !== undefined && fsGroup !== 1000) yield `fsGroup: ${fsGroup}`
   if (seccompProfile?.type !== "RuntimeDefault") yield `seccompProfile: ${seccompProfile?.type}`
   if (appArmorProfile?.type === "Unconfined") yield "appArmorProfile: Unconfined"
   if (seLinuxOptions !== undefined) yield "seLinuxOptions"
@@ -903,6 +929,12 @@ function* entrance({ facts, isRouted, resources }: Installation): Iterable<strin
         yield `${name} has no certificate`
       }
     }
+    // by a route beside the Gateway
+    const canBeProved = spec.listeners.some(
+      ({ allowedRoutes, protocol }) =>
+        protocol === "HTTP" && KubernetesReferences.letsRoutes(allowedRoutes, metadata.namespace, metadata.namespace)
+    )
+    if (!canBeProved) yield "cert-manager cannot prove whose the name is"
     if (!spec.listeners.some(({ protocol }) => protocol === "HTTPS")) yield "the Gateway speaks no HTTPS"
     if (!spec.listeners.some(({ protocol }) => protocol === "HTTP")) yield "who comes by HTTP gets no answer"
   }

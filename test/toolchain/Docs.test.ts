@@ -98,6 +98,14 @@ layer(NodeServices.layer, { excludeTestServices: true })("the READMEs", (it) => 
     })
   )
 
+  it.effect("say the version that package.json has: k8s/base", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const tags = all(yield* fs.readFileString(`${root}k8s/base/kustomization.yaml`), /newTag: (\S+)/g)
+      assert.deepStrictEqual(tags, [project.version, project.version])
+    })
+  )
+
   it.effect("list every script in one table or another", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
