@@ -1,4 +1,4 @@
-"""The service in the shape of https://realpython.com/python-microservices-grpc/, with a file of books and without TLS."""
+"""The service in the shape of https://realpython.com/python-microservices-grpc/, with a file of books, without TLS."""
 
 import csv
 import os
