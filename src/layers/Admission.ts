@@ -4,6 +4,8 @@
  */
 import { Duration } from "effect"
 
+import { type Linked, LinkedList } from "./LinkedList.ts"
+
 export interface Limits {
   /** Calls that are being answered at the same time. */
   readonly maxConcurrency: number
@@ -13,23 +15,39 @@ export interface Limits {
   readonly maxQueueWait: Duration.Duration
 }
 
-/** A call that would like to begin. It is told to, or is refused; and to go on, if it has to wait for its client in between. */
+/** A call that would like to begin. */
 export interface Candidate {
-  readonly start: () => void
+  /** It may begin; and go on, each time that it has {@link Admission.resume resumed}. */
+  readonly proceed: () => void
   readonly refuse: () => void
   /** It has lost its place after it has begun: its client is told to calm down, and what it takes up is set free. */
   readonly evict: () => void
+  /** {@link Admission}'s own. */
+  place?: Place | undefined
+}
+
+/** The place of a call that is being answered. */
+class Place implements Linked<Place> {
+  previous: Place | undefined = undefined
+  next: Place | undefined = undefined
+  readonly call: Candidate
+  /** Since when it waits for its client, by `performance.now()`; undefined if it does not. */
+  since: number | undefined = undefined
+
+  constructor(call: Candidate) {
+    this.call = call
+  }
 }
 
 export interface Admission {
-  /** Gives a call a place and starts it, lets it wait, or refuses it. */
+  /** Gives a call a place and lets it proceed, lets it wait, or refuses it. */
   readonly enter: (call: Candidate) => void
   /**
    * There is nothing to do for a call but to wait for its client: to send the rest of its one request, or to take its one answer.
    * A call with a stream has its place for as long as its handler runs.
    */
   readonly pause: (call: Candidate) => void
-  /** Starts a call again that was waiting for its client, if it still has its place. */
+  /** Lets a call that was waiting for its client proceed again, if it still has its place. */
   readonly resume: (call: Candidate) => void
   /** A call is over, and gives back its place; nothing happens if it has none. */
   readonly leave: (call: Candidate) => void
@@ -42,23 +60,29 @@ const stallTimeout = 1_000
 
 export const make = (limits: Limits): Admission => {
   const wait = Duration.toMillis(limits.maxQueueWait)
-  // Sets and Maps keep the order in which their members came, and forget one in no time. Times are monotonic.
-  const answering = new Set<Candidate>()
-  /** Those of them that wait for their clients, by since when. */
-  const paused = new Map<Candidate, number>()
-  /** Those that wait, by when they have waited long enough. */
+  let answering = 0
+  /** Those of them that wait for their clients, the one that does so the longest first. */
+  const paused = new LinkedList<Place>()
+  /** Those that wait, by when they have waited long enough, in the order in which they came. */
   const queue = new Map<Candidate, number>()
   let refused = 0
   let timer: NodeJS.Timeout | undefined
 
   const start = (call: Candidate) => {
-    answering.add(call)
-    call.start()
+    answering++
+    call.place = new Place(call)
+    call.proceed()
   }
 
   const refuse = (call: Candidate) => {
     refused++
     call.refuse()
+  }
+
+  const unpause = (place: Place) => {
+    if (place.since === undefined) return
+    place.since = undefined
+    paused.remove(place)
   }
 
   /** Refuses those that have waited long enough; all wait equally long, so the first one is the first to give up. */
@@ -76,11 +100,18 @@ export const make = (limits: Limits): Admission => {
   }
 
   const leave = (call: Candidate) => {
-    if (!answering.delete(call)) {
+    const { place } = call
+    if (place === undefined) {
       queue.delete(call)
       return
     }
-    paused.delete(call)
+    call.place = undefined
+    answering--
+    unpause(place)
+    if (queue.size > 0) startNext()
+  }
+
+  const startNext = () => {
     const now = performance.now()
     for (const [next, until] of queue) {
       queue.delete(next)
@@ -92,16 +123,15 @@ export const make = (limits: Limits): Admission => {
 
   /** Takes the place of the call that has waited for its client the longest, if that is long enough. */
   const evict = () => {
-    for (const [call, since] of paused) {
-      if (performance.now() - since < stallTimeout) return
-      leave(call)
-      return call.evict()
-    }
+    const { first } = paused
+    if (first?.since === undefined || performance.now() - first.since < stallTimeout) return
+    leave(first.call)
+    first.call.evict()
   }
 
   const enter = (call: Candidate) => {
-    if (answering.size >= limits.maxConcurrency) evict()
-    if (answering.size < limits.maxConcurrency) return start(call)
+    if (answering >= limits.maxConcurrency) evict()
+    if (answering < limits.maxConcurrency) return start(call)
     if (queue.size >= limits.maxQueue) return refuse(call)
     queue.set(call, performance.now() + wait)
     timer ??= setTimeout(expire, wait)
@@ -109,15 +139,18 @@ export const make = (limits: Limits): Admission => {
 
   return {
     enter,
-    pause: (call) => {
-      if (answering.has(call)) paused.set(call, performance.now())
+    pause: ({ place }) => {
+      if (place === undefined) return
+      unpause(place)
+      place.since = performance.now()
+      paused.add(place)
     },
     resume: (call) => {
-      if (!answering.has(call)) return
-      paused.delete(call)
-      call.start()
+      if (call.place === undefined) return
+      unpause(call.place)
+      call.proceed()
     },
     leave,
-    counts: () => ({ answering: answering.size, waiting: queue.size, refused })
+    counts: () => ({ answering, waiting: queue.size, refused })
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
  */
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2"
+import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
 import type { Readable, Writable } from "node:stream"
 
 import { NodeStream } from "@effect/platform-node"
@@ -12,23 +12,20 @@ import {
   type handleUnaryCall,
   Metadata,
   type MethodDefinition,
-  ResponderBuilder,
-  ServerInterceptingCall,
-  type ServerInterceptingCallInterface,
-  type ServerInterceptor as GrpcJsInterceptor,
-  ServerListenerBuilder,
-  type StatusObject
+  type ServerInterceptor as GrpcJsInterceptor
 } from "@grpc/grpc-js"
-import { Cause, Context, Duration, Effect, Exit, type Fiber, Metric, Stream } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Metric, Stream } from "effect"
 
-import type { Admission, Candidate } from "./Admission.ts"
+import type { Admission } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
 import { RetryInfo } from "./ErrorDetail.ts"
-import { GrpcCall, type Kind, type Peer, unknown } from "./GrpcCall.ts"
-import type { Connection, ConnectionInfo } from "./GrpcConnections.ts"
+import { GrpcCall, type Kind, unknown } from "./GrpcCall.ts"
+import type { Connection } from "./GrpcConnections.ts"
 import { cancelled, CurrentCall } from "./GrpcCurrentCall.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import { kindOf } from "./GrpcService.ts"
+import { LinkedList } from "./LinkedList.ts"
+import { type Host, late, nobody, type Refusal, sentBy, ServedCall, type ServedMethod } from "./ServedCall.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
 import { writeAll } from "./Writing.ts"
@@ -58,7 +55,7 @@ export interface Options {
   /** Those within. */
   readonly interceptors: ReadonlyArray<ServerInterceptor>
   readonly admission: Admission
-  readonly findConnection: (info: ConnectionInfo) => Connection | undefined
+  readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
   /** One message of a response, in bytes. */
   readonly maxResponseSize: number
   /** What interceptors have when no handler gets the call. */
@@ -78,72 +75,38 @@ export interface GrpcCalls {
   readonly cut: () => void
 }
 
-type EncodedStatus = Pick<StatusObject, "code" | "details" | "metadata">
-
-/** What the four kinds of grpc-js' calls have in common. */
-interface Call {
+/** What the kinds of grpc-js' calls that have a stream have in common. */
+interface StreamCall {
   readonly metadata: Metadata
   readonly cancelled: boolean
-  readonly getDeadline: () => Date | number
-  readonly sendMetadata: (metadata: Metadata) => void
-  readonly on: (event: "cancelled", listener: () => void) => unknown
-}
-
-const nobody: Peer = { address: "unknown", names: [] }
-
-/** A call that has begun and not ended. */
-interface Open extends Candidate {
-  readonly path: string
-  readonly kind: Kind
-  readonly peer: Peer
-  readonly deadline: number
-  readonly startedAt: number
-  /** What HTTP/2 knows it as. */
-  readonly stream: ServerHttp2Stream
-  /** Answers it with a status, before a handler has it. */
-  readonly end: (status: Refusal) => void
-  start: () => void
-  /** Whether interceptors see it, or have. */
-  isSeen: boolean
-  /** Whether it has lost its place. */
-  isEvicted: boolean
-  /** What answers it, once a handler has it. */
-  current?: CurrentCall
-  fiber?: Fiber.Fiber<unknown, unknown>
-}
-
-/** A status, with what it is on the wire. */
-interface Refusal {
-  readonly status: Status.Status
-  readonly encoded: EncodedStatus
 }
 
 export const make = (options: Options): GrpcCalls => {
-  const { admission, findConnection } = options
+  const { admission, connectionOf } = options
   const observe = compose(options.observers)
   const intercept = compose(options.interceptors)
   const interceptStream = composeStreams([...options.observers, ...options.interceptors])
-  const methods = new Map<string, { readonly kind: Kind; readonly isExempt: boolean }>()
-  // a call's metadata is the one thing that both an interceptor and a handler get
-  const open = new Map<Metadata, Open>()
+  const methods = new Map<string, ServedMethod>()
+  const open = new LinkedList<ServedCall>()
   const refusals = makeRefusals()
   let ended = 0
   let isCutting = false
 
   /** Lets interceptors see a call that no handler gets. */
   const see = (
-    call: Pick<Open, "deadline" | "kind" | "path" | "peer" | "startedAt">,
-    metadata: Metadata,
+    path: string,
+    kind: Kind,
+    { deadline, metadata, peer, startedAt }: Pick<ServedCall, "deadline" | "metadata" | "peer" | "startedAt">,
     status: Status.Status
   ) => {
     const current = new CurrentCall({
-      ...namesOf(methods.has(call.path) ? call.path : `/${unknown}/${unknown}`),
-      name: call.path.slice(1),
-      kind: call.kind,
-      peer: call.peer,
-      deadline: call.deadline,
+      ...namesOf(methods.has(path) ? path : `/${unknown}/${unknown}`),
+      name: path.slice(1),
+      kind,
+      peer,
+      deadline,
       metadata,
-      startedAt: call.startedAt,
+      startedAt,
       isRejected: true,
       sendMetadata: () => Effect.void
     })
@@ -151,113 +114,37 @@ export const make = (options: Options): GrpcCalls => {
     Effect.runForkWith(Context.add(options.context, GrpcCall, current))(Effect.exit(answer))
   }
 
-  const onEnd = (metadata: Metadata, status: (call: Open) => Status.Status) => {
-    const call = open.get(metadata)
-    if (call === undefined) return
-    open.delete(metadata)
-    ended++
-    admission.leave(call)
-    if (!call.isSeen) see(call, metadata, status(call))
+  const host: Host = {
+    admission,
+    connectionOf,
+    open,
+    onOver: () => {
+      ended++
+    },
+    see: (call, status) => see(call.method.path, call.method.kind, call, status),
+    refuse: () => {
+      shed.updateUnsafe(1, options.context)
+      return refusals()
+    },
+    notAllowed
   }
 
-  // That there is a listener has an effect too: grpc-js then keeps back a message that comes after its call has ended.
-  // Without, it would begin to handle a call that is over, and nothing would interrupt that.
-  const interceptor: GrpcJsInterceptor = ({ path, requestStream, responseStream }, call) => {
-    const startedAt = performance.now()
-    const isExempt = methods.get(path)?.isExempt === true
-    let key: Metadata | undefined
-    const onOver = (status: (call: Open) => Status.Status) => {
-      if (key !== undefined) onEnd(key, status)
-    }
-    const onReceiveMetadata = (metadata: Metadata, next: (metadata: Metadata) => void) => {
-      key = metadata
-      const connection = findConnection(call.getConnectionInfo())
-      const end = ({ encoded, status }: Refusal) => {
-        onEnd(metadata, () => status)
-        call.sendStatus(encoded)
-      }
-      const stream = streamOf(call)
-      const opened: Open = {
-        path,
-        kind: kindOf({ requestStream, responseStream }),
-        peer: connection?.peer ?? nobody,
-        deadline: Number(call.getDeadline()),
-        startedAt,
-        stream,
-        isSeen: false,
-        isEvicted: false,
-        end,
-        start: () => {
-          // a handler of one request begins when that is there
-          if (!requestStream) admission.pause(opened)
-          next(metadata)
-        },
-        refuse: () => {
-          shed.updateUnsafe(1, options.context)
-          end(refusals())
-        },
-        evict: () => {
-          opened.isEvicted = true
-          stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-        }
-      }
-      open.set(metadata, opened)
-      // a connection that is not known is one that has been closed
-      if (connection?.isAllowed !== true) return end(notAllowed)
-      if (isExempt) next(metadata)
-      else admission.enter(opened)
-    }
-    const onReceiveHalfClose = (next: () => void) => {
-      const opened = key === undefined ? undefined : open.get(key)
-      if (opened === undefined) return next()
-      if (requestStream) {
-        // Node says that there are no more messages, also of a client that has gone, and only then that it has
-        setImmediate(() => {
-          if (!opened.stream.aborted && opened.stream.rstCode === constants.NGHTTP2_NO_ERROR) next()
-        })
-        return
-      }
-      if (isExempt) return next()
-      opened.start = next
-      admission.resume(opened)
-    }
-    const onCancel = () =>
-      onOver(({ deadline, isEvicted, stream }) => (isEvicted ? evicted : (sentBy(stream) ?? whyGone(deadline))))
-    return new ServerInterceptingCall(
-      call,
-      new ResponderBuilder()
-        .withStart((next) =>
-          next(
-            new ServerListenerBuilder()
-              .withOnReceiveMetadata(onReceiveMetadata)
-              .withOnReceiveHalfClose(onReceiveHalfClose)
-              .withOnCancel(onCancel)
-              .build()
-          )
-        )
-        .withSendStatus((status, next) => {
-          onOver(() => Status.fromCode(status.code ?? 2, status.details ?? ""))
-          next(status)
-        })
-        .build()
-    )
-  }
+  const interceptor: GrpcJsInterceptor = ({ path }, call) => new ServedCall(call, methods.get(path)!, host)
 
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[":path"] ?? ""
-    const isKnown = methods.has(path)
+    const method = methods.get(path)
     const isGrpc = headers["content-type"]?.startsWith("application/grpc") === true
-    if (isKnown && isGrpc) return
-    const { localAddress, remoteAddress, remotePort } = stream.session?.socket ?? {}
+    if (method !== undefined && isGrpc) return
     see(
+      path,
+      method?.kind ?? "unary",
       {
-        path,
-        kind: methods.get(path)?.kind ?? "unary",
-        peer: findConnection({ localAddress, remoteAddress, remotePort })?.peer ?? nobody,
+        peer: connectionOf(stream)?.peer ?? nobody,
         deadline: Infinity,
-        startedAt: performance.now()
+        startedAt: performance.now(),
+        metadata: metadataOf(headers)
       },
-      metadataOf(headers),
       // what answers with HTTP's own status alone is UNKNOWN to gRPC (doc/http-grpc-status-mapping.md)
       sentBy(stream) ?? Status.unknown(`The content type is not application/grpc`)
     )
@@ -265,11 +152,10 @@ export const make = (options: Options): GrpcCalls => {
 
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
-    const names = namesOf(definition.path)
+    const names = { ...namesOf(definition.path), name: definition.path.slice(1) }
     const kind = kindOf(definition)
-    methods.set(definition.path, { kind, isExempt: method.isExempt })
 
-    const encodeFailure = (exit: Exit.Exit<unknown, Status.Status>, current: CurrentCall): EncodedStatus => {
+    const encodeFailure = (exit: Exit.Exit<unknown, Status.Status>, current: CurrentCall): StatusWire.EncodedStatus => {
       const { trailers } = current
       try {
         const status = StatusWire.encode(current.statusOf(exit) ?? cancelled)
@@ -290,40 +176,35 @@ export const make = (options: Options): GrpcCalls => {
 
     /** Runs what answers a call, and hands over what it came to, with the trailers that it has added. */
     const run = <A>(
-      call: Call,
+      call: ServedCall,
       answer: (current: CurrentCall) => Effect.Effect<A, Status.Status, R>,
       end: {
         readonly succeed: (answer: A, trailers: Metadata | undefined) => void
-        readonly fail: (status: EncodedStatus) => void
+        readonly fail: (status: StatusWire.EncodedStatus) => void
       }
     ) => {
-      const { metadata } = call
-      const opened = open.get(metadata)
-      const deadline = Number(call.getDeadline())
+      const { deadline } = call
       const current = new CurrentCall({
         ...names,
-        name: definition.path.slice(1),
         kind,
-        peer: opened?.peer ?? nobody,
+        peer: call.peer,
         deadline,
-        metadata,
-        startedAt: opened?.startedAt ?? performance.now(),
+        metadata: call.metadata,
+        startedAt: call.startedAt,
         isRejected: false,
         sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers))
       })
       const withCall = Context.add(context, GrpcCall, current)
       const services = deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)
-      if (opened !== undefined) {
-        opened.isSeen = true
-        opened.current = current
-      }
+      call.isSeen = true
+      call.current = current
       // what a handler needs is in the context, but for the call, which is now
       const fiber = Effect.runForkWith(services as Context.Context<never> as Context.Context<R | GrpcCall>)(
         observe(answer(current), current)
       )
-      if (opened !== undefined) opened.fiber = fiber
+      call.fiber = fiber
       const onExit = (exit: Exit.Exit<A, Status.Status>) => {
-        if (opened !== undefined) admission.pause(opened)
+        admission.pause(call)
         if (Exit.isSuccess(exit)) end.succeed(exit.value, current.trailers)
         else end.fail(encodeFailure(exit, current))
       }
@@ -336,15 +217,14 @@ export const make = (options: Options): GrpcCalls => {
         fiber.interruptUnsafe()
       }
       // the client has gone, or grpc-js has answered by itself: nobody reads a later answer
-      call.on("cancelled", () => {
-        if (opened?.isEvicted === true) return interrupt(evicted)
-        const sent = opened === undefined ? undefined : sentBy(opened.stream)
+      call.onGone = (why, sent) => {
         // it does so when the deadline is over, and when it gets a message that it cannot read
         current.isRejected = sent !== undefined && sent._tag !== "DeadlineExceeded"
-        interrupt(sent ?? whyGone(deadline))
-      })
+        interrupt(why)
+      }
       const timer = definition.responseStream ? at(deadline, () => interrupt(late)) : undefined
       fiber.addObserver((exit) => {
+        call.onGone = undefined
         clearTimeout(timer)
         onExit(exit)
       })
@@ -361,45 +241,63 @@ export const make = (options: Options): GrpcCalls => {
       defect instanceof TooLarge ? Effect.fail(Status.resourceExhausted(defect.message)) : Effect.die(defect)
     )
 
-    const answerOne = (call: Call, request: unknown, callback: Parameters<handleUnaryCall<unknown, Buffer>>[1]) => {
+    const answerOne = (
+      call: ServedCall,
+      request: unknown,
+      succeed: (message: Buffer, trailers: Metadata | undefined) => void
+    ) => {
       const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
       const answer = (current: CurrentCall) => {
         const answered = Effect.mapError(response, (error) => toStatus(current.fail(error)))
         return refuseLarge(Effect.map(intercept(answered, current), encode))
       }
-      run(call, answer, {
-        succeed: (bytes, trailers) => callback(null, bytes, trailers),
-        fail: callback
-      })
+      run(call, answer, { succeed, fail: (status) => call.sendStatus(status) })
     }
 
-    const answerMany = (call: Call & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
+    const answerMany = (writable: StreamCall & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
       const answer = (current: CurrentCall) => {
         const answered = Stream.mapError(responses, (error) => toStatus(current.fail(error)))
         return intercept(
           refuseLarge(
-            Stream.runForEachArray(interceptStream(answered, current), (messages) => writeAll(call, messages, encode))
+            Stream.runForEachArray(interceptStream(answered, current), (messages) =>
+              writeAll(writable, messages, encode)
+            )
           ),
           current
         )
       }
-      run(call, answer, {
+      run(ServedCall.ofMetadata(writable.metadata), answer, {
         succeed: (_, trailers) => {
-          if (!call.cancelled) call.end(trailers)
+          if (!writable.cancelled) writable.end(trailers)
         },
         fail: (status) => {
           // grpc-js takes it for the status, to be sent after the messages
-          if (!call.cancelled) call.emit("error", status)
+          if (!writable.cancelled) writable.emit("error", status)
         }
       })
     }
 
+    const answer = (call: ServedCall, request: unknown) =>
+      answerOne(call, request, (message, trailers) => call.answer(message, trailers))
+    methods.set(definition.path, {
+      path: definition.path,
+      kind,
+      isExempt: method.isExempt,
+      answer: kind === "unary" ? answer : undefined
+    })
+
     switch (kind) {
       case "unary":
-        return { kind, handle: (call, callback) => answerOne(call, call.request, callback) }
+        return { kind, handle: (_, callback) => callback(answeredAlready) }
       case "clientStream":
-        return { kind, handle: (call, callback) => answerOne(call, messagesOf(call), callback) }
+        return {
+          kind,
+          handle: (call, callback) =>
+            answerOne(ServedCall.ofMetadata(call.metadata), messagesOf(call), (message, trailers) =>
+              callback(null, message, trailers)
+            )
+        }
       case "serverStream":
         return { kind, handle: (call) => answerMany(call, call.request) }
       case "bidi":
@@ -414,11 +312,11 @@ export const make = (options: Options): GrpcCalls => {
     counts: () => ({ inFlight: open.size, ended }),
     cut: () => {
       isCutting = true
-      for (const { current, end, fiber } of open.values()) {
-        if (fiber === undefined) end(shuttingDown)
+      for (const call of open) {
+        if (call.fiber === undefined) call.end(shuttingDown)
         else {
-          if (current !== undefined) current.interruption = shuttingDown.status
-          fiber.interruptUnsafe()
+          if (call.current !== undefined) call.current.interruption = shuttingDown.status
+          call.fiber.interruptUnsafe()
         }
       }
     }
@@ -457,32 +355,6 @@ const composeStreams = (interceptors: ReadonlyArray<ServerInterceptor>): Require
     all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, call)), messages)
 }
 
-/** The status that grpc-js has sent on a stream, in its trailers or, if there was no message, in its headers. */
-const sentBy = ({ sentHeaders, sentTrailers }: ServerHttp2Stream): Status.Status | undefined => {
-  // there are none of them until they are sent, whatever Node's types say
-  const sent = { ...(sentHeaders as typeof sentHeaders | undefined), ...sentTrailers }
-  const code = sent["grpc-status"]
-  return code === undefined ? undefined : Status.fromCode(Number(code), decode(String(sent["grpc-message"] ?? "")))
-}
-
-/** A message as it was before it was put into a header. */
-const decode = (message: string): string => {
-  try {
-    return decodeURI(message)
-  } catch {
-    return message
-  }
-}
-
-/**
- * Why a call is over that its client has reset. Who gives up in time does so when its own clock says that the deadline is over,
- * which is a little earlier than the server's does: by as long as its headers were on their way.
- */
-const whyGone = (deadline: number): Status.Status => (deadline - Date.now() <= underway ? late : cancelled)
-
-/** In milliseconds. */
-const underway = 50
-
 /** Headers as grpc-js makes metadata of them; what it cannot make any of has none. */
 const metadataOf = (headers: IncomingHttpHeaders): Metadata => {
   try {
@@ -491,10 +363,6 @@ const metadataOf = (headers: IncomingHttpHeaders): Metadata => {
     return new Metadata()
   }
 }
-
-/** grpc-js keeps the stream of a call to itself, and sends a status when the client takes it; there is no other way to be rid of it. */
-const streamOf = (call: ServerInterceptingCallInterface): ServerHttp2Stream =>
-  (call as unknown as { readonly stream: ServerHttp2Stream }).stream
 
 /**
  * Does something at a deadline, by the clock of the machine. grpc-js does so too, but tells of it when its status is on its way,
@@ -516,13 +384,12 @@ const messagesOf = (call: Readable): Stream.Stream<unknown> =>
     closeOnDone: false
   }).pipe(Stream.catch(() => Stream.never))
 
-const late = Status.deadlineExceeded("Deadline exceeded")
-
-const evicted = Status.resourceExhausted("Its client has stopped, and others want its place")
-
 const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusWire.encode(status) })
 
 const shuttingDown = refusal(Status.unavailable("The server is shutting down"))
+
+/** Interceptors come before handlers, and {@link ServedCall} is one. */
+const answeredAlready = { code: 13, details: "The call has been answered" }
 
 const notAllowed = refusal(Status.permissionDenied("This client may not call this server"))
 

@@ -9,6 +9,7 @@
 import {
   constants,
   type Http2Server,
+  type Http2Session,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
@@ -79,8 +80,8 @@ export interface Connection {
   readonly isAllowed: boolean
 }
 
-/** What grpc-js tells of a call's connection. */
-export interface ConnectionInfo {
+/** What tells one connection from another. */
+interface ConnectionInfo {
   readonly remoteAddress?: string | undefined
   readonly remotePort?: number | undefined
   readonly localAddress?: string | undefined
@@ -88,8 +89,8 @@ export interface ConnectionInfo {
 
 export interface GrpcConnections {
   readonly listen: (options: ListenOptions) => Effect.Effect<Address.Address, ListenError>
-  /** The connection of a call. */
-  readonly find: (info: ConnectionInfo) => Connection | undefined
+  /** The connection of a call; undefined if it was not served, or has been closed. */
+  readonly of: (stream: ServerHttp2Stream) => Connection | undefined
   /** Takes other certificates for the handshakes to come. */
   readonly setCertificates: (certificates: Certificates.Certificates) => void
   /** To be called once no connection is left after {@link leave}. */
@@ -150,6 +151,8 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
   })
   http2.on("stream", options.onStream)
   const entries = new Map<string, Entry>()
+  /** Those that are served and open; what a call knows of its connection is the session. */
+  const connections = new Map<Http2Session, Connection>()
   let isLeaving = false
   let onEmpty = () => {}
 
@@ -157,6 +160,8 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     const { served } = entries.get(keyOf(session.socket)) ?? {}
     if (served === undefined) return
     served.session = session
+    connections.set(session, served.connection)
+    session.once("close", () => connections.delete(session))
     if (isLeaving) return goAway(session)
     const age = Duration.toMillis(options.maxConnectionAge)
     if (!Number.isFinite(age)) return
@@ -311,7 +316,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
         )
       )
     },
-    find: (info) => entries.get(keyOf(info))?.served?.connection,
+    of: ({ session }) => (session === undefined ? undefined : connections.get(session)),
     setCertificates: (certificates) => tls?.setSecureContext(Certificates.secureContextOptions(certificates)),
     leave: () => {
       isLeaving = true

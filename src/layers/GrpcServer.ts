@@ -157,7 +157,7 @@ export class GrpcServer extends Context.Service<
           admission,
           observers,
           interceptors,
-          findConnection: (info) => connections.find(info),
+          connectionOf: (stream) => connections.of(stream),
           maxResponseSize: limits.maxResponseSize,
           context
         })

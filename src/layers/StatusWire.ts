@@ -38,8 +38,11 @@ let loaded: Messages | undefined
 const message = <Name extends keyof Messages>(name: Name): Messages[Name] =>
   (loaded ??= fromJSON(definitions, { defaults: true, longs: String }) as unknown as Messages)[name]
 
+/** A status as grpc-js takes it. */
+export type EncodedStatus = Pick<StatusObject, "code" | "details" | "metadata">
+
 /** What a grpc-js handler gives its callback to answer with a status. */
-export const encode = (status: Status): Pick<StatusObject, "code" | "details" | "metadata"> => {
+export const encode = (status: Status): EncodedStatus => {
   // grpc-js percent-encodes the message, which throws on half a surrogate pair
   const details = status.message.toWellFormed()
   if (status.details.length === 0) return { code: status.code, details, metadata: status.metadata }

@@ -11,7 +11,7 @@ const make = (options: Partial<Admission.Limits> = {}) => {
   const admission = Admission.make({ ...limits, ...options })
   const enter = (name: string, onRefuse = () => {}): Admission.Candidate => {
     const call = {
-      start: () => notes.push(`start ${name}`),
+      proceed: () => notes.push(`start ${name}`),
       refuse: () => {
         notes.push(`refuse ${name}`)
         onRefuse()
