@@ -1,0 +1,86 @@
+/**
+ * The processes of a benchmark: each kept on one core, its CPU time and its memory read from the kernel, and ended with the program.
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { readdirSync, readFileSync } from "node:fs"
+import { availableParallelism } from "node:os"
+
+/** What is measured runs on one core, all that makes the load on another, with this program. */
+export const measuredCore = 0
+export const otherCore = 1
+
+/** Whether processes can be kept on a core: with util-linux' taskset, and more than one of them. */
+export const isPinned = availableParallelism() > 1 && spawnSync("taskset", ["--version"]).error === undefined
+
+/** A command as it is run on a core. */
+export const on = (core: number, command: string, ...args: ReadonlyArray<string>): [string, ReadonlyArray<string>] =>
+  isPinned ? ["taskset", ["-c", String(core), command, ...args]] : [command, args]
+
+const running: Array<ChildProcess> = []
+
+/** How many processes there are, to be given to {@link stop} later. */
+export const count = (): number => running.length
+
+/** Ends processes, or all but the first ones. */
+export const stop = (first = 0): void => {
+  for (const child of running.splice(first)) {
+    child.removeAllListeners("exit")
+    child.kill("SIGKILL")
+  }
+}
+
+// whatever ends this program ends them
+process.on("exit", () => stop())
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1))
+
+export interface Options {
+  readonly core: number
+  readonly command: string
+  readonly args: ReadonlyArray<string>
+  readonly env?: NodeJS.ProcessEnv
+  readonly cwd?: string
+}
+
+/** Starts a process, without the settings of this one. If it ends before it is stopped, so does the benchmark. */
+export const start = ({ args, command, core, cwd, env }: Options): ChildProcess => {
+  const [program, all] = on(core, command, ...args)
+  const child = spawn(program, all, {
+    cwd,
+    env: { PATH: process.env["PATH"], ...env },
+    stdio: ["ignore", "pipe", "inherit", "ipc"]
+  })
+  running.push(child)
+  child.on("exit", (code) => {
+    console.error(`${command} ${args.join(" ")} has ended with ${code}`)
+    process.exit(1)
+  })
+  return child
+}
+
+/** What a pattern finds in the output of a process, the rest of which is read and dropped. */
+export const find = (child: ChildProcess, pattern: RegExp): Promise<string> =>
+  new Promise((resolve) => {
+    let output = ""
+    const onData = (bytes: Buffer) => {
+      output += bytes.toString()
+      const [, found] = pattern.exec(output) ?? []
+      if (found === undefined) return
+      child.stdout?.off("data", onData)
+      child.stdout?.resume()
+      resolve(found)
+    }
+    child.stdout?.on("data", onData)
+  })
+
+/** The CPU time of all threads of a process, in microseconds: finer than the hundredths of a second in its stat. */
+export const cpuOf = (pid: number): number =>
+  readdirSync(`/proc/${pid}/task`)
+    .map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1000)
+    .reduce((sum, micros) => sum + micros, 0)
+
+/** The resident memory of a process, in bytes: what it is now, and the most that it was. */
+export const memoryOf = (pid: number): { readonly now: number; readonly peak: number } => {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8")
+  const read = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? 0) * 1024
+  return { now: read("VmRSS"), peak: read("VmHWM") }
+}
