@@ -41,41 +41,58 @@ export class BookCatalog extends Context.Service<
     readonly summaries: Effect.Effect<ReadonlyArray<CategorySummary>, CatalogUnavailable>
   }
 >()("onlinebooks/domain/BookCatalog") {
-  /** A catalogue in memory, indexed once: 4 bytes for each book and category beside the books themselves. */
-  static readonly fromBooks = (books: ReadonlyArray<Book>): BookCatalog["Service"] => {
+  /** A catalogue of books that are kept elsewhere, indexed once: 4 bytes for each book and category. */
+  static readonly fromShelf = (
+    allBooks: Shelf,
+    /** The categories of the book at a position of `allBooks`. */
+    categoriesAt: (position: number) => ReadonlyArray<Category>
+  ): BookCatalog["Service"] => {
     const shelves = new Map<string, Effect.Effect<Shelf>>()
     const summaries: Array<CategorySummary> = []
-    for (const [category, positions] of indexByCategory(books)) {
+    for (const [category, positions] of indexByCategory(allBooks.size, categoriesAt)) {
       if (positions.length > 0) {
-        // the positions are those of `books`, so each of them is there
-        shelves.set(category, Effect.succeed({ size: positions.length, at: (i) => books[positions[i]!]! }))
+        // the positions are those of `allBooks`, so each of them is there
+        shelves.set(
+          category,
+          Effect.succeed({ size: positions.length, at: (position) => allBooks.at(positions[position]!) })
+        )
         summaries.push({ category, bookCount: positions.length })
       }
     }
     return BookCatalog.of({
-      allBooks: Effect.succeed({ size: books.length, at: (i) => books[i]! }),
+      allBooks: Effect.succeed(allBooks),
       shelf: (category) => shelves.get(category) ?? Effect.fail(new CategoryNotFound({ category })),
       summaries: Effect.succeed(summaries)
     })
   }
 
+  /** A catalogue in memory. */
+  static readonly fromBooks = (books: ReadonlyArray<Book>): BookCatalog["Service"] =>
+    BookCatalog.fromShelf(
+      { size: books.length, at: (position) => books[position]! },
+      (position) => books[position]!.categories
+    )
+
   static readonly layerMemory = (books: ReadonlyArray<Book>) => Layer.succeed(BookCatalog, BookCatalog.fromBooks(books))
 }
 
-/** Where in `books` the books of each category are. */
-const indexByCategory = (books: ReadonlyArray<Book>): ReadonlyMap<Category, Uint32Array> => {
+/** At which of the positions 0 to `size - 1` the books of each category are. */
+const indexByCategory = (
+  size: number,
+  categoriesAt: (position: number) => ReadonlyArray<Category>
+): ReadonlyMap<Category, Uint32Array> => {
   const counts = new Map<Category, number>(categories.map((category) => [category, 0]))
-  for (const book of books) {
-    for (const category of book.categories) counts.set(category, counts.get(category)! + 1)
+  for (let position = 0; position < size; position++) {
+    for (const category of categoriesAt(position)) counts.set(category, counts.get(category)! + 1)
   }
   const index = new Map(categories.map((category) => [category, new Uint32Array(counts.get(category)!)]))
   const filled = new Map<Category, number>(categories.map((category) => [category, 0]))
-  books.forEach((book, position) => {
-    for (const category of book.categories) {
+  for (let position = 0; position < size; position++) {
+    for (const category of categoriesAt(position)) {
       const at = filled.get(category)!
       index.get(category)![at] = position
       filled.set(category, at + 1)
     }
-  })
+  }
   return index
 }

@@ -18,6 +18,7 @@ import { Cause, Context, Duration, Effect, Exit, Metric, Stream } from "effect"
 
 import type { Admission } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
+import { Encoded } from "./Encoded.ts"
 import { RetryInfo } from "./ErrorDetail.ts"
 import { GrpcCall, type Kind, unknown } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
@@ -232,7 +233,7 @@ export const make = (options: Options): GrpcCalls => {
 
     // responses are encoded in the fiber, where what cannot be encoded is a defect like any other
     const encode = (response: unknown): Buffer => {
-      const bytes = definition.responseSerialize(response)
+      const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response)
       // grpc-js would refuse it too, when everybody has been told that all is well
       if (bytes.length > options.maxResponseSize) throw new TooLarge(bytes.length, options.maxResponseSize)
       return bytes

@@ -4,6 +4,7 @@
  */
 import type { Effect, Stream, Types } from "effect"
 
+import type { Encoded } from "./Encoded.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import type * as GrpcService from "./GrpcService.ts"
 import type { Status } from "./Status.ts"
@@ -19,15 +20,18 @@ export type Handlers<Methods> = {
 }
 
 type Handler<Method extends GrpcService.AnyMethod> = {
-  readonly unary: (request: Method["requestOut"]) => Effect.Effect<Method["responseIn"], TaggedError, unknown>
-  readonly serverStream: (request: Method["requestOut"]) => Stream.Stream<Method["responseIn"], TaggedError, unknown>
+  readonly unary: (request: Method["requestOut"]) => Effect.Effect<Response<Method>, TaggedError, unknown>
+  readonly serverStream: (request: Method["requestOut"]) => Stream.Stream<Response<Method>, TaggedError, unknown>
   readonly clientStream: (
     requests: Stream.Stream<Method["requestOut"]>
-  ) => Effect.Effect<Method["responseIn"], TaggedError, unknown>
+  ) => Effect.Effect<Response<Method>, TaggedError, unknown>
   readonly bidi: (
     requests: Stream.Stream<Method["requestOut"]>
-  ) => Stream.Stream<Method["responseIn"], TaggedError, unknown>
+  ) => Stream.Stream<Response<Method>, TaggedError, unknown>
 }[Method["kind"]]
+
+/** A message, or its bytes. */
+type Response<Method extends GrpcService.AnyMethod> = Method["responseIn"] | Encoded<Method["responseIn"]>
 
 /** What a handler answers with, may fail with, and needs at each call. */
 type Answer<H> = H extends (request: never) => infer Answer
@@ -69,20 +73,22 @@ export type Exact<Methods, H> = {
 }
 
 type ExtraField<Expected, Actual> =
-  Actual extends ReadonlyArray<infer ActualItem>
-    ? Expected extends ReadonlyArray<infer ExpectedItem>
-      ? ExtraField<ExpectedItem, ActualItem>
-      : never
-    : Actual extends Uint8Array
-      ? never
-      : Actual extends object
-        ? Expected extends object
-          ? string extends keyof Expected // a map has any key
-            ? never
-            : {
-                [K in keyof Actual & string]: K extends keyof Expected
-                  ? ExtraField<NonNullable<Expected[K]>, NonNullable<Actual[K]>>
-                  : K
-              }[keyof Actual & string]
-          : never
+  Actual extends Encoded<infer Message>
+    ? ExtraField<Expected, Message>
+    : Actual extends ReadonlyArray<infer ActualItem>
+      ? Expected extends ReadonlyArray<infer ExpectedItem>
+        ? ExtraField<ExpectedItem, ActualItem>
         : never
+      : Actual extends Uint8Array
+        ? never
+        : Actual extends object
+          ? Expected extends object
+            ? string extends keyof Expected // a map has any key
+              ? never
+              : {
+                  [K in keyof Actual & string]: K extends keyof Expected
+                    ? ExtraField<NonNullable<Expected[K]>, NonNullable<Actual[K]>>
+                    : K
+                }[keyof Actual & string]
+            : never
+          : never

@@ -44,7 +44,10 @@ export interface ServerInterceptor {
   ) => Effect.Effect<A, Status.Status, R>
   /** Told of each method that a server has, before there are calls. */
   readonly method?: (method: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => Effect.Effect<void>
-  /** The Stream that a call is answered with, for those who want its messages. */
+  /**
+   * The Stream that a call is answered with, for those who want its messages. One that its handler has encoded is an
+   * {@link Encoded}, here as in what `answer` comes to.
+   */
   readonly stream?: <A, R>(
     messages: Stream.Stream<A, Status.Status, R>,
     call: GrpcCall["Service"]

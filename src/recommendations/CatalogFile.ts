@@ -3,17 +3,19 @@
  * are separated by commas inside their field, categories by semicolons; the year and the ISBN may be empty.
  *
  * The file is read once, at the start, and wholly checked: every bad row is reported by its line, since whoever mends the
- * file wants to mend it once.
+ * file wants to mend it once. It is read piece by piece, and of a book nothing is kept but its place in a {@link BookStore}.
  */
-import { Config, Duration, Effect, Exit, FileSystem, Layer, Result, Schema, Stream } from "effect"
+import { Config, Duration, Effect, type FileSystem, Layer, Option, Result, Schema, Stream } from "effect"
 import { Csv } from "effect/encoding"
 
-import type { Book } from "../domain/Book.ts"
 import { BookCatalog } from "../domain/BookCatalog.ts"
 import * as Observed from "../layers/Observed.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Setting from "../layers/Setting.ts"
+import * as BookStore from "./BookStore.ts"
 import * as CatalogRow from "./CatalogRow.ts"
+import * as LineOfId from "./LineOfId.ts"
+import * as WholeRecords from "./WholeRecords.ts"
 
 /** What is wrong at a line, which counts from 1. */
 const BadLine = Schema.Struct({ line: Schema.Int, reason: Schema.String })
@@ -46,38 +48,35 @@ const unreadable: { readonly [tag: string]: string } = {
 /** Reads the books of a file, in its order. */
 export const read = Effect.fnUntraced(function* (
   path: string
-): Effect.fn.Return<ReadonlyArray<Book>, CatalogFileError, FileSystem.FileSystem> {
-  const fs = yield* FileSystem.FileSystem
+): Effect.fn.Return<ReturnType<BookStore.BookStore["finish"]>, CatalogFileError, FileSystem.FileSystem> {
   const fail = (reason: string, badLines: ReadonlyArray<BadLine> = []) =>
     new CatalogFileError({ path, reason, badLines })
 
-  const bytes = yield* Effect.mapError(fs.readFile(path), ({ reason }) =>
-    fail(unreadable[reason._tag] ?? `the file cannot be read (${reason.message})`)
+  const reading = makeReading()
+  yield* Effect.mapError(
+    WholeRecords.forEach(path, (piece) =>
+      Effect.flatMap(
+        Effect.mapError(decodeUtf8(piece, reading.line), (line) =>
+          fail("the file is not UTF-8", [{ line, reason: "bytes that are not UTF-8" }])
+        ),
+        (text) => readPiece(reading, text)
+      )
+    ),
+    (error) =>
+      error._tag === "CatalogFileError"
+        ? error
+        : fail(unreadable[error.reason._tag] ?? `the file cannot be read (${error.reason.message})`)
   )
-  if (bytes.length === 0) return yield* fail("the file is empty")
-  const text = yield* decodeUtf8(bytes).pipe(
-    Effect.mapError((line) => fail("the file is not UTF-8", [{ line, reason: "bytes that are not UTF-8" }]))
-  )
-  const { badLines, books, header } = yield* readRows(text).pipe(
-    // The parser keeps to itself what stands between its last chunk and a broken quote: so that part is read once more,
-    // up to the line that the broken record begins at.
-    Effect.catchTag("CsvError", (broken) =>
-      Effect.map(Effect.orDie(readRows(linesBefore(text, broken.line))), (rows) => ({
-        ...rows,
-        badLines: [
-          ...rows.badLines,
-          { line: broken.line, reason: `a broken quote ends the reading: ${broken.message}` }
-        ]
-      }))
-    )
-  )
+  const { badLines, header = "", isBroken } = reading
+  if (reading.header === undefined && !isBroken) return yield* fail("the file is empty")
   if (header !== CatalogRow.header) {
     return yield* fail(`its header is not ${CatalogRow.header}`, [{ line: 1, reason: JSON.stringify(header) }])
   }
   if (badLines.length > 0) {
     return yield* fail(`${badLines.length} ${badLines.length === 1 ? "line is" : "lines are"} bad`, badLines)
   }
-  if (books.length === 0) return yield* fail("there are no books in it")
+  const books = reading.store.finish()
+  if (books.allBooks.size === 0) return yield* fail("there are no books in it")
   return books
 })
 
@@ -86,38 +85,48 @@ export const layer = Layer.effect(
   BookCatalog,
   Effect.gen(function* () {
     const { path } = yield* settings
-    const [elapsed, books] = yield* Effect.timed(read((yield* ProjectRoot).resolve(path)))
-    yield* Observed.gauge("catalog_books", "Books in the catalogue", () => books.length)
+    const [elapsed, { allBooks, catalog }] = yield* Effect.timed(read((yield* ProjectRoot).resolve(path)))
+    yield* Observed.gauge("catalog_books", "Books in the catalogue", () => allBooks.size)
     yield* Observed.gauge("catalog_load_duration_seconds", "How long the catalogue took to be read", () =>
       Duration.toSeconds(elapsed)
     )
     yield* Effect.logInfo(
-      `The catalogue holds ${books.length} books, read in ${Math.round(Duration.toMillis(elapsed))} ms`
+      `The catalogue holds ${allBooks.size} books, read in ${Math.round(Duration.toMillis(elapsed))} ms`
     )
-    return BookCatalog.fromBooks(books)
+    return catalog
   })
 )
 
-/** The text of a file, or the first line that is not UTF-8. */
-const decodeUtf8 = (bytes: Uint8Array): Effect.Effect<string, number> => {
-  const decode = (part: Uint8Array) =>
+/** The text of a piece of a file that begins at a line, or the first line that is not UTF-8. */
+const decodeUtf8 = (piece: Uint8Array, line: number): Effect.Effect<string, number> => {
+  const decode = (bytes: Uint8Array) =>
     Effect.try({
-      // it takes a BOM away
-      try: () => new TextDecoder("utf-8", { fatal: true }).decode(part),
+      // the parser takes a BOM away
+      try: () => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes),
       catch: () => "not UTF-8" as const
     })
-  return Effect.catch(decode(bytes), () =>
+  return Effect.catch(decode(piece), () =>
     Effect.gen(function* () {
-      let line = 1
-      for (let start = 0; start < bytes.length; line++) {
-        const lineFeed = bytes.indexOf(0x0a, start)
-        const end = lineFeed === -1 ? bytes.length : lineFeed + 1
-        if (Exit.isFailure(yield* Effect.exit(decode(bytes.subarray(start, end))))) break
-        start = end
+      let before = ""
+      for (const part of linesOf(piece)) {
+        const text = yield* Effect.option(decode(part))
+        if (Option.isNone(text)) break
+        before += text.value
       }
-      return yield* Effect.fail(line)
+      return yield* Effect.fail(line + countLineBreaks(before))
     })
   )
+}
+
+/** The parts of a text that end with a line feed or a carriage return. */
+const linesOf = function* (bytes: Uint8Array) {
+  let start = 0
+  for (const [index, byte] of bytes.entries()) {
+    if (byte !== 0x0a && byte !== 0x0d) continue
+    yield bytes.subarray(start, index + 1)
+    start = index + 1
+  }
+  yield bytes.subarray(start)
 }
 
 const lineBreak = /\r\n|\n|\r/g
@@ -136,60 +145,69 @@ const linesBefore = (text: string, line: number): string => {
   return ""
 }
 
-/** How much text the parser gets at a time, in characters. */
-const chunkSize = 65_536
-
-const chunksOf = function* (text: string) {
-  for (let start = 0; start < text.length; start += chunkSize) yield text.slice(start, start + chunkSize)
+/** What a file has come to so far. */
+interface Reading {
+  /** Where the next piece begins. */
+  line: number
+  header: string | undefined
+  /** Whether a broken quote has ended it; what comes after has to be UTF-8 all the same. */
+  isBroken: boolean
+  readonly badLines: Array<BadLine>
+  readonly lineOfId: LineOfId.LineOfId
+  readonly store: BookStore.BookStore
 }
 
-interface Rows {
-  readonly header: string
-  readonly books: ReadonlyArray<Book>
-  readonly badLines: ReadonlyArray<BadLine>
-}
+const makeReading = (): Reading => ({
+  line: 1,
+  header: undefined,
+  isBroken: false,
+  badLines: [],
+  lineOfId: LineOfId.make(),
+  store: BookStore.make()
+})
 
-const readRows = (text: string): Effect.Effect<Rows, Csv.CsvError> =>
+/** Reads the next piece of a file. */
+const readPiece = (reading: Reading, text: string): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const books: Array<Book> = []
-    const badLines: Array<BadLine> = []
-    const lineOfId = new Map<number, number>()
-    let header: string | undefined
-    let line = 1
-
-    const readRow = (row: Csv.Row) => {
-      const start = line
-      line++
-      for (const cell of row) line += countLineBreaks(cell)
-      if (header === undefined) {
-        header = row.join(",")
-      } else if (row.length > 1 || row[0] !== "") {
-        const decoded = CatalogRow.decode(row)
-        if (Result.isFailure(decoded)) {
-          badLines.push({ line: start, reason: decoded.failure })
-          return
-        }
-        const book = decoded.success
-        const other = lineOfId.get(book.id)
-        if (other === undefined) {
-          lineOfId.set(book.id, start)
-          books.push(book)
-        } else {
-          badLines.push({ line: start, reason: `id: ${book.id} is on line ${other} already` })
-        }
-      }
+    const { line: start } = reading
+    const skip = () => {
+      reading.line = start + countLineBreaks(text)
     }
-
-    return Stream.fromIterable(chunksOf(text), { chunkSize: 1 }).pipe(
-      // the text is in memory, so that a row may be as long as it is
-      Stream.pipeThroughChannel(Csv.decodeString({ maxRecordSize: Infinity })),
-      // and the process hears its signals between the chunks
-      Stream.runForEachArray((rows) =>
-        Effect.andThen(
-          Effect.sync(() => rows.forEach(readRow)),
-          Effect.yieldNow
-        )
-      ),
-      Effect.map(() => ({ header: header ?? "", books, badLines }))
+    if (reading.isBroken) return Effect.sync(skip)
+    return Effect.catchTag(readRows(reading, text), "CsvError", ({ line, message }) =>
+      // The parser keeps to itself what stands before a broken quote: so that is read once more, up to the line that the broken
+      // record begins at.
+      Effect.map(Effect.orDie(readRows(reading, linesBefore(text, line))), () => {
+        reading.isBroken = true
+        reading.badLines.push({ line: start + line - 1, reason: `a broken quote ends the reading: ${message}` })
+        skip()
+      })
     )
   })
+
+/** Reads the rows of a text: all of them, or none. */
+const readRows = (reading: Reading, text: string): Effect.Effect<void, Csv.CsvError> =>
+  // The parser takes one BOM away, which is the file's where that begins. What is in memory may be one row, however long.
+  (reading.header === undefined ? Stream.make(text) : Stream.make("\uFEFF", text)).pipe(
+    Stream.pipeThroughChannel(Csv.decodeString({ maxRecordSize: Infinity })),
+    Stream.runForEachArray((rows) => Effect.sync(() => rows.forEach((row) => readRow(reading, row))))
+  )
+
+const readRow = (reading: Reading, row: Csv.Row): void => {
+  const start = reading.line
+  reading.line++
+  for (const cell of row) reading.line += countLineBreaks(cell)
+  if (reading.header === undefined) {
+    reading.header = row.join(",")
+  } else if (row.length > 1 || row[0] !== "") {
+    const decoded = CatalogRow.decode(row)
+    if (Result.isFailure(decoded)) {
+      reading.badLines.push({ line: start, reason: decoded.failure })
+      return
+    }
+    const book = decoded.success
+    const other = reading.lineOfId.add(book.id, start)
+    if (other === undefined) reading.store.add(book)
+    else reading.badLines.push({ line: start, reason: `id: ${book.id} is on line ${other} already` })
+  }
+}

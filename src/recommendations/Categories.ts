@@ -8,8 +8,12 @@ import {
   type BookCategory__Output as V1Number
 } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
 
+const numbersOfV1 = new Map<Category, V1Number>(
+  categories.map((category) => [category, V1[`BOOK_CATEGORY_${category}`]])
+)
+
 /** The number of a category in today's API. */
-export const toV1 = (category: Category): V1Number => V1[`BOOK_CATEGORY_${category}`]
+export const toV1 = (category: Category): V1Number => numbersOfV1.get(category)!
 
 const namesOfV1 = new Map<number, Category>(categories.map((category) => [toV1(category), category]))
 

@@ -15,6 +15,7 @@ import * as GrpcService from "../layers/GrpcService.ts"
 import * as Sampling from "../layers/Sampling.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
+import * as StoredBook from "./StoredBook.ts"
 
 const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
   name: "onlinebooks.recommendations.v1.RecommendationsService",
@@ -27,7 +28,7 @@ export const handlers = Effect.gen(function* () {
     Recommend: (request: RecommendRequest__Output) =>
       recommender.recommend(toQuery(request)).pipe(
         Sampling.withSpan("Recommender.recommend"),
-        Effect.map((books) => ({ books: books.map(toMessage) }))
+        Effect.map((books) => StoredBook.response(books) ?? { books: books.map(toMessage) })
       ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({

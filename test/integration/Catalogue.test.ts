@@ -2,6 +2,7 @@
  * Catalogues of many books, through the whole of Recommendations and a client of it.
  */
 import { existsSync } from "node:fs"
+import { readFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
@@ -34,6 +35,10 @@ const clientOf = Effect.fnUntraced(function* (port: number) {
   return yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
 })
 
+/** What a process has in memory, in bytes. */
+const residentMemory = (pid: number) =>
+  Effect.promise(async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024)
+
 const goodbooks = fileURLToPath(new URL("../../../shared/data/goodbooks/catalog.csv", import.meta.url))
 
 layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => {
@@ -52,6 +57,22 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
       const all = yield* client.Recommend({ category: 1, maxResults: 100 })
       assert.isTrue(all.books.every((book) => book.categories.includes(1)))
       assert.isAbove(mystery?.bookCount ?? 0, 1000)
+    })
+  )
+
+  it.effect.runIf(existsSync("/proc/self/status"))("of half a million books takes 600 bytes of memory for each", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      const residentWith = Effect.fnUntraced(function* (count: number) {
+        yield* installation.write("size.csv", manyBooks(count))
+        const { pid, port } = yield* installation.start("recommendations", { CATALOG_FILE: "size.csv" })
+        const { books } = yield* (yield* clientOf(port)).Recommend({})
+        assert.strictEqual(books.length, 10)
+        return yield* residentMemory(pid)
+      }, Effect.scoped)
+      const few = yield* residentWith(100)
+      const many = yield* residentWith(500_000)
+      assert.isBelow((many - few) / 500_000, 600)
     })
   )
 

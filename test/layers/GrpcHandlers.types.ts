@@ -4,7 +4,9 @@
  */
 import { Effect, type Layer, Stream } from "effect"
 
+import { Encoded } from "../../src/layers/Encoded.ts"
 import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import type { EchoResponse__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoResponse.ts"
 import type {
   EchoServiceDefinition,
   EchoServiceHandlers
@@ -140,6 +142,58 @@ GrpcServer.serve(
     Collect: () => Effect.succeed({ text: "", items: [] })
   }),
   // @ts-expect-error the error of a stream has no status
+  {}
+)
+
+// these are right: bytes in place of a message, and one or the other
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({
+    Echo: ({ text }: Request) =>
+      Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [] })
+  }),
+  {}
+)
+GrpcServer.serve(
+  StreamService,
+  Effect.succeed({
+    Expand: () => Stream.make(new Encoded<EchoResponse__Output>(Buffer.of()), { text: "", items: [] }),
+    Collect: () => Effect.succeed(new Encoded<EchoResponse__Output>(Buffer.of()))
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error the bytes of another message
+  Effect.succeed({ Echo: () => Effect.succeed(new Encoded<Request>(Buffer.of())) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error bytes alone
+  Effect.succeed({ Echo: () => Effect.succeed({ bytes: Buffer.of() }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field is misspelt where there might be bytes
+  Effect.succeed({
+    Echo: ({ text }: Request) =>
+      Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [], nubmer: 1 })
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  StreamService,
+  // @ts-expect-error the same in a stream
+  Effect.succeed({
+    Expand: () => Stream.make(new Encoded<EchoResponse__Output>(Buffer.of()), { text: "", items: [], nubmer: 1 }),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
   {}
 )
 

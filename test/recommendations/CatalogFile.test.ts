@@ -2,17 +2,16 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, PlatformError } from "effect"
 
 import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import { plain } from "./Books.ts"
+import * as OneFile from "./OneFile.ts"
 
 const header = "id,title,authors,year,isbn10,categories\n"
 
-/** Reads a file that has these bytes. */
-const read = (content: string | Uint8Array) =>
+/** Reads the books of a file that has these bytes, which come in parts of at most so many. */
+const read = (content: string | Uint8Array, partSize?: number) =>
   CatalogFile.read("books.csv").pipe(
-    Effect.provide(
-      FileSystem.layerNoop({
-        readFile: () => Effect.succeed(typeof content === "string" ? new TextEncoder().encode(content) : content)
-      })
-    )
+    Effect.map(({ allBooks }) => Array.from({ length: allBooks.size }, (_, position) => plain(allBooks.at(position)))),
+    Effect.provide(OneFile.layer(typeof content === "string" ? new TextEncoder().encode(content) : content, partSize))
   )
 
 const badLines = (content: string | Uint8Array) => Effect.map(Effect.flip(read(content)), (error) => error.badLines)
@@ -143,6 +142,38 @@ describe("a catalogue file", () => {
   )
 
   it.effect.each([
+    {
+      what: "of good rows",
+      content: `\uFEFF${header}1,"Les\r\nMisérables",Victor Hugo,,,CLASSICS\r\n\n2,"""😀""",B,,,HORROR\r3,C,D,-1,,HORROR`
+    },
+    { what: "of bad rows", content: `${header}1,A,B,,,\n\r\n1,"A\n",B,,,HORROR\r2,A,B,,,COOKING\n1,A,B,,,HORROR\n` },
+    // a BOM anywhere else is a character like others
+    { what: "of two that were put together", content: `\uFEFF${header}1,A,B,,,HORROR\n\uFEFF2,A,B,,,HORROR\n` },
+    { what: "with a quote that is not closed", content: `${header}x,A,B,,,HORROR\n1,"A,B,,,HORROR\n2,"A"\n\n3,A` },
+    { what: "with a broken quote", content: `${header}x,A,B,,,HORROR\n1,"A"x,B,,,HORROR\ny,"A",B,,,HORROR\n"` },
+    { what: "with a quote in its header", content: `id,"title" ,authors\n1,A,B,,,HORROR\n` },
+    {
+      what: "with bytes that are not UTF-8 after all of these",
+      content: Buffer.from(`${header}x,"\n\r\n",B\r1,"A"x,B,,,HORROR\n"\r\ny,é`, "latin1")
+    },
+    { what: "that ends in the middle of a character", content: new TextEncoder().encode(`${header}1,😀`).slice(0, -1) }
+  ])("$what is the same however its bytes come", ({ content }) =>
+    Effect.gen(function* () {
+      const whole = yield* Effect.exit(read(content))
+      for (const partSize of [1, 2, 3, 5, 16, 50]) {
+        assert.deepStrictEqual(yield* Effect.exit(read(content, partSize)), whole)
+      }
+    })
+  )
+
+  it.effect("says of what line it is not UTF-8, whatever the lines end with and is wrong before", () =>
+    Effect.gen(function* () {
+      const content = Buffer.from(`${header}x,"\n\r\n",B\r1,"A"x,B,,,HORROR\n"\r\ny,é`, "latin1")
+      assert.deepStrictEqual(yield* badLines(content), [{ line: 7, reason: "bytes that are not UTF-8" }])
+    })
+  )
+
+  it.effect.each([
     { what: "no bytes", content: "", reason: "the file is empty" },
     { what: "no books", content: header, reason: "there are no books in it" },
     {
@@ -163,9 +194,9 @@ describe("a catalogue file", () => {
 
   it.effect("has to be there", () =>
     Effect.gen(function* () {
-      const notFound = PlatformError.systemError({ _tag: "NotFound", module: "FileSystem", method: "readFile" })
+      const notFound = PlatformError.systemError({ _tag: "NotFound", module: "FileSystem", method: "stat" })
       const error = yield* CatalogFile.read("nope.csv").pipe(
-        Effect.provide(FileSystem.layerNoop({ readFile: () => Effect.fail(notFound) })),
+        Effect.provide(FileSystem.layerNoop({ stat: () => Effect.fail(notFound) })),
         Effect.flip
       )
       assert.strictEqual(error.message, 'CATALOG_FILE="nope.csv": expected a catalogue, but there is no such file')

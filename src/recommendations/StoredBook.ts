@@ -1,0 +1,115 @@
+/**
+ * A book as it is kept, which is as it is sent: a response of today's API with this book alone. One of several books is their
+ * bytes one after another, since that is how protobuf writes a repeated field.
+ */
+import protobuf from "protobufjs/minimal.js"
+
+import type { Book } from "../domain/Book.ts"
+import type { Category } from "../domain/Category.ts"
+import type { RecommendResponse__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
+import { Encoded } from "../layers/Encoded.ts"
+import type { WireWriter } from "../layers/WireWriter.ts"
+import * as Categories from "./Categories.ts"
+
+/** The fields of `RecommendResponse` and `Book`, as the proto numbers them. */
+const fields = { books: 1, id: 1, title: 2, authors: 3, year: 4, isbn10: 5, categories: 6 } as const
+
+/** Writes a book in that way. */
+export const write = (writer: WireWriter, book: Book): void => {
+  const { authors, categories, id, isbn10, title, year } = book
+  const start = writer.begin(fields.books)
+  writer.int32(fields.id, id)
+  writer.string(fields.title, title)
+  for (const author of authors) writer.string(fields.authors, author)
+  if (year !== undefined) writer.int32(fields.year, year)
+  if (isbn10 !== undefined) writer.string(fields.isbn10, isbn10)
+  writer.int32s(fields.categories, categories.map(Categories.toV1))
+  writer.end(start)
+}
+
+/** A book that {@link write} has written, each of whose fields is read when it is asked for. */
+export class StoredBook implements Book {
+  // a key that may be missing cannot be declared as an accessor, which these two are
+  declare readonly year?: number
+  declare readonly isbn10?: string
+  readonly #page: Buffer
+  readonly #start: number
+  readonly #end: number
+
+  static {
+    Object.defineProperties(this.prototype, {
+      year: {
+        get(this: StoredBook) {
+          return this.#find(fields.year)?.int32()
+        }
+      },
+      isbn10: {
+        get(this: StoredBook) {
+          return this.#find(fields.isbn10)?.string()
+        }
+      }
+    })
+  }
+
+  /** It is in a page, from one position up to another. */
+  constructor(page: Buffer, start: number, end: number) {
+    this.#page = page
+    this.#start = start
+    this.#end = end
+  }
+
+  get id(): number {
+    return this.#find(fields.id)!.int32()
+  }
+
+  get title(): string {
+    return this.#find(fields.title)!.string()
+  }
+
+  get authors(): Book["authors"] {
+    const reader = this.#find(fields.authors)!
+    const authors: [string, ...Array<string>] = [reader.string()]
+    while (find(reader, this.#end, fields.authors)) authors.push(reader.string())
+    return authors
+  }
+
+  get categories(): Book["categories"] {
+    const reader = this.#find(fields.categories)!
+    const end = reader.uint32() + reader.pos
+    // they have been categories when they were written
+    const next = () => Categories.fromV1(reader.int32()) as Category
+    const categories: [Category, ...Array<Category>] = [next()]
+    while (reader.pos < end) categories.push(next())
+    return categories
+  }
+
+  /** The response with this book alone. */
+  get bytes(): Buffer {
+    return this.#page.subarray(this.#start, this.#end)
+  }
+
+  /** A reader that stands before the value of a field, if there is one. */
+  #find(field: number): protobuf.Reader | undefined {
+    const reader = protobuf.Reader.create(this.#page)
+    // the message comes after its tag, of one byte, and its length
+    reader.pos = this.#start + 1
+    reader.uint32()
+    return find(reader, this.#end, field) ? reader : undefined
+  }
+}
+
+/** Goes on to the next value of a field, if there is one before `end`. */
+const find = (reader: protobuf.Reader, end: number, field: number): boolean => {
+  while (reader.pos < end) {
+    const tag = reader.uint32()
+    if (tag >>> 3 === field) return true
+    reader.skipType(tag & 7)
+  }
+  return false
+}
+
+const isStored = (book: Book): book is StoredBook => book instanceof StoredBook
+
+/** The response with these books, if all of them are stored ones. */
+export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined =>
+  books.every(isStored) ? new Encoded(Buffer.concat(books.map(({ bytes }) => bytes))) : undefined
