@@ -39,15 +39,17 @@ export interface Options {
   readonly args: ReadonlyArray<string>
   readonly env?: NodeJS.ProcessEnv
   readonly cwd?: string
+  /** What it says besides its output is dropped. */
+  readonly isQuiet?: boolean
 }
 
 /** Starts a process, without the settings of this one. If it ends before it is stopped, so does the benchmark. */
-export const start = ({ args, command, core, cwd, env }: Options): ChildProcess => {
+export const start = ({ args, command, core, cwd, env, isQuiet = false }: Options): ChildProcess => {
   const [program, all] = on(core, command, ...args)
   const child = spawn(program, all, {
     cwd,
     env: { PATH: process.env["PATH"], ...env },
-    stdio: ["ignore", "pipe", "inherit", "ipc"]
+    stdio: ["ignore", "pipe", isQuiet ? "ignore" : "inherit", "ipc"]
   })
   running.push(child)
   child.on("exit", (code) => {
@@ -72,15 +74,51 @@ export const find = (child: ChildProcess, pattern: RegExp): Promise<string> =>
     child.stdout?.on("data", onData)
   })
 
-/** The CPU time of all threads of a process, in microseconds: finer than the hundredths of a second in its stat. */
+/** A process and those that it has started, and so on. */
+const treeOf = (pid: number): ReadonlyArray<number> => [
+  pid,
+  ...tasksOf(pid)
+    .flatMap((task) => read(`/proc/${pid}/task/${task}/children`).split(" "))
+    .flatMap((child) => (child === "" ? [] : treeOf(Number(child))))
+]
+
+const tasksOf = (pid: number): ReadonlyArray<string> => readdirSync(`/proc/${pid}/task`)
+
+/** A file of a thread, which may have ended since. */
+const read = (file: string): string => {
+  try {
+    return readFileSync(file, "utf8")
+  } catch {
+    return ""
+  }
+}
+
+/**
+ * The CPU time of a process and of those that it has started, in microseconds. That of its threads is known to the nanosecond; its
+ * stat, in hundredths of a second, has that of threads that have ended too.
+ */
 export const cpuOf = (pid: number): number =>
-  readdirSync(`/proc/${pid}/task`)
-    .map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1000)
+  treeOf(pid)
+    .map((one) => Math.max(ofThreads(one), ofStat(one)))
     .reduce((sum, micros) => sum + micros, 0)
 
-/** The resident memory of a process, in bytes: what it is now, and the most that it was. */
+const ofThreads = (pid: number): number =>
+  tasksOf(pid)
+    .map((task) => Number(read(`/proc/${pid}/task/${task}/schedstat`).split(" ")[0]) / 1000)
+    .reduce((sum, micros) => sum + micros, 0)
+
+/** What is said before the name of the program, which may hold anything, is not read; after it come the state and 11 more. */
+const ofStat = (pid: number): number => {
+  const [user = "0", system = "0"] = read(`/proc/${pid}/stat`).split(") ")[1]?.split(" ").slice(11, 13) ?? []
+  return (Number(user) + Number(system)) * 10_000
+}
+
+/** The resident memory of a process and of those that it has started, in bytes: what it is now, and the most that it was. */
 export const memoryOf = (pid: number): { readonly now: number; readonly peak: number } => {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8")
-  const read = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? 0) * 1024
-  return { now: read("VmRSS"), peak: read("VmHWM") }
+  const statuses = treeOf(pid).map((one) => readFileSync(`/proc/${one}/status`, "utf8"))
+  const sum = (name: string) =>
+    statuses
+      .map((status) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)?.[1] ?? 0) * 1024)
+      .reduce((sum, bytes) => sum + bytes, 0)
+  return { now: sum("VmRSS"), peak: sum("VmHWM") }
 }

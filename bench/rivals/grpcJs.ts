@@ -2,7 +2,6 @@
  * grpc-js with proto-loader by hand, as https://grpc.io/docs/languages/node/basics/ has it: a function a method, errors by callback.
  */
 import { readFileSync } from "node:fs"
-import { fileURLToPath } from "node:url"
 
 import * as grpc from "@grpc/grpc-js"
 import * as protoLoader from "@grpc/proto-loader"
@@ -51,7 +50,7 @@ const credentials = (): grpc.ServerCredentials => {
 }
 
 const definition = protoLoader.loadSync("onlinebooks/recommendations/v1/recommendations.proto", {
-  includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))],
+  includeDirs: ["proto"],
   defaults: true
 })
 const server = new grpc.Server()

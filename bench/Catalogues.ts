@@ -1,0 +1,111 @@
+/**
+ * The catalogues that the rows of the benchmark are asked from.
+ *
+ * All books of one take the same number of bytes on the wire, so that the number of bytes of many answers tells whether each of
+ * them is an OK with the right number of books: h2load tells of no other.
+ */
+
+import { readFileSync } from "node:fs"
+
+import protobuf from "protobufjs"
+
+const response = protobuf
+  .loadSync(new URL("../proto/onlinebooks/recommendations/v1/recommendations.proto", import.meta.url).pathname)
+  .lookupType("onlinebooks.recommendations.v1.RecommendResponse")
+
+const header = "id,title,authors,year,isbn10,categories"
+
+/** A row of a catalogue file; the cells are not quoted. */
+interface Row {
+  readonly id: string
+  readonly title: string
+  readonly authors: string
+  readonly year: string
+  readonly isbn10: string
+  readonly categories: string
+}
+
+export interface Catalogue {
+  /** The file's text. */
+  readonly text: string
+  /** What every book takes of a response, in bytes. */
+  readonly bookSize: number
+}
+
+const sizeOf = ({ authors, categories, id, isbn10, title, year }: Row): number =>
+  response
+    .encode(
+      response.fromObject({
+        books: [
+          {
+            id: Number(id),
+            title,
+            authors: authors.split(",").map((author) => author.trim()),
+            ...(year === "" ? {} : { year: Number(year) }),
+            isbn10,
+            categories: categories.split(";").map((name) => `BOOK_CATEGORY_${name}`)
+          }
+        ]
+      })
+    )
+    .finish().length
+
+const cell = (text: string): string => (/[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)
+
+/** Cuts titles or fills them up, until every book has as many bytes as all have on average. */
+const even = (rows: ReadonlyArray<Row>): Catalogue => {
+  const bookSize = Math.round(rows.reduce((sum, row) => sum + sizeOf(row), 0) / rows.length)
+  const lines = rows.map((row) => {
+    // one with long authors keeps a letter
+    let title = row.title.replaceAll(/[^\x20-\x7e]/g, "?")
+    let { authors } = row
+    for (;;) {
+      const size = sizeOf({ ...row, title, authors })
+      if (size === bookSize) break
+      if (size < bookSize) title += ".".repeat(bookSize - size)
+      // what ends with a space would be trimmed
+      else if (title.length > 1) {
+        title = title.slice(0, Math.max(1, title.length - (size - bookSize))).replace(/ $/, ".")
+      } else authors = authors.slice(0, -1)
+    }
+    return [row.id, cell(title), cell(authors), row.year, row.isbn10, row.categories].join(",")
+  })
+  return { text: [header, ...lines, ""].join("\n"), bookSize }
+}
+
+/** The catalogue that the project ships with. */
+export const shipped = (): Catalogue => {
+  const [, ...lines] = readFileSync(new URL("../data/books.csv", import.meta.url), "utf8")
+    .trimEnd()
+    .split("\n")
+  return even(
+    lines.map((line) => {
+      const cells = Array.from(line.matchAll(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g), ([, found = ""]) =>
+        found.startsWith('"') ? found.slice(1, -1).replaceAll('""', '"') : found
+      )
+      const [id = "", title = "", authors = "", year = "", isbn10 = "", categories = ""] = cells
+      // one that is not there is written by some, as a text without letters, and left out by others
+      return { id, title, authors, year, isbn10: isbn10 || "0123456789", categories }
+    })
+  )
+}
+
+const categories =
+  "MYSTERY SCIENCE_FICTION SELF_HELP FANTASY ROMANCE THRILLER HISTORICAL_FICTION CLASSICS HISTORY".split(" ")
+
+/** So many made-up books, with titles and authors as long as those of real ones. */
+export const madeUp = (count: number): Catalogue => {
+  // ids of seven digits all have as many bytes
+  const lines = Array.from({ length: count }, (_, index) => {
+    const id = 3_000_000 + index
+    const title = `The ${id % 97 < 50 ? "Long" : "Last"} Book of ${String(id).padStart(8, "0")}`
+    const authors = `Author ${String(id % 997).padStart(4, "0")}`
+    // the categories' numbers are of one byte
+    return `${id},${title},${authors},1${900 + (id % 100)},0123456789,${categories[id % 9]};${categories[(id + 4) % 9]}`
+  })
+  const [id = "", title = "", authors = "", year = "", isbn10 = "", shelves = ""] = lines[0]?.split(",") ?? []
+  return {
+    text: [header, ...lines, ""].join("\n"),
+    bookSize: sizeOf({ id, title, authors, year, isbn10, categories: shelves })
+  }
+}

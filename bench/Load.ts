@@ -1,0 +1,116 @@
+/**
+ * What makes the load, and sees that every answer is right: h2load for gRPC, wrk for pages.
+ */
+import { execFile, spawnSync } from "node:child_process"
+import { readFileSync, rmSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+
+import { on, otherCore } from "./Processes.ts"
+
+/** One round of load. */
+export interface Outcome {
+  readonly requests: number
+  /** How long it took, in seconds. */
+  readonly seconds: number
+  /** Of its requests, in microseconds. */
+  readonly median: number
+  readonly p99: number
+}
+
+const run = promisify(execFile)
+
+/** The programs that are not on this machine, with the packages that have them. */
+export const missing = (): ReadonlyArray<string> =>
+  [
+    { command: "h2load", args: ["--version"], from: "nghttp2-client" },
+    { command: "wrk", args: ["-v"], from: "wrk" }
+  ]
+    .filter(({ args, command }) => spawnSync(command, args).error !== undefined)
+    .map(({ command, from }) => `${command} (apt-get install ${from})`)
+
+/** gRPC's frame of a message. */
+export const frame = (message: Uint8Array): Buffer => {
+  const bytes = Buffer.concat([Buffer.alloc(5), message])
+  bytes.writeUInt32BE(message.length, 1)
+  return bytes
+}
+
+export interface GrpcLoad {
+  readonly port: number
+  readonly path: string
+  /** The file that has the frame of the request. */
+  readonly file: string
+  /** Where h2load may write what each call took. */
+  readonly log: string
+  readonly connections: number
+  /** Calls at the same time on each connection. */
+  readonly streams: number
+  readonly calls: number
+  /** What each answer has to have, in bytes, with gRPC's five. */
+  readonly answerSize: number
+}
+
+/** Makes calls, each of which is made when another one has ended. Fails if not each of them is answered as it should be. */
+export const grpc = async (load: GrpcLoad): Promise<Outcome> => {
+  const { answerSize, calls, connections, file, log, path, port, streams } = load
+  // h2load adds to what is there
+  rmSync(log, { force: true })
+  const headers = ["content-type: application/grpc", "te: trailers"].flatMap((header) => ["-H", header])
+  const { stdout } = await run(
+    ...on(
+      otherCore,
+      "h2load",
+      ...["-n", String(calls), "-c", String(connections), "-m", String(streams), "-d", file, `--log-file=${log}`],
+      ...headers,
+      `http://127.0.0.1:${port}${path}`
+    )
+  )
+  const [, data] = /\((\d+)\) data$/m.exec(stdout) ?? []
+  // an error of gRPC has no message, and is a success to h2load
+  if (!stdout.includes(` ${calls} succeeded`) || Number(data) !== calls * answerSize) {
+    throw new Error(`Not all calls were answered with OK and ${answerSize} bytes:\n${stdout}`)
+  }
+  const [, time = "", unit = ""] = /^finished in ([\d.]+)(us|ms|s|m)/m.exec(stdout) ?? []
+  const seconds = Number(time) * { us: 1e-6, ms: 1e-3, s: 1, m: 60 }[unit as "us" | "ms" | "s" | "m"]
+  // a line a call: when it began, the status of HTTP, and what it took
+  const latencies = readFileSync(log, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => Number(line.split("\t")[2]))
+    .toSorted((a, b) => a - b)
+  return { requests: calls, seconds, median: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) }
+}
+
+const quantile = (sorted: ReadonlyArray<number>, at: number): number => sorted[Math.floor(sorted.length * at)]!
+
+const script = join(fileURLToPath(new URL(".", import.meta.url)), "books.lua")
+
+export interface PageLoad {
+  readonly port: number
+  readonly connections: number
+  readonly seconds: number
+  /** What each page has to have. */
+  readonly books: number
+}
+
+/** Asks for pages for so long. Fails if not each of them has the books that it should have. */
+export const pages = async ({ books, connections, port, seconds }: PageLoad): Promise<Outcome> => {
+  const { stdout } = await run(
+    ...on(
+      otherCore,
+      "wrk",
+      ...["-t", "1", "-c", String(connections), "-d", `${seconds}s`, "-s", script],
+      `http://127.0.0.1:${port}/`,
+      "--",
+      String(books)
+    )
+  )
+  const [, json = "{}"] = /^outcome (.*)$/m.exec(stdout) ?? []
+  const outcome = JSON.parse(json) as { requests: number; wrong: number; micros: number; median: number; p99: number }
+  if (!(outcome.requests > 0) || outcome.wrong !== 0) {
+    throw new Error(`Not all pages were answered with ${books} books:\n${stdout}`)
+  }
+  return { ...outcome, seconds: outcome.micros / 1e6 }
+}

@@ -1,0 +1,92 @@
+/**
+ * Ours and its rivals, side by side in one run: `npm run bench` prints, for each row of work, what it takes each of them.
+ *
+ * `--only three,page` runs some rows, `--effort 0.5` makes half as many rounds, `--processes 3` so many processes of each, and
+ * `--json` prints all that was measured for machines.
+ */
+import { spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, rmSync } from "node:fs"
+import { cpus, release, tmpdir, totalmem } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+
+import * as Contestants from "./Contestants.ts"
+import * as Load from "./Load.ts"
+import * as Processes from "./Processes.ts"
+import * as Report from "./Report.ts"
+import { type Result, type Row, rows } from "./Rows.ts"
+
+const machine = () => ({
+  processor: cpus()[0]?.model.trim() ?? "unknown",
+  cores: cpus().length,
+  memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+  kernel: `Linux ${release()}`,
+  node: process.version,
+  date: new Date().toISOString().slice(0, 10)
+})
+
+const main = async () => {
+  const { values } = parseArgs({
+    options: {
+      only: { type: "string" },
+      effort: { type: "string", default: "1" },
+      processes: { type: "string", default: "3" },
+      json: { type: "boolean", default: false }
+    }
+  })
+  const only = values.only?.split(",")
+  const unknown = only?.find((key) => !rows.some((row) => row.key === key))
+  if (unknown !== undefined) {
+    console.error(`There is no row ${unknown}: expected some of ${rows.map(({ key }) => key).join(",")}`)
+    process.exitCode = 1
+    return
+  }
+  const missing = Load.missing()
+  if (missing.length > 0) {
+    console.error(`What makes the load is not there: ${missing.join(", ")}`)
+    process.exitCode = 1
+    return
+  }
+  if (Processes.isPinned) spawnSync("taskset", ["-cp", String(Processes.otherCore), String(process.pid)])
+  else console.error("There is no taskset (util-linux), or one core only: load and servers get into each other's way")
+
+  const folder = mkdtempSync(join(tmpdir(), "bench-"))
+  const results: Array<{ readonly row: Row; readonly result: Result }> = []
+  const { cores, date, kernel, memory, node, processor } = machine()
+  if (!values.json) console.log(`${date}, ${cores} x ${processor}, ${memory}, ${kernel}, Node ${node}\n`)
+  try {
+    await Contestants.prepare()
+    for (const row of rows) {
+      if (only !== undefined && !only.includes(row.key)) continue
+      const sink = Processes.start({
+        core: Processes.otherCore,
+        command: process.execPath,
+        args: [join(import.meta.dirname, "otlpSink.ts")]
+      })
+      const [port] = (await once(sink, "message")) as [number]
+      const result = await row.run({
+        folder,
+        collector: `http://127.0.0.1:${port}`,
+        effort: Number(values.effort),
+        processes: Number(values.processes)
+      })
+      Processes.stop()
+      results.push({ row, result })
+      if (!values.json) console.log(`${Report.format(row, result)}\n`)
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+  if (!values.json) return
+  const printed = results.map(({ result, row }) => ({
+    key: row.key,
+    title: row.title,
+    ...result,
+    verdicts: Report.verdicts(row, result)
+  }))
+  console.log(JSON.stringify({ machine: machine(), rows: printed }, undefined, 2))
+}
+
+await main()
+process.exit()

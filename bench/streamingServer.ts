@@ -1,0 +1,41 @@
+/**
+ * An Echo that expands a text into as many small messages as it is asked for, observed as a service is by default, for
+ * {@link file://./main.ts}: bundled.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer, Stream } from "effect"
+
+import * as Drain from "../src/layers/Drain.ts"
+import type { EchoRequest__Output } from "../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import * as GrpcServer from "../src/layers/GrpcServer.ts"
+import * as GrpcService from "../src/layers/GrpcService.ts"
+import * as Logging from "../src/layers/Logging.ts"
+import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
+import * as Telemetry from "../src/layers/Telemetry.ts"
+import { EchoService } from "../src/layers/testing/EchoServer.ts"
+
+const items: ReadonlyArray<never> = []
+const echo = ({ text }: EchoRequest__Output) => Effect.succeed({ text, items })
+
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({
+    Echo: echo,
+    EchoOnce: echo,
+    Expand: ({ int32Value, text }: EchoRequest__Output) =>
+      Stream.map(Stream.range(1, int32Value), (number) => ({ text, number, items })),
+    Collect: () => Effect.succeed({ text: "", items }),
+    Chat: (requests: Stream.Stream<EchoRequest__Output>) => Stream.mapEffect(requests, echo)
+  }),
+  {}
+).pipe(
+  GrpcServer.listenConfig("ECHO"),
+  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
+  Layer.provide(NodeServices.layer),
+  Layer.provide(Telemetry.exported),
+  Telemetry.provide({ name: "streaming", version: "0.0.0" }),
+  Drain.launch,
+  Effect.provide(Logging.layerConfig),
+  Drain.runMain
+)
