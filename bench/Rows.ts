@@ -54,6 +54,8 @@ export interface Setting {
   readonly effort: number
   /** How many processes of each. */
   readonly processes: number
+  /** Those that are to be there, by a part of their names; all if there is none. */
+  readonly names: ReadonlyArray<string>
 }
 
 const write = ({ folder }: Setting, name: string, content: string | Uint8Array): string => {
@@ -62,8 +64,12 @@ const write = ({ folder }: Setting, name: string, content: string | Uint8Array):
   return file
 }
 
-const wanted = (contestants: ReadonlyArray<Contestants.Contestant>): ReadonlyArray<Contestants.Contestant> =>
+const wanted = (
+  { names }: Setting,
+  contestants: ReadonlyArray<Contestants.Contestant>
+): ReadonlyArray<Contestants.Contestant> =>
   contestants.filter(({ missing, name }) => {
+    if (names.length > 0 && !names.some((part) => name.includes(part))) return false
     const packages = missing?.()
     if (packages !== undefined) console.error(`Without ${name}: ${packages}`)
     return packages === undefined
@@ -89,7 +95,7 @@ const compareGrpc = async (setting: Setting, row: GrpcRow): Promise<ReadonlyArra
   const { calls, contestants, rounds, situation, warmUps } = row
   const file = write(setting, "request", row.request)
   const log = join(setting.folder, "calls")
-  const byName = new Map(wanted(contestants).map((contestant) => [contestant.name, contestant]))
+  const byName = new Map(wanted(setting, contestants).map((contestant) => [contestant.name, contestant]))
   const start = async (name: string): Promise<Rounds.Subject> => {
     const { collector } = setting
     const port = await Contestants.freePort()
@@ -233,7 +239,7 @@ const page: Row = {
     socket.destroy()
     const { flask, gunicorn, ourPage, pageByHand } = Contestants
     const byName = new Map(
-      wanted([ourPage, pageByHand, flask, gunicorn]).map((contestant) => [contestant.name, contestant])
+      wanted(setting, [ourPage, pageByHand, flask, gunicorn]).map((contestant) => [contestant.name, contestant])
     )
     const start = async (name: string): Promise<Rounds.Subject> => {
       const port = await Contestants.freePort()
@@ -264,7 +270,7 @@ const start: Row = {
     const contestants = [
       { ...ours, cache: compileCache },
       { ...ours, name: "ours, without the image's compile cache", cache: undefined },
-      ...wanted([byHand, pythonGrpc]).map((contestant) => ({ ...contestant, cache: undefined }))
+      ...wanted(setting, [byHand, pythonGrpc]).map((contestant) => ({ ...contestant, cache: undefined }))
     ]
     const once = async ({ cache, ...contestant }: (typeof contestants)[number]) => {
       const port = await Contestants.freePort()

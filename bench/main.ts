@@ -1,7 +1,7 @@
 /**
  * Ours and its rivals, side by side in one run: `npm run bench` prints, for each row of work, what it takes each of them.
  *
- * `--only three,page` runs some rows, `--effort 0.5` makes half as many rounds, `--processes 3` so many processes of each, and
+ * `--only three,page` runs some rows, `--names ours,hand` with some who do them, `--effort 0.5` makes half as many rounds, `--processes 3` so many processes of each, and
  * `--json` prints all that was measured for machines.
  */
 import { spawnSync } from "node:child_process"
@@ -30,6 +30,7 @@ const main = async () => {
   const { values } = parseArgs({
     options: {
       only: { type: "string" },
+      names: { type: "string" },
       effort: { type: "string", default: "1" },
       processes: { type: "string", default: "3" },
       json: { type: "boolean", default: false }
@@ -69,7 +70,8 @@ const main = async () => {
         folder,
         collector: `http://127.0.0.1:${port}`,
         effort: Number(values.effort),
-        processes: Number(values.processes)
+        processes: Number(values.processes),
+        names: values.names?.split(",") ?? []
       })
       Processes.stop()
       results.push({ row, result })

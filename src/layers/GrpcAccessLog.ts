@@ -13,17 +13,14 @@ import * as Status from "./Status.ts"
 
 /** Logs how each call ended, within its span. Of many failures in one second some are left out, and counted. */
 export const server: ServerInterceptor = {
-  answer: (answer, call) =>
-    Effect.onExit(answer, (exit) => {
-      const status = call.statusOf(exit)
-      // a failure may come with a bug, as of what should clean up after it
-      const level = isBug(exit) ? "Error" : levelOf(call, status)
-      return Logging.whenEnabled(level, () => {
-        const line = Effect.suspend(() => lineOf(call, exit, status, level))
-        // a bug is always told of: its client has been given the id in that line
-        return status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
-      })
-    })
+  ended: (call, exit, status, context) => {
+    // a failure may come with a bug, as of what should clean up after it
+    const level = isBug(exit) ? "Error" : levelOf(call, status)
+    if (!Logging.isEnabled(level, context)) return
+    const line = Effect.suspend(() => lineOf(call, exit, status, level))
+    // a bug is always told of: its client has been given the id in that line
+    return status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
+  }
 }
 
 // whoever calls wrongly is not to keep what is wrong here out of the log

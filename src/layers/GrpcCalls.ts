@@ -12,17 +12,19 @@ import {
   type handleUnaryCall,
   Metadata,
   type MethodDefinition,
+  type ServerInterceptingCall,
   type ServerInterceptor as GrpcJsInterceptor
 } from "@grpc/grpc-js"
-import { Cause, Context, Duration, Effect, Exit, Metric, Stream } from "effect"
+import { Cause, Context, Duration, Effect, Exit, identity, Metric, Stream } from "effect"
 
 import type { Admission } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
 import { Encoded } from "./Encoded.ts"
 import { RetryInfo } from "./ErrorDetail.ts"
+import * as GrpcAround from "./GrpcAround.ts"
 import { GrpcCall, type Kind, unknown } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
-import { cancelled, CurrentCall } from "./GrpcCurrentCall.ts"
+import { type Called, type CalledMethod, cancelled, CurrentCall } from "./GrpcCurrentCall.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import { kindOf } from "./GrpcService.ts"
 import { LinkedList } from "./LinkedList.ts"
@@ -84,9 +86,9 @@ interface StreamCall {
 
 export const make = (options: Options): GrpcCalls => {
   const { admission, connectionOf } = options
-  const observe = compose(options.observers)
-  const intercept = compose(options.interceptors)
-  const interceptStream = composeStreams([...options.observers, ...options.interceptors])
+  const around = GrpcAround.make(options.observers, options.interceptors)
+  const observe: NonNullable<typeof around.observe> = around.observe ?? identity
+  const intercept: NonNullable<typeof around.intercept> = around.intercept ?? identity
   const methods = new Map<string, ServedMethod>()
   const open = new LinkedList<ServedCall>()
   const refusals = makeRefusals()
@@ -94,25 +96,17 @@ export const make = (options: Options): GrpcCalls => {
   let isCutting = false
 
   /** Lets interceptors see a call that no handler gets. */
-  const see = (
-    path: string,
-    kind: Kind,
-    { deadline, metadata, peer, startedAt }: Pick<ServedCall, "deadline" | "metadata" | "peer" | "startedAt">,
-    status: Status.Status
-  ) => {
-    const current = new CurrentCall({
-      ...namesOf(methods.has(path) ? path : `/${unknown}/${unknown}`),
-      name: path.slice(1),
-      kind,
-      peer,
-      deadline,
-      metadata,
-      startedAt,
-      isRejected: true,
-      sendMetadata: () => Effect.void
-    })
-    const answer = observe(intercept(Effect.fail(status), current), current)
-    Effect.runForkWith(Context.add(options.context, GrpcCall, current))(Effect.exit(answer))
+  const see = (path: string, kind: Kind, called: Called, status: Status.Status) => {
+    const known = namesOf(methods.has(path) ? path : `/${unknown}/${unknown}`)
+    const current = new CurrentCall({ ...known, name: path.slice(1), kind }, called, true)
+    const context = around.begin(current, Context.add(options.context, GrpcCall, current))
+    if (around.observe === undefined && around.intercept === undefined) {
+      around.end(current, Exit.fail(status), context)
+      return
+    }
+    Effect.runForkWith(context)(observe(intercept(Effect.fail(status), current), current)).addObserver((exit) =>
+      around.end(current, exit, context)
+    )
   }
 
   const host: Host = {
@@ -130,7 +124,9 @@ export const make = (options: Options): GrpcCalls => {
     notAllowed
   }
 
-  const interceptor: GrpcJsInterceptor = ({ path }, call) => new ServedCall(call, methods.get(path)!, host)
+  // the class that grpc-js has for it is one of several things that are such a call, and all that it uses is its interface
+  const interceptor: GrpcJsInterceptor = ({ path }, call) =>
+    new ServedCall(call, methods.get(path)!, host) as unknown as ServerInterceptingCall
 
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[":path"] ?? ""
@@ -144,7 +140,8 @@ export const make = (options: Options): GrpcCalls => {
         peer: connectionOf(stream)?.peer ?? nobody,
         deadline: Infinity,
         startedAt: performance.now(),
-        metadata: metadataOf(headers)
+        metadata: metadataOf(headers),
+        sendMetadata: () => {}
       },
       // what answers with HTTP's own status alone is UNKNOWN to gRPC (doc/http-grpc-status-mapping.md)
       sentBy(stream) ?? Status.unknown(`The content type is not application/grpc`)
@@ -153,13 +150,13 @@ export const make = (options: Options): GrpcCalls => {
 
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
-    const names = { ...namesOf(definition.path), name: definition.path.slice(1) }
     const kind = kindOf(definition)
+    const called: CalledMethod = { ...namesOf(definition.path), name: definition.path.slice(1), kind }
 
     const encodeFailure = (exit: Exit.Exit<unknown, Status.Status>, current: CurrentCall): StatusWire.EncodedStatus => {
       const { trailers } = current
       try {
-        const status = StatusWire.encode(current.statusOf(exit) ?? cancelled)
+        const status = StatusWire.encode(current.status(exit) ?? cancelled)
         if (trailers === undefined) return status
         const metadata = trailers.clone()
         metadata.merge(status.metadata)
@@ -171,41 +168,37 @@ export const make = (options: Options): GrpcCalls => {
             Effect.annotateLogs({ method: current.name, requestId: current.id })
           )
         )
-        return StatusWire.encode(current.statusOf(Exit.die(bug)) ?? cancelled)
+        return StatusWire.encode(current.status(Exit.die(bug)) ?? cancelled)
       }
     }
 
     /** Runs what answers a call, and hands over what it came to, with the trailers that it has added. */
-    const run = <A>(
+    const run = <A, F, B>(
       call: ServedCall,
-      answer: (current: CurrentCall) => Effect.Effect<A, Status.Status, R>,
+      /** What is run, and what its exit is made into before anybody is told of it. */
+      answer: (current: CurrentCall) => Effect.Effect<A, F, R>,
+      settle: (current: CurrentCall, exit: Exit.Exit<A, F>) => Exit.Exit<B, Status.Status>,
       end: {
-        readonly succeed: (answer: A, trailers: Metadata | undefined) => void
+        readonly succeed: (answer: B, trailers: Metadata | undefined) => void
         readonly fail: (status: StatusWire.EncodedStatus) => void
       }
     ) => {
       const { deadline } = call
-      const current = new CurrentCall({
-        ...names,
-        kind,
-        peer: call.peer,
-        deadline,
-        metadata: call.metadata,
-        startedAt: call.startedAt,
-        isRejected: false,
-        sendMetadata: (headers) => Effect.sync(() => call.sendMetadata(headers))
-      })
+      const current = new CurrentCall(called, call, false)
       const withCall = Context.add(context, GrpcCall, current)
-      const services = deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)
+      const services = around.begin(
+        current,
+        // what a handler needs is in the context, but for the call, which is now
+        (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
+      )
       call.isSeen = true
       call.current = current
-      // what a handler needs is in the context, but for the call, which is now
-      const fiber = Effect.runForkWith(services as Context.Context<never> as Context.Context<R | GrpcCall>)(
-        observe(answer(current), current)
-      )
+      const fiber = Effect.runForkWith(services as Context.Context<R>)(answer(current))
       call.fiber = fiber
-      const onExit = (exit: Exit.Exit<A, Status.Status>) => {
+      const onExit = (unsettled: Exit.Exit<A, F>) => {
         admission.pause(call)
+        const exit = settle(current, unsettled)
+        around.end(current, exit, services)
         if (Exit.isSuccess(exit)) end.succeed(exit.value, current.trailers)
         else end.fail(encodeFailure(exit, current))
       }
@@ -231,7 +224,6 @@ export const make = (options: Options): GrpcCalls => {
       })
     }
 
-    // responses are encoded in the fiber, where what cannot be encoded is a defect like any other
     const encode = (response: unknown): Buffer => {
       const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response)
       // grpc-js would refuse it too, when everybody has been told that all is well
@@ -241,34 +233,53 @@ export const make = (options: Options): GrpcCalls => {
     const refuseLarge = Effect.catchDefect((defect: unknown) =>
       defect instanceof TooLarge ? Effect.fail(Status.resourceExhausted(defect.message)) : Effect.die(defect)
     )
+    const handler = (request: unknown) =>
+      Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
+
+    /** Where there are effects around the answer, they see what becomes of it, so that all of it is done within them. */
+    const answerWithin = (current: CurrentCall, request: unknown): Effect.Effect<Buffer, Status.Status, R> => {
+      const answered = Effect.mapError(handler(request), (error) => toStatus(current.fail(error)))
+      return observe(refuseLarge(Effect.map(intercept(answered, current), encode)), current)
+    }
+
+    /** The same for where there are none, of the exit. What throws is a defect like any other. */
+    const settle = (current: CurrentCall, exit: Exit.Exit<unknown, E>): Exit.Exit<Buffer, Status.Status> => {
+      try {
+        if (Exit.isSuccess(exit)) return Exit.succeed(encode(exit.value))
+        return Exit.mapError(exit as Exit.Failure<never, E>, (error) => toStatus(current.fail(error)))
+      } catch (defect) {
+        return defect instanceof TooLarge ? Exit.fail(Status.resourceExhausted(defect.message)) : Exit.die(defect)
+      }
+    }
+
+    const isBare = around.observe === undefined && around.intercept === undefined
 
     const answerOne = (
       call: ServedCall,
       request: unknown,
       succeed: (message: Buffer, trailers: Metadata | undefined) => void
     ) => {
-      const response = Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
-      const answer = (current: CurrentCall) => {
-        const answered = Effect.mapError(response, (error) => toStatus(current.fail(error)))
-        return refuseLarge(Effect.map(intercept(answered, current), encode))
-      }
-      run(call, answer, { succeed, fail: (status) => call.sendStatus(status) })
+      const end = { succeed, fail: (status: StatusWire.EncodedStatus) => call.sendStatus(status) }
+      if (isBare) run<unknown, E, Buffer>(call, () => handler(request), settle, end)
+      else
+        run<Buffer, Status.Status, Buffer>(
+          call,
+          (current) => answerWithin(current, request),
+          (_, exit) => exit,
+          end
+        )
     }
 
     const answerMany = (writable: StreamCall & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
       const answer = (current: CurrentCall) => {
         const answered = Stream.mapError(responses, (error) => toStatus(current.fail(error)))
-        return intercept(
-          refuseLarge(
-            Stream.runForEachArray(interceptStream(answered, current), (messages) =>
-              writeAll(writable, messages, encode)
-            )
-          ),
-          current
+        const written = Stream.runForEachArray(around.stream(answered, current), (messages) =>
+          writeAll(writable, messages, encode)
         )
+        return observe(intercept(refuseLarge(written), current), current)
       }
-      run(ServedCall.ofMetadata(writable.metadata), answer, {
+      run(ServedCall.ofMetadata(writable.metadata), answer, (_, exit) => exit, {
         succeed: (_, trailers) => {
           if (!writable.cancelled) writable.end(trailers)
         },
@@ -341,19 +352,6 @@ export const shed = Metric.counter("grpc_server_calls_shed_total", {
 const namesOf = (path: string) => {
   const [, service = "", method = ""] = path.split("/")
   return { service, method }
-}
-
-/** What interceptors do around an answer, all together; the first is the outermost. */
-const compose = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["answer"] => {
-  const all = interceptors.flatMap(({ answer }) => answer ?? [])
-  // one that throws has died, which those around it see
-  return (answer, call) => all.reduceRight((inner, intercept) => Effect.suspend(() => intercept(inner, call)), answer)
-}
-
-const composeStreams = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["stream"] => {
-  const all = interceptors.flatMap(({ stream }) => stream ?? [])
-  return (messages, call) =>
-    all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, call)), messages)
 }
 
 /** Headers as grpc-js makes metadata of them; what it cannot make any of has none. */

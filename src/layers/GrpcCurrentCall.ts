@@ -13,7 +13,17 @@ import * as Status from "./Status.ts"
 /** What a call is answered with that is interrupted for no other reason. */
 export const cancelled = Status.cancelled("Cancelled")
 
-/** A call, as handlers and interceptors see it. */
+/** What is known of a method, as handlers and interceptors see it. */
+export type CalledMethod = Pick<GrpcCall["Service"], "kind" | "method" | "name" | "service">
+
+/** What is known of a call, and how metadata gets to its client. */
+export interface Called extends Pick<GrpcCall["Service"], "deadline" | "metadata" | "peer" | "startedAt"> {
+  readonly sendMetadata: (metadata: Metadata) => void
+}
+
+/**
+ * A call, as handlers and interceptors see it. There is one for each call, so that what is rarely asked for is made when it is.
+ */
 export class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
   readonly service: string
   readonly method: string
@@ -24,45 +34,25 @@ export class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
   readonly metadata: Metadata
   readonly startedAt: number
   isRejected: boolean
-  readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
   /** What its handler has added. */
-  trailers: Metadata | undefined
+  trailers: Metadata | undefined = undefined
   /** What it is answered with if it is interrupted. */
   interruption: Status.Status = cancelled
-  failure: unknown
-  #id: string | undefined
+  failure: unknown = undefined
+  readonly #called: Called
+  #id: string | undefined = undefined
 
-  constructor(
-    known: Pick<
-      GrpcCall["Service"],
-      | "deadline"
-      | "isRejected"
-      | "kind"
-      | "metadata"
-      | "method"
-      | "name"
-      | "peer"
-      | "sendMetadata"
-      | "service"
-      | "startedAt"
-    >
-  ) {
-    this.service = known.service
-    this.method = known.method
-    this.kind = known.kind
-    this.name = known.name
-    this.peer = known.peer
-    this.deadline = known.deadline
-    this.metadata = known.metadata
-    this.startedAt = known.startedAt
-    this.isRejected = known.isRejected
-    this.sendMetadata = known.sendMetadata
-  }
-
-  /** Takes down what its handler has failed with. */
-  fail = <E>(error: E): E => {
-    this.failure = error
-    return error
+  constructor(method: CalledMethod, called: Called, isRejected: boolean) {
+    this.service = method.service
+    this.method = method.method
+    this.kind = method.kind
+    this.name = method.name
+    this.peer = called.peer
+    this.deadline = called.deadline
+    this.metadata = called.metadata
+    this.startedAt = called.startedAt
+    this.isRejected = isRejected
+    this.#called = called
   }
 
   get id(): string {
@@ -70,13 +60,30 @@ export class CurrentCall implements Context.Service.Shape<typeof GrpcCall> {
     return this.#id
   }
 
-  addTrailers = (more: Metadata) =>
-    Effect.sync(() => {
-      this.trailers ??= new Metadata()
-      this.trailers.merge(more)
-    })
+  get sendMetadata(): GrpcCall["Service"]["sendMetadata"] {
+    return (metadata) => Effect.sync(() => this.#called.sendMetadata(metadata))
+  }
 
-  statusOf = (exit: Exit.Exit<unknown, Status.Status>): Status.Status | undefined => {
+  get addTrailers(): GrpcCall["Service"]["addTrailers"] {
+    return (more) =>
+      Effect.sync(() => {
+        this.trailers ??= new Metadata()
+        this.trailers.merge(more)
+      })
+  }
+
+  get statusOf(): GrpcCall["Service"]["statusOf"] {
+    return (exit) => this.status(exit)
+  }
+
+  /** Takes down what its handler has failed with. */
+  fail<E>(error: E): E {
+    this.failure = error
+    return error
+  }
+
+  /** What {@link statusOf} says. */
+  status(exit: Exit.Exit<unknown, Status.Status>): Status.Status | undefined {
     if (Exit.isSuccess(exit)) return undefined
     // a bug beside a failure is a bug
     const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)

@@ -7,7 +7,7 @@
  *
  * Errors that are foreseen are none of its business.
  */
-import { Cause, Effect, Option } from "effect"
+import { Cause, Exit, Option } from "effect"
 
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
@@ -15,20 +15,19 @@ import * as UnexpectedError from "./UnexpectedError.ts"
 
 /** Reports the bugs in handlers, and the failures that they call INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
 export const server: ServerInterceptor = {
-  answer: (answer, call) => {
-    // no handler has it
-    if (call.isRejected) return answer
-    return Effect.onError(answer, (cause) => {
-      const attributes = () => ({
-        method: call.name,
-        // the client has been given it, and the log has it too
-        ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
-        ...PeerIdentity.annotations(call.peer)
-      })
-      return UnexpectedError.report(cause, attributes, (status) =>
-        unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
-      )
+  ended: (call, exit) => {
+    if (Exit.isSuccess(exit)) return
+    const { cause } = exit
+    const attributes = () => ({
+      method: call.name,
+      // the client has been given it, and the log has it too
+      ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
+      ...PeerIdentity.annotations(call.peer)
     })
+    return UnexpectedError.report(cause, attributes, (status) =>
+      // what has been rejected is its caller's fault, whatever grpc-js calls it
+      !call.isRejected && unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
+    )
   }
 }
 

@@ -17,10 +17,19 @@
  * }
  * ```
  *
+ * What only looks on may do without an effect, for which a call pays even if there is nothing to do: it is told when a call begins
+ * and how it has ended, and is in the same list.
+ *
+ * ```ts
+ * const count: ServerInterceptor = {
+ *   ended: (call, _, status) => void counts.add(`${call.method} ${status?._tag ?? "OK"}`)
+ * }
+ * ```
+ *
  * Tracing, metrics, the access log and the error report are interceptors too, and come first: see {@link GrpcObservers}.
  */
 import type { Metadata } from "@grpc/grpc-js"
-import { Cause, type Effect, Exit, type Stream } from "effect"
+import { Cause, type Context, type Effect, Exit, type Stream } from "effect"
 
 import type { GrpcCall, Kind } from "./GrpcCall.ts"
 import { GrpcError } from "./GrpcError.ts"
@@ -42,6 +51,20 @@ export interface ServerInterceptor {
     answer: Effect.Effect<A, Status.Status, R>,
     call: GrpcCall["Service"]
   ) => Effect.Effect<A, Status.Status, R>
+  /** What there is in the context of what answers a call, those within this one included, which is given as it is without. */
+  readonly context?: (context: Context.Context<never>, call: GrpcCall["Service"]) => Context.Context<never>
+  /** Told of a call before it is answered, with that context. */
+  readonly begun?: (call: GrpcCall["Service"], context: Context.Context<never>) => void
+  /**
+   * Told how a call has ended, before its client is: with what {@link GrpcCall} says becomes of it, where undefined is OK. If there is
+   * an effect to be run, nobody waits for it.
+   */
+  readonly ended?: (
+    call: GrpcCall["Service"],
+    exit: Exit.Exit<unknown, Status.Status>,
+    status: Status.Status | undefined,
+    context: Context.Context<never>
+  ) => Effect.Effect<void> | void
   /** Told of each method that a server has, before there are calls. */
   readonly method?: (method: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => Effect.Effect<void>
   /**

@@ -35,20 +35,16 @@ export const server: ServerInterceptor = {
       }
       return Effect.void
     }),
-  answer: (answer, call) =>
-    Effect.withFiber((fiber) => {
-      const series = serverSeries(call)
-      series.started.updateUnsafe(1, fiber.context)
-      return Effect.onExit(answer, (exit) => {
-        const seconds = (performance.now() - call.startedAt) / 1000
-        const ended = series.ended(call.statusOf(exit))
-        ended.handled.updateUnsafe(1, fiber.context)
-        ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, fiber.context)
-        ended.duration.updateUnsafe(seconds, fiber.context)
-        series.handling.updateUnsafe(seconds, fiber.context)
-        return Effect.void
-      })
-    })
+  begun: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
+  ended: (call, _, status, context) => {
+    const seconds = (performance.now() - call.startedAt) / 1000
+    const series = serverSeries(call)
+    const ended = series.ended(status)
+    ended.handled.updateUnsafe(1, context)
+    ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, context)
+    ended.duration.updateUnsafe(seconds, context)
+    series.handling.updateUnsafe(seconds, context)
+  }
 }
 
 /** Counts the calls of a client, how long they take with all their attempts, and the attempts after the first. */

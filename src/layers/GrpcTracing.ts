@@ -7,7 +7,7 @@
  * there are no spans, and what came with a call goes on with the calls that are made for it.
  */
 import type { Metadata } from "@grpc/grpc-js"
-import { Cause, Effect, Exit, Tracer } from "effect"
+import { Cause, Context, Effect, Exit, Tracer } from "effect"
 
 import { type GrpcCall, unknown } from "./GrpcCall.ts"
 import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
@@ -20,16 +20,17 @@ import * as TraceContext from "./TraceContext.ts"
 
 /** Answers each call in a span of its own, which says who called. */
 export const server: ServerInterceptor = {
-  answer: (answer, call) =>
-    ServerSpan.around(answer, {
+  context: (context, call) =>
+    ServerSpan.begin(context, {
       name: methodOf(call),
       parent: TraceContext.read(headersOf(call.metadata)),
-      attributes: () => serverAttributes(call),
-      end: (span, exit) => {
-        const status = call.statusOf(exit)
-        return end(span, exit, status, status !== undefined && Status.isServerError(status))
-      }
-    })
+      attributes: () => serverAttributes(call)
+    }),
+  ended: (_call, exit, status, context) => {
+    const span = Context.get(context, ServerSpan.Recorded)
+    if (span === undefined) return
+    return end(span, exit, status, status !== undefined && Status.isServerError(status))
+  }
 }
 
 /** Makes each call, and each of its attempts, in spans; the server is told of that of the attempt. */

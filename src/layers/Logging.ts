@@ -30,12 +30,15 @@ const Threshold = Context.Reference<(() => LogLevel.LogLevel) | undefined>("onli
   defaultValue: () => undefined
 })
 
-/** Makes a line of a level only if that is logged, for lines that cost something to make. */
+/** Whether lines of a level are logged, by a context: for those that cost something to make. */
+export const isEnabled = (level: LogLevel.LogLevel, context: Context.Context<never>): boolean => {
+  const threshold = Context.get(context, Threshold)?.() ?? Context.get(context, References.MinimumLogLevel)
+  return LogLevel.isGreaterThanOrEqualTo(level, threshold)
+}
+
+/** Makes a line of a level only if that is logged. */
 export const whenEnabled = (level: LogLevel.LogLevel, line: () => Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.withFiber((fiber) => {
-    const threshold = fiber.getRef(Threshold)?.() ?? fiber.getRef(References.MinimumLogLevel)
-    return LogLevel.isGreaterThanOrEqualTo(level, threshold) ? line() : Effect.void
-  })
+  Effect.withFiber(({ context }) => (isEnabled(level, context) ? line() : Effect.void))
 
 /** Logs to stdout. SIGUSR2 switches Debug on, and off again. */
 export const layer = (options: Settings) =>

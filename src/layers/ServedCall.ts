@@ -1,16 +1,17 @@
 /**
  * A call of grpc-js while a server has it, from its headers to its status.
  *
- * It is what an interceptor of grpc-js is, without the builders that those are usually made with: they cost four closures, three
- * objects and twenty function calls for each call of a client. And it answers calls of one request and one response by itself,
- * as interceptors may, so that grpc-js does not make a stream of Node's for each.
+ * It is what an interceptor of grpc-js is, without the builders and the class that those are usually made with: they cost four
+ * closures, four objects and twenty function calls for each call of a client. And it answers calls of one request and one response
+ * by itself, as interceptors may, so that grpc-js does not make a stream of Node's for each.
  */
 import { constants, type ServerHttp2Stream } from "node:http2"
 
-import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
+import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js"
 import type { Fiber } from "effect"
 
 import type { Admission, Candidate } from "./Admission.ts"
+import * as ClosedStreams from "./ClosedStreams.ts"
 import type { Kind, Peer } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
 import { cancelled, type CurrentCall } from "./GrpcCurrentCall.ts"
@@ -59,7 +60,7 @@ export const nobody: Peer = { address: "unknown", names: [] }
 
 const key = "onlinebooks/layers/ServedCall"
 
-export class ServedCall extends ServerInterceptingCall implements Listener, Candidate, Linked<ServedCall> {
+export class ServedCall implements ServerInterceptingCallInterface, Listener, Candidate, Linked<ServedCall> {
   previous: ServedCall | undefined = undefined
   next: ServedCall | undefined = undefined
   place: Candidate["place"] = undefined
@@ -91,7 +92,6 @@ export class ServedCall extends ServerInterceptingCall implements Listener, Cand
   #isEvicted = false
 
   constructor(inner: ServerInterceptingCallInterface, method: ServedMethod, host: Host) {
-    super(inner)
     this.method = method
     this.startedAt = performance.now()
     this.stream = streamOf(inner)
@@ -102,7 +102,7 @@ export class ServedCall extends ServerInterceptingCall implements Listener, Cand
   /** The call whose metadata that is: what the handlers of grpc-js get of it. */
   static readonly ofMetadata = (metadata: Metadata): ServedCall => metadata.getOpaque(key) as ServedCall
 
-  override start(listener: Listener): void {
+  start(listener: Listener): void {
     this.#listener = listener
     this.#inner.start(this)
   }
@@ -153,6 +153,7 @@ export class ServedCall extends ServerInterceptingCall implements Listener, Cand
     this.#over(why)
     this.onGone?.(why, sent)
     this.#listener.onCancel()
+    ClosedStreams.forget(this.stream)
   }
 
   proceed(): void {
@@ -188,17 +189,45 @@ export class ServedCall extends ServerInterceptingCall implements Listener, Cand
     this.#inner.sendStatus({ code: 0, details: "OK", metadata: trailers ?? null })
   }
 
-  override sendMetadata(metadata: Metadata): void {
+  sendMetadata(metadata: Metadata): void {
     this.#inner.sendMetadata(metadata)
   }
 
-  override sendMessage(message: unknown, callback: () => void): void {
+  sendMessage(message: unknown, callback: () => void): void {
     this.#inner.sendMessage(message, callback)
   }
 
-  override sendStatus(status: SentStatus): void {
+  sendStatus(status: SentStatus): void {
     if (!this.#isOver) this.#over(Status.fromCode(status.code, status.details))
     this.#inner.sendStatus(status)
+  }
+
+  startRead(): void {
+    this.#inner.startRead()
+  }
+
+  getPeer() {
+    return this.#inner.getPeer()
+  }
+
+  getDeadline() {
+    return this.#inner.getDeadline()
+  }
+
+  getHost() {
+    return this.#inner.getHost()
+  }
+
+  getAuthContext() {
+    return this.#inner.getAuthContext()
+  }
+
+  getConnectionInfo() {
+    return this.#inner.getConnectionInfo()
+  }
+
+  getMetricsRecorder() {
+    return this.#inner.getMetricsRecorder()
   }
 
   #over(status: Status.Status): void {
