@@ -150,7 +150,7 @@ export const flask: Contestant = pythonContestant(
   "Python, Flask's own server",
   "python3-flask",
   "grpc, flask",
-  (port) => [...["-m", "flask", "--app", "marketplace", "run", "--port", port]]
+  (port) => "-m flask --app marketplace run --port".split(" ").concat(port)
 )
 export const gunicorn: Contestant = pythonContestant(
   "Python, Flask under gunicorn",

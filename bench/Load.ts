@@ -58,15 +58,8 @@ export const grpc = async (load: GrpcLoad): Promise<Outcome> => {
   // h2load adds to what is there
   rmSync(log, { force: true })
   const headers = ["content-type: application/grpc", "te: trailers"].flatMap((header) => ["-H", header])
-  const { stdout } = await run(
-    ...on(
-      otherCore,
-      "h2load",
-      ...["-n", String(calls), "-c", String(connections), "-m", String(streams), "-d", file, `--log-file=${log}`],
-      ...headers,
-      `http://127.0.0.1:${port}${path}`
-    )
-  )
+  const how = ["-n", String(calls), "-c", String(connections), "-m", String(streams), "-d", file, `--log-file=${log}`]
+  const { stdout } = await run(...on(otherCore, "h2load", ...how, ...headers, `http://127.0.0.1:${port}${path}`))
   const [, data] = /\((\d+)\) data$/m.exec(stdout) ?? []
   // an error of gRPC has no message, and is a success to h2load
   if (!stdout.includes(` ${calls} succeeded`) || Number(data) !== calls * answerSize) {
@@ -97,16 +90,8 @@ export interface PageLoad {
 
 /** Asks for pages for so long. Fails if not each of them has the books that it should have. */
 export const pages = async ({ books, connections, port, seconds }: PageLoad): Promise<Outcome> => {
-  const { stdout } = await run(
-    ...on(
-      otherCore,
-      "wrk",
-      ...["-t", "1", "-c", String(connections), "-d", `${seconds}s`, "-s", script],
-      `http://127.0.0.1:${port}/`,
-      "--",
-      String(books)
-    )
-  )
+  const how = ["-t", "1", "-c", String(connections), "-d", `${seconds}s`, "-s", script]
+  const { stdout } = await run(...on(otherCore, "wrk", ...how, `http://127.0.0.1:${port}/`, "--", String(books)))
   const [, json = "{}"] = /^outcome (.*)$/m.exec(stdout) ?? []
   const outcome = JSON.parse(json) as { requests: number; wrong: number; micros: number; median: number; p99: number }
   if (!(outcome.requests > 0) || outcome.wrong !== 0) {

@@ -67,13 +67,14 @@ export class Recommender extends Context.Service<
     Effect.gen(function* () {
       const catalog = yield* BookCatalog
 
-      const recommend = Effect.fnUntraced(function* (query: Query) {
-        const { maxResults = defaultLimit } = yield* checkFields(query)
-        const shelf = yield* query.category === undefined ? catalog.allBooks : catalog.shelf(query.category)
-        return yield* draw(shelf, Math.min(maxResults, maxLimit))
+      return Recommender.of({
+        recommend: (query) =>
+          Effect.flatMapEager(checkFields(query), ({ category, maxResults = defaultLimit }) => {
+            const shelf = category === undefined ? catalog.allBooks : catalog.shelf(category)
+            return Effect.flatMapEager(shelf, (shelf) => draw(shelf, Math.min(maxResults, maxLimit)))
+          }),
+        categories: catalog.summaries
       })
-
-      return Recommender.of({ recommend, categories: catalog.summaries })
     })
   )
 }
@@ -81,17 +82,27 @@ export class Recommender extends Context.Service<
 const decodeFields = Schema.decodeEffect(QueryFields, { errors: "all" })
 const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
 
-const checkFields = (query: Query) =>
-  Effect.mapError(
-    decodeFields(query),
-    ({ issue }) =>
-      new InvalidQuery({
-        violations: formatIssue(issue).issues.map(({ message, path }) => ({
-          field: String(path?.[0]),
-          description: message
-        }))
-      })
-  )
+/** Whether a query is in order, as nearly all are: sooner said than by the schema, which says what is wrong with the others. */
+const isInOrder = ({ maxResults, userId }: Query): boolean =>
+  Number.isInteger(userId) &&
+  userId >= 0 &&
+  (maxResults === undefined || (Number.isInteger(maxResults) && maxResults >= 1))
+
+const checkFields = (query: Query): Effect.Effect<Query, InvalidQuery> =>
+  isInOrder(query)
+    ? Effect.succeed(query)
+    : decodeFields(query).pipe(
+        Effect.as(query),
+        Effect.mapError(
+          ({ issue }) =>
+            new InvalidQuery({
+              violations: formatIssue(issue).issues.map(({ message, path }) => ({
+                field: String(path?.[0]),
+                description: message
+              }))
+            })
+        )
+      )
 
 /**
  * Draws `count` distinct books of a shelf, or all there are, every choice and every order being equally likely.
@@ -99,13 +110,14 @@ const checkFields = (query: Query) =>
  * This is the shuffle of Fisher and Yates, stopped after `count` cards, with only the cards that have moved written
  * down: it costs O(count) time and memory, whatever the shelf holds.
  */
-export const draw = Effect.fnUntraced(function* (shelf: Shelf, count: number) {
-  const moved = new Map<number, number>()
-  const drawn: Array<Book> = []
-  for (let next = 0; next < Math.min(count, shelf.size); next++) {
-    const position = yield* Random.nextIntBetween(next, shelf.size, { halfOpen: true })
-    drawn.push(shelf.at(moved.get(position) ?? position))
-    moved.set(position, moved.get(next) ?? next)
-  }
-  return drawn
-})
+export const draw = (shelf: Shelf, count: number): Effect.Effect<ReadonlyArray<Book>> =>
+  Effect.map(Random.Random, (random) => {
+    const moved = new Map<number, number>()
+    const drawn: Array<Book> = []
+    for (let next = 0; next < Math.min(count, shelf.size); next++) {
+      const position = next + Math.floor(random.nextDoubleUnsafe() * (shelf.size - next))
+      drawn.push(shelf.at(moved.get(position) ?? position))
+      moved.set(position, moved.get(next) ?? next)
+    }
+    return drawn
+  })

@@ -91,7 +91,7 @@ const watch = ({ begun, context: change, ended }: ServerInterceptor): Answer | u
             ended === undefined
               ? answer
               : Effect.onExit(answer, (exit) => ended(call, exit, call.statusOf(exit), within) ?? Effect.void)
-          return Effect.updateContext(told, (_: Context.Context<R>) => within as Context.Context<R>)
+          return Effect.updateContext(told, (): Context.Context<R> => within as Context.Context<R>)
         })
 
 const composeStreams = (interceptors: ReadonlyArray<ServerInterceptor>): Required<ServerInterceptor>["stream"] => {

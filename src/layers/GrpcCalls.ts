@@ -21,6 +21,7 @@ import type { Admission } from "./Admission.ts"
 import { Deadline } from "./Deadline.ts"
 import { Encoded } from "./Encoded.ts"
 import { RetryInfo } from "./ErrorDetail.ts"
+import * as Frame from "./Frame.ts"
 import * as GrpcAround from "./GrpcAround.ts"
 import { GrpcCall, type Kind, unknown } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
@@ -224,11 +225,20 @@ export const make = (options: Options): GrpcCalls => {
       })
     }
 
+    /** grpc-js would refuse what is too large, too, when everybody has been told that all is well. */
+    const checkSize = (size: number) => {
+      if (size > options.maxResponseSize) throw new TooLarge(size, options.maxResponseSize)
+    }
     const encode = (response: unknown): Buffer => {
       const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response)
-      // grpc-js would refuse it too, when everybody has been told that all is well
-      if (bytes.length > options.maxResponseSize) throw new TooLarge(bytes.length, options.maxResponseSize)
+      checkSize(bytes.length)
       return bytes
+    }
+    /** The same, in the frame that gRPC has around it. */
+    const encodeFrame = (response: unknown): Buffer => {
+      const frame = response instanceof Encoded ? response.frame : Frame.of(definition.responseSerialize(response))
+      checkSize(frame.length - Frame.prefixSize)
+      return frame
     }
     const refuseLarge = Effect.catchDefect((defect: unknown) =>
       defect instanceof TooLarge ? Effect.fail(Status.resourceExhausted(defect.message)) : Effect.die(defect)
@@ -236,16 +246,25 @@ export const make = (options: Options): GrpcCalls => {
     const handler = (request: unknown) =>
       Effect.suspend(() => method.handler(request as never) as Effect.Effect<unknown, E, R>)
 
+    /** The same, asked now: one step less, where nothing is around it. */
+    const handlerNow = (request: unknown): Effect.Effect<unknown, E, R> => {
+      try {
+        return method.handler(request as never) as Effect.Effect<unknown, E, R>
+      } catch (bug) {
+        return Effect.die(bug)
+      }
+    }
+
     /** Where there are effects around the answer, they see what becomes of it, so that all of it is done within them. */
     const answerWithin = (current: CurrentCall, request: unknown): Effect.Effect<Buffer, Status.Status, R> => {
       const answered = Effect.mapError(handler(request), (error) => toStatus(current.fail(error)))
-      return observe(refuseLarge(Effect.map(intercept(answered, current), encode)), current)
+      return observe(refuseLarge(Effect.map(intercept(answered, current), encodeFrame)), current)
     }
 
     /** The same for where there are none, of the exit. What throws is a defect like any other. */
     const settle = (current: CurrentCall, exit: Exit.Exit<unknown, E>): Exit.Exit<Buffer, Status.Status> => {
       try {
-        if (Exit.isSuccess(exit)) return Exit.succeed(encode(exit.value))
+        if (Exit.isSuccess(exit)) return Exit.succeed(encodeFrame(exit.value))
         return Exit.mapError(exit as Exit.Failure<never, E>, (error) => toStatus(current.fail(error)))
       } catch (defect) {
         return defect instanceof TooLarge ? Exit.fail(Status.resourceExhausted(defect.message)) : Exit.die(defect)
@@ -257,10 +276,10 @@ export const make = (options: Options): GrpcCalls => {
     const answerOne = (
       call: ServedCall,
       request: unknown,
-      succeed: (message: Buffer, trailers: Metadata | undefined) => void
+      succeed: (frame: Buffer, trailers: Metadata | undefined) => void
     ) => {
       const end = { succeed, fail: (status: StatusWire.EncodedStatus) => call.sendStatus(status) }
-      if (isBare) run<unknown, E, Buffer>(call, () => handler(request), settle, end)
+      if (isBare) run<unknown, E, Buffer>(call, () => handlerNow(request), settle, end)
       else
         run<Buffer, Status.Status, Buffer>(
           call,
@@ -291,7 +310,7 @@ export const make = (options: Options): GrpcCalls => {
     }
 
     const answer = (call: ServedCall, request: unknown) =>
-      answerOne(call, request, (message, trailers) => call.answer(message, trailers))
+      answerOne(call, request, (frame, trailers) => call.answer(frame, trailers))
     methods.set(definition.path, {
       path: definition.path,
       kind,
@@ -306,8 +325,8 @@ export const make = (options: Options): GrpcCalls => {
         return {
           kind,
           handle: (call, callback) =>
-            answerOne(ServedCall.ofMetadata(call.metadata), messagesOf(call), (message, trailers) =>
-              callback(null, message, trailers)
+            answerOne(ServedCall.ofMetadata(call.metadata), messagesOf(call), (frame, trailers) =>
+              callback(null, Frame.messageOf(frame), trailers)
             )
         }
       case "serverStream":

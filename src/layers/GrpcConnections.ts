@@ -129,7 +129,7 @@ interface Entry {
   /** Whether {@link Options.onRefused} knows of it, which is told once. */
   isRefused: boolean
   /** There once the connection is served. */
-  served?: { readonly connection: Connection; session?: ServerHttp2Session }
+  served?: { readonly connection: Connection; readonly socket: Socket; session?: ServerHttp2Session }
 }
 
 /** Ports are not enough: a client may use one of its own for two addresses of ours. */
@@ -160,6 +160,8 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     const { served } = entries.get(keyOf(session.socket)) ?? {}
     if (served === undefined) return
     served.session = session
+    // Node makes a Proxy of it, by which it takes a microsecond to ask for an address, and grpc-js asks for four at each call
+    Object.defineProperty(session, "socket", { value: served.socket })
     connections.set(session, served.connection)
     session.once("close", () => connections.delete(session))
     if (isLeaving) return goAway(session)
@@ -201,7 +203,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
   }
 
   const serve = (socket: Socket, entry: Entry, peer: Peer, isAllowed: boolean) => {
-    entry.served = { connection: { peer, isAllowed } }
+    entry.served = { connection: { peer, isAllowed }, socket }
     injector.injectConnection(socket)
   }
 

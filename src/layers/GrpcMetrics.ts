@@ -10,7 +10,7 @@ import { Effect, Metric } from "effect"
 import type { GrpcCall, Kind } from "./GrpcCall.ts"
 import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcTracing from "./GrpcTracing.ts"
-import { memoized } from "./Memoized.ts"
+import { memoized, memoizedByTwo } from "./Memoized.ts"
 import * as Status from "./Status.ts"
 
 /**
@@ -77,9 +77,9 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoized(
-  ({ kind, method, service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) =>
-    `${kind} ${service}/${method}`,
+const serverSeries = memoizedByTwo(
+  ({ service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => service,
+  ({ method }) => method,
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
     return {

@@ -12,3 +12,13 @@ export const memoized = <In, Out>(keyOf: (input: In) => string, make: (input: In
     return value
   }
 }
+
+/** The same by two keys, for what is asked for so often that making them one would cost more than all else. */
+export const memoizedByTwo = <In, Out>(
+  firstOf: (input: In) => string,
+  secondOf: (input: In) => string,
+  make: (input: In) => Out
+): ((input: In) => Out) => {
+  const inner = memoized(firstOf, () => memoized(secondOf, make))
+  return (input) => inner(input)(input)
+}

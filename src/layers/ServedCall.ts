@@ -12,12 +12,14 @@ import type { Fiber } from "effect"
 
 import type { Admission, Candidate } from "./Admission.ts"
 import * as ClosedStreams from "./ClosedStreams.ts"
+import * as Frame from "./Frame.ts"
 import type { Kind, Peer } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
 import { cancelled, type CurrentCall } from "./GrpcCurrentCall.ts"
 import type { Linked, LinkedList } from "./LinkedList.ts"
 import * as Status from "./Status.ts"
 import type { EncodedStatus } from "./StatusWire.ts"
+import * as UnaryAnswer from "./UnaryAnswer.ts"
 
 /** What is known of a method before there are calls. */
 export interface ServedMethod {
@@ -182,9 +184,13 @@ export class ServedCall implements ServerInterceptingCallInterface, Listener, Ca
     this.#inner.sendStatus(encoded)
   }
 
-  /** Answers it with one message. It is over when that is on its way. */
-  answer(message: Buffer, trailers: Metadata | undefined): void {
-    this.#inner.sendMessage(message, ignore)
+  /** Answers it with one message, in its frame. It is over when that is on its way. */
+  answer(frame: Buffer, trailers: Metadata | undefined): void {
+    if (trailers === undefined && UnaryAnswer.isKnown(this.#inner)) {
+      UnaryAnswer.send(this.#inner, this.stream, frame)
+      return
+    }
+    this.#inner.sendMessage(Frame.messageOf(frame), ignore)
     // right behind it, and not when it is on its way, which would send them one by one
     this.#inner.sendStatus({ code: 0, details: "OK", metadata: trailers ?? null })
   }

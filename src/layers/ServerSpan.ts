@@ -53,5 +53,5 @@ export const around = <A, E, R>(answer: Effect.Effect<A, E, R>, options: Options
     if (inSpan === context) return answer
     const span = Context.get(inSpan, Recorded)
     const ended = span === undefined ? answer : Effect.onExit(answer, (exit) => options.end(span, exit))
-    return Effect.updateContext(ended, (_: Context.Context<R>) => inSpan as Context.Context<R>)
+    return Effect.updateContext(ended, (): Context.Context<R> => inSpan as Context.Context<R>)
   })

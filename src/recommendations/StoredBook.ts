@@ -8,6 +8,7 @@ import type { Book } from "../domain/Book.ts"
 import type { Category } from "../domain/Category.ts"
 import type { RecommendResponse__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
 import { Encoded } from "../layers/Encoded.ts"
+import * as Frame from "../layers/Frame.ts"
 import type { WireWriter } from "../layers/WireWriter.ts"
 import * as Categories from "./Categories.ts"
 
@@ -83,9 +84,17 @@ export class StoredBook implements Book {
     return categories
   }
 
-  /** The response with this book alone. */
-  get bytes(): Buffer {
-    return this.#page.subarray(this.#start, this.#end)
+  /** How many bytes the response with this book alone has. */
+  get size(): number {
+    return this.#end - this.#start
+  }
+
+  /** Copies those bytes to a position, and gives that after them. */
+  copy(target: Buffer, position: number): number {
+    // so few are copied sooner one by one than by Buffer's own way
+    let next = position
+    for (let at = this.#start; at < this.#end; at++) target[next++] = this.#page[at]!
+    return next
   }
 
   /** A reader that stands before the value of a field, if there is one. */
@@ -111,5 +120,14 @@ const find = (reader: protobuf.Reader, end: number, field: number): boolean => {
 const isStored = (book: Book): book is StoredBook => book instanceof StoredBook
 
 /** The response with these books, if all of them are stored ones. */
-export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined =>
-  books.every(isStored) ? new Encoded(Buffer.concat(books.map(({ bytes }) => bytes))) : undefined
+export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined => {
+  let size = Frame.prefixSize
+  for (const book of books) {
+    if (!isStored(book)) return undefined
+    size += book.size
+  }
+  const frame = Buffer.allocUnsafe(size)
+  let position: number = Frame.prefixSize
+  for (const book of books) position = (book as StoredBook).copy(frame, position)
+  return new Encoded({ frame })
+}
