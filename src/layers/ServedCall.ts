@@ -20,6 +20,7 @@ import type { Linked, LinkedList } from "./LinkedList.ts"
 import * as Status from "./Status.ts"
 import type { EncodedStatus } from "./StatusWire.ts"
 import * as UnaryAnswer from "./UnaryAnswer.ts"
+import * as WholeMessage from "./WholeMessage.ts"
 
 /** What is known of a method before there are calls. */
 export interface ServedMethod {
@@ -99,6 +100,7 @@ export class ServedCall implements ServerInterceptingCallInterface, Listener, Ca
     this.stream = streamOf(inner)
     this.#host = host
     this.#inner = inner
+    if (method.kind === "unary" || method.kind === "serverStream") WholeMessage.read(inner)
   }
 
   /** The call whose metadata that is: what the handlers of grpc-js get of it. */
