@@ -6,11 +6,12 @@
  */
 
 import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 
 import protobuf from "protobufjs"
 
 const response = protobuf
-  .loadSync(new URL("../proto/onlinebooks/recommendations/v1/recommendations.proto", import.meta.url).pathname)
+  .loadSync(fileURLToPath(new URL("../proto/onlinebooks/recommendations/v1/recommendations.proto", import.meta.url)))
   .lookupType("onlinebooks.recommendations.v1.RecommendResponse")
 
 const header = "id,title,authors,year,isbn10,categories"
@@ -73,11 +74,12 @@ const even = (rows: ReadonlyArray<Row>): Catalogue => {
   return { text: [header, ...lines, ""].join("\n"), bookSize }
 }
 
-/** The catalogue that the project ships with. */
+/** Where the catalogue is that the project ships with. */
+export const shippedFile = fileURLToPath(new URL("../data/books.csv", import.meta.url))
+
+/** That catalogue, with books of one size. */
 export const shipped = (): Catalogue => {
-  const [, ...lines] = readFileSync(new URL("../data/books.csv", import.meta.url), "utf8")
-    .trimEnd()
-    .split("\n")
+  const [, ...lines] = readFileSync(shippedFile, "utf8").trimEnd().split("\n")
   return even(
     lines.map((line) => {
       const cells = Array.from(line.matchAll(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g), ([, found = ""]) =>

@@ -274,7 +274,13 @@ const start: Row = {
     ]
     const once = async ({ cache, ...contestant }: (typeof contestants)[number]) => {
       const port = await Contestants.freePort()
-      const situation = { core: Processes.measuredCore, port, compileCache: cache, collector: setting.collector }
+      const situation = {
+        core: Processes.measuredCore,
+        port,
+        compileCache: cache,
+        collector: setting.collector,
+        catalogue: Catalogues.shippedFile
+      }
       return Starts.first(contestant, situation, recommendPath, frame)
     }
     // the images' cache is made by a start that ends by itself; one that is killed writes none

@@ -13,7 +13,7 @@ function init(args)
 end
 
 function response(status, headers, body)
-  local _, books = string.gsub(body, "<li", "")
+  local _, books = string.gsub(body, "<li>", "")
   if status ~= 200 or books ~= expected then
     wrong = wrong + 1
   end

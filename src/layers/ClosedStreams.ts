@@ -9,13 +9,13 @@
  * 52 us of CPU became 41, and those 15 ms became 4.5 (npm run bench).
  */
 import { EventEmitter } from "node:events"
-import type { ServerHttp2Stream } from "node:http2"
+import type { Http2Stream } from "node:http2"
 
 /** Those whose calls are over, since the last turn of the event loop. */
-let over: Array<ServerHttp2Stream> = []
+let over: Array<Http2Stream> = []
 
 /** Takes a stream's listeners from it, as soon as it is closed and they have been told so. Its call is over. */
-export const forget = (stream: ServerHttp2Stream): void => {
+export const forget = (stream: Http2Stream): void => {
   if (over.push(stream) === 1) setImmediate(forgetAll)
 }
 
@@ -31,7 +31,7 @@ const forgetAll = (): void => {
 
 const { removeAllListeners } = EventEmitter.prototype
 
-const removeListeners = (stream: ServerHttp2Stream): void => {
+const removeListeners = (stream: Http2Stream): void => {
   // as long as somebody wants to know of it, each is taken away by itself
   removeAllListeners.call(stream, "removeListener")
   removeAllListeners.call(stream)

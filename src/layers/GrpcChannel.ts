@@ -12,6 +12,7 @@ import { CircuitBreaker } from "effect/persistence"
 import * as Address from "./Address.ts"
 import * as Certificates from "./Certificates.ts"
 import * as GrpcBalancer from "./GrpcBalancer.ts"
+import * as GrpcClientStreams from "./GrpcClientStreams.ts"
 import { GrpcError } from "./GrpcError.ts"
 import type { ClientInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
@@ -155,6 +156,7 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
   GrpcStatusOrder.keep()
+  GrpcClientStreams.forget()
   const { target } = options
   const policy = { ...defaultPolicy, ...options.policy }
   const lease = yield* makeLeases(options, policy)

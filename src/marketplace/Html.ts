@@ -24,12 +24,24 @@ export type Value = Markup | string | number | false | null | undefined | Readon
 const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" }
 
 const toMarkup = (value: Value): string => {
-  if (value === undefined || value === null || value === false) return ""
+  if (typeof value === "string") return escape(value)
   if (value instanceof Markup) return value.toString()
-  if (typeof value === "object") return value.map(toMarkup).join("")
-  return String(value).replace(/[&<>"']/g, (character) => entities[character] ?? "")
+  if (value === undefined || value === null || value === false) return ""
+  if (typeof value === "object") {
+    let all = ""
+    for (const one of value) all += toMarkup(one)
+    return all
+  }
+  return String(value)
 }
 
+/** Most of what is put into a page has nothing to escape. */
+const escape = (text: string): string =>
+  /[&<>"']/.test(text) ? text.replace(/[&<>"']/g, (character) => entities[character] ?? "") : text
+
 /** Markup from a template: its own text stands as it is, what is put into it is escaped, for text and quoted attributes. */
-export const html = (pieces: TemplateStringsArray, ...values: ReadonlyArray<Value>): Markup =>
-  new Markup(String.raw({ raw: pieces }, ...values.map(toMarkup)))
+export const html = (pieces: TemplateStringsArray, ...values: ReadonlyArray<Value>): Markup => {
+  let text = pieces[0]!
+  for (let at = 0; at < values.length; at++) text += toMarkup(values[at]) + pieces[at + 1]!
+  return new Markup(text)
+}

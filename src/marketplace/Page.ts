@@ -83,8 +83,14 @@ export const render = (page: Page): string => {
 
 const shop = "Online Books For You"
 
+const pathOf = (category: Category): string => `/?category=${slugOf(category)}`
+
+const links = new Map<Category, Html>(
+  categories.map((category) => [category, html`<a href="${pathOf(category)}">${labels[category]}</a>`])
+)
+
 /** A link to a shelf. */
-const shelf = (category: Category): Html => html`<a href="${pathOf(category)}">${labels[category]}</a>`
+const shelf = (category: Category): Html => links.get(category)!
 
 /** Links to shelves; what follows one stays on its line, since no line should begin with a comma. */
 const shelves = (categories: ReadonlyArray<Category>, end = ""): Value =>
@@ -93,12 +99,22 @@ const shelves = (categories: ReadonlyArray<Category>, end = ""): Value =>
       html`${index > 0 && " "}<span class="item">${shelf(category)}${index < categories.length - 1 ? "," : end}</span>`
   )
 
-const pathOf = (category: Category): string => `/?category=${slugOf(category)}`
+/** Menus that have been made, by the categories that they are of: those are the same for many pages. */
+const menus = new WeakMap<ReadonlyArray<Category>, Map<string, Html>>()
 
 /** Links without list items: the books are the only items of the page. */
 const menu = ({ content, home, menu }: Page): Html | undefined => {
   if (menu.length === 0) return undefined
   const current = "category" in content ? content.category : undefined
+  const key = `${current} ${home}`
+  let made = menus.get(menu)
+  if (made === undefined) menus.set(menu, (made = new Map()))
+  let nav = made.get(key)
+  if (nav === undefined) made.set(key, (nav = makeMenu(menu, current, home)))
+  return nav
+}
+
+const makeMenu = (menu: ReadonlyArray<Category>, current: Category | undefined, home: boolean): Html => {
   // The front table shows a shelf that has an address of its own: there the link is current, yet not to this page.
   const mark = home ? "true" : "page"
   const links = menu.map((category) =>

@@ -14,6 +14,7 @@ import type {
 } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import * as GrpcClient from "../layers/GrpcClient.ts"
 import * as GrpcService from "../layers/GrpcService.ts"
+import * as Sampling from "../layers/Sampling.ts"
 import type { PageBook } from "./Page.ts"
 
 /** Recommendations has no books of that category. */
@@ -45,23 +46,20 @@ export class RecommendationsClient extends Context.Service<
     Effect.gen(function* () {
       const client = yield* GrpcClient.make(RecommendationsService)
 
-      const recommend = Effect.fn("RecommendationsClient.recommend")(
-        function* (category: Category, count: number) {
-          const { books } = yield* client.Recommend({ category: toNumber(category), maxResults: count })
-          return books.map((book): PageBook => ({
-            ...book,
-            categories: toCategories(book.categories)
-          }))
-        },
-        (effect, category) =>
-          Effect.catchReason(effect, "GrpcError", "NotFound", () => new ShelfNotFound({ category })),
-        Effect.catchTag("GrpcError", (cause) => new RecommendationsUnavailable({ cause }))
-      )
+      const recommend = (category: Category, count: number) =>
+        client.Recommend({ category: toNumber(category), maxResults: count }).pipe(
+          Effect.map(({ books }) =>
+            books.map((book): PageBook => ({ ...book, categories: toCategories(book.categories) }))
+          ),
+          Effect.catchReason("GrpcError", "NotFound", () => new ShelfNotFound({ category })),
+          Effect.catchTag("GrpcError", (cause) => new RecommendationsUnavailable({ cause })),
+          Sampling.withSpan("RecommendationsClient.recommend")
+        )
 
       const listCategories = client.ListCategories({}).pipe(
         Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
         Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
-        Effect.withSpan("RecommendationsClient.categories")
+        Sampling.withSpan("RecommendationsClient.categories")
       )
 
       return RecommendationsClient.of({ recommend, categories: listCategories })

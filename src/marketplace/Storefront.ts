@@ -1,11 +1,12 @@
 /**
  * What a reader gets who comes in: a page, and whether it is the one that was asked for.
  */
-import { Cache, Context, Duration, Effect, Exit, Layer, Metric } from "effect"
+import { Cache, Clock, Context, Duration, Effect, Layer, Metric } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
 import * as Deadline from "../layers/Deadline.ts"
 import * as LogLimit from "../layers/LogLimit.ts"
+import * as Sampling from "../layers/Sampling.ts"
 import * as Setting from "../layers/Setting.ts"
 import { categoryOfSlug, type Content } from "./Page.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
@@ -49,14 +50,22 @@ export class Storefront extends Context.Service<
         // it is there from the start, so that its first increase is seen
         yield* Metric.update(pagesWithoutBooks, 0)
         let lastKnown: ReadonlyArray<Category> = categories
-        const menus = yield* Cache.makeWith(
-          () => Effect.tap(client.categories, (menu) => Effect.sync(() => (lastKnown = menu))),
-          { capacity: 1, timeToLive: (exit) => (Exit.isSuccess(exit) ? menuAge : Duration.zero) }
+        /** Until when that need not be asked for again, by the clock. */
+        let freshUntil = 0
+        const ask = Effect.gen(function* () {
+          lastKnown = yield* client.categories
+          freshUntil = (yield* Clock.currentTimeMillis) + Duration.toMillis(menuAge)
+        })
+        // those who come meanwhile wait for the same answer
+        const asked = yield* Cache.makeWith(() => ask, { capacity: 1, timeToLive: () => Duration.zero })
+        const menu = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          now < freshUntil
+            ? Effect.succeed(lastKnown)
+            : Effect.map(Effect.ignore(Cache.get(asked, "menu")), () => lastKnown)
         )
-        const menu = Effect.orElseSucceed(Cache.get(menus, "menu"), () => lastKnown)
 
-        const content = Effect.fn("Storefront.content")(function* (category: Category, name: string | undefined) {
-          return yield* client.recommend(category, bookCount).pipe(
+        const content = (category: Category, name: string | undefined) =>
+          client.recommend(category, bookCount).pipe(
             Effect.map((books): Content => ({ _tag: "Books", category, books })),
             Effect.catchTags({
               // the front table has no name that the reader could have wrong: it is empty
@@ -69,22 +78,21 @@ export class Storefront extends Context.Service<
                   Effect.andThen(lines.log(Effect.logWarning("A page without books", cause))),
                   Effect.as({ _tag: "Unavailable", category } as const)
                 )
-            })
+            }),
+            Sampling.withSpan("Storefront.content")
           )
-        })
 
         const display = (slug: string | undefined): Effect.Effect<Display> => {
           const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
+          const shown =
+            category === undefined
+              ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
+              : content(category, slug)
           return inBudget(
-            Effect.all(
-              {
-                content:
-                  category === undefined
-                    ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
-                    : content(category, slug),
-                menu
-              },
-              { concurrency: "unbounded" }
+            Effect.flatMap(Clock.currentTimeMillis, (now) =>
+              now < freshUntil
+                ? Effect.map(shown, (content) => ({ content, menu: lastKnown }))
+                : Effect.all({ content: shown, menu }, { concurrency: "unbounded" })
             )
           )
         }

@@ -1,0 +1,29 @@
+/**
+ * Lets go of the streams of a client's calls, as a server does of its own: see {@link ClosedStreams}.
+ */
+import type { ClientHttp2Stream } from "node:http2"
+
+import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
+
+import * as ClosedStreams from "./ClosedStreams.ts"
+
+/** What is needed here of grpc-js' call on a connection, and what it keeps to itself. */
+interface Call {
+  readonly http2Stream: ClientHttp2Stream
+  /** Called once, when it is known what has become of the call. */
+  outputStatus(): void
+}
+
+let isForgetting = false
+
+/** From now on, calls that have ended lead to nothing any more; if grpc-js does not tell of their end as it did, they do. */
+export const forget = (): void => {
+  const prototype = Http2SubchannelCall.prototype as unknown as Call
+  const { outputStatus } = prototype
+  if (isForgetting || typeof outputStatus !== "function") return
+  isForgetting = true
+  prototype.outputStatus = function (this: Call) {
+    outputStatus.call(this)
+    ClosedStreams.forget(this.http2Stream)
+  }
+}
