@@ -14,9 +14,11 @@ export const timeLeft: Effect.Effect<Duration.Duration> = Effect.map(
 )
 
 /** Gives an effect that long, or what was left before if that is less. It is told, and not interrupted: that is up to calls. */
-export const within =
-  (budget: Duration.Input) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.flatMap(Effect.all([Deadline, Clock.currentTimeMillis]), ([deadline, now]) =>
-      Effect.provideService(effect, Deadline, Math.min(deadline, now + Duration.toMillis(budget)))
-    )
+export const within = (budget: Duration.Input) => {
+  const millis = Duration.toMillis(budget)
+  return <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.updateContext(effect, (context: Context.Context<R>) => {
+      const deadline = Context.get(context, Clock.Clock).currentTimeMillisUnsafe() + millis
+      return Context.add(context, Deadline, Math.min(Context.get(context, Deadline), deadline))
+    })
+}

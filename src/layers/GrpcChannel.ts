@@ -173,6 +173,16 @@ const make = Effect.fnUntraced(function* (options: Options) {
       { target, state: label }
     )
   }
+  // A success leaves a circuit as it is that is closed and has seen no failure, and to take it through all the same costs as much
+  // as a tenth of a page: so the first failure is the first that it hears of.
+  let isSound = true
+  const record = (cause: Cause.Cause<GrpcError>): Effect.Effect<never, GrpcError> => {
+    const failed = Effect.failCause(cause)
+    if (classify(Exit.failCause(cause))._tag !== "Failure") return failed
+    isSound = false
+    const heard = breaker.execute<never, GrpcError, never, never>(failed, { key: target, classify })
+    return Effect.catchTag(heard, "CircuitBreakerError", () => failed)
+  }
   yield* breaker.transitions.pipe(
     Stream.tap(({ to }) => Effect.sync(() => (state = to))),
     Stream.runForEach(({ to }) =>
@@ -190,17 +200,24 @@ const make = Effect.fnUntraced(function* (options: Options) {
     budget: GrpcRetry.makeBudget(policy.retry),
     interceptors: [...(options.observers ?? GrpcObservers.client), ...(options.interceptors ?? [])],
     lease,
-    guard: (method, call) =>
-      breaker.execute(call, { key: target, classify }).pipe(
-        Effect.catchTag("CircuitBreakerError", () =>
-          Effect.fail(
-            new GrpcError({
-              method,
-              reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
-            })
-          )
+    guard: <A, R>(method: string, call: Effect.Effect<A, GrpcError, R>) => {
+      const refused = () =>
+        Effect.fail(
+          new GrpcError({
+            method,
+            reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
+          })
+        )
+      const guarded = Effect.suspend(() => breaker.execute(call, { key: target, classify })).pipe(
+        Effect.catchTag("CircuitBreakerError", refused),
+        Effect.tap(() =>
+          Effect.sync(() => {
+            isSound = state === "Closed"
+          })
         )
       )
+      return Effect.suspend(() => (isSound ? Effect.catchCause(call, record) : guarded))
+    }
   })
 })
 

@@ -187,18 +187,15 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   const onStream = composeStreams(channel.interceptors)
   const check = MessageCheck.ofRequest(method)
   const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
-  const fail = (reason: Status.Status) => Effect.fail(new GrpcError({ method: name, reason }))
-
   const validate = (message: object): Effect.Effect<void, GrpcError> => {
     const violations = check(message)
     return violations.length === 0 ? Effect.void : fail(Status.invalidArgument(violations))
   }
 
-  const plan = Effect.fnUntraced(function* (options: CallOptions | undefined): Effect.fn.Return<Plan> {
-    const own =
-      options?.timeout === undefined ? Infinity : (yield* Clock.currentTimeMillis) + Duration.toMillis(options.timeout)
-    const deadline = Math.min(own, yield* Deadline)
-    const metadata = (yield* RequestMetadata).clone()
+  const planIn = (fiber: Fiber.Fiber<unknown, unknown>, options: CallOptions | undefined): Plan => {
+    const deadline = fiber.getRef(Deadline)
+    const own = options?.timeout === undefined ? Infinity : nowOf(fiber) + Duration.toMillis(options.timeout)
+    const metadata = fiber.getRef(RequestMetadata).clone()
     if (options?.metadata !== undefined) {
       metadata.merge(options.metadata)
       metadata.setOptions(options.metadata.getOptions())
@@ -208,19 +205,24 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       method: methodName,
       kind,
       target: channel.target,
-      deadline,
+      deadline: Math.min(own, deadline),
       metadata,
-      listener: yield* ResponseListener
+      listener: fiber.getRef(ResponseListener)
     }
-  })
+  }
+
+  const plan = (options: CallOptions | undefined): Effect.Effect<Plan> =>
+    Effect.withFiber((fiber) => Effect.succeed(planIn(fiber, options)))
+
+  const fail = (reason: Status.Status) => Effect.fail(new GrpcError({ method: name, reason }))
+  const noTimeLeft = Effect.suspend(() => fail(Status.deadlineExceeded("There was no time left to make the call")))
 
   /** How long there is for a call, if there is any time left. */
   const timeLeft = ({ deadline }: Plan): Effect.Effect<number, GrpcError> =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      deadline > now
-        ? Effect.succeed(deadline - now)
-        : fail(Status.deadlineExceeded("There was no time left to make the call"))
-    )
+    Effect.withFiber((fiber) => {
+      const left = deadline - nowOf(fiber)
+      return left > 0 ? Effect.succeed(left) : noTimeLeft
+    })
 
   /** Makes attempts until one succeeds, or another one would not help. */
   const attempts = <A, R>(
@@ -231,8 +233,8 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     const { budget, retry } = channel
     const maxAttempts = isIdempotent ? retry.maxAttempts : 1
     const make = (number: number): Effect.Effect<A, GrpcError, R> =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        const timeLeft = plan.deadline - now
+      Effect.withFiber((fiber) => {
+        const timeLeft = plan.deadline - nowOf(fiber)
         // without a limit, a call is not to hang for being one that the budget leaves alone
         const isLast = number >= maxAttempts || (timeLeft < Infinity && !budget.allows())
         // the last one may have all that is left
@@ -297,14 +299,16 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
           resume(outcome)
         })
         const call = observed(
-          client.makeUnaryRequest(
-            path,
-            serialize,
-            deserialize,
-            request,
-            metadata,
-            toDeadline(timeLeft),
-            onEnd.callback
+          withoutStack(() =>
+            client.makeUnaryRequest(
+              path,
+              serialize,
+              deserialize,
+              request,
+              metadata,
+              toDeadline(timeLeft),
+              onEnd.callback
+            )
           ),
           listener
         )
@@ -316,21 +320,19 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         })
       })
 
-  const unary = Effect.fnUntraced(function* (request: object, options?: CallOptions) {
-    const planned = yield* plan(options)
-    const attemptTimeout = Duration.toMillis(channel.retry.attemptTimeout)
-    const attempt = unaryAttempt(request)
-    const call = validate(request).pipe(
-      Effect.andThen(timeLeft(planned)),
-      Effect.andThen(
-        channel.guard(
-          name,
-          attempts(planned, attemptTimeout, (info, timeLeft) => aroundAttempt(attempt(info, timeLeft), info))
-        )
-      )
-    )
-    return yield* around(call, planned)
-  })
+  const attemptTimeout = Duration.toMillis(channel.retry.attemptTimeout)
+
+  // what nearly all calls do is one step here, since a page waits for it
+  const unary = (request: object, options?: CallOptions) =>
+    Effect.withFiber<object, GrpcError>((fiber) => {
+      const planned = planIn(fiber, options)
+      const violations = check(request)
+      if (violations.length > 0) return around(fail(Status.invalidArgument(violations)), planned)
+      if (planned.deadline <= nowOf(fiber)) return around(noTimeLeft, planned)
+      const attempt = unaryAttempt(request)
+      const made = attempts(planned, attemptTimeout, (info, timeLeft) => aroundAttempt(attempt(info, timeLeft), info))
+      return around(channel.guard(name, made), planned)
+    })
 
   // until its first message, a call can be made again without anybody having seen the one before
   const serverStreamAttempt =
@@ -498,6 +500,22 @@ const cancel = (call: { readonly cancel: () => void }): void => {
   call.cancel()
   setImmediate(() => call.cancel())
 }
+
+/**
+ * grpc-js notes the stack of every call, in case that it fails, which takes a twentieth of a page. It is the same for all of them
+ * here, and nobody gets to see it.
+ */
+const withoutStack = <A>(make: () => A): A => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+  }
+}
+
+const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
 
 /** By the clock of the machine, which grpc-js measures deadlines with. */
 const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })

@@ -1,15 +1,18 @@
 /**
- * Lets go of the streams of a client's calls, as a server does of its own: see {@link ClosedStreams}.
+ * Lets go of the calls of a client that have ended, as a server does of its own: see {@link ClosedStreams}. And keeps those that have
+ * not in a set that lets go of them, too, where grpc-js has a Set: by that, each call led to all that came after it.
  */
 import type { ClientHttp2Stream } from "node:http2"
 
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
 
 import * as ClosedStreams from "./ClosedStreams.ts"
+import { StableSet } from "./StableSet.ts"
 
 /** What is needed here of grpc-js' call on a connection, and what it keeps to itself. */
 interface Call {
   readonly http2Stream: ClientHttp2Stream
+  readonly transport: { activeCalls: Set<object> | StableSet<object> }
   /** Called once, when it is known what has become of the call. */
   outputStatus(): void
 }
@@ -25,5 +28,14 @@ export const forget = (): void => {
   prototype.outputStatus = function (this: Call) {
     outputStatus.call(this)
     ClosedStreams.forget(this.http2Stream)
+    const { activeCalls } = this.transport
+    // the first call on a connection
+    if (activeCalls instanceof Set) this.transport.activeCalls = stable(activeCalls)
   }
+}
+
+const stable = (calls: Set<object>): StableSet<object> => {
+  const all = new StableSet<object>()
+  for (const call of calls) all.add(call)
+  return all
 }

@@ -52,13 +52,16 @@ export const client: ClientInterceptor = {
       })
     }),
   attempt: (attempt, info) => {
-    const propagated = Effect.andThen(propagate(info.metadata), attempt)
     return Effect.withFiber((fiber) => {
       const tracer = fiber.getRef(Tracer.Tracer)
       const { span: outer, tracerEnabled } = fiber.cache
       // that of the call stands for this one too
-      if (tracer === Tracer.nativeTracer || !tracerEnabled || outer?.sampled === false) return propagated
+      if (tracer === Tracer.nativeTracer || !tracerEnabled || outer?.sampled === false) {
+        send(info.metadata, TraceContext.of(fiber))
+        return attempt
+      }
       return Effect.flatMap(Effect.makeSpan(methodOf(info), { kind: "client" }), (span) => {
+        const propagated = Effect.andThen(propagate(info.metadata), attempt)
         const inSpan = Effect.provideService(propagated, Tracer.ParentSpan, span)
         if (!span.sampled) return inSpan
         Span.setAll(span, clientAttributes(info))
@@ -81,11 +84,13 @@ const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>) => {
 
 /** Puts the context of the trace into what goes out. */
 const propagate = (metadata: Metadata): Effect.Effect<void> =>
-  Effect.map(TraceContext.current, (context) => {
-    if (context === undefined) return
-    metadata.set("traceparent", context.traceparent)
-    if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
-  })
+  Effect.map(TraceContext.current, (context) => send(metadata, context))
+
+const send = (metadata: Metadata, context: TraceContext.Sent | undefined): void => {
+  if (context === undefined) return
+  metadata.set("traceparent", context.traceparent)
+  if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
+}
 
 const headersOf =
   (metadata: Metadata): TraceContext.Headers =>

@@ -1,7 +1,7 @@
 /**
  * The span of a server around what it answers, in the trace that a request comes with.
  */
-import { Context, Effect, type Exit, Tracer } from "effect"
+import { Context, Effect, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
 import * as Span from "./Span.ts"
@@ -13,11 +13,6 @@ export interface Request {
   readonly parent: Tracer.ExternalSpan | undefined
   /** Asked for only if the span is recorded. */
   readonly attributes: () => Readonly<Record<string, unknown>>
-}
-
-export interface Options<A, E> extends Request {
-  /** Ends the span, with what is known of how it went. */
-  readonly end: (span: Tracer.Span, exit: Exit.Exit<A, E>) => Effect.Effect<void>
 }
 
 /** The span of the request that is being answered, if it is recorded. */
@@ -45,13 +40,3 @@ export const begin = (context: Context.Context<never>, request: Request): Contex
   Span.setAll(span, request.attributes())
   return Context.add(inSpan, Recorded, span)
 }
-
-/** Answers in the context that {@link begin} makes. */
-export const around = <A, E, R>(answer: Effect.Effect<A, E, R>, options: Options<A, E>): Effect.Effect<A, E, R> =>
-  Effect.withFiber(({ context }) => {
-    const inSpan = begin(context, options)
-    if (inSpan === context) return answer
-    const span = Context.get(inSpan, Recorded)
-    const ended = span === undefined ? answer : Effect.onExit(answer, (exit) => options.end(span, exit))
-    return Effect.updateContext(ended, (): Context.Context<R> => inSpan as Context.Context<R>)
-  })

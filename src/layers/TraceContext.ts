@@ -2,7 +2,7 @@
  * Who is being traced, as it goes from one process to the next in the headers traceparent and tracestate, by
  * https://www.w3.org/TR/trace-context/.
  */
-import { Context, Effect, Tracer } from "effect"
+import { Context, Effect, type Fiber, Tracer } from "effect"
 
 /** What other tracing systems have to say of a trace; it goes on as it came. */
 const State = Context.Reference<string | undefined>("onlinebooks/layers/TraceContext/State", {
@@ -48,15 +48,22 @@ const zeros = /^0+$/
 /** 512 characters are what everybody has to let through, and more than that nobody has to. */
 const tracestate = /^[\x20-\x7e]{1,512}$/
 
-/** What to send of the span that an effect is in; undefined if it is in none that anybody else may know of. */
-export const current: Effect.Effect<
-  { readonly traceparent: string; readonly tracestate: string | undefined } | undefined
-> = Effect.withFiber((fiber) => {
-  const span = fiber.cache.span
-  return Effect.succeed(span === undefined ? undefined : write(span, fiber.getRef(Tracer.Tracer)))
-})
+/** What is sent of a span. */
+export interface Sent {
+  readonly traceparent: string
+  readonly tracestate: string | undefined
+}
 
-const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer) => {
+/** What to send of the span that a fiber is in; undefined if it is in none that anybody else may know of. */
+export const of = (fiber: Fiber.Fiber<unknown, unknown>): Sent | undefined => {
+  const { span } = fiber.cache
+  return span === undefined ? undefined : write(span, fiber.getRef(Tracer.Tracer))
+}
+
+/** The same of the span that an effect is in. */
+export const current: Effect.Effect<Sent | undefined> = Effect.withFiber((fiber) => Effect.succeed(of(fiber)))
+
+const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer): Sent | undefined => {
   const caller = ancestorOf(span, ({ _tag }) => _tag === "ExternalSpan")
   // without a tracer there are spans too, which nobody ever gets to see: what has been called knows of the caller's only
   const sender = tracer === Tracer.nativeTracer ? caller : ancestorOf(span, isKnown)

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 
-import { Cause, Effect, Exit, Metric, Option } from "effect"
+import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as Address from "./Address.ts"
@@ -36,9 +36,31 @@ export interface Options {
 
 /** Observes an app, which may die then. */
 export const observe = (app: App, options: Options): App =>
-  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-    const exchange = new Exchange(request, options)
-    return inSpan(measured(logged(app, exchange, options.failed), exchange), exchange, options.trustsTraces)
+  Effect.withFiber(({ context }) => {
+    const exchange = new Exchange(Context.getUnsafe(context, HttpServerRequest.HttpServerRequest), options)
+    const { headers } = exchange.request
+    const inSpan = ServerSpan.begin(context, {
+      name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
+      parent: TraceContext.read((name) => headers[name], { isForeign: !options.trustsTraces }),
+      attributes: () => attributesOf(exchange)
+    })
+    activeRequests.modifyUnsafe(1, context)
+    // all that is done at the end is done in one step, since there is one for each page
+    const observed = Effect.onExit(withApology(app, exchange, options.failed), (exit) => {
+      const status = exchange.statusOf(exit)
+      count(exchange, status, context)
+      const line = lineOf(exchange, status, inSpan)
+      const span = Context.get(inSpan, ServerSpan.Recorded)
+      if (span === undefined) return line ?? Effect.void
+      return Effect.andThen(line ?? Effect.void, endOfSpan(span, exit, status))
+    })
+    return inSpan === context
+      ? observed
+      : Effect.updateContext(
+          observed,
+          (): Context.Context<HttpServerRequest.HttpServerRequest> =>
+            inSpan as Context.Context<HttpServerRequest.HttpServerRequest>
+        )
   })
 
 /** A request, and what is known of it before it is answered. */
@@ -49,6 +71,8 @@ class Exchange {
   readonly query: string
   readonly route: string | undefined
   readonly startedAt = performance.now()
+  /** Whether it has run into a bug, which is logged as that. */
+  isBug = false
   readonly #isCutting: () => boolean
 
   constructor(request: HttpServerRequest.HttpServerRequest, { isCutting = () => false, routeOf }: Options) {
@@ -86,20 +110,15 @@ const methods: ReadonlySet<string> = new Set([
   "TRACE"
 ])
 
-const inSpan = (app: App, exchange: Exchange, trustsTraces: boolean): App => {
-  const { headers } = exchange.request
-  return ServerSpan.around(app, {
-    name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
-    parent: TraceContext.read((name) => headers[name], { isForeign: !trustsTraces }),
-    attributes: () => attributesOf(exchange),
-    end: (span, exit) => {
-      const status = exchange.statusOf(exit)
-      span.attribute("http.response.status_code", status)
-      if (status < 500) return Span.end(span, Exit.void)
-      span.attribute("error.type", String(status))
-      return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
-    }
-  })
+const endOfSpan = (
+  span: Tracer.Span,
+  exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>,
+  status: number
+): Effect.Effect<void> => {
+  span.attribute("http.response.status_code", status)
+  if (status < 500) return Span.end(span, Exit.void)
+  span.attribute("error.type", String(status))
+  return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
 }
 
 const attributesOf = ({ method, path, query, request, route }: Exchange): Record<string, unknown> => ({
@@ -136,47 +155,42 @@ const durationOf = memoized(
     })
 )
 
-const measured = (app: App, exchange: Exchange): App =>
-  Effect.withFiber((fiber) => {
-    activeRequests.modifyUnsafe(1, fiber.context)
-    return Effect.onExit(app, (exit) => {
-      activeRequests.modifyUnsafe(-1, fiber.context)
-      const { method, route } = exchange
-      durationOf({ method, route, status: exchange.statusOf(exit) }).updateUnsafe(exchange.seconds(), fiber.context)
-      return Effect.void
-    })
-  })
+const count = (exchange: Exchange, status: number, context: Context.Context<never>): void => {
+  activeRequests.modifyUnsafe(-1, context)
+  const { method, route } = exchange
+  durationOf({ method, route, status }).updateUnsafe(exchange.seconds(), context)
+}
 
 // whoever asks wrongly is not to keep what is wrong here out of the log
 const ours = LogLimit.make("requests that failed")
 const callers = LogLimit.make("requests that failed")
 
-/** Logs how a request has ended; a bug with all that is known of it, under an id of which its reader is told. */
-const logged = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
-  app.pipe(
-    Effect.onExit((exit) => {
-      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) return Effect.void
-      const status = exchange.statusOf(exit)
-      const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
-      return Logging.whenEnabled(level, () => {
-        const line = Effect.suspend(() =>
-          Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
-        )
-        return status < 400 ? line : (status < 500 ? callers : ours).log(line)
-      })
-    }),
-    Effect.catchCauseIf(
-      (cause) => !Cause.hasInterruptsOnly(cause),
-      (cause) => {
-        const requestId = randomUUID()
-        const annotations = { ...annotationsOf(exchange, failed.status), requestId }
-        return Effect.logError("A bug in a page", cause).pipe(
-          Effect.annotateLogs(annotations),
-          Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
-          Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))
-        )
-      }
-    )
+/** The line of how a request has ended, if that is logged. */
+const lineOf = (exchange: Exchange, status: number, context: Context.Context<never>) => {
+  if (exchange.isBug) return undefined
+  const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
+  if (!Logging.isEnabled(level, context)) return undefined
+  const line = Effect.suspend(() =>
+    Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+  )
+  return status < 400 ? line : (status < 500 ? callers : ours).log(line)
+}
+
+/** Logs a bug with all that is known of it, under an id of which its reader is told. */
+const withApology = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
+  Effect.catchCauseIf(
+    app,
+    (cause) => !Cause.hasInterruptsOnly(cause),
+    (cause) => {
+      exchange.isBug = true
+      const requestId = randomUUID()
+      const annotations = { ...annotationsOf(exchange, failed.status), requestId }
+      return Effect.logError("A bug in a page", cause).pipe(
+        Effect.annotateLogs(annotations),
+        Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
+        Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))
+      )
+    }
   )
 
 const annotationsOf = (exchange: Exchange, status: number): Record<string, unknown> => ({

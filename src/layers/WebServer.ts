@@ -118,8 +118,13 @@ const listen = (server: Server, options: ListenOptions) =>
     )
   )
 
-const closeWhileDraining = Effect.fnUntraced(function* (app: WebObserver.App) {
-  // Effect's server answers without being interrupted: not by a client that goes away, nor when the time to drain is over
-  const response = yield* Effect.interruptible(app)
-  return (yield* (yield* Drain).isDraining) ? HttpServerResponse.setHeader(response, "connection", "close") : response
-})
+const closeWhileDraining = (app: WebObserver.App) =>
+  Effect.flatMap(Drain, ({ isDraining }) => {
+    // Effect's server answers without being interrupted: not by a client that goes away, nor when the time to drain is over
+    const answered = Effect.interruptible(app)
+    return Effect.flatMap(answered, (response) =>
+      Effect.map(isDraining, (isDraining) =>
+        isDraining ? HttpServerResponse.setHeader(response, "connection", "close") : response
+      )
+    )
+  })

@@ -3,7 +3,7 @@
  */
 import { Effect } from "effect"
 import { Digest } from "effect/crypto"
-import { HttpServerRequest, HttpServerResponse } from "effect/http"
+import { Headers, HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import type { App } from "../layers/WebObserver.ts"
 import type { Site } from "../layers/WebServer.ts"
@@ -22,6 +22,13 @@ const securityHeaders = {
   "x-content-type-options": "nosniff"
 }
 
+/** Those of a page. They are put together once, since putting some together costs as much as making the page. */
+const pageHeaders = Headers.fromInput({
+  ...securityHeaders,
+  "cache-control": "no-store",
+  "content-type": "text/html; charset=utf-8"
+})
+
 /** The status of a page, by what it says: a page without suggestions is still a page. */
 const statuses: { readonly [Tag in Content["_tag"]]: number } = {
   Books: 200,
@@ -38,47 +45,42 @@ export const make = Effect.gen(function* () {
   const hash = yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(css))
   const stylesheetPath = `/assets/style.${hash.slice(0, 16)}.css`
 
-  const toResponse = (page: Omit<Page, "stylesheetPath">) =>
-    HttpServerResponse.text(render({ ...page, stylesheetPath }), {
-      status: statuses[page.content._tag],
-      contentType: "text/html; charset=utf-8",
-      headers: { "cache-control": "no-store" }
+  const toResponse = ({ content, home, menu }: Omit<Page, "stylesheetPath">) =>
+    HttpServerResponse.text(render({ content, home, menu, stylesheetPath }), {
+      status: statuses[content._tag],
+      headers: pageHeaders
     })
 
-  const front = Effect.fnUntraced(function* (query: URLSearchParams) {
+  const front = (query: string) => {
     // of several categories the first; an empty one is the front table
-    const slug = query.get("category") || undefined
-    return toResponse({ ...(yield* storefront.display(slug)), home: slug === undefined })
-  })
+    const slug = query === "" ? undefined : new URLSearchParams(query).get("category") || undefined
+    const home = slug === undefined
+    return Effect.map(storefront.display(slug), ({ content, menu }) => toResponse({ content, home, menu }))
+  }
 
   const notFound = Effect.map(storefront.menu, (menu) =>
     toResponse({ content: { _tag: "NotFound" }, menu, home: false })
   )
 
-  const routes = new Map<string, (query: URLSearchParams) => Effect.Effect<HttpServerResponse.HttpServerResponse>>([
+  const routes = new Map<string, (query: string) => Effect.Effect<HttpServerResponse.HttpServerResponse>>([
     ["/", front],
     [stylesheetPath, () => Effect.succeed(stylesheet)],
     ["/favicon.ico", () => Effect.succeed(icon)]
   ])
 
-  const app: App = Effect.gen(function* () {
-    const { method, url } = yield* HttpServerRequest.HttpServerRequest
+  const app: App = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
     const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(url) ?? []
     const route = routes.get(path)
-    if (route === undefined) return yield* notFound
+    if (route === undefined) return notFound
     // the answer to HEAD is that to GET, of which the server leaves the body out
-    if (method !== "GET" && method !== "HEAD") return methodNotAllowed
-    return yield* route(new URLSearchParams(query))
+    return method === "GET" || method === "HEAD" ? route(query) : Effect.succeed(methodNotAllowed)
   })
 
   const site: Site = {
-    app: Effect.map(app, HttpServerResponse.setHeaders(securityHeaders)),
+    app,
     // the name of the stylesheet is another one after each change
     routeOf: (path) => (path === stylesheetPath ? "/assets/style.css" : routes.has(path) ? path : undefined),
-    failed: HttpServerResponse.setHeaders(
-      toResponse({ content: { _tag: "Failed" }, menu: [], home: false }),
-      securityHeaders
-    )
+    failed: toResponse({ content: { _tag: "Failed" }, menu: [], home: false })
   }
   return site
 }).pipe(Effect.provide(Digest.layerWebCrypto))
@@ -86,16 +88,16 @@ export const make = Effect.gen(function* () {
 /** Its address changes with its content, so it may be kept for ever. */
 const stylesheet = HttpServerResponse.text(css, {
   contentType: "text/css; charset=utf-8",
-  headers: { "cache-control": "public, max-age=31536000, immutable" }
+  headers: { ...securityHeaders, "cache-control": "public, max-age=31536000, immutable" }
 })
 
 const icon = HttpServerResponse.uint8Array(favicon, {
   contentType: "image/x-icon",
-  headers: { "cache-control": "public, max-age=86400" }
+  headers: { ...securityHeaders, "cache-control": "public, max-age=86400" }
 })
 
 const methodNotAllowed = HttpServerResponse.text("Method not allowed\n", {
   status: 405,
   contentType: "text/plain; charset=utf-8",
-  headers: { allow: "GET, HEAD" }
+  headers: { ...securityHeaders, allow: "GET, HEAD" }
 })

@@ -58,10 +58,9 @@ export class Storefront extends Context.Service<
         })
         // those who come meanwhile wait for the same answer
         const asked = yield* Cache.makeWith(() => ask, { capacity: 1, timeToLive: () => Duration.zero })
-        const menu = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          now < freshUntil
-            ? Effect.succeed(lastKnown)
-            : Effect.map(Effect.ignore(Cache.get(asked, "menu")), () => lastKnown)
+        const isFresh = Effect.map(Clock.currentTimeMillis, (now) => now < freshUntil)
+        const menu = Effect.flatMap(isFresh, (isFresh) =>
+          Effect.map(isFresh ? Effect.void : Effect.ignore(Cache.get(asked, "menu")), () => lastKnown)
         )
 
         const content = (category: Category, name: string | undefined) =>
@@ -89,8 +88,8 @@ export class Storefront extends Context.Service<
               ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
               : content(category, slug)
           return inBudget(
-            Effect.flatMap(Clock.currentTimeMillis, (now) =>
-              now < freshUntil
+            Effect.flatMap(isFresh, (isFresh) =>
+              isFresh
                 ? Effect.map(shown, (content) => ({ content, menu: lastKnown }))
                 : Effect.all({ content: shown, menu }, { concurrency: "unbounded" })
             )
