@@ -12,6 +12,7 @@ import * as Address from "./Address.ts"
 import { Drain } from "./Drain.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as Setting from "./Setting.ts"
+import { StableSet } from "./StableSet.ts"
 import * as WebObserver from "./WebObserver.ts"
 
 export interface Options extends ListenOptions {
@@ -47,7 +48,7 @@ export const serve =
     Layer.unwrap(
       Effect.sync(() => {
         const server = createServer()
-        const answering = new Set<ServerResponse>()
+        const answering = new StableSet<ServerResponse>()
         let answered = 0
         let isCutting = false
         server.on("request", (_request, response) => {
