@@ -28,14 +28,21 @@ export const write = (writer: WireWriter, book: Book): void => {
   writer.end(start)
 }
 
-/** A book that {@link write} has written, each of whose fields is read when it is asked for. */
+/** Many books that {@link write} has written. */
+export interface Books {
+  /** One after another. */
+  readonly bytes: Buffer
+  /** Where each begins, and the last one ends. */
+  readonly starts: Uint32Array
+}
+
+/** One of them, each of whose fields is read when it is asked for. */
 export class StoredBook implements Book {
   // a key that may be missing cannot be declared as an accessor, which these two are
   declare readonly year?: number
   declare readonly isbn10?: string
-  readonly #page: Buffer
-  readonly #start: number
-  readonly #end: number
+  readonly #books: Books
+  readonly #position: number
 
   static {
     Object.defineProperties(this.prototype, {
@@ -52,11 +59,17 @@ export class StoredBook implements Book {
     })
   }
 
-  /** It is in a page, from one position up to another. */
-  constructor(page: Buffer, start: number, end: number) {
-    this.#page = page
-    this.#start = start
-    this.#end = end
+  constructor(books: Books, position: number) {
+    this.#books = books
+    this.#position = position
+  }
+
+  get #start(): number {
+    return this.#books.starts[this.#position]!
+  }
+
+  get #end(): number {
+    return this.#books.starts[this.#position + 1]!
   }
 
   get id(): number {
@@ -91,15 +104,17 @@ export class StoredBook implements Book {
 
   /** Copies those bytes to a position, and gives that after them. */
   copy(target: Buffer, position: number): number {
-    // so few are copied sooner one by one than by Buffer's own way
+    const { bytes } = this.#books
+    const end = this.#end
     let next = position
-    for (let at = this.#start; at < this.#end; at++) target[next++] = this.#page[at]!
+    // so few are copied sooner one by one than by Buffer's own way
+    for (let at = this.#start; at < end; at++) target[next++] = bytes[at]!
     return next
   }
 
   /** A reader that stands before the value of a field, if there is one. */
   #find(field: number): protobuf.Reader | undefined {
-    const reader = protobuf.Reader.create(this.#page)
+    const reader = protobuf.Reader.create(this.#books.bytes)
     // the message comes after its tag, of one byte, and its length
     reader.pos = this.#start + 1
     reader.uint32()
@@ -121,6 +136,7 @@ const isStored = (book: Book): book is StoredBook => book instanceof StoredBook
 
 /** The response with these books, if all of them are stored ones. */
 export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined => {
+  // where all of them are is asked for first, so that the memory that they are in is waited for once
   let size = Frame.prefixSize
   for (const book of books) {
     if (!isStored(book)) return undefined
