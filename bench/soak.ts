@@ -1,0 +1,94 @@
+/**
+ * Recommendations for a while at half of what it can do: `npm run bench:soak` prints what is left of its heap after a full collection
+ * and how long its calls take, and fails if either goes up by more than its own noise, if Node warns of listeners, or if a call is
+ * not answered with OK.
+ *
+ * `-- --minutes 10` and `--window 15` (in seconds, after each of which it is looked at) may be given.
+ */
+import { spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+
+import * as Contestants from "./Contestants.ts"
+import * as OpenLoad from "./OpenLoad.ts"
+import * as Processes from "./Processes.ts"
+import { recommend, recommendPath } from "./Requests.ts"
+import * as Slope from "./Slope.ts"
+
+/** Windows that do not count: what is compiled, and what caches there are, comes in them. */
+const warmUps = 4
+
+/** What is no more than this part of what there was is not looked at. */
+const tolerated = 0.01
+
+interface Looked {
+  readonly heap: number
+  readonly warnings: ReadonlyArray<string>
+}
+
+const main = async () => {
+  const { values } = parseArgs({
+    options: { minutes: { type: "string", default: "10" }, window: { type: "string", default: "15" } }
+  })
+  const window = Number(values.window) * 1000
+  if (Processes.isPinned) spawnSync("taskset", ["-cp", String(Processes.otherCore), String(process.pid)])
+  const sink = Processes.start({
+    core: Processes.otherCore,
+    command: process.execPath,
+    args: [join(import.meta.dirname, "otlpSink.ts")]
+  })
+  const [collector] = (await once(sink, "message")) as [number]
+  const port = await Contestants.freePort()
+  const server = Contestants.ours.start({
+    core: Processes.measuredCore,
+    port,
+    collector: `http://127.0.0.1:${collector}`,
+    nodeOptions: `--import=${join(import.meta.dirname, "soaked.ts")}`
+  })
+  const socket = await Contestants.connected(port)
+  socket.destroy()
+  const message = recommend(3).subarray(5)
+  const load = await OpenLoad.start({ port, path: recommendPath, message, connections: 4, timeout: 5_000 })
+  await load.saturate(64, 3_000)
+  const { elapsed, latencies } = await load.saturate(64, 3_000)
+  const rate = (latencies.length / elapsed) * 500
+  console.log(`${Math.round(rate)} calls a second, half of what is answered when 64 are made at a time\n`)
+  console.log("   calls   heap MiB   RSS MiB   median ms   p99 ms")
+
+  const heaps: Array<number> = []
+  const p99s: Array<number> = []
+  const wrong: Array<string> = []
+  const windows = Math.ceil((Number(values.minutes) * 60_000) / window)
+  for (let at = 0; at < windows + warmUps; at++) {
+    const { latencies, statuses } = await load.run(rate, window)
+    server.send("look")
+    const [{ heap, warnings }] = (await once(server, "message")) as [Looked]
+    const p99 = latencies[Math.floor(latencies.length * 0.99)] ?? Number.NaN
+    const median = latencies[Math.floor(latencies.length / 2)] ?? Number.NaN
+    const mib = [heap, Processes.memoryOf(server.pid!).now].map((bytes) => (bytes / 2 ** 20).toFixed(2).padStart(9))
+    console.log(
+      `${String(latencies.length).padStart(8)}  ${mib.join(" ")}   ${median.toFixed(2).padStart(9)}   ${p99.toFixed(2).padStart(6)}`
+    )
+    for (const [status, count] of statuses) if (status !== 0) wrong.push(`${count} calls ended with ${status}`)
+    wrong.push(...warnings)
+    if (at < warmUps) continue
+    heaps.push(heap)
+    p99s.push(p99)
+  }
+  load.close()
+
+  const flat = (what: string, all: ReadonlyArray<number>, unit: number) => {
+    const { noise, rise } = Slope.of(all)
+    const isFlat = rise <= Math.max(noise, tolerated * all[0]!)
+    console.log(`\n${what}: ${(rise / unit).toFixed(3)} more at the end, by chance up to ${(noise / unit).toFixed(3)}`)
+    if (!isFlat) wrong.push(`${what} goes up`)
+  }
+  flat("MiB of heap", heaps, 2 ** 20)
+  flat("ms of the 99th of 100 calls", p99s, 1)
+  console.log(wrong.length === 0 ? "\nNothing went wrong." : `\n${[...new Set(wrong)].join("\n")}`)
+  process.exitCode = wrong.length === 0 ? 0 : 1
+}
+
+await main()
+process.exit()
