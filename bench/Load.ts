@@ -50,16 +50,20 @@ export interface GrpcLoad {
   readonly calls: number
   /** What each answer has to have, in bytes, with gRPC's five. */
   readonly answerSize: number
+  /** Calls a second, instead of as many as are answered. */
+  readonly rate?: number
 }
 
 /** Makes calls, each of which is made when another one has ended. Fails if not each of them is answered as it should be. */
 export const grpc = async (load: GrpcLoad): Promise<Outcome> => {
-  const { answerSize, calls, connections, file, log, path, port, streams } = load
+  const { answerSize, calls, connections, file, log, path, port, rate, streams } = load
   // h2load adds to what is there
   rmSync(log, { force: true })
   const headers = ["content-type: application/grpc", "te: trailers"].flatMap((header) => ["-H", header])
   const how = ["-n", String(calls), "-c", String(connections), "-m", String(streams), "-d", file, `--log-file=${log}`]
-  const { stdout } = await run(...on(otherCore, "h2load", ...how, ...headers, `http://127.0.0.1:${port}${path}`))
+  const pace = rate === undefined ? [] : [`--rps=${rate / connections}`]
+  const url = `http://127.0.0.1:${port}${path}`
+  const { stdout } = await run(...on(otherCore, "h2load", ...how, ...pace, ...headers, url))
   const [, data] = /\((\d+)\) data$/m.exec(stdout) ?? []
   // an error of gRPC has no message, and is a success to h2load
   if (!stdout.includes(` ${calls} succeeded`) || Number(data) !== calls * answerSize) {

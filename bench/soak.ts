@@ -7,11 +7,14 @@
  */
 import { spawnSync } from "node:child_process"
 import { once } from "node:events"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 
+import * as Catalogues from "./Catalogues.ts"
 import * as Contestants from "./Contestants.ts"
-import * as OpenLoad from "./OpenLoad.ts"
+import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
 import { recommend, recommendPath } from "./Requests.ts"
 import * as Slope from "./Slope.ts"
@@ -31,7 +34,15 @@ const main = async () => {
   const { values } = parseArgs({
     options: { minutes: { type: "string", default: "10" }, window: { type: "string", default: "15" } }
   })
-  const window = Number(values.window) * 1000
+  const missing = Load.missing()
+  if (missing.length > 0) throw new Error(`What makes the load is not there: ${missing.join(", ")}`)
+  const folder = mkdtempSync(join(tmpdir(), "soak-"))
+  process.on("exit", () => rmSync(folder, { recursive: true }))
+  const { bookSize, text } = Catalogues.shipped()
+  const catalogue = join(folder, "books.csv")
+  const file = join(folder, "request")
+  writeFileSync(catalogue, text)
+  writeFileSync(file, recommend(3))
   if (Processes.isPinned) spawnSync("taskset", ["-cp", String(Processes.otherCore), String(process.pid)])
   const sink = Processes.start({
     core: Processes.otherCore,
@@ -43,41 +54,45 @@ const main = async () => {
   const server = Contestants.ours.start({
     core: Processes.measuredCore,
     port,
+    catalogue,
     collector: `http://127.0.0.1:${collector}`,
     nodeOptions: `--import=${join(import.meta.dirname, "soaked.ts")}`
   })
   const socket = await Contestants.connected(port)
   socket.destroy()
-  const message = recommend(3).subarray(5)
-  const load = await OpenLoad.start({ port, path: recommendPath, message, connections: 4, timeout: 5_000 })
-  await load.saturate(64, 3_000)
-  const { elapsed, latencies } = await load.saturate(64, 3_000)
-  const rate = (latencies.length / elapsed) * 500
-  console.log(`${Math.round(rate)} calls a second, half of what is answered when 64 are made at a time\n`)
+  const load = {
+    port,
+    path: recommendPath,
+    file,
+    log: join(folder, "calls"),
+    connections: 4,
+    streams: 16,
+    answerSize: 5 + 3 * bookSize
+  }
+  await Load.grpc({ ...load, calls: 50_000 })
+  const { requests, seconds } = await Load.grpc({ ...load, calls: 50_000 })
+  const rate = Math.floor(requests / seconds / 2 / load.connections) * load.connections
+  const calls = rate * Number(values.window)
+  console.log(`${rate} calls a second, half of what is answered\n`)
   console.log("   calls   heap MiB   RSS MiB   median ms   p99 ms")
 
   const heaps: Array<number> = []
   const p99s: Array<number> = []
   const wrong: Array<string> = []
-  const windows = Math.ceil((Number(values.minutes) * 60_000) / window)
+  const windows = Math.ceil((Number(values.minutes) * 60) / Number(values.window))
   for (let at = 0; at < windows + warmUps; at++) {
-    const { latencies, statuses } = await load.run(rate, window)
+    const { median, p99 } = await Load.grpc({ ...load, calls, rate })
     server.send("look")
     const [{ heap, warnings }] = (await once(server, "message")) as [Looked]
-    const p99 = latencies[Math.floor(latencies.length * 0.99)] ?? Number.NaN
-    const median = latencies[Math.floor(latencies.length / 2)] ?? Number.NaN
     const mib = [heap, Processes.memoryOf(server.pid!).now].map((bytes) => (bytes / 2 ** 20).toFixed(2).padStart(9))
     console.log(
-      `${String(latencies.length).padStart(8)}  ${mib.join(" ")}   ${median.toFixed(2).padStart(9)}   ${p99.toFixed(2).padStart(6)}`
+      `${String(calls).padStart(8)}  ${mib.join(" ")}   ${(median / 1000).toFixed(2).padStart(9)}   ${(p99 / 1000).toFixed(2).padStart(6)}`
     )
-    for (const [status, count] of statuses) if (status !== 0) wrong.push(`${count} calls ended with ${status}`)
     wrong.push(...warnings)
     if (at < warmUps) continue
     heaps.push(heap)
     p99s.push(p99)
   }
-  load.close()
-
   const flat = (what: string, all: ReadonlyArray<number>, unit: number) => {
     const { noise, rise } = Slope.of(all)
     const isFlat = rise <= Math.max(noise, tolerated * all[0]!)
@@ -85,7 +100,7 @@ const main = async () => {
     if (!isFlat) wrong.push(`${what} goes up`)
   }
   flat("MiB of heap", heaps, 2 ** 20)
-  flat("ms of the 99th of 100 calls", p99s, 1)
+  flat("ms of the 99th of 100 calls", p99s, 1000)
   console.log(wrong.length === 0 ? "\nNothing went wrong." : `\n${[...new Set(wrong)].join("\n")}`)
   process.exitCode = wrong.length === 0 ? 0 : 1
 }
