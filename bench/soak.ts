@@ -14,6 +14,7 @@ import { parseArgs } from "node:util"
 
 import * as Catalogues from "./Catalogues.ts"
 import * as Contestants from "./Contestants.ts"
+import type { Inspected } from "./inspected.ts"
 import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
 import { recommend, recommendPath } from "./Requests.ts"
@@ -24,11 +25,6 @@ const warmUps = 4
 
 /** What is no more than this part of what there was is not looked at. */
 const tolerated = 0.01
-
-interface Looked {
-  readonly heap: number
-  readonly warnings: ReadonlyArray<string>
-}
 
 const main = async () => {
   const { values } = parseArgs({
@@ -56,7 +52,7 @@ const main = async () => {
     port,
     catalogue,
     collector: `http://127.0.0.1:${collector}`,
-    nodeOptions: `--import=${join(import.meta.dirname, "soaked.ts")}`
+    nodeOptions: `--import=${join(import.meta.dirname, "inspected.ts")}`
   })
   const socket = await Contestants.connected(port)
   socket.destroy()
@@ -82,8 +78,8 @@ const main = async () => {
   const windows = Math.ceil((Number(values.minutes) * 60) / Number(values.window))
   for (let at = 0; at < windows + warmUps; at++) {
     const { median, p99 } = await Load.grpc({ ...load, calls, rate })
-    server.send("look")
-    const [{ heap, warnings }] = (await once(server, "message")) as [Looked]
+    server.send("collect")
+    const [{ heap, warnings }] = (await once(server, "message")) as [Inspected]
     const mib = [heap, Processes.memoryOf(server.pid!).now].map((bytes) => (bytes / 2 ** 20).toFixed(2).padStart(9))
     console.log(
       `${String(calls).padStart(8)}  ${mib.join(" ")}   ${(median / 1000).toFixed(2).padStart(9)}   ${(p99 / 1000).toFixed(2).padStart(6)}`

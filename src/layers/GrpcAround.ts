@@ -4,7 +4,7 @@
  * Those at the head of the list that only look on are told from outside of the fiber that answers a call. The effects that they
  * would be otherwise cost as much as a call of a service that computes its answer at once: 10 us (npm run bench).
  */
-import { Context, Effect, type Exit, Stream } from "effect"
+import { Cause, type Context, Effect, type Exit, Stream } from "effect"
 
 import type { CurrentCall } from "./GrpcCurrentCall.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
@@ -39,23 +39,15 @@ export const make = (
   return {
     begin: (call, context) => {
       let within = context
-      try {
-        for (const change of contexts) within = change(within, call)
-        for (const tell of begun) tell(call, within)
-      } catch (bug) {
-        report(bug, within)
-      }
+      for (const change of contexts) within = guarded(within, () => change(within, call)) ?? within
+      for (const tell of begun) guarded(within, () => tell(call, within))
       return within
     },
     end: (call, exit, context) => {
       const status = call.status(exit)
       for (const tell of ended) {
-        try {
-          const effect = tell(call, exit, status, context)
-          if (effect !== undefined) Effect.runForkWith(context)(effect)
-        } catch (bug) {
-          report(bug, context)
-        }
+        const effect = guarded(context, () => tell(call, exit, status, context))
+        if (effect !== undefined) Effect.runForkWith(context)(effect)
       }
     },
     observe: compose(observers.slice(watching.length)),
@@ -64,9 +56,14 @@ export const make = (
   }
 }
 
-/** What looks on is not to become of what it looks at. */
-const report = (bug: unknown, context: Context.Context<never>): void => {
-  Effect.runForkWith(context)(Effect.logError("A bug in an interceptor", bug))
+/** What looks on is not to become of what it looks at: what it throws is logged. */
+const guarded = <A>(context: Context.Context<never>, tell: () => A): A | undefined => {
+  try {
+    return tell()
+  } catch (bug) {
+    Effect.runForkWith(context)(Effect.logError("A bug in an interceptor", Cause.die(bug)))
+    return undefined
+  }
 }
 
 /** What interceptors do around an answer, all together; the first is the outermost. */
@@ -85,12 +82,12 @@ const watch = ({ begun, context: change, ended }: ServerInterceptor): Answer | u
     ? undefined
     : <A, R>(answer: Effect.Effect<A, Status.Status, R>, call: Parameters<Answer>[1]) =>
         Effect.withFiber<A, Status.Status, R>(({ context }) => {
-          const within = change?.(context, call) ?? context
-          begun?.(call, within)
-          const told =
-            ended === undefined
-              ? answer
-              : Effect.onExit(answer, (exit) => ended(call, exit, call.statusOf(exit), within) ?? Effect.void)
+          const within = guarded(context, () => change?.(context, call)) ?? context
+          guarded(within, () => begun?.(call, within))
+          const told = Effect.onExit(
+            answer,
+            (exit) => guarded(within, () => ended?.(call, exit, call.statusOf(exit), within)) ?? Effect.void
+          )
           return Effect.updateContext(told, (): Context.Context<R> => within as Context.Context<R>)
         })
 

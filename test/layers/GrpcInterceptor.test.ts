@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Deferred, Effect, Exit, Fiber, Schedule, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Schedule, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import type { ClientInterceptor, ServerInterceptor } from "../../src/layers/GrpcInterceptor.ts"
@@ -10,6 +10,9 @@ import * as Status from "../../src/layers/Status.ts"
 import { EchoServer, EchoService, methods } from "../../src/layers/testing/EchoServer.ts"
 import * as RawCall from "../integration/RawCall.ts"
 import * as Outcomes from "./Outcomes.ts"
+
+/** Whatever an interceptor puts into the context. */
+const Name = Context.Reference("test/layers/GrpcInterceptor/Name", { defaultValue: () => "nobody" })
 
 /** Notes how calls end. */
 const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
@@ -201,6 +204,62 @@ describe("an interceptor of a server", () => {
       yield* end
       yield* run("unary", "success")
       assert.deepStrictEqual(seen, [`${wrong.name ?? path.slice(1)} ${wrong.code} rejected`, `${path.slice(1)} OK`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Outcomes.cases)(
+    "is told of $outcome of a $kind call as one around it sees it",
+    ({ code, kind, outcome }) =>
+      Effect.gen(function* () {
+        const told = (notes: Array<string>): ServerInterceptor => ({
+          context: (context) => Context.add(context, Name, "told"),
+          begun: (call, context) => void notes.push(`${call.kind} begins, ${Context.get(context, Name)}`),
+          ended: (call, exit, status, context) => {
+            assert.strictEqual(status?._tag, call.statusOf(exit)?._tag)
+            notes.push(`${call.kind} ends with ${status?._tag ?? "OK"}, ${Context.get(context, Name)}`)
+            return Effect.sync(() => void notes.push("and after that"))
+          }
+        })
+        const around: ServerInterceptor = { answer: (answer) => answer }
+        const expected = [`${kind} begins, told`, `${kind} ends with ${code}, told`, "and after that"]
+        for (const interceptors of [[], [around]]) {
+          for (const observers of [[], [around]]) {
+            const notes: Array<string> = []
+            const { run } = yield* Outcomes.make({ observers: [...observers, told(notes)], interceptors })
+            notes.length = 0
+            yield* run(kind, outcome)
+            assert.deepStrictEqual(notes, expected)
+          }
+        }
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("is told in the order of the list, the first one last of the end", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const named = (name: string): ServerInterceptor => ({
+        begun: () => void notes.push(`${name} begins`),
+        ended: () => void notes.push(`${name} ends`)
+      })
+      const { run } = yield* Outcomes.make({ observers: [named("a")], interceptors: [named("b"), named("c")] })
+      notes.length = 0
+      yield* run("unary", "success")
+      assert.deepStrictEqual(notes, ["a begins", "b begins", "c begins", "c ends", "b ends", "a ends"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("takes nothing from a call when it throws where it is told", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const bug = () => {
+        throw new Error("a bug")
+      }
+      const { call } = yield* Outcomes.make({
+        observers: [{ ended: () => void notes.push("ended") }, { begun: bug }, { ended: bug }]
+      })
+      notes.length = 0
+      assert.deepStrictEqual(yield* call("unary", "hello"), ["hello"])
+      assert.deepStrictEqual(notes, ["ended"])
     }).pipe(Effect.scoped)
   )
 
