@@ -27,7 +27,7 @@ const maxAllocated = 18_900
 const minRatio = 1.03
 
 /** How many processes of each there are at the least, and at the most. */
-const minAttempts = 3
+const minAttempts = 2
 const maxAttempts = 8
 
 const rounds = 10

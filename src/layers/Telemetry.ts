@@ -179,6 +179,8 @@ export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
     const { endpoint, headers, metricsInterval, resourceAttributes, sampler, timeout, tracesInterval } = yield* settings
     if (Option.isNone(endpoint)) return Layer.empty
     const service = yield* CurrentService
+    // Node notes each request of its fetch, two hundred and fifty of them, for whoever asks how long they took
+    performance.setResourceTimingBufferSize(0)
     const url = endpoint.value.replace(/\/+$/, "")
     const outage = ExportQueue.makeOutage(new URL(url).origin)
     const options = {

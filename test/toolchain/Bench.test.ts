@@ -1,0 +1,79 @@
+/**
+ * What the benchmark's verdicts rest on.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Effect, FileSystem } from "effect"
+
+import * as Catalogues from "../../bench/Catalogues.ts"
+import * as Report from "../../bench/Report.ts"
+import type { Row } from "../../bench/Rows.ts"
+import * as Slope from "../../bench/Slope.ts"
+import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import * as StoredBook from "../../src/recommendations/StoredBook.ts"
+
+layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
+  it.effect.each([
+    { what: "the shipped one", make: Catalogues.shipped, size: 200 },
+    { what: "a made-up one", make: () => Catalogues.madeUp(1_000), size: 1_000 }
+  ])("has books that all take as many bytes of an answer: $what", ({ make, size }) =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { bookSize, text } = make()
+      const path = yield* fs.makeTempFileScoped()
+      yield* fs.writeFileString(path, text)
+      const { allBooks } = yield* CatalogFile.read(path)
+      assert.strictEqual(allBooks.size, size)
+      for (let position = 0; position < size; position++) {
+        assert.strictEqual(StoredBook.response([allBooks.at(position)])?.bytes.length, bookSize)
+      }
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a slope", () => {
+  it("is what is added from the first value to the last", () => {
+    assert.deepStrictEqual(Slope.of([1, 3, 5, 7]), { rise: 6, noise: 0 })
+  })
+
+  it("tells what rises from what goes up and down", () => {
+    const waves = Array.from({ length: 40 }, (_, at) => 100 + 5 * Math.sin(at * 1.7))
+    const flat = Slope.of(waves)
+    assert.isBelow(Math.abs(flat.rise), flat.noise)
+    const rising = Slope.of(waves.map((value, at) => value + at / 2))
+    assert.isAbove(rising.rise, rising.noise)
+  })
+})
+
+describe("a report", () => {
+  const line = (name: string, cpu: number, median: number) => ({
+    name,
+    cpu: { best: cpu, middle: cpu },
+    median: { best: median, middle: median }
+  })
+  const row: Row = {
+    key: "row",
+    title: "A row",
+    targets: [
+      { against: "theirs", column: "cpu", atLeast: 1.15 },
+      { against: "theirs", column: "median", atMost: 1.05 },
+      { against: "who is not there", column: "cpu", atLeast: 1 },
+      { against: "", column: "memory", fact: "bytes", atMost: 600 }
+    ],
+    run: () => Promise.reject(new Error("It is not run"))
+  }
+
+  it("says what is reached, and what is missed", () => {
+    const reached = { lines: [line("ours", 100, 105), line("theirs", 115, 100)], facts: { bytes: 600 } }
+    assert.deepStrictEqual(
+      Report.verdicts(row, reached).map(({ isReached }) => isReached),
+      [true, true, true]
+    )
+    const missed = { lines: [line("ours", 100, 106), line("theirs", 114, 100)], facts: { bytes: 601 } }
+    assert.deepStrictEqual(
+      Report.verdicts(row, missed).map(({ isReached }) => isReached),
+      [false, false, false]
+    )
+    assert.include(Report.format(row, missed), "| theirs | 114.0 (114.0) | 1.14 |")
+  })
+})
