@@ -48,7 +48,7 @@ export const start = ({ args, command, core, cwd, env, isQuiet = false }: Option
   const [program, all] = on(core, command, ...args)
   const child = spawn(program, all, {
     cwd,
-    env: { PATH: process.env["PATH"], CUT: process.env["CUT"], ...env },
+    env: { PATH: process.env["PATH"], ...env },
     stdio: ["ignore", "pipe", isQuiet ? "ignore" : "inherit", "ipc"]
   })
   running.push(child)

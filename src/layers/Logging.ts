@@ -36,10 +36,6 @@ export const isEnabled = (level: LogLevel.LogLevel, context: Context.Context<nev
   return LogLevel.isGreaterThanOrEqualTo(level, threshold)
 }
 
-/** Makes a line of a level only if that is logged. */
-export const whenEnabled = (level: LogLevel.LogLevel, line: () => Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.withFiber(({ context }) => (isEnabled(level, context) ? line() : Effect.void))
-
 /** Logs to stdout. SIGUSR2 switches Debug on, and off again. */
 export const layer = (options: Settings) =>
   Layer.unwrap(

@@ -282,14 +282,7 @@ describe("the level", () => {
 
   /** Whether a line of that level is made at all. */
   const isEnabled = (level: LogLevel.LogLevel) =>
-    Effect.suspend(() => {
-      let isMade = false
-      const line = Effect.sync(() => void (isMade = true))
-      return Effect.map(
-        Logging.whenEnabled(level, () => line),
-        () => isMade
-      )
-    })
+    Effect.map(Effect.context<never>(), (context) => Logging.isEnabled(level, context))
 
   it.live.each(LogLevel.values.map((level) => ({ level })))("$level lets through what is as severe", ({ level }) =>
     logging({ level }, (logs) =>
