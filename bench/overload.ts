@@ -3,8 +3,9 @@
  *
  * Two servers are asked, each a process of its own, by calls at a rate that does not wait for answers and that each give up
  * after 800 ms. One waits in its handler, as for a database: what it can do is its limit of concurrency over that wait, and
- * what is above is refused. The other is Recommendations as it is built, whose handler never waits: what it can do is the
- * processor's, and refusing a call costs it too (about a fifth of what 100 books cost), so what is above costs goodput.
+ * what is above is refused. The others never wait: what they can do is the processor's, and refusing a call costs it too, so what is
+ * above costs goodput. One of these computes for 200 us, and the other is Recommendations as it is built, which can do nearly as
+ * much as this program can ask for.
  */
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
@@ -32,7 +33,13 @@ export const waiting: Subject = {
   message: new Uint8Array()
 }
 
-/** With 3 books to a call, this program has itself too much to do at twice of what the server can. */
+export const computing: Subject = {
+  ...waiting,
+  name: "a handler that computes for 200 us",
+  env: { COMPUTES: "1" }
+}
+
+/** This program has itself too much to do at three times of what the server can with 100 books, and at twice with 3. */
 export const recommendations = (books: number): Subject => ({
   name: `Recommend, ${books} books`,
   program: "dist/recommendations.js",
@@ -133,7 +140,7 @@ const print = ({ points, unloaded }: Curve) => {
 }
 
 if (import.meta.main) {
-  for (const subject of [waiting, recommendations(100), recommendations(3)]) {
+  for (const subject of [waiting, computing, recommendations(100), recommendations(3)]) {
     console.log(`\n${subject.name} (calls a second; milliseconds; MiB)`)
     print(await measure(subject, [0.5, 0.8, 1, 1.5, 2, 3]))
   }

@@ -1,5 +1,6 @@
 /**
- * A server whose calls wait, as for a database: for the curve of {@link file://./overload.ts}.
+ * A server whose calls wait, as for a database, or compute, if that is in its environment: for the curve of
+ * {@link file://./overload.ts}.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Duration, Effect, Layer, Stream } from "effect"
@@ -18,23 +19,35 @@ const Echo = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
   file: "echo.proto"
 })
 
-const wait = Effect.delay(Effect.succeed({ text: "", items: [] }), "20 millis")
+const response = { text: "", items: [] }
+
+/** Leaves the processor no time for anything else, for so long in milliseconds. */
+const compute = (duration: number) =>
+  Effect.sync(() => {
+    const until = performance.now() + duration
+    while (performance.now() < until);
+    return response
+  })
+
+const isComputing = process.env["COMPUTES"] !== undefined
+
+const answer = isComputing ? compute(0.2) : Effect.delay(Effect.succeed(response), "20 millis")
 
 GrpcServer.serve(
   Echo,
   Effect.succeed({
-    Echo: () => wait,
-    EchoOnce: () => wait,
-    Expand: () => Stream.fromEffect(wait),
-    Collect: () => wait,
-    Chat: () => Stream.fromEffect(wait)
+    Echo: () => answer,
+    EchoOnce: () => answer,
+    Expand: () => Stream.fromEffect(answer),
+    Collect: () => answer,
+    Chat: () => Stream.fromEffect(answer)
   }),
   {}
 ).pipe(
   GrpcServer.listen({
     host: "127.0.0.1",
     port: 0,
-    limits: { maxConcurrency: 20, maxQueue: 20, maxQueueWait: Duration.millis(50) }
+    limits: isComputing ? {} : { maxConcurrency: 20, maxQueue: 20, maxQueueWait: Duration.millis(50) }
   }),
   Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
