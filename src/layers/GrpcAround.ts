@@ -57,7 +57,7 @@ export const make = (
 }
 
 /** What looks on is not to become of what it looks at: what it throws is logged. */
-const guarded = <A>(context: Context.Context<never>, tell: () => A): A | undefined => {
+export const guarded = <A>(context: Context.Context<never>, tell: () => A): A | undefined => {
   try {
     return tell()
   } catch (bug) {

@@ -104,7 +104,7 @@ export class GrpcChannel extends Context.Service<
     readonly lease: () => Lease
     /**
      * Makes a call of a method, with all its attempts, unless the target is taken for dead: then it is UNAVAILABLE at once. For
-     * calls of one request and one answer.
+     * calls of one request and one answer, each of which is made once it is guarded.
      */
     readonly guard: <A, R>(method: string, call: Effect.Effect<A, GrpcError, R>) => Effect.Effect<A, GrpcError, R>
   }
@@ -201,6 +201,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     interceptors: [...(options.observers ?? GrpcObservers.client), ...(options.interceptors ?? [])],
     lease,
     guard: <A, R>(method: string, call: Effect.Effect<A, GrpcError, R>) => {
+      if (isSound) return Effect.catchCause(call, record)
       const refused = () =>
         Effect.fail(
           new GrpcError({
@@ -208,7 +209,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
             reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
           })
         )
-      const guarded = Effect.suspend(() => breaker.execute(call, { key: target, classify })).pipe(
+      return Effect.suspend(() => breaker.execute(call, { key: target, classify })).pipe(
         Effect.catchTag("CircuitBreakerError", refused),
         Effect.tap(() =>
           Effect.sync(() => {
@@ -216,7 +217,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
           })
         )
       )
-      return Effect.suspend(() => (isSound ? Effect.catchCause(call, record) : guarded))
     }
   })
 })

@@ -47,10 +47,12 @@ import {
 
 import { Deadline } from "./Deadline.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
+import * as GrpcClientAround from "./GrpcClientAround.ts"
 import { GrpcError } from "./GrpcError.ts"
 import type { ClientAttempt, ClientCall, ClientInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcRetry from "./GrpcRetry.ts"
 import * as GrpcService from "./GrpcService.ts"
+import * as GrpcUnaryCall from "./GrpcUnaryCall.ts"
 import * as MessageCheck from "./MessageCheck.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
@@ -182,8 +184,12 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   const name = path.slice(1)
   const [, service = "", methodName = ""] = path.split("/")
   const kind = GrpcService.kindOf(method)
-  const around = composeCalls(channel.interceptors)
-  const aroundAttempt = composeAttempts(channel.interceptors)
+  const around = GrpcClientAround.compose<ClientCall, GrpcError>(
+    channel.interceptors.map(({ call, watchCall }) => ({ around: call, watch: watchCall }))
+  )
+  const aroundAttempt = GrpcClientAround.compose<ClientAttempt, Status.Status>(
+    channel.interceptors.map(({ attempt, watchAttempt }) => ({ around: attempt, watch: watchAttempt }))
+  )
   const onStream = composeStreams(channel.interceptors)
   const check = MessageCheck.ofRequest(method)
   const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
@@ -192,10 +198,10 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     return violations.length === 0 ? Effect.void : fail(Status.invalidArgument(violations))
   }
 
-  const planIn = (fiber: Fiber.Fiber<unknown, unknown>, options: CallOptions | undefined): Plan => {
-    const deadline = fiber.getRef(Deadline)
-    const own = options?.timeout === undefined ? Infinity : nowOf(fiber) + Duration.toMillis(options.timeout)
-    const metadata = fiber.getRef(RequestMetadata).clone()
+  const planIn = (context: Context.Context<never>, options: CallOptions | undefined): Plan => {
+    const deadline = Context.get(context, Deadline)
+    const own = options?.timeout === undefined ? Infinity : nowOf(context) + Duration.toMillis(options.timeout)
+    const metadata = Context.get(context, RequestMetadata).clone()
     if (options?.metadata !== undefined) {
       metadata.merge(options.metadata)
       metadata.setOptions(options.metadata.getOptions())
@@ -207,49 +213,49 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       target: channel.target,
       deadline: Math.min(own, deadline),
       metadata,
-      listener: fiber.getRef(ResponseListener)
+      listener: Context.get(context, ResponseListener)
     }
   }
 
   const plan = (options: CallOptions | undefined): Effect.Effect<Plan> =>
-    Effect.withFiber((fiber) => Effect.succeed(planIn(fiber, options)))
+    Effect.withFiber(({ context }) => Effect.succeed(planIn(context, options)))
 
   const fail = (reason: Status.Status) => Effect.fail(new GrpcError({ method: name, reason }))
   const noTimeLeft = Effect.suspend(() => fail(Status.deadlineExceeded("There was no time left to make the call")))
 
   /** How long there is for a call, if there is any time left. */
   const timeLeft = ({ deadline }: Plan): Effect.Effect<number, GrpcError> =>
-    Effect.withFiber((fiber) => {
-      const left = deadline - nowOf(fiber)
+    Effect.withFiber(({ context }) => {
+      const left = deadline - nowOf(context)
       return left > 0 ? Effect.succeed(left) : noTimeLeft
     })
 
-  /** Makes attempts until one succeeds, or another one would not help. */
+  /** Makes attempts in a context until one succeeds, or another one would not help. */
   const attempts = <A, R>(
     plan: Plan,
+    context: Context.Context<never>,
     attemptTimeout: number,
     attempt: Attempt<A, R>
   ): Effect.Effect<A, GrpcError, R> => {
     const { budget, retry } = channel
     const maxAttempts = isIdempotent ? retry.maxAttempts : 1
-    const make = (number: number): Effect.Effect<A, GrpcError, R> =>
-      Effect.withFiber((fiber) => {
-        const timeLeft = plan.deadline - nowOf(fiber)
-        // without a limit, a call is not to hang for being one that the budget leaves alone
-        const isLast = number >= maxAttempts || (timeLeft < Infinity && !budget.allows())
-        // the last one may have all that is left
-        const own = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (number - 1), timeLeft)
-        return Effect.matchEffect(attempt(new AttemptInfo(plan, number), own), {
-          onSuccess: (response) => {
-            budget.onSuccess()
-            return Effect.succeed(response)
-          },
-          onFailure: (status) => {
-            if (!isIdempotent || !GrpcRetry.isRetryable(status, own < timeLeft)) return fail(status)
-            return budget.onFailure() && !isLast ? again(number + 1, status) : fail(status)
-          }
-        })
+    const make = (number: number): Effect.Effect<A, GrpcError, R> => {
+      const timeLeft = plan.deadline - nowOf(context)
+      // without a limit, a call is not to hang for being one that the budget leaves alone
+      const isLast = number >= maxAttempts || (timeLeft < Infinity && !budget.allows())
+      // the last one may have all that is left
+      const own = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (number - 1), timeLeft)
+      return Effect.matchEffect(attempt(new AttemptInfo(plan, number), own), {
+        onSuccess: (response) => {
+          budget.onSuccess()
+          return Effect.succeed(response)
+        },
+        onFailure: (status) => {
+          if (!isIdempotent || !GrpcRetry.isRetryable(status, own < timeLeft)) return fail(status)
+          return budget.onFailure() && !isLast ? again(number + 1, status) : fail(status)
+        }
       })
+    }
     const again = Effect.fnUntraced(function* (number: number, status: Status.Status) {
       const pushback = GrpcRetry.pushbackOf(status)
       if (pushback !== undefined && Option.isNone(pushback)) return yield* fail(status)
@@ -294,26 +300,19 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       Effect.callback<object, Status.Status>((resume) => {
         const { listener, metadata } = info.plan
         const { client, release } = channel.lease()
-        const onEnd = oneResponse((outcome) => {
-          release()
-          resume(outcome)
+        const call = GrpcUnaryCall.start({
+          channel: client.getChannel(),
+          method,
+          request,
+          metadata,
+          ...toDeadline(timeLeft),
+          listener,
+          onEnd: (outcome) => {
+            release()
+            resume(outcome)
+          }
         })
-        const call = observed(
-          withoutStack(() =>
-            client.makeUnaryRequest(
-              path,
-              serialize,
-              deserialize,
-              request,
-              metadata,
-              toDeadline(timeLeft),
-              onEnd.callback
-            )
-          ),
-          listener
-        )
         info.call = call
-        call.on("status", onEnd.onStatus)
         return Effect.sync(() => {
           cancel(call)
           release()
@@ -322,16 +321,20 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
 
   const attemptTimeout = Duration.toMillis(channel.retry.attemptTimeout)
 
-  // what nearly all calls do is one step here, since a page waits for it
+  // what nearly all calls do is few steps here, since a page waits for it
   const unary = (request: object, options?: CallOptions) =>
-    Effect.withFiber<object, GrpcError>((fiber) => {
-      const planned = planIn(fiber, options)
+    Effect.withFiber<object, GrpcError>(({ context }) => {
+      const planned = planIn(context, options)
       const violations = check(request)
-      if (violations.length > 0) return around(fail(Status.invalidArgument(violations)), planned)
-      if (planned.deadline <= nowOf(fiber)) return around(noTimeLeft, planned)
       const attempt = unaryAttempt(request)
-      const made = attempts(planned, attemptTimeout, (info, timeLeft) => aroundAttempt(attempt(info, timeLeft), info))
-      return around(channel.guard(name, made), planned)
+      return around(planned, context, (within) => {
+        if (violations.length > 0) return fail(Status.invalidArgument(violations))
+        if (planned.deadline <= nowOf(within)) return noTimeLeft
+        const made = attempts(planned, within, attemptTimeout, (info, timeLeft) =>
+          aroundAttempt(info, within, () => attempt(info, timeLeft))
+        )
+        return channel.guard(name, made)
+      })
     })
 
   // until its first message, a call can be made again without anybody having seen the one before
@@ -365,12 +368,13 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         const call = Effect.gen(function* () {
           yield* validate(request)
           yield* timeLeft(planned)
-          const stream = yield* attempts(planned, Infinity, (info, timeLeft) =>
-            lasting((held) => aroundAttempt(held, info), attempt(info, timeLeft))
+          const context = yield* Effect.context<never>()
+          const stream = yield* attempts(planned, context, Infinity, (info, timeLeft) =>
+            lasting((held) => holding(aroundAttempt, info, held), attempt(info, timeLeft))
           )
           return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
         })
-        return onStream(Stream.unwrap(lasting((held) => around(held, planned), call)), planned)
+        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
       })
     )
 
@@ -398,9 +402,9 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
       return yield* Effect.raceFirst(Deferred.await(ended), Effect.andThen(write(call, requests), Effect.never))
     }, Effect.scoped)
     const call = Effect.flatMap(timeLeft(planned), (timeLeft) =>
-      Effect.mapError(aroundAttempt(attempt(timeLeft), info), toGrpcError)
+      Effect.mapError(holding(aroundAttempt, info, attempt(timeLeft)), toGrpcError)
     )
-    return yield* around(call, planned)
+    return yield* holding(around, planned, call)
   })
 
   const bidi = <E, R>(requests: Stream.Stream<object, E, R>, options?: CallOptions) =>
@@ -418,12 +422,12 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
           })
         })
         const call = Effect.flatMap(timeLeft(planned), (timeLeft) =>
-          lasting((held) => aroundAttempt(held, info), attempt(timeLeft)).pipe(
+          lasting((held) => holding(aroundAttempt, info, held), attempt(timeLeft)).pipe(
             Effect.map(Stream.mapError(toGrpcError)),
             Effect.mapError(toGrpcError)
           )
         )
-        return onStream(Stream.unwrap(lasting((held) => around(held, planned), call)), planned)
+        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
       })
     )
 
@@ -434,15 +438,12 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
   return { unary, serverStream, clientStream, bidi }[kind]
 }
 
-const composeCalls = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["call"] => {
-  const all = interceptors.flatMap(({ call }) => call ?? [])
-  return (call, info) => all.reduceRight((inner, intercept) => Effect.suspend(() => intercept(inner, info)), call)
-}
-
-const composeAttempts = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["attempt"] => {
-  const all = interceptors.flatMap(({ attempt }) => attempt ?? [])
-  return (attempt, info) => all.reduceRight((inner, intercept) => Effect.suspend(() => intercept(inner, info)), attempt)
-}
+/** What is around an effect that is made already, whatever its context. */
+const holding = <Info, Error, A, E, R>(
+  around: GrpcClientAround.Around<Info, Error>,
+  info: Info,
+  effect: Effect.Effect<A, E | Error, R>
+): Effect.Effect<A, E | Error, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
 
 const composeStreams = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["stream"] => {
   const all = interceptors.flatMap(({ stream }) => stream ?? [])
@@ -501,21 +502,7 @@ const cancel = (call: { readonly cancel: () => void }): void => {
   setImmediate(() => call.cancel())
 }
 
-/**
- * grpc-js notes the stack of every call, in case that it fails, which takes a twentieth of a page. It is the same for all of them
- * here, and nobody gets to see it.
- */
-const withoutStack = <A>(make: () => A): A => {
-  const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 0
-  try {
-    return make()
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit
-  }
-}
-
-const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+const nowOf = (context: Context.Context<never>): number => Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
 
 /** By the clock of the machine, which grpc-js measures deadlines with. */
 const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })

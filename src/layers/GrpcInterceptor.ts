@@ -99,13 +99,33 @@ export interface ClientAttempt extends ClientCall {
   readonly peer: () => string | undefined
 }
 
+/** What looks on at one call of a client, or at one attempt of it. */
+export interface Watcher {
+  /** What there is in the context of it, which is as it is without. */
+  readonly context?: Context.Context<never> | undefined
+  /** Told how it has ended, where undefined is OK: see {@link clientStatusOf}. It ends once what that gives has been run. */
+  readonly ended?: (exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) => Effect.Effect<void> | void
+}
+
 /**
  * What is done around the calls that a client makes.
  *
  * Where the answer is a Stream, the effects end when it ends or its reader leaves. They may fail before it begins, and not change
  * how it ends.
+ *
+ * What only looks on may do without an effect here too: it is told of a call, and gives who is told of its end.
+ *
+ * ```ts
+ * const count: ClientInterceptor = {
+ *   watchCall: ({ method }) => ({ ended: (_, status) => void counts.add(`${method} ${status?._tag ?? "OK"}`) })
+ * }
+ * ```
  */
 export interface ClientInterceptor {
+  /** Told of a call, with all its attempts, before it is made, and of the context that it is made in. */
+  readonly watchCall?: (info: ClientCall, context: Context.Context<never>) => Watcher | undefined
+  /** Told of each attempt. */
+  readonly watchAttempt?: (info: ClientAttempt, context: Context.Context<never>) => Watcher | undefined
   /** Around a call, with all its attempts. */
   readonly call?: <A, E, R>(
     call: Effect.Effect<A, E | GrpcError, R>,

@@ -8,9 +8,9 @@
 import { Effect, Metric } from "effect"
 
 import type { GrpcCall, Kind } from "./GrpcCall.ts"
-import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
+import type { ClientCall, ClientInterceptor, ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcTracing from "./GrpcTracing.ts"
-import { memoized, memoizedByTwo } from "./Memoized.ts"
+import { memoized, memoizedBy } from "./Memoized.ts"
 import * as Status from "./Status.ts"
 
 /**
@@ -49,20 +49,19 @@ export const server: ServerInterceptor = {
 
 /** Counts the calls of a client, how long they take with all their attempts, and the attempts after the first. */
 export const client: ClientInterceptor = {
-  call: (call, info) =>
-    Effect.withFiber((fiber) => {
-      const startedAt = performance.now()
-      return Effect.onExit(call, (exit) => {
-        const duration = clientSeries(info).duration(clientStatusOf(exit))
-        duration.updateUnsafe((performance.now() - startedAt) / 1000, fiber.context)
-        return Effect.void
-      })
-    }),
-  attempt: (attempt, info) =>
-    Effect.withFiber((fiber) => {
-      clientSeries(info).retries.updateUnsafe(info.attempt === 1 ? 0 : 1, fiber.context)
-      return attempt
-    })
+  watchCall: (info, context) => {
+    const startedAt = performance.now()
+    return {
+      ended: (_, status) =>
+        clientSeries(info)
+          .duration(status)
+          .updateUnsafe((performance.now() - startedAt) / 1000, context)
+    }
+  },
+  watchAttempt: (info, context) => {
+    clientSeries(info).retries.updateUnsafe(info.attempt === 1 ? 0 : 1, context)
+    return undefined
+  }
 }
 
 const serverErrors = Object.values(Status.codes)
@@ -77,9 +76,8 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoizedByTwo(
-  ({ service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => service,
-  ({ method }) => method,
+const serverSeries = memoizedBy(
+  [({ service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => service, ({ method }) => method],
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
     return {
@@ -124,8 +122,12 @@ const serverSeries = memoizedByTwo(
   }
 )
 
-const clientSeries = memoized(
-  ({ method, service, target }: Pick<ClientCall, "method" | "service" | "target">) => `${target} ${service}/${method}`,
+const clientSeries = memoizedBy(
+  [
+    ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
+    ({ service }) => service,
+    ({ method }) => method
+  ],
   ({ method, service, target }) => ({
     retries: Metric.counter("grpc_client_retries_total", {
       description: "Attempts of calls after the first",

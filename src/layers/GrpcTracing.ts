@@ -7,10 +7,10 @@
  * there are no spans, and what came with a call goes on with the calls that are made for it.
  */
 import type { Metadata } from "@grpc/grpc-js"
-import { Cause, Context, Effect, Exit, Tracer } from "effect"
+import { Cause, Context, Effect, Exit, References, Tracer } from "effect"
 
 import { type GrpcCall, unknown } from "./GrpcCall.ts"
-import { type ClientCall, type ClientInterceptor, clientStatusOf, type ServerInterceptor } from "./GrpcInterceptor.ts"
+import type { ClientCall, ClientInterceptor, ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Sampling from "./Sampling.ts"
 import * as ServerSpan from "./ServerSpan.ts"
@@ -35,56 +35,56 @@ export const server: ServerInterceptor = {
 
 /** Makes each call, and each of its attempts, in spans; the server is told of that of the attempt. */
 export const client: ClientInterceptor = {
-  call: (call, info) =>
-    Effect.withFiber((fiber) => {
-      const tracer = fiber.getRef(Tracer.Tracer)
-      if (tracer === Tracer.nativeTracer || !fiber.cache.tracerEnabled) return call
-      const { span: parent } = fiber.cache
-      const passing = Sampling.passing(tracer, parent)
-      if (passing !== undefined) {
-        return passing === parent ? call : Effect.provideService(call, Tracer.ParentSpan, passing)
+  watchCall: (info, context) => {
+    const tracer = tracerOf(context)
+    if (tracer === undefined) return undefined
+    const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
+    const passing = Sampling.passing(tracer, parent)
+    if (passing !== undefined) {
+      return passing === parent ? undefined : { context: Context.add(context, Tracer.ParentSpan, passing) }
+    }
+    const span = makeSpan(context, methodOf(info), { annotations: Sampling.decided })
+    const inSpan = Context.add(context, Tracer.ParentSpan, span)
+    if (!span.sampled) return { context: inSpan }
+    Span.setAll(span, clientAttributes(info))
+    return { context: inSpan, ended: (exit, status) => endOfClient(span, exit, status) }
+  },
+  watchAttempt: (info, context) => {
+    const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
+    // that of the call stands for this one too
+    if (tracerOf(context) === undefined || outer?.sampled === false) {
+      send(info.metadata, TraceContext.of(context))
+      return undefined
+    }
+    const span = makeSpan(context, methodOf(info), { kind: "client" })
+    const inSpan = Context.add(context, Tracer.ParentSpan, span)
+    send(info.metadata, TraceContext.of(inSpan))
+    if (!span.sampled) return { context: inSpan }
+    Span.setAll(span, clientAttributes(info))
+    // as gRPC's own conventions have it (A72)
+    span.attribute("previous-rpc-attempts", info.attempt - 1)
+    return {
+      context: inSpan,
+      ended: (exit, status) => {
+        Span.setAll(span, addressOf("network.peer", info.peer()))
+        return endOfClient(span, exit, status)
       }
-      return Effect.flatMap(Effect.makeSpan(methodOf(info), { annotations: Sampling.decided }), (span) => {
-        const inSpan = Effect.provideService(call, Tracer.ParentSpan, span)
-        if (!span.sampled) return inSpan
-        Span.setAll(span, clientAttributes(info))
-        return Effect.onExit(inSpan, (exit) => endOfClient(span, exit))
-      })
-    }),
-  attempt: (attempt, info) => {
-    return Effect.withFiber((fiber) => {
-      const tracer = fiber.getRef(Tracer.Tracer)
-      const { span: outer, tracerEnabled } = fiber.cache
-      // that of the call stands for this one too
-      if (tracer === Tracer.nativeTracer || !tracerEnabled || outer?.sampled === false) {
-        send(info.metadata, TraceContext.of(fiber))
-        return attempt
-      }
-      return Effect.flatMap(Effect.makeSpan(methodOf(info), { kind: "client" }), (span) => {
-        const propagated = Effect.andThen(propagate(info.metadata), attempt)
-        const inSpan = Effect.provideService(propagated, Tracer.ParentSpan, span)
-        if (!span.sampled) return inSpan
-        Span.setAll(span, clientAttributes(info))
-        // as gRPC's own conventions have it (A72)
-        span.attribute("previous-rpc-attempts", info.attempt - 1)
-        return Effect.onExit(inSpan, (exit) => {
-          Span.setAll(span, addressOf("network.peer", info.peer()))
-          return endOfClient(span, exit)
-        })
-      })
-    })
+    }
   }
 }
 
-/** To a client every status but OK is an error; that it does not want the answer any more is none. */
-const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>) => {
-  const status = clientStatusOf(exit)
-  return end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
+/** The tracer of a context, if there is one that anybody sees the spans of. */
+const tracerOf = (context: Context.Context<never>): Tracer.Tracer | undefined => {
+  const tracer = Context.get(context, Tracer.Tracer)
+  return tracer === Tracer.nativeTracer || !Context.get(context, References.TracerEnabled) ? undefined : tracer
 }
 
-/** Puts the context of the trace into what goes out. */
-const propagate = (metadata: Metadata): Effect.Effect<void> =>
-  Effect.map(TraceContext.current, (context) => send(metadata, context))
+const makeSpan = (context: Context.Context<never>, name: string, options: Tracer.SpanOptionsNoTrace): Tracer.Span =>
+  Effect.runSyncWith(context)(Effect.makeSpan(name, options))
+
+/** To a client every status but OK is an error; that it does not want the answer any more is none. */
+const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) =>
+  end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
 
 const send = (metadata: Metadata, context: TraceContext.Sent | undefined): void => {
   if (context === undefined) return

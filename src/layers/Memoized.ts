@@ -2,9 +2,12 @@
  * Things of which there are few, each made when it is first asked for.
  */
 
+/** What something is looked up by. */
+type Key = string | number | undefined
+
 /** Makes something once for each key, and keeps it for good. */
-export const memoized = <In, Out>(keyOf: (input: In) => string, make: (input: In) => Out): ((input: In) => Out) => {
-  const made = new Map<string, Out>()
+export const memoized = <In, Out>(keyOf: (input: In) => Key, make: (input: In) => Out): ((input: In) => Out) => {
+  const made = new Map<Key, Out>()
   return (input) => {
     const key = keyOf(input)
     let value = made.get(key)
@@ -13,12 +16,13 @@ export const memoized = <In, Out>(keyOf: (input: In) => string, make: (input: In
   }
 }
 
-/** The same by two keys, for what is asked for so often that making them one would cost more than all else. */
-export const memoizedByTwo = <In, Out>(
-  firstOf: (input: In) => string,
-  secondOf: (input: In) => string,
+/** The same by several keys, for what is asked for so often that making them one would cost more than all else. */
+export const memoizedBy = <In, Out>(
+  [keyOf, ...others]: readonly [(input: In) => Key, ...ReadonlyArray<(input: In) => Key>],
   make: (input: In) => Out
 ): ((input: In) => Out) => {
-  const inner = memoized(firstOf, () => memoized(secondOf, make))
+  const [next, ...rest] = others
+  if (next === undefined) return memoized(keyOf, make)
+  const inner = memoized(keyOf, () => memoizedBy([next, ...rest], make))
   return (input) => inner(input)(input)
 }

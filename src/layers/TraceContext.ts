@@ -2,7 +2,7 @@
  * Who is being traced, as it goes from one process to the next in the headers traceparent and tracestate, by
  * https://www.w3.org/TR/trace-context/.
  */
-import { Context, Effect, type Fiber, Tracer } from "effect"
+import { Context, Tracer } from "effect"
 
 /** What other tracing systems have to say of a trace; it goes on as it came. */
 const State = Context.Reference<string | undefined>("onlinebooks/layers/TraceContext/State", {
@@ -54,14 +54,11 @@ export interface Sent {
   readonly tracestate: string | undefined
 }
 
-/** What to send of the span that a fiber is in; undefined if it is in none that anybody else may know of. */
-export const of = (fiber: Fiber.Fiber<unknown, unknown>): Sent | undefined => {
-  const { span } = fiber.cache
-  return span === undefined ? undefined : write(span, fiber.getRef(Tracer.Tracer))
+/** What to send of the span that a context is in; undefined if it is in none that anybody else may know of. */
+export const of = (context: Context.Context<never>): Sent | undefined => {
+  const span = Context.getOrUndefined(context, Tracer.ParentSpan)
+  return span === undefined ? undefined : write(span, Context.get(context, Tracer.Tracer))
 }
-
-/** The same of the span that an effect is in. */
-export const current: Effect.Effect<Sent | undefined> = Effect.withFiber((fiber) => Effect.succeed(of(fiber)))
 
 const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer): Sent | undefined => {
   const caller = ancestorOf(span, ({ _tag }) => _tag === "ExternalSpan")

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from "node:crypto"
 
+import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
@@ -11,7 +12,7 @@ import * as Address from "./Address.ts"
 import { boundaries } from "./GrpcMetrics.ts"
 import * as Logging from "./Logging.ts"
 import * as LogLimit from "./LogLimit.ts"
-import { memoized } from "./Memoized.ts"
+import { memoizedBy } from "./Memoized.ts"
 import * as ServerSpan from "./ServerSpan.ts"
 import * as Span from "./Span.ts"
 import * as TraceContext from "./TraceContext.ts"
@@ -38,10 +39,10 @@ export interface Options {
 export const observe = (app: App, options: Options): App =>
   Effect.withFiber(({ context }) => {
     const exchange = new Exchange(Context.getUnsafe(context, HttpServerRequest.HttpServerRequest), options)
-    const { headers } = exchange.request
+    const { headers } = NodeHttpServerRequest.toIncomingMessage(exchange.request)
     const inSpan = ServerSpan.begin(context, {
       name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
-      parent: TraceContext.read((name) => headers[name], { isForeign: !options.trustsTraces }),
+      parent: TraceContext.read((name) => headers[name]?.toString(), { isForeign: !options.trustsTraces }),
       attributes: () => attributesOf(exchange)
     })
     activeRequests.modifyUnsafe(1, context)
@@ -76,7 +77,7 @@ class Exchange {
   readonly #isCutting: () => boolean
 
   constructor(request: HttpServerRequest.HttpServerRequest, { isCutting = () => false, routeOf }: Options) {
-    const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(request.url) ?? []
+    const { path, query } = split(request.url)
     this.request = request
     this.method = methods.has(request.method) ? request.method : "_OTHER"
     this.path = path
@@ -110,6 +111,12 @@ const methods: ReadonlySet<string> = new Set([
   "TRACE"
 ])
 
+/** The two parts of an address that stand around its first question mark. */
+export const split = (url: string): { readonly path: string; readonly query: string } => {
+  const at = url.indexOf("?")
+  return at === -1 ? { path: url, query: "" } : { path: url.slice(0, at), query: url.slice(at + 1) }
+}
+
 const endOfSpan = (
   span: Tracer.Span,
   exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>,
@@ -137,9 +144,12 @@ const attributesOf = ({ method, path, query, request, route }: Exchange): Record
 
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
 
-const durationOf = memoized(
-  ({ method, route, status }: Pick<Exchange, "method" | "route"> & { readonly status: number }) =>
-    `${method} ${status} ${route}`,
+const durationOf = memoizedBy(
+  [
+    ({ route }: Pick<Exchange, "method" | "route"> & { readonly status: number }) => route,
+    ({ status }) => status,
+    ({ method }) => method
+  ],
   ({ method, route, status }) =>
     Metric.histogram("http.server.request.duration", {
       description: "How long requests took to be answered",

@@ -224,10 +224,9 @@ const shortTitle = (title: string): string => /^(.+?)(?:: | \()/u.exec(title)?.[
 
 /** The size of the type on a cover, so that a title fits it: by its length, and by its longest word, which should not break. */
 const coverSize = (title: string): string => {
-  const word = title.split(/[\s-]/).reduce((longest, { length }) => Math.max(longest, length), 0)
   if (title.length > 110) return "tiny"
-  if (title.length > 50 || word > 12) return "small"
-  return title.length > 22 || word > 8 ? "medium" : "large"
+  if (title.length > 50 || /[^\s-]{13}/.test(title)) return "small"
+  return title.length > 22 || /[^\s-]{9}/.test(title) ? "medium" : "large"
 }
 
 /** Up to three authors are named; of more, two are, and all of them when the reader asks. */

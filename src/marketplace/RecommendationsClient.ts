@@ -47,13 +47,17 @@ export class RecommendationsClient extends Context.Service<
       const client = yield* GrpcClient.make(RecommendationsService)
 
       const recommend = (category: Category, count: number) =>
-        client.Recommend({ category: toNumber(category), maxResults: count }).pipe(
-          Effect.map(({ books }) =>
-            books.map((book): PageBook => ({ ...book, categories: toCategories(book.categories) }))
-          ),
-          Effect.catchReason("GrpcError", "NotFound", () => new ShelfNotFound({ category })),
-          Effect.catchTag("GrpcError", (cause) => new RecommendationsUnavailable({ cause })),
-          Sampling.withSpan("RecommendationsClient.recommend")
+        Sampling.withSpan("RecommendationsClient.recommend")(
+          Effect.matchEffect(client.Recommend({ category: toNumber(category), maxResults: count }), {
+            onSuccess: ({ books }) =>
+              Effect.succeed(books.map((book): PageBook => ({ ...book, categories: toCategories(book.categories) }))),
+            onFailure: (cause) =>
+              Effect.fail(
+                cause.reason._tag === "NotFound"
+                  ? new ShelfNotFound({ category })
+                  : new RecommendationsUnavailable({ cause })
+              )
+          })
         )
 
       const listCategories = client.ListCategories({}).pipe(
@@ -78,4 +82,4 @@ const byNumber = new Map<number, Category>(categories.map((category) => [toNumbe
 
 /** The categories with those numbers; one that a newer Recommendations has added is left out. */
 const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> =>
-  numbers.flatMap((number) => byNumber.get(number) ?? [])
+  numbers.map((number) => byNumber.get(number)).filter((category) => category !== undefined)

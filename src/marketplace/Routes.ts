@@ -3,9 +3,9 @@
  */
 import { Effect } from "effect"
 import { Digest } from "effect/crypto"
-import { Headers, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import type { App } from "../layers/WebObserver.ts"
+import * as WebObserver from "../layers/WebObserver.ts"
 import type { Site } from "../layers/WebServer.ts"
 import { favicon } from "./Favicon.ts"
 import { type Content, type Page, render } from "./Page.ts"
@@ -23,19 +23,17 @@ const securityHeaders = {
 }
 
 /** Those of a page. They are put together once, since putting some together costs as much as making the page. */
-const pageHeaders = Headers.fromInput({
-  ...securityHeaders,
-  "cache-control": "no-store",
-  "content-type": "text/html; charset=utf-8"
-})
+const pageHeaders = { ...securityHeaders, "cache-control": "no-store" }
 
-/** The status of a page, by what it says: a page without suggestions is still a page. */
-const statuses: { readonly [Tag in Content["_tag"]]: number } = {
-  Books: 200,
-  Unavailable: 200,
-  UnknownCategory: 404,
-  NotFound: 404,
-  Failed: 500
+const withStatus = (status: number) => HttpServerResponse.empty({ status, headers: pageHeaders })
+
+/** Pages but for what they say, by that: one without suggestions is still a page. */
+const pages: { readonly [Tag in Content["_tag"]]: HttpServerResponse.HttpServerResponse } = {
+  Books: withStatus(200),
+  Unavailable: withStatus(200),
+  UnknownCategory: withStatus(404),
+  NotFound: withStatus(404),
+  Failed: withStatus(500)
 }
 
 /** Answers every request to the shop. */
@@ -46,10 +44,10 @@ export const make = Effect.gen(function* () {
   const stylesheetPath = `/assets/style.${hash.slice(0, 16)}.css`
 
   const toResponse = ({ content, home, menu }: Omit<Page, "stylesheetPath">) =>
-    HttpServerResponse.text(render({ content, home, menu, stylesheetPath }), {
-      status: statuses[content._tag],
-      headers: pageHeaders
-    })
+    HttpServerResponse.setBody(
+      pages[content._tag],
+      HttpBody.text(render({ content, home, menu, stylesheetPath }), "text/html; charset=utf-8")
+    )
 
   const front = (query: string) => {
     // of several categories the first; an empty one is the front table
@@ -68,8 +66,8 @@ export const make = Effect.gen(function* () {
     ["/favicon.ico", () => Effect.succeed(icon)]
   ])
 
-  const app: App = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
-    const [, path = "", query = ""] = /^([^?]*)\??(.*)$/s.exec(url) ?? []
+  const app: WebObserver.App = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
+    const { path, query } = WebObserver.split(url)
     const route = routes.get(path)
     if (route === undefined) return notFound
     // the answer to HEAD is that to GET, of which the server leaves the body out

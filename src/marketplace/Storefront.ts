@@ -1,7 +1,7 @@
 /**
  * What a reader gets who comes in: a page, and whether it is the one that was asked for.
  */
-import { Cache, Clock, Context, Duration, Effect, Layer, Metric } from "effect"
+import { Cache, Clock, Context, Duration, Effect, Layer, Match, Metric } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
 import * as Deadline from "../layers/Deadline.ts"
@@ -58,27 +58,28 @@ export class Storefront extends Context.Service<
         })
         // those who come meanwhile wait for the same answer
         const asked = yield* Cache.makeWith(() => ask, { capacity: 1, timeToLive: () => Duration.zero })
-        const isFresh = Effect.map(Clock.currentTimeMillis, (now) => now < freshUntil)
-        const menu = Effect.flatMap(isFresh, (isFresh) =>
-          Effect.map(isFresh ? Effect.void : Effect.ignore(Cache.get(asked, "menu")), () => lastKnown)
+        const isFresh = (clock: Clock.Clock) => clock.currentTimeMillisUnsafe() < freshUntil
+        const menu = Clock.clockWith((clock) =>
+          Effect.map(isFresh(clock) ? Effect.void : Effect.ignore(Cache.get(asked, "menu")), () => lastKnown)
         )
 
         const content = (category: Category, name: string | undefined) =>
-          client.recommend(category, bookCount).pipe(
-            Effect.map((books): Content => ({ _tag: "Books", category, books })),
-            Effect.catchTags({
-              // the front table has no name that the reader could have wrong: it is empty
-              ShelfNotFound: () =>
-                Effect.succeed<Content>(
-                  name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
-                ),
-              RecommendationsUnavailable: ({ cause }) =>
-                Metric.update(pagesWithoutBooks, 1).pipe(
-                  Effect.andThen(lines.log(Effect.logWarning("A page without books", cause))),
-                  Effect.as({ _tag: "Unavailable", category } as const)
-                )
-            }),
-            Sampling.withSpan("Storefront.content")
+          Sampling.withSpan("Storefront.content")(
+            Effect.matchEffect(client.recommend(category, bookCount), {
+              onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
+              onFailure: Match.valueTags({
+                // the front table has no name that the reader could have wrong: it is empty
+                ShelfNotFound: (): Effect.Effect<Content> =>
+                  Effect.succeed(
+                    name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
+                  ),
+                RecommendationsUnavailable: ({ cause }): Effect.Effect<Content> =>
+                  Metric.update(pagesWithoutBooks, 1).pipe(
+                    Effect.andThen(lines.log(Effect.logWarning("A page without books", cause))),
+                    Effect.as({ _tag: "Unavailable", category })
+                  )
+              })
+            })
           )
 
         const display = (slug: string | undefined): Effect.Effect<Display> => {
@@ -88,8 +89,8 @@ export class Storefront extends Context.Service<
               ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
               : content(category, slug)
           return inBudget(
-            Effect.flatMap(isFresh, (isFresh) =>
-              isFresh
+            Clock.clockWith((clock) =>
+              isFresh(clock)
                 ? Effect.map(shown, (content) => ({ content, menu: lastKnown }))
                 : Effect.all({ content: shown, menu }, { concurrency: "unbounded" })
             )

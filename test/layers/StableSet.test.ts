@@ -33,6 +33,19 @@ describe("a stable set", () => {
     })
   )
 
+  it("knows its own of those that are in others, too", () => {
+    const [first, second, third] = members
+    const one = new StableSet<object>().add(first!).add(second!)
+    const other = new StableSet<object>().add(third!).add(second!).add(first!)
+    assert.isTrue(one.delete(first!))
+    assert.deepStrictEqual([...one], [second])
+    assert.isTrue(one.has(second!))
+    assert.isTrue(other.delete(second!))
+    assert.isFalse(other.has(second!))
+    assert.sameMembers([...other], [first, third])
+    assert.deepStrictEqual([...one], [second])
+  })
+
   it("may lose those that it gives out before it gives out the next", () => {
     const stable = new StableSet<object>()
     for (const member of members) stable.add(member)

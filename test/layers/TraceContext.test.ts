@@ -43,7 +43,7 @@ describe("traceparent", () => {
 
 describe("what is sent", () => {
   const sent = (span: Tracer.AnySpan, tracer: Tracer.Tracer = Spans.recorder().tracer) =>
-    TraceContext.current.pipe(
+    Effect.map(Effect.context<never>(), TraceContext.of).pipe(
       Effect.provideService(Tracer.ParentSpan, span),
       Effect.provideService(Tracer.Tracer, tracer)
     )
@@ -61,9 +61,9 @@ describe("what is sent", () => {
 
   it.effect("is nothing outside of every trace", () =>
     Effect.gen(function* () {
-      assert.isUndefined(yield* TraceContext.current)
+      assert.isUndefined(yield* Effect.map(Effect.context<never>(), TraceContext.of))
       // nor of spans that nobody gets to see
-      assert.isUndefined(yield* Effect.withSpan(TraceContext.current, "unseen"))
+      assert.isUndefined(yield* Effect.withSpan(Effect.map(Effect.context<never>(), TraceContext.of), "unseen"))
     })
   )
 })
@@ -146,7 +146,7 @@ describe("a sampler", () => {
 it.effect("where tracing is switched off, what is sent is the caller's", () =>
   Effect.gen(function* () {
     const span = read({ traceparent: `00-${traceId}-${spanId}-01` })!
-    const sent = yield* TraceContext.current.pipe(
+    const sent = yield* Effect.map(Effect.context<never>(), TraceContext.of).pipe(
       Effect.withSpan("off"),
       Effect.withTracerEnabled(false),
       Effect.provideService(Tracer.ParentSpan, span),

@@ -131,7 +131,8 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
       if (path === "/bug") return yield* Effect.die(bug())
       if (path === "/string") return yield* Effect.die(secret)
       if (path === "/hang") return yield* Effect.andThen(Queue.offer(started, undefined), Effect.never)
-      if (path === "/trace") return HttpServerResponse.jsonUnsafe((yield* TraceContext.current) ?? {})
+      if (path === "/trace")
+        return HttpServerResponse.jsonUnsafe((yield* Effect.map(Effect.context<never>(), TraceContext.of)) ?? {})
       return text("no such page", 404)
     })
     const routes = ["/", "/moved", "/down", "/bug", "/string", "/hang", "/trace"]
