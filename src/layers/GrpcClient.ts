@@ -256,15 +256,16 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         }
       })
     }
-    const again = Effect.fnUntraced(function* (number: number, status: Status.Status) {
-      const pushback = GrpcRetry.pushbackOf(status)
-      if (pushback !== undefined && Option.isNone(pushback)) return yield* fail(status)
-      const wait = pushback?.value ?? GrpcRetry.backoff(retry, number, yield* Random.next)
-      if ((yield* Clock.currentTimeMillis) + Duration.toMillis(wait) >= plan.deadline) return yield* fail(status)
-      yield* Effect.sleep(wait)
-      plan.metadata.set("grpc-previous-rpc-attempts", String(number - 1))
-      return yield* make(number)
-    })
+    const again = (number: number, status: Status.Status): Effect.Effect<A, GrpcError, R> =>
+      Effect.gen(function* () {
+        const pushback = GrpcRetry.pushbackOf(status)
+        if (pushback !== undefined && Option.isNone(pushback)) return yield* fail(status)
+        const wait = pushback?.value ?? GrpcRetry.backoff(retry, number, yield* Random.next)
+        if (nowOf(context) + Duration.toMillis(wait) >= plan.deadline) return yield* fail(status)
+        yield* Effect.sleep(wait)
+        plan.metadata.set("grpc-previous-rpc-attempts", String(number - 1))
+        return yield* make(number)
+      })
     return make(1)
   }
 

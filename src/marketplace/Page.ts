@@ -224,9 +224,22 @@ const shortTitle = (title: string): string => /^(.+?)(?:: | \()/u.exec(title)?.[
 
 /** The size of the type on a cover, so that a title fits it: by its length, and by its longest word, which should not break. */
 const coverSize = (title: string): string => {
+  const word = longestWord(title)
   if (title.length > 110) return "tiny"
-  if (title.length > 50 || /[^\s-]{13}/.test(title)) return "small"
-  return title.length > 22 || /[^\s-]{9}/.test(title) ? "medium" : "large"
+  if (title.length > 50 || word > 12) return "small"
+  return title.length > 22 || word > 8 ? "medium" : "large"
+}
+
+/** Without the array that to split it would make for each cover. */
+const longestWord = (title: string): number => {
+  let longest = 0
+  let begin = 0
+  for (let at = 0; at <= title.length; at++) {
+    if (at < title.length && title[at] !== " " && title[at] !== "-") continue
+    longest = Math.max(longest, at - begin)
+    begin = at + 1
+  }
+  return longest
 }
 
 /** Up to three authors are named; of more, two are, and all of them when the reader asks. */
