@@ -252,7 +252,7 @@ const page: Row = {
     const lines = await Rounds.compare([...byName.keys()], start, {
       processes: setting.processes,
       rounds: Math.ceil(7 * setting.effort),
-      warmUps: 3
+      warmUps: 6
     })
     return { lines }
   }

@@ -427,6 +427,111 @@ describe("an interceptor of a client", () => {
     }).pipe(Effect.scoped)
   )
 
+  /** The same by looking on. */
+  const watching = (notes: Array<string>): ClientInterceptor => ({
+    watchCall: ({ method }) => ({ ended: (_, status) => void notes.push(`call ${method} ${status?._tag ?? "OK"}`) }),
+    watchAttempt: ({ attempt }) => ({
+      ended: (_, status) => void notes.push(`attempt ${attempt} ${status?._tag ?? "OK"}`)
+    })
+  })
+
+  it.live.each(Outcomes.cases)("may only look on, and sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { run } = yield* Outcomes.make({ client: { interceptors: [watching(notes)] } })
+      notes.length = 0
+      yield* run(kind, outcome)
+      assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "that looks on has its place among those that are effects: $kind",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const name = (what: string, name: string, context: Context.Context<never>) => {
+          notes.push(`${what} ${name} within ${Context.get(context, Name)}`)
+          return {
+            context: Context.add(context, Name, name),
+            ended: () =>
+              Effect.sync(() => {
+                notes.push(`${what} ${name} has ended`)
+              })
+          }
+        }
+        const watch = (own: string): ClientInterceptor => ({
+          watchCall: (_, context) => name("call", own, context),
+          watchAttempt: (_, context) => name("attempt", own, context)
+        })
+        const wrap = (own: string) => {
+          const around = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+            Effect.suspend(() => {
+              notes.push(`${what} ${own} around`)
+              return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${own} is over`)))
+            })
+          return {
+            call: (call) => around("call", call),
+            attempt: (attempt) => around("attempt", attempt)
+          } satisfies ClientInterceptor
+        }
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          // what a channel does to get to know its server is none of the call
+          notes.length = 0
+          yield* call(kind, "hello")
+        }).pipe(
+          Effect.provide(
+            EchoServer.layer({
+              // the third does both
+              client: { interceptors: [watch("a"), wrap("b"), { ...wrap("c"), ...watch("c") }, watch("d")] }
+            })
+          )
+        )
+        const told = (what: string, outer: string) => [
+          `${what} a within ${outer}`,
+          `${what} b around`,
+          `${what} c within a`,
+          `${what} c around`,
+          `${what} d within c`
+        ]
+        const ended = (what: string) => [
+          `${what} d has ended`,
+          `${what} c is over`,
+          `${what} c has ended`,
+          `${what} b is over`,
+          `${what} a has ended`
+        ]
+        assert.deepStrictEqual(notes, [
+          ...told("call", "nobody"),
+          ...told("attempt", "d"),
+          ...ended("attempt"),
+          ...ended("call")
+        ])
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "takes nothing from a $kind call when it throws where it is told",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const bug = () => {
+          throw new Error("a bug")
+        }
+        const notes: Array<string> = []
+        const interceptors: ReadonlyArray<ClientInterceptor> = [
+          watching(notes),
+          { watchCall: bug, watchAttempt: bug },
+          { watchCall: () => ({ ended: bug }), watchAttempt: () => ({ ended: bug }) }
+        ]
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
+        }).pipe(Effect.provide(EchoServer.layer({ client: { interceptors } })))
+        assert.deepStrictEqual(notes, ["attempt 1 OK", `call ${methods[kind]} OK`])
+      })
+  )
+
   it.live.each([{ kind: "unary" as const }, { kind: "serverStream" as const }])(
     "sees each attempt of a $kind call",
     ({ kind }) =>
