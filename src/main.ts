@@ -1,7 +1,7 @@
 /**
  * Both services in one process, for `npm start`: over a real socket, as if they were two.
  */
-import { NodeServices } from "@effect/platform-node"
+import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
 import project from "../package.json" with { type: "json" }
@@ -9,7 +9,6 @@ import * as Address from "./layers/Address.ts"
 import * as Drain from "./layers/Drain.ts"
 import { GrpcChannel, settings } from "./layers/GrpcChannel.ts"
 import { GrpcServer } from "./layers/GrpcServer.ts"
-import { ProtoFiles } from "./layers/GrpcService.ts"
 import * as Logging from "./layers/Logging.ts"
 import { ProjectRoot } from "./layers/ProjectRoot.ts"
 import * as Telemetry from "./layers/Telemetry.ts"
@@ -26,9 +25,9 @@ const ChannelToServer = Layer.unwrap(
 
 Marketplace.layer(project.version, ChannelToServer).pipe(
   Layer.provide(Recommendations.layer(project.version)),
-  Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
-  Layer.provide(NodeServices.layer),
+  Layer.provide(NodeFileSystem.layer),
+  Layer.provide(NodePath.layer),
   Layer.provide(Telemetry.layerShared),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

@@ -11,7 +11,6 @@ import {
   type handleServerStreamingCall,
   type handleUnaryCall,
   Metadata,
-  type MethodDefinition,
   type ServerInterceptingCall,
   type ServerInterceptor as GrpcJsInterceptor
 } from "@grpc/grpc-js"
@@ -27,7 +26,7 @@ import { GrpcCall, type Kind, unknown } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
 import { type Called, type CalledMethod, cancelled, CurrentCall } from "./GrpcCurrentCall.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
-import { kindOf } from "./GrpcService.ts"
+import { kindOf, type ServerMethod } from "./GrpcService.ts"
 import { LinkedList } from "./LinkedList.ts"
 import { type Host, late, nobody, type Refusal, sentBy, ServedCall, type ServedMethod } from "./ServedCall.ts"
 import * as Status from "./Status.ts"
@@ -36,7 +35,7 @@ import { writeAll } from "./Writing.ts"
 
 /** How the calls of one method are answered. */
 export interface Method<E, R> {
-  readonly definition: MethodDefinition<unknown, unknown>
+  readonly definition: ServerMethod
   /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
   readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
   readonly toStatus: (error: E) => Status.Status
@@ -230,13 +229,14 @@ export const make = (options: Options): GrpcCalls => {
       if (size > options.maxResponseSize) throw new TooLarge(size, options.maxResponseSize)
     }
     const encode = (response: unknown): Buffer => {
-      const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response)
+      const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response as object)
       checkSize(bytes.length)
       return bytes
     }
     /** The same, in the frame that gRPC has around it. */
     const encodeFrame = (response: unknown): Buffer => {
-      const frame = response instanceof Encoded ? response.frame : Frame.of(definition.responseSerialize(response))
+      const frame =
+        response instanceof Encoded ? response.frame : Frame.of(definition.responseSerialize(response as object))
       checkSize(frame.length - Frame.prefixSize)
       return frame
     }

@@ -25,7 +25,7 @@
  * )
  * ```
  */
-import { Server, type ServiceDefinition } from "@grpc/grpc-js"
+import { Server } from "@grpc/grpc-js"
 import {
   Config,
   Context,
@@ -117,7 +117,7 @@ type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.S
 export interface Registration<E, R> {
   /** With its package. */
   readonly name: string
-  readonly definition: ServiceDefinition
+  readonly definition: GrpcService.ServerMethods
   readonly handlers: { readonly [method: string]: Handler<E, R> }
   readonly toStatus: (error: E) => Status
   /** Answered however many calls there are: for probes. */
@@ -320,7 +320,7 @@ export const serve = <Methods, H extends Handlers<Methods>, E, R>(
   Layer.effectDiscard(
     Effect.gen(function* () {
       const server = yield* GrpcServer
-      const definition = yield* GrpcService.load(service)
+      const definition = yield* GrpcService.loadServed(service)
       // The types above have promised all that these two say; what is behind them is the same for any service.
       const methods = (yield* handlers) as unknown as {
         readonly [name: string]: Handler<TaggedError, ServicesOf<H>>

@@ -3,15 +3,11 @@
  * `proto-loader-gen-types` writes from the same file. It knows nothing of servers and clients; {@link GrpcServer} answers
  * one and {@link GrpcClient} calls one.
  */
-import {
-  fromJSON,
-  load as loadProto,
-  type MethodDefinition,
-  type PackageDefinition,
-  type ServiceDefinition
-} from "@grpc/proto-loader"
-import { Context, Effect, Layer, Schema } from "effect"
+import type { AnyDefinition, MethodDefinition, PackageDefinition, ServiceDefinition } from "@grpc/proto-loader"
+import { Context, Effect, Layer, Record, Schema } from "effect"
+import type { INamespace } from "protobufjs"
 
+import * as EmbeddedProtos from "./EmbeddedProtos.ts"
 import type { Kind } from "./GrpcCall.ts"
 import { ProjectRoot } from "./ProjectRoot.ts"
 
@@ -99,56 +95,81 @@ export class ProtoError extends Schema.TaggedError<ProtoError>()("ProtoError", {
     new ProtoError({ file, message: cause instanceof Error ? cause.message : String(cause) })
 }
 
+/** A method, as much of it as it takes to answer its calls. */
+export type ServerMethod = Pick<
+  MethodDefinition<object, object>,
+  "path" | "requestDeserialize" | "requestStream" | "responseSerialize" | "responseStream"
+>
+
+/** The methods of a service by name. */
+export interface ServerMethods {
+  readonly [method: string]: ServerMethod
+}
+
 /** Where proto files are found. Each is loaded by itself, so that two of them may use one name for different things. */
 export class ProtoFiles extends Context.Service<
   ProtoFiles,
   {
+    /** All that a file defines. */
     readonly load: (file: string) => Effect.Effect<PackageDefinition, ProtoError>
+    /** The services of a file by their full names, to be served. */
+    readonly loadServed: (file: string) => Effect.Effect<{ readonly [service: string]: ServerMethods }, ProtoError>
   }
 >()("onlinebooks/layers/ProtoFiles") {
   /** The files below a folder of the project. */
   static readonly layer = (folder: string) =>
     Layer.effect(
       ProtoFiles,
-      Effect.map(ProjectRoot, ({ resolve }) =>
-        ProtoFiles.of({
-          load: (file) =>
-            Effect.tryPromise({
-              try: () => loadProto(file, { ...loadOptions, includeDirs: [resolve(folder)] }),
-              catch: (cause) => ProtoError.fromCause(file, cause)
-            })
-        })
-      )
+      Effect.map(ProjectRoot, ({ resolve }) => {
+        const load = (file: string) =>
+          Effect.tryPromise({
+            try: () => protoLoader().then(({ load }) => load(file, { ...loadOptions, includeDirs: [resolve(folder)] })),
+            catch: (cause) => ProtoError.fromCause(file, cause)
+          })
+        return ProtoFiles.of({ load, loadServed: (file) => Effect.map(load(file), Record.filter(isService)) })
+      })
     )
 
   /** Definitions that are part of the program, as scripts/generate.ts embeds them: any file is all of them. */
-  static readonly layerEmbedded = (definitions: Parameters<typeof fromJSON>[0]) => {
-    let parsed: PackageDefinition | undefined
-    return Layer.succeed(ProtoFiles, {
+  static readonly layerEmbedded = (definitions: INamespace) =>
+    Layer.succeed(ProtoFiles, {
       load: (file) =>
-        Effect.try({
-          try: () => (parsed ??= fromJSON(definitions, loadOptions)),
+        Effect.tryPromise({
+          try: () => protoLoader().then(({ fromJSON }) => fromJSON(definitions, loadOptions)),
           catch: (cause) => ProtoError.fromCause(file, cause)
-        })
+        }),
+      loadServed: () => Effect.sync(() => EmbeddedProtos.services(definitions, loadOptions))
     })
-  }
 }
+
+/** It takes a while to be there, and some never need it: see {@link EmbeddedProtos}. */
+const protoLoader = () => import("@grpc/proto-loader")
 
 /** Those that scripts/generate.ts writes types for. */
 const loadOptions = { defaults: true, longs: String }
+
+/** A message or an enum has a format, a service has methods. */
+const isService = (definition: AnyDefinition): definition is ServiceDefinition =>
+  typeof definition["format"] !== "string"
 
 /** Reads a service's definition. */
 export const load = Effect.fnUntraced(function* (
   service: GrpcService<unknown>
 ): Effect.fn.Return<ServiceDefinition, ProtoError, ProtoFiles> {
-  const { file, name } = service
-  const definition = (yield* (yield* ProtoFiles).load(file))[name]
-  // a message or an enum of that name has a format, a service has methods
-  if (definition === undefined || typeof definition["format"] === "string") {
-    return yield* new ProtoError({ file, message: `it defines no service ${name}` })
-  }
-  return definition as ServiceDefinition
+  const definition = (yield* (yield* ProtoFiles).load(service.file))[service.name]
+  return definition !== undefined && isService(definition) ? definition : yield* undefinedIn(service)
 })
+
+/** Reads as much of it as a server needs. */
+export const loadServed = Effect.fnUntraced(function* (
+  service: GrpcService<unknown>
+): Effect.fn.Return<ServerMethods, ProtoError, ProtoFiles> {
+  const services = yield* (yield* ProtoFiles).loadServed(service.file)
+  return services[service.name] ?? (yield* undefinedIn(service))
+})
+
+const undefinedIn = ({ file, name }: GrpcService<unknown>) =>
+  new ProtoError({ file, message: `it defines no service ${name}` })
 
 /** Which of the four kinds a method is of. */
 export const kindOf = (method: { readonly requestStream: boolean; readonly responseStream: boolean }): Kind =>

@@ -10,7 +10,7 @@
  */
 import { Effect, Layer, Schema, Stream } from "effect"
 
-import * as Descriptors from "./Descriptors.ts"
+import type { File } from "./Descriptors.ts"
 import ownDescriptors from "./generated/descriptors.ts"
 import definitions from "./generated/reflection/definitions.ts"
 import type {
@@ -52,13 +52,26 @@ const make = Effect.fnUntraced(function* (sets: ReadonlyArray<Uint8Array>) {
   const server = yield* GrpcServer.GrpcServer
 
   // read when somebody asks, which most processes never see
-  let read: Descriptors.Descriptors | undefined
-  const descriptors = () => (read ??= Descriptors.fromSets([...sets, ownDescriptors]))
+  const read = yield* Effect.cached(
+    Effect.map(
+      Effect.promise(() => import("./Descriptors.ts")),
+      ({ closure, fromSets }) => {
+        const descriptors = fromSets([...sets, ownDescriptors])
+        return { ...descriptors, closure: (file: File) => closure(descriptors, file) }
+      }
+    )
+  )
 
-  const answer = (request: ServerReflectionRequest__Output): Answer | Effect.Effect<Answer> => {
+  const answer = (
+    request: ServerReflectionRequest__Output,
+    { closure, extensions, files, symbols }: Effect.Success<typeof read>
+  ): Answer | Effect.Effect<Answer> => {
     const { allExtensionNumbersOfType, fileByFilename, fileContainingExtension, fileContainingSymbol, listServices } =
       request
-    const { extensions, files, symbols } = descriptors()
+    const containing = (file: File | undefined): Answer =>
+      file === undefined
+        ? notFound
+        : { fileDescriptorResponse: { fileDescriptorProto: closure(file).map(({ bytes }) => Buffer.from(bytes)) } }
     if (listServices !== undefined) return listed
     if (fileByFilename !== undefined) return containing(files.get(fileByFilename))
     if (fileContainingSymbol !== undefined) return containing(symbols.get(fileContainingSymbol))
@@ -79,22 +92,13 @@ const make = Effect.fnUntraced(function* (sets: ReadonlyArray<Uint8Array>) {
     return { errorResponse: { errorCode: Status.codes.InvalidArgument, errorMessage: "The request asks for nothing" } }
   }
 
-  const containing = (file: Descriptors.File | undefined): Answer =>
-    file === undefined
-      ? notFound
-      : {
-          fileDescriptorResponse: {
-            fileDescriptorProto: Descriptors.closure(descriptors(), file).map(({ bytes }) => Buffer.from(bytes))
-          }
-        }
-
   const listed = Effect.map(server.services, (names) => ({
     listServicesResponse: { service: names.toSorted().map((name) => ({ name })) }
   }))
 
   const respond = (request: ServerReflectionRequest__Output) =>
-    Effect.suspend(() => {
-      const answered = answer(request)
+    Effect.flatMap(read, (descriptors) => {
+      const answered = answer(request, descriptors)
       return Effect.isEffect(answered) ? answered : Effect.succeed(answered)
     }).pipe(Effect.map((answer) => ({ ...answer, validHost: request.host, originalRequest: request })))
 

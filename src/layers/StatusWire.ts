@@ -3,9 +3,9 @@
  * grpc-status-details-bin, the richer error model of https://grpc.io/docs/guides/error/.
  */
 import type { StatusObject } from "@grpc/grpc-js"
-import { fromJSON, type MessageTypeDefinition } from "@grpc/proto-loader"
 import { Duration, Option } from "effect"
 
+import * as EmbeddedProtos from "./EmbeddedProtos.ts"
 import { BadRequest, type ErrorDetail, ErrorInfo, match, RequestInfo, RetryInfo, Unknown } from "./ErrorDetail.ts"
 import definitions from "./generated/rpc/definitions.ts"
 import type * as BadRequestProto from "./generated/rpc/google/rpc/BadRequest.ts"
@@ -19,24 +19,23 @@ const trailer = "grpc-status-details-bin"
 const typePrefix = "type.googleapis.com/"
 
 interface Messages {
-  readonly "google.rpc.Status": MessageTypeDefinition<StatusProto.Status, StatusProto.Status__Output>
-  readonly "google.rpc.BadRequest": MessageTypeDefinition<
-    BadRequestProto.BadRequest,
-    BadRequestProto.BadRequest__Output
-  >
-  readonly "google.rpc.ErrorInfo": MessageTypeDefinition<ErrorInfoProto.ErrorInfo, ErrorInfoProto.ErrorInfo__Output>
-  readonly "google.rpc.RequestInfo": MessageTypeDefinition<
-    RequestInfoProto.RequestInfo,
-    RequestInfoProto.RequestInfo__Output
-  >
-  readonly "google.rpc.RetryInfo": MessageTypeDefinition<RetryInfoProto.RetryInfo, RetryInfoProto.RetryInfo__Output>
+  readonly "google.rpc.Status": Message<StatusProto.Status, StatusProto.Status__Output>
+  readonly "google.rpc.BadRequest": Message<BadRequestProto.BadRequest, BadRequestProto.BadRequest__Output>
+  readonly "google.rpc.ErrorInfo": Message<ErrorInfoProto.ErrorInfo, ErrorInfoProto.ErrorInfo__Output>
+  readonly "google.rpc.RequestInfo": Message<RequestInfoProto.RequestInfo, RequestInfoProto.RequestInfo__Output>
+  readonly "google.rpc.RetryInfo": Message<RetryInfoProto.RetryInfo, RetryInfoProto.RetryInfo__Output>
 }
 
-let loaded: Messages | undefined
+/** How a message is sent and read. */
+interface Message<In, Out> {
+  readonly serialize: (message: In) => Buffer
+  readonly deserialize: (bytes: Buffer) => Out
+}
 
-/** A message of google.rpc. They are loaded with the first details that come or go: 10 ms that most processes never spend. */
-const message = <Name extends keyof Messages>(name: Name): Messages[Name] =>
-  (loaded ??= fromJSON(definitions, { defaults: true, longs: String }) as unknown as Messages)[name]
+const messages = EmbeddedProtos.messages(definitions, { defaults: true, longs: String })
+
+/** A message of google.rpc. */
+const message = <Name extends keyof Messages>(name: Name): Messages[Name] => messages(name) as unknown as Messages[Name]
 
 /** A status as grpc-js takes it. */
 export type EncodedStatus = Pick<StatusObject, "code" | "details" | "metadata">

@@ -4,6 +4,7 @@
 import { Context, Effect, Layer, Schema } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
+import definitions from "../generated/v1/definitions.ts"
 import {
   BookCategory,
   type BookCategory__Output as CategoryNumber
@@ -68,7 +69,7 @@ export class RecommendationsClient extends Context.Service<
 
       return RecommendationsClient.of({ recommend, categories: listCategories })
     })
-  )
+  ).pipe(Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions)))
 }
 
 const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({

@@ -1,9 +1,10 @@
 /**
  * The first API: the service without a package, which its clients still call.
  */
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
 
 import { type Query, Recommender } from "../domain/Recommender.ts"
+import definitions from "../generated/first/definitions.ts"
 import type { RecommendationRequest__Output } from "../generated/first/RecommendationRequest.ts"
 import type { RecommendationsDefinition, RecommendationsHandlers } from "../generated/first/Recommendations.ts"
 import * as GrpcServer from "../layers/GrpcServer.ts"
@@ -29,7 +30,9 @@ export const handlers = Effect.gen(function* () {
 })
 
 /** Serves the API. */
-export const layer = GrpcServer.serve(Recommendations, handlers, statuses)
+export const layer = GrpcServer.serve(Recommendations, handlers, statuses).pipe(
+  Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions))
+)
 
 // max_results must be set here: a 0 is out of range, as it always was
 const toQuery = ({ category, maxResults, userId }: RecommendationRequest__Output): Query => ({

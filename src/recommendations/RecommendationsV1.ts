@@ -1,10 +1,11 @@
 /**
  * Today's API: onlinebooks.recommendations.v1.
  */
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
 
 import type { Book } from "../domain/Book.ts"
 import { type Query, Recommender } from "../domain/Recommender.ts"
+import definitions from "../generated/v1/definitions.ts"
 import type {
   RecommendationsServiceDefinition,
   RecommendationsServiceHandlers
@@ -38,7 +39,9 @@ export const handlers = Effect.gen(function* () {
 })
 
 /** Serves the API. */
-export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses)
+export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses).pipe(
+  Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions))
+)
 
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,

@@ -1,17 +1,16 @@
-import { NodeServices } from "@effect/platform-node"
+import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
 import project from "../../package.json" with { type: "json" }
 import * as Drain from "../layers/Drain.ts"
-import { ProtoFiles } from "../layers/GrpcService.ts"
 import * as Logging from "../layers/Logging.ts"
 import { ProjectRoot } from "../layers/ProjectRoot.ts"
 import * as Recommendations from "./Recommendations.ts"
 
 Recommendations.layer(project.version).pipe(
-  Layer.provide(ProtoFiles.layer("proto")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
-  Layer.provide(NodeServices.layer),
+  Layer.provide(NodeFileSystem.layer),
+  Layer.provide(NodePath.layer),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   Effect.annotateLogs({ service: "recommendations", version: project.version }),

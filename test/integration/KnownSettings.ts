@@ -8,7 +8,6 @@ import { ConfigProvider, Effect, FileSystem, Layer } from "effect"
 import { issue, makeAuthority } from "../../scripts/certificates.ts"
 import * as Drain from "../../src/layers/Drain.ts"
 import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
-import { ProtoFiles } from "../../src/layers/GrpcService.ts"
 import * as Logging from "../../src/layers/Logging.ts"
 import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import * as Marketplace from "../../src/marketplace/Marketplace.ts"
@@ -23,7 +22,6 @@ const start = <A, E, R>(service: Layer.Layer<A, E, R>) =>
     Drain.settings,
     Layer.build(
       service.pipe(
-        Layer.provide(ProtoFiles.layer("proto")),
         Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
         Layer.provide(Drain.Drain.layerTest()),
         Layer.provide(Logging.layerConfig)
