@@ -24,6 +24,16 @@ export interface Shelf {
   readonly at: (position: number) => Book
 }
 
+/** Books that are kept elsewhere, where each is found by a number. */
+export interface Stock {
+  readonly size: number
+  /** The number, from 0 to 2^32 - 1, of the book at a position from 0 to `size - 1`. */
+  readonly keyAt: (position: number) => number
+  readonly byKey: (key: number) => Book
+  /** The categories of the book at a position. */
+  readonly categoriesAt: (position: number) => ReadonlyArray<Category>
+}
+
 /** A category and how many books it holds, 1 and up. */
 export interface CategorySummary {
   readonly category: Category
@@ -41,26 +51,20 @@ export class BookCatalog extends Context.Service<
     readonly summaries: Effect.Effect<ReadonlyArray<CategorySummary>, CatalogUnavailable>
   }
 >()("onlinebooks/domain/BookCatalog") {
-  /** A catalogue of books that are kept elsewhere, indexed once: 4 bytes for each book and category. */
-  static readonly fromShelf = (
-    allBooks: Shelf,
-    /** The categories of the book at a position of `allBooks`. */
-    categoriesAt: (position: number) => ReadonlyArray<Category>
-  ): BookCatalog["Service"] => {
+  /** A catalogue of a stock, indexed once: 4 bytes for each book and category. */
+  static readonly fromStock = (stock: Stock): BookCatalog["Service"] => {
+    const { byKey } = stock
     const shelves = new Map<string, Effect.Effect<Shelf>>()
     const summaries: Array<CategorySummary> = []
-    for (const [category, positions] of indexByCategory(allBooks.size, categoriesAt)) {
-      if (positions.length > 0) {
-        // the positions are those of `allBooks`, so each of them is there
-        shelves.set(
-          category,
-          Effect.succeed({ size: positions.length, at: (position) => allBooks.at(positions[position]!) })
-        )
-        summaries.push({ category, bookCount: positions.length })
+    for (const [category, keys] of keysByCategory(stock)) {
+      if (keys.length > 0) {
+        // each position of the shelf has a key
+        shelves.set(category, Effect.succeed({ size: keys.length, at: (position) => byKey(keys[position]!) }))
+        summaries.push({ category, bookCount: keys.length })
       }
     }
     return BookCatalog.of({
-      allBooks: Effect.succeed(allBooks),
+      allBooks: Effect.succeed(allOf(stock)),
       shelf: (category) => shelves.get(category) ?? Effect.fail(new CategoryNotFound({ category })),
       summaries: Effect.succeed(summaries)
     })
@@ -68,31 +72,33 @@ export class BookCatalog extends Context.Service<
 
   /** A catalogue in memory. */
   static readonly fromBooks = (books: ReadonlyArray<Book>): BookCatalog["Service"] =>
-    BookCatalog.fromShelf(
-      { size: books.length, at: (position) => books[position]! },
-      (position) => books[position]!.categories
-    )
+    BookCatalog.fromStock({
+      size: books.length,
+      keyAt: (position) => position,
+      byKey: (key) => books[key]!,
+      categoriesAt: (position) => books[position]!.categories
+    })
 
   static readonly layerMemory = (books: ReadonlyArray<Book>) => Layer.succeed(BookCatalog, BookCatalog.fromBooks(books))
 }
 
-/** At which of the positions 0 to `size - 1` the books of each category are. */
-const indexByCategory = (
-  size: number,
-  categoriesAt: (position: number) => ReadonlyArray<Category>
-): ReadonlyMap<Category, Uint32Array> => {
+/** All books of a stock. */
+export const allOf = ({ byKey, keyAt, size }: Stock): Shelf => ({ size, at: (position) => byKey(keyAt(position)) })
+
+/** The keys of the books of each category, in their order. */
+const keysByCategory = ({ categoriesAt, keyAt, size }: Stock): ReadonlyMap<Category, Uint32Array> => {
   const counts = new Map<Category, number>(categories.map((category) => [category, 0]))
   for (let position = 0; position < size; position++) {
     for (const category of categoriesAt(position)) counts.set(category, counts.get(category)! + 1)
   }
-  const index = new Map(categories.map((category) => [category, new Uint32Array(counts.get(category)!)]))
+  const keys = new Map(categories.map((category) => [category, new Uint32Array(counts.get(category)!)]))
   const filled = new Map<Category, number>(categories.map((category) => [category, 0]))
   for (let position = 0; position < size; position++) {
     for (const category of categoriesAt(position)) {
       const at = filled.get(category)!
-      index.get(category)![at] = position
+      keys.get(category)![at] = keyAt(position)
       filled.set(category, at + 1)
     }
   }
-  return index
+  return keys
 }

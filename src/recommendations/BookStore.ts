@@ -2,11 +2,11 @@
  * Many books in little memory: as bytes one after another, and where each begins. Of a catalogue of real books each takes 92 bytes: 80
  * of its own, 4 of where it is, and 4 on each of its shelves. An object a book, a million of them, took ten times as much.
  *
- * What is drawn from a million books is in no cache of the processor: so there is one piece of memory for all, since each that is on
- * the way to a book is waited for (npm run bench).
+ * What is drawn from a million books is in no cache of the processor, and each piece of memory on the way to a book is waited for
+ * (npm run bench): so there is one for all books, in which a shelf has where each of its own begins.
  */
 import type { Book } from "../domain/Book.ts"
-import { BookCatalog, type Shelf } from "../domain/BookCatalog.ts"
+import { allOf, BookCatalog, type Shelf, type Stock } from "../domain/BookCatalog.ts"
 import { categories, type Category } from "../domain/Category.ts"
 import { WireWriter } from "../layers/WireWriter.ts"
 import * as StoredBook from "./StoredBook.ts"
@@ -39,8 +39,7 @@ export const make = (): BookStore => {
 
   return {
     add: (book) => {
-      // and one more for where the last one ends
-      if (size + 1 === starts.length) {
+      if (size === starts.length) {
         starts = resize(starts, starts.length * 2)
         shelves = resize(shelves, starts.length)
       }
@@ -52,18 +51,18 @@ export const make = (): BookStore => {
     },
     finish: () => {
       putAway()
-      starts[size] = length
-      const books = { bytes: join(pages, length), starts: resize(starts, size + 1) }
-      const allBooks = shelfOf(books, size)
-      return { allBooks, catalog: BookCatalog.fromShelf(allBooks, (position) => fromBits(shelves[position]!)) }
+      const stock = stockOf(join(pages, length), resize(starts, size), resize(shelves, size))
+      return { allBooks: allOf(stock), catalog: BookCatalog.fromStock(stock) }
     }
   }
 }
 
-/** Keeps what it is given and nothing else, as a function within {@link make} would. */
-const shelfOf = (books: StoredBook.Books, size: number): Shelf => ({
-  size,
-  at: (position) => new StoredBook.StoredBook(books, position)
+/** Keeps what it is given and nothing else, as functions within {@link make} would. */
+const stockOf = (bytes: Buffer, starts: Uint32Array, shelves: Uint32Array): Stock => ({
+  size: starts.length,
+  keyAt: (position) => starts[position]!,
+  byKey: (start) => new StoredBook.StoredBook(bytes, start),
+  categoriesAt: (position) => fromBits(shelves[position]!)
 })
 
 /** One piece of many, which are given up one by one. */

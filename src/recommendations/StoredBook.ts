@@ -28,21 +28,13 @@ export const write = (writer: WireWriter, book: Book): void => {
   writer.end(start)
 }
 
-/** Many books that {@link write} has written. */
-export interface Books {
-  /** One after another. */
-  readonly bytes: Buffer
-  /** Where each begins, and the last one ends. */
-  readonly starts: Uint32Array
-}
-
-/** One of them, each of whose fields is read when it is asked for. */
+/** One of many books that {@link write} has written, each of whose fields is read when it is asked for. */
 export class StoredBook implements Book {
   // a key that may be missing cannot be declared as an accessor, which these two are
   declare readonly year?: number
   declare readonly isbn10?: string
-  readonly #books: Books
-  readonly #position: number
+  readonly #bytes: Buffer
+  readonly #start: number
 
   static {
     Object.defineProperties(this.prototype, {
@@ -59,17 +51,21 @@ export class StoredBook implements Book {
     })
   }
 
-  constructor(books: Books, position: number) {
-    this.#books = books
-    this.#position = position
+  /** That which begins at a position of bytes. */
+  constructor(bytes: Buffer, start: number) {
+    this.#bytes = bytes
+    this.#start = start
   }
 
-  get #start(): number {
-    return this.#books.starts[this.#position]!
-  }
-
+  /** After the tag, of one byte, comes the length of all that follows: seven bits a byte, the lowest first. */
   get #end(): number {
-    return this.#books.starts[this.#position + 1]!
+    let at = this.#start + 1
+    let length = 0
+    for (let bits = 0; ; bits += 7) {
+      const byte = this.#bytes[at++]!
+      length |= (byte & 0x7f) << bits
+      if (byte < 0x80) return at + length
+    }
   }
 
   get id(): number {
@@ -104,7 +100,7 @@ export class StoredBook implements Book {
 
   /** Copies those bytes to a position, and gives that after them. */
   copy(target: Buffer, position: number): number {
-    const { bytes } = this.#books
+    const bytes = this.#bytes
     const end = this.#end
     let next = position
     // so few are copied sooner one by one than by Buffer's own way
@@ -114,7 +110,7 @@ export class StoredBook implements Book {
 
   /** A reader that stands before the value of a field, if there is one. */
   #find(field: number): protobuf.Reader | undefined {
-    const reader = protobuf.Reader.create(this.#books.bytes)
+    const reader = protobuf.Reader.create(this.#bytes)
     // the message comes after its tag, of one byte, and its length
     reader.pos = this.#start + 1
     reader.uint32()
@@ -136,7 +132,7 @@ const isStored = (book: Book): book is StoredBook => book instanceof StoredBook
 
 /** The response with these books, if all of them are stored ones. */
 export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined => {
-  // where all of them are is asked for first, so that the memory that they are in is waited for once
+  // all of them are looked at first, so that the memory that they are in is waited for once
   let size = Frame.prefixSize
   for (const book of books) {
     if (!isStored(book)) return undefined
