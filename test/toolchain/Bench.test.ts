@@ -6,6 +6,7 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, FileSystem } from "effect"
 
 import * as Catalogues from "../../bench/Catalogues.ts"
+import * as HeapSnapshot from "../../bench/HeapSnapshot.ts"
 import * as Report from "../../bench/Report.ts"
 import type { Row } from "../../bench/Rows.ts"
 import * as Slope from "../../bench/Slope.ts"
@@ -29,6 +30,21 @@ layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
       }
     }).pipe(Effect.scoped)
   )
+})
+
+it("the objects of a heap are those of the program, and not what V8 has made of it", () => {
+  const objects = [
+    { type: "object", bytes: 1 },
+    { type: "code", bytes: 10 },
+    { type: "string", bytes: 100 },
+    { type: "hidden", bytes: 1_000 }
+  ]
+  const types = objects.map(({ type }) => type)
+  const snapshot = {
+    snapshot: { meta: { node_fields: ["id", "self_size", "type"], node_types: ["number", "number", types] } },
+    nodes: objects.flatMap(({ bytes, type }, id) => [id, bytes, types.indexOf(type)])
+  }
+  assert.strictEqual(HeapSnapshot.objectBytes(JSON.stringify(snapshot)), 101)
 })
 
 describe("a slope", () => {
