@@ -2,7 +2,7 @@
  * A call of one request and one response, straight on a channel of grpc-js.
  *
  * Its Client makes such a call with an event emitter, a list of interceptors and a stack that is noted for the case of an error, of
- * which nothing is used here and which was a tenth of a page (npm run bench). What fails is worded as it does.
+ * which nothing is used here and which was a twelfth of a page (npm run bench). What fails is worded as it does.
  */
 import type { Client, Metadata, StatusObject } from "@grpc/grpc-js"
 import type { MethodDefinition } from "@grpc/proto-loader"

@@ -134,7 +134,7 @@ const listen = (server: Server, options: ListenOptions) =>
 
 /**
  * An answer that Node writes in one go. Effect has Node count what is written against the content-length that it has counted itself,
- * and then Node writes the end of an answer apart, which took a twelfth of a page (npm run bench).
+ * and then Node writes the end of an answer apart, which took a fourteenth of a page (npm run bench).
  */
 class Answer<Request extends IncomingMessage> extends ServerResponse<Request> {
   static {
