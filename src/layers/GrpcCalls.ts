@@ -28,6 +28,7 @@ import { type Called, type CalledMethod, cancelled, CurrentCall } from "./GrpcCu
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import { kindOf, type ServerMethod } from "./GrpcService.ts"
 import { LinkedList } from "./LinkedList.ts"
+import * as MessageCompression from "./MessageCompression.ts"
 import { type Host, late, nobody, type Refusal, sentBy, ServedCall, type ServedMethod } from "./ServedCall.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
@@ -132,7 +133,7 @@ export const make = (options: Options): GrpcCalls => {
     const path = headers[":path"] ?? ""
     const method = methods.get(path)
     const isGrpc = headers["content-type"]?.startsWith("application/grpc") === true
-    if (method !== undefined && isGrpc) return
+    if (method !== undefined && isGrpc) return MessageCompression.watchRequest(stream, headers)
     see(
       path,
       method?.kind ?? "unary",

@@ -17,6 +17,7 @@ import type { Kind, Peer } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
 import { cancelled, type CurrentCall } from "./GrpcCurrentCall.ts"
 import type { Linked, LinkedList } from "./LinkedList.ts"
+import * as MessageCompression from "./MessageCompression.ts"
 import * as Status from "./Status.ts"
 import type { EncodedStatus } from "./StatusWire.ts"
 import * as UnaryAnswer from "./UnaryAnswer.ts"
@@ -127,6 +128,7 @@ export class ServedCall implements ServerInterceptingCallInterface, Listener, Ca
   onReceiveMessage(message: unknown): void {
     // one that comes after its call has ended would be begun to be answered, and nothing would interrupt that
     if (this.#isGone) return
+    MessageCompression.noteRequest(this.stream, message)
     this.#request = message
     // which refuses a second one
     this.#listener.onReceiveMessage(message)
