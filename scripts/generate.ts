@@ -56,7 +56,7 @@ const apis: ReadonlyArray<Api> = [
   },
   {
     includeDir: "src/layers/testing",
-    files: ["echo.proto", "greeter.proto"],
+    files: ["echo.proto", "greeter.proto", "interop.proto"],
     outDir: "src/layers/generated/testing"
   }
 ]

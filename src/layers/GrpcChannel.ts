@@ -5,7 +5,14 @@
 import { isIP } from "node:net"
 import { createSecureContext } from "node:tls"
 
-import { type ChannelCredentials, type ChannelOptions, Client, connectivityState, credentials } from "@grpc/grpc-js"
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  Client,
+  compressionAlgorithms,
+  connectivityState,
+  credentials
+} from "@grpc/grpc-js"
 import { Cause, Config, Context, Duration, Effect, Exit, Layer, Option, type Scope, Stream } from "effect"
 import { CircuitBreaker } from "effect/persistence"
 
@@ -33,6 +40,11 @@ export interface Options {
   readonly policy?: Partial<Policy> | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: Tls | undefined
+  /**
+   * Compresses every request message, unless the server says that it does not know the algorithm. The default is not to: it takes
+   * time, and is worth it where messages are large and the network is slow.
+   */
+  readonly compression?: keyof typeof compressionAlgorithms | undefined
   /** What is done around every call; the first is the outermost. */
   readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
   /** What every call is seen by, outside of those: {@link GrpcObservers.client} unless it is given. */
@@ -249,9 +261,10 @@ const makeLeases = Effect.fnUntraced(function* (
     isRetired: boolean
   }
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const { target, tls } = options
+  const { compression = "identity", target, tls } = options
   const channelOptions = {
     ...toChannelOptions(policy),
+    "grpc.default_compression_algorithm": compressionAlgorithms[compression],
     ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName })
   }
   const connectTimeout = Duration.toMillis(policy.connectTimeout)

@@ -48,7 +48,7 @@ import { Drain } from "./Drain.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import * as GrpcConnections from "./GrpcConnections.ts"
-import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } from "./GrpcHandlers.ts"
+import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError, Unimplemented } from "./GrpcHandlers.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcObservers from "./GrpcObservers.ts"
@@ -128,11 +128,21 @@ export interface Options extends ListenOptions {
 /** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
 type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
 
+/**
+ * In place of the handler of a method that this server does not offer: it is answered UNIMPLEMENTED, as a method is that is not in
+ * the proto. Leaving the method out does not compile.
+ *
+ * ```ts
+ * GrpcServer.serve(Greeter, Effect.succeed({ Greet, GreetInAll: GrpcServer.unimplemented }), statuses)
+ * ```
+ */
+export const unimplemented: Unimplemented = { _tag: "Unimplemented" }
+
 export interface Registration<E, R> {
   /** With its package. */
   readonly name: string
   readonly definition: GrpcService.ServerMethods
-  readonly handlers: { readonly [method: string]: Handler<E, R> }
+  readonly handlers: { readonly [method: string]: Handler<E, R> | Unimplemented }
   readonly toStatus: (error: E) => Status
   /** Takes no slots of other methods, and none of theirs is needed: for probes. Requests are 4 KiB at the most. */
   readonly isExempt?: boolean | undefined
@@ -223,6 +233,8 @@ export class GrpcServer extends Context.Service<
           for (const [methodName, method] of Object.entries(definition)) {
             const handler = handlers[methodName]
             if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
+            // grpc-js answers UNIMPLEMENTED to what it does not know
+            if (typeof handler !== "function") continue
             for (const interceptor of [...observers, ...interceptors]) {
               yield* (
                 interceptor.method?.({ service: name, method: methodName, kind: GrpcService.kindOf(method) }) ??
@@ -369,7 +381,7 @@ export const serve = <Methods, H extends Handlers<Methods>, E, R>(
       const definition = yield* GrpcService.loadServed(service)
       // The types above have promised all that these two say; what is behind them is the same for any service.
       const methods = (yield* handlers) as unknown as {
-        readonly [name: string]: Handler<TaggedError, ServicesOf<H>>
+        readonly [name: string]: Handler<TaggedError, ServicesOf<H>> | Unimplemented
       }
       const table = new Map(
         Object.entries(statuses as unknown as { readonly [tag: string]: (error: TaggedError) => Status })

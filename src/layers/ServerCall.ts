@@ -18,6 +18,7 @@ import type { Kind, Peer } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
 import { cancelled, type CurrentCall } from "./GrpcCurrentCall.ts"
 import type { Linked, LinkedList } from "./LinkedList.ts"
+import * as MessageCompression from "./MessageCompression.ts"
 import { RequestFraming } from "./RequestFraming.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
@@ -120,6 +121,9 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   #isOver = false
   /** What the messages of a stream that its handler has not taken are counted with, in turn. */
   readonly #untaken: Array<number> = []
+  /** How many messages have been received as a whole, and which of those to come are compressed, counted from 1. */
+  #received = 0
+  #compressed: Set<number> | undefined = undefined
 
   constructor(inner: ServerInterceptingCallInterface, stream: ServerHttp2Stream, method: ServedMethod, host: Host) {
     this.method = method
@@ -134,11 +138,6 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
 
   /** The call whose metadata that is: what the handlers of grpc-js get of it. */
   static readonly ofMetadata = (metadata: Metadata): ServerCall => metadata.getOpaque(key) as ServerCall
-
-  /** Whether the latest message of the request that has begun is compressed. */
-  get isCompressed(): boolean {
-    return this.#framing.isCompressed
-  }
 
   get #isStream(): boolean {
     return this.method.kind === "clientStream" || this.method.kind === "bidi"
@@ -177,6 +176,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
       if (this.#isOver) return
       if (length > maxRequestSize) return this.end(tooLarge(length, maxRequestSize))
       if (!this.#isStream && framing.messages > 1) return this.end(secondRequest(kind))
+      if (framing.isCompressed) (this.#compressed ??= new Set()).add(framing.messages)
       const size = framing.isCompressed ? Math.min(maxRequestSize, length * maxInflation) : length
       if (this.#isStream) this.#untaken.push(size + messageAllowance)
       this.#host.budget.add(this, size + (this.#isStream ? messageAllowance : 0))
@@ -185,6 +185,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
 
   onReceiveMessage(message: unknown): void {
     this.guard(() => {
+      if (this.#isNextCompressed()) MessageCompression.markCompressed(message)
       if (this.#state === "running") return this.#listener.onReceiveMessage(message)
       if (this.#state !== "receiving") return
       this.#request = message
@@ -358,6 +359,11 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   #abort(why: Status.Status, code: number): void {
     this.#close(why, undefined)
     if (!this.stream.closed) this.stream.close(code)
+  }
+
+  #isNextCompressed(): boolean {
+    this.#received++
+    return this.#compressed?.delete(this.#received) === true
   }
 
   /** Nothing more is sent or received. */
