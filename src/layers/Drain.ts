@@ -46,8 +46,8 @@ export class Drain extends Context.Service<
 }
 
 /**
- * Builds a layer, keeps it until SIGTERM or SIGINT, waits for the delay, and closes it. A second signal ends the process
- * at once, with the exit code that the signal would have given it.
+ * Builds a layer, keeps it until SIGTERM or SIGINT, waits for the delay, and closes it. Another signal, a second
+ * later or more, ends the process at once, with the exit code that the signal would have given it.
  */
 export const launch = <A, E, R>(
   main: Layer.Layer<A, E, R>
@@ -84,10 +84,19 @@ export const launch = <A, E, R>(
 
 const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const
 
+/**
+ * Signals within this many milliseconds of the first are taken for the same one. A signal for a whole process group (Ctrl-C on
+ * a terminal, a container or a unit that is stopped) reaches a process twice if npm or `node --watch` is its parent: they are
+ * in the group too, and pass on what they get.
+ */
+const repeatWindow = 1_000
+
 const firstSignal = Effect.gen(function* () {
   const first = yield* Deferred.make<keyof typeof exitCodes>()
+  let firstAt = 0
   const onSignal = (name: keyof typeof exitCodes) => {
-    if (!Deferred.doneUnsafe(first, Effect.succeed(name))) process.exit(exitCodes[name])
+    if (Deferred.doneUnsafe(first, Effect.succeed(name))) firstAt = performance.now()
+    else if (performance.now() - firstAt > repeatWindow) process.exit(exitCodes[name])
   }
   yield* Effect.acquireRelease(
     Effect.sync(() => {
