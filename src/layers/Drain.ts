@@ -20,8 +20,8 @@ export interface Settings {
 
 /** DRAIN_DELAY (0 seconds) and DRAIN_TIMEOUT (25 seconds). */
 export const settings: Config.Config<Settings> = Config.all({
-  delay: Setting.duration("DRAIN_DELAY", Duration.zero),
-  timeout: Setting.duration("DRAIN_TIMEOUT", Duration.seconds(25))
+  delay: Setting.duration("DRAIN_DELAY", Duration.zero, { maximum: "1 day" }),
+  timeout: Setting.duration("DRAIN_TIMEOUT", Duration.seconds(25), { maximum: "1 day" })
 })
 
 export class Drain extends Context.Service<
