@@ -5,6 +5,7 @@
 import { Config, ConfigProvider, Duration, Effect, Option } from "effect"
 
 import { isHost } from "./Address.ts"
+import * as Visible from "./Visible.ts"
 
 /** A variable with a value that cannot be. */
 export class SettingError extends Config.ConfigError {
@@ -13,7 +14,7 @@ export class SettingError extends Config.ConfigError {
   readonly expected: string
 
   constructor(options: { readonly variable: string; readonly value: string; readonly expected: string }) {
-    const message = `${options.variable}=${JSON.stringify(options.value)}: expected ${options.expected}`
+    const message = `${options.variable}=${Visible.quote(options.value)}: expected ${options.expected}`
     super(new ConfigProvider.SourceError({ message }))
     this.variable = options.variable
     this.value = options.value
