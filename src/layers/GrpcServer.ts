@@ -426,7 +426,7 @@ export const settings = (prefix: string): Config.Config<Options> =>
     limits: Config.all({
       maxConcurrency: Setting.count(`${prefix}_MAX_CONCURRENCY`, defaultLimits.maxConcurrency, 1),
       maxQueue: Setting.count(`${prefix}_MAX_QUEUE`, defaultLimits.maxQueue),
-      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait),
+      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait, { maximum: "1 hour" }),
       maxRequestSize: Setting.count(`${prefix}_MAX_REQUEST_SIZE`, defaultLimits.maxRequestSize, 1),
       maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultLimits.maxResponseSize, 1),
       maxBytesInFlight: Setting.count(
@@ -435,11 +435,17 @@ export const settings = (prefix: string): Config.Config<Options> =>
         minBytesInFlight
       ),
       maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, defaultLimits.maxExemptCalls, 1),
-      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1),
+      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1024),
       maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, defaultLimits.maxConcurrentStreams, 1),
-      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge),
-      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime),
-      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout)
+      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge, {
+        minimum: "1 second",
+        // a tenth is added to it at the most
+        maximum: "20 days"
+      }),
+      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime, { minimum: "1 second" }),
+      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout, {
+        minimum: "100 millis"
+      })
     })
   })
 

@@ -103,6 +103,9 @@ export class Storefront extends Context.Service<
 
   /** As {@link Storefront.layer}, by MARKETPLACE_PAGE_BUDGET (800 millis). */
   static readonly layerConfig = Layer.unwrap(
-    Effect.map(Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800)), Storefront.layer)
+    Effect.map(
+      Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800), { minimum: "10 millis", maximum: "1 hour" }),
+      Storefront.layer
+    )
   )
 }

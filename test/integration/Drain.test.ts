@@ -200,6 +200,27 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
     })
   )
 
+  it.effect.each([
+    { origin: "uncaughtException", bug: 'throw new Error("planted")' },
+    { origin: "unhandledRejection", bug: 'Promise.reject(new Error("planted"))' }
+  ])("that meets an $origin logs it and exits with 1", ({ bug, origin }) =>
+    Effect.gen(function* () {
+      const { folder, start, write } = yield* Installation
+      // as a bug in a timer would be
+      yield* write(`${origin}.cjs`, `process.on("SIGHUP", () => setTimeout(() => { ${bug} }))`)
+      const recommendations = yield* start("recommendations", { NODE_OPTIONS: `--require ${folder}/${origin}.cjs` })
+      process.kill(recommendations.pid, "SIGHUP")
+      assert.strictEqual(yield* recommendations.exitCode, 1)
+      const lines = (yield* recommendations.output).trim().split("\n")
+      const { annotations, cause, level, message } = JSON.parse(lines.at(-1) ?? "") as {
+        readonly [key: string]: unknown
+      }
+      assert.deepStrictEqual([level, message], ["FATAL", "Uncaught exception: the process exits"])
+      assert.match(String(cause), /^Error: planted\n +at .*\.cjs:1:/)
+      assert.include(annotations, { service: "recommendations", origin })
+    })
+  )
+
   it.effect("logs at Debug from one SIGUSR2 to the next", () =>
     Effect.gen(function* () {
       const { start } = yield* Installation
