@@ -189,7 +189,9 @@ export const make = (options: Options): GrpcCalls => {
       const services = around.begin(
         current,
         // what a handler needs is in the context, but for the call, which is now
-        (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
+        (deadline === Infinity
+          ? withCall
+          : Context.add(withCall, Deadline, deadline - Date.now() + performance.now())) as Context.Context<never>
       )
       call.isSeen = true
       call.current = current
