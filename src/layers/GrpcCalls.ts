@@ -189,9 +189,7 @@ export const make = (options: Options): GrpcCalls => {
       const services = around.begin(
         current,
         // what a handler needs is in the context, but for the call, which is now
-        (deadline === Infinity
-          ? withCall
-          : Context.add(withCall, Deadline, deadline - Date.now() + performance.now())) as Context.Context<never>
+        (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
       )
       call.isSeen = true
       call.current = current
@@ -389,7 +387,7 @@ const metadataOf = (headers: IncomingHttpHeaders): Metadata => {
  * which comes after the messages: with a client that does not take those, never.
  */
 const at = (deadline: number, onDeadline: () => void): NodeJS.Timeout | undefined => {
-  const timeLeft = deadline - Date.now()
+  const timeLeft = deadline - performance.now()
   return timeLeft < maxTimeout ? setTimeout(onDeadline, timeLeft) : undefined
 }
 

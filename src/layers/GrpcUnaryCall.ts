@@ -127,17 +127,21 @@ export const readOn: Interceptor = (options, nextCall) => {
   const call = nextCall(options)
   let messages = 0
   return new InterceptingCall(call, {
-    start: (metadata, _listener, next) =>
+    start: (metadata, listener, next) =>
+      // with three listeners of one parameter, grpc-js waits for no `next` of a message that is left out
       next(metadata, {
-        onReceiveMessage: (message: unknown, next) => {
+        onReceiveMetadata: (headers: Metadata) => listener.onReceiveMetadata(headers),
+        onReceiveMessage: (message: unknown) => {
           // what grpc-js says at the end of a call without one
-          if (message === null) return next(message)
+          if (message === null) return listener.onReceiveMessage(message)
           call.startRead()
-          if (++messages === 1) return next(message)
-          if (messages > 1 + maxExtraMessages) call.cancelWithStatus(tooMany.code, tooMany.message)
+          if (++messages === 1) listener.onReceiveMessage(message)
+          else if (messages > 1 + maxExtraMessages) call.cancelWithStatus(tooMany.code, tooMany.message)
         },
-        onReceiveStatus: (status, next) =>
-          next(messages > 1 && status.code === 0 ? { ...status, code: tooMany.code, details: tooMany.message } : status)
+        onReceiveStatus: (status: StatusObject) =>
+          listener.onReceiveStatus(
+            messages > 1 && status.code === 0 ? { ...status, code: tooMany.code, details: tooMany.message } : status
+          )
       })
   })
 }

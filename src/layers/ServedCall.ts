@@ -115,7 +115,7 @@ export class ServedCall implements ServerInterceptingCallInterface, Listener, Ca
     const { admission, connectionOf, notAllowed, open } = this.#host
     const connection = connectionOf(this.stream)
     this.metadata = metadata
-    this.deadline = Number(this.#inner.getDeadline())
+    this.deadline = Number(this.#inner.getDeadline()) - Date.now() + performance.now()
     if (connection !== undefined) this.peer = connection.peer
     open.add(this)
     // a connection that is not known is one that has been closed
@@ -276,7 +276,7 @@ const decode = (message: string): string => {
  * Why a call is over that its client has reset. Who gives up in time does so when its own clock says that the deadline is over,
  * which is a little earlier than the server's does: by as long as its headers were on their way.
  */
-const whyGone = (deadline: number): Status.Status => (deadline - Date.now() <= underway ? late : cancelled)
+const whyGone = (deadline: number): Status.Status => (deadline - performance.now() <= underway ? late : cancelled)
 
 /** In milliseconds. */
 const underway = 50
