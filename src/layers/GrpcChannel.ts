@@ -87,7 +87,7 @@ export const defaultPolicy: Policy = {
   connectMaxBackoff: Duration.seconds(1),
   resolutionInterval: Duration.seconds(1),
   maxResponseSize: 256 * 1024,
-  maxCalls: 512
+  maxCalls: 256
 }
 
 export class GrpcChannel extends Context.Service<
