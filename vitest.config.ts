@@ -5,7 +5,7 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
 /** What replaces, crashes, stops and floods servers, or builds images: it takes minutes, and has the machine to itself. */
 const fleet = [
-  ...["Fleet*", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
+  ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
   // what builds images takes both processors
   ...["Cluster", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]

@@ -2,23 +2,24 @@
  * How long what is being done may still take. A server puts the deadline of each call here, and a client takes it from here,
  * so that a call made while answering another one never outlives it (https://grpc.io/docs/guides/deadlines/).
  */
-import { Clock, Context, Duration, Effect } from "effect"
+import { Context, Duration, Effect } from "effect"
 
-/** When what is being done must be over, in milliseconds since 1970; infinite without a limit. */
+/**
+ * When what is being done must be over, in milliseconds by `performance.now()`, which no change of the clock moves; infinite without
+ * a limit.
+ */
 export const Deadline = Context.Reference<number>("onlinebooks/layers/Deadline", { defaultValue: () => Infinity })
 
 /** How long there is until the deadline: nothing once it has passed. */
-export const timeLeft: Effect.Effect<Duration.Duration> = Effect.map(
-  Effect.all([Deadline, Clock.currentTimeMillis]),
-  ([deadline, now]) => (deadline === Infinity ? Duration.infinity : Duration.millis(Math.max(0, deadline - now)))
+export const timeLeft: Effect.Effect<Duration.Duration> = Effect.map(Deadline, (deadline) =>
+  deadline === Infinity ? Duration.infinity : Duration.millis(Math.max(0, deadline - performance.now()))
 )
 
 /** Gives an effect that long, or what was left before if that is less. It is told, and not interrupted: that is up to calls. */
 export const within = (budget: Duration.Input) => {
   const millis = Duration.toMillis(budget)
   return <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.updateContext(effect, (context: Context.Context<R>) => {
-      const deadline = Context.get(context, Clock.Clock).currentTimeMillisUnsafe() + millis
-      return Context.add(context, Deadline, Math.min(Context.get(context, Deadline), deadline))
-    })
+    Effect.updateContext(effect, (context: Context.Context<R>) =>
+      Context.add(context, Deadline, Math.min(Context.get(context, Deadline), performance.now() + millis))
+    )
 }

@@ -428,25 +428,43 @@ export const targetConfig = (prefix: string): Config.Config<string> =>
     port: Setting.port(`${prefix}_GRPC_PORT`, 50051)
   }).pipe(Config.map(({ host, port, target }) => Option.getOrElse(target, () => Address.format({ host, port }))))
 
+/** A fifth is added to it at the most, which a timer has to be able to wait. */
+const withJitter: Setting.DurationRange = { maximum: "20 days" }
+
 /** The {@link Policy} under a prefix, each number by its name, such as `<prefix>_ATTEMPT_TIMEOUT`. */
 export const policyConfig = (prefix: string): Config.Config<Policy> =>
   Config.all({
     retry: Config.all({
-      maxAttempts: Setting.count(`${prefix}_RETRY_MAX_ATTEMPTS`, defaultPolicy.retry.maxAttempts, 1),
-      attemptTimeout: Setting.duration(`${prefix}_ATTEMPT_TIMEOUT`, defaultPolicy.retry.attemptTimeout),
-      initialBackoff: Setting.duration(`${prefix}_RETRY_BACKOFF`, defaultPolicy.retry.initialBackoff),
-      maxBackoff: Setting.duration(`${prefix}_RETRY_MAX_BACKOFF`, defaultPolicy.retry.maxBackoff),
-      maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, defaultPolicy.retry.maxTokens, 1),
-      tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, defaultPolicy.retry.tokenRatio)
+      maxAttempts: Setting.count(`${prefix}_RETRY_MAX_ATTEMPTS`, defaultPolicy.retry.maxAttempts, 1, 100),
+      attemptTimeout: Setting.duration(`${prefix}_ATTEMPT_TIMEOUT`, defaultPolicy.retry.attemptTimeout, {
+        minimum: "1 millis"
+      }),
+      initialBackoff: Setting.duration(`${prefix}_RETRY_BACKOFF`, defaultPolicy.retry.initialBackoff, withJitter),
+      maxBackoff: Setting.duration(`${prefix}_RETRY_MAX_BACKOFF`, defaultPolicy.retry.maxBackoff, withJitter),
+      // with 2, and with a ratio of 0 after a while, nothing would ever be retried
+      maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, defaultPolicy.retry.maxTokens, 3),
+      tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, defaultPolicy.retry.tokenRatio, 0.001)
     }),
     circuitFailures: Setting.count(`${prefix}_CIRCUIT_FAILURES`, defaultPolicy.circuitFailures, 1),
-    circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, defaultPolicy.circuitOpen),
+    circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, defaultPolicy.circuitOpen, { minimum: "1 millis" }),
     suspension: Setting.duration(`${prefix}_SUSPENSION`, defaultPolicy.suspension),
-    keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultPolicy.keepaliveTime),
-    keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultPolicy.keepaliveTimeout),
-    connectTimeout: Setting.duration(`${prefix}_CONNECT_TIMEOUT`, defaultPolicy.connectTimeout),
-    connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, defaultPolicy.connectBackoff),
-    connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, defaultPolicy.connectMaxBackoff),
-    resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, defaultPolicy.resolutionInterval),
+    keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultPolicy.keepaliveTime, { minimum: "1 second" }),
+    keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultPolicy.keepaliveTimeout, {
+      minimum: "100 millis"
+    }),
+    connectTimeout: Setting.duration(`${prefix}_CONNECT_TIMEOUT`, defaultPolicy.connectTimeout, {
+      minimum: "100 millis"
+    }),
+    connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, defaultPolicy.connectBackoff, {
+      ...withJitter,
+      minimum: "10 millis"
+    }),
+    connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, defaultPolicy.connectMaxBackoff, {
+      ...withJitter,
+      minimum: "10 millis"
+    }),
+    resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, defaultPolicy.resolutionInterval, {
+      minimum: "10 millis"
+    }),
     maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultPolicy.maxResponseSize, 1)
   })

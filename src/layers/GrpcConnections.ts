@@ -41,6 +41,8 @@ export interface Options {
   readonly onRefused: (refusal: Refusal) => void
   /** Told of a connection over TLS that is served. */
   readonly onSecured: (secured: Secured) => void
+  /** Told of each stream right before grpc-js is. */
+  readonly onEntering: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
   /** Told of each stream, after grpc-js. */
   readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
 }
@@ -76,6 +78,7 @@ export interface Secured {
 /** A connection that is served. */
 export interface Connection {
   readonly peer: Peer
+  readonly client: string
   /** Whether it may call: it has no name on the list if not. */
   readonly isAllowed: boolean
 }
@@ -149,6 +152,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     // been handled. Such a stream is refused (ENHANCE_YOUR_CALM); after a hundred Node would close the connection too.
     maxSessionRejectedStreams: maxUint32
   })
+  http2.prependListener("stream", options.onEntering)
   http2.on("stream", options.onStream)
   const entries = new Map<string, Entry>()
   /** Those that are served and open; what a call knows of its connection is the session. */
@@ -203,7 +207,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
   }
 
   const serve = (socket: Socket, entry: Entry, peer: Peer, isAllowed: boolean) => {
-    entry.served = { connection: { peer, isAllowed }, socket }
+    entry.served = { connection: { peer, client: peer.address, isAllowed }, socket }
     injector.injectConnection(socket)
   }
 

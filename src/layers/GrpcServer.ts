@@ -41,7 +41,8 @@ import {
 } from "effect"
 
 import * as Address from "./Address.ts"
-import * as Admission from "./Admission.ts"
+import * as AdmissionControl from "./AdmissionControl.ts"
+import * as CallBudget from "./CallBudget.ts"
 import * as Certificates from "./Certificates.ts"
 import { Drain } from "./Drain.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
@@ -52,6 +53,7 @@ import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcObservers from "./GrpcObservers.ts"
 import * as GrpcService from "./GrpcService.ts"
+import * as GrpcTimeout from "./GrpcTimeout.ts"
 import type { ListenError, ListenOptions } from "./ListenError.ts"
 import * as LogLimit from "./LogLimit.ts"
 import * as Observed from "./Observed.ts"
@@ -61,11 +63,21 @@ import type { Status } from "./Status.ts"
 import * as TlsSettings from "./TlsSettings.ts"
 
 /** What a server takes on. */
-export interface Limits extends Admission.Limits {
+export interface Limits extends Omit<AdmissionControl.Limits, "whenFull"> {
   /** One message of a request, in bytes; a call with a larger one is RESOURCE_EXHAUSTED. */
   readonly maxRequestSize: number
   /** One message of a response, in bytes; a call whose answer is larger is RESOURCE_EXHAUSTED. */
   readonly maxResponseSize: number
+  /**
+   * What all calls may hold in memory, over all connections, in bytes: requests and answers that are underway, and 16 KiB a call. See
+   * {@link CallBudget}.
+   */
+  readonly maxBytesInFlight: number
+  /**
+   * Calls at the same time of methods that take no slots of others, such as health watches. The client that has most of them loses
+   * its oldest one to another client.
+   */
+  readonly maxExemptCalls: number
   /**
    * The headers of one call, in bytes as HTTP/2 counts them; a call with more is reset. It holds once a client has acknowledged
    * it, a round trip after it has connected: until then Node's own 64 KiB do.
@@ -92,8 +104,10 @@ export const defaultLimits: Limits = {
   maxConcurrency: 100,
   maxQueue: 50,
   maxQueueWait: Duration.millis(50),
-  maxRequestSize: 4 * 1024 * 1024,
+  maxRequestSize: 256 * 1024,
   maxResponseSize: 4 * 1024 * 1024,
+  maxBytesInFlight: 64 * 1024 * 1024,
+  maxExemptCalls: 100,
   maxHeaderSize: 16 * 1024,
   maxConcurrentStreams: 100,
   maxConnectionAge: Duration.minutes(5),
@@ -130,7 +144,7 @@ export interface Registration<E, R> {
   readonly definition: GrpcService.ServerMethods
   readonly handlers: { readonly [method: string]: Handler<E, R> | Unimplemented }
   readonly toStatus: (error: E) => Status
-  /** Answered however many calls there are: for probes. */
+  /** Takes no slots of other methods, and none of theirs is needed: for probes. Requests are 4 KiB at the most. */
   readonly isExempt?: boolean | undefined
 }
 
@@ -160,18 +174,28 @@ export class GrpcServer extends Context.Service<
       Effect.gen(function* () {
         yield* GrpcLog.redirect
         const limits = { ...defaultLimits, ...options.limits }
-        const admission = Admission.make(limits)
+        const admission = AdmissionControl.make(limits)
+        const exemptAdmission = AdmissionControl.make({
+          maxConcurrency: limits.maxExemptCalls,
+          maxQueue: 0,
+          maxQueueWait: Duration.zero,
+          whenFull: "evict"
+        })
+        const budget = CallBudget.make(limits.maxBytesInFlight)
         const context = yield* Effect.context<never>()
         const { interceptors = [], observers = GrpcObservers.server } = options
         const calls = GrpcCalls.make({
           admission,
+          exemptAdmission,
+          budget,
           observers,
           interceptors,
           connectionOf: (stream) => connections.of(stream),
+          maxRequestSize: limits.maxRequestSize,
           maxResponseSize: limits.maxResponseSize,
           context
         })
-        yield* observeLoad(admission, limits)
+        yield* observeLoad(admission, budget, limits)
         const server = new Server({
           interceptors: [calls.interceptor],
           // its counts of every call are for an admin service that is not offered
@@ -187,6 +211,10 @@ export class GrpcServer extends Context.Service<
           tls: options.tls,
           onRefused: (refusal) => void runFork(reportRefusal(refusal)),
           onSecured: (secured) => void runFork(reportSecured(secured)),
+          onEntering: (stream, headers) => {
+            GrpcTimeout.cap(headers)
+            calls.onEntering(stream)
+          },
           onStream: calls.onStream
         })
         if (options.tls !== undefined) {
@@ -263,6 +291,9 @@ export class GrpcServer extends Context.Service<
     )
 }
 
+/** Room for a few calls, in bytes. */
+const minBytesInFlight = 1024 * 1024
+
 /** How long the answers to calls that were cut have to reach their clients. */
 const lastWords = Duration.seconds(1)
 
@@ -283,7 +314,7 @@ const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
   )
 
 /** What the server has to do, as metrics. */
-const observeLoad = (admission: Admission.Admission, limits: Limits) =>
+const observeLoad = (admission: AdmissionControl.AdmissionControl, budget: CallBudget.CallBudget, limits: Limits) =>
   Effect.all(
     [
       Observed.gauge(
@@ -296,6 +327,21 @@ const observeLoad = (admission: Admission.Admission, limits: Limits) =>
         "grpc_server_calls_limit",
         "How many calls are answered at the same time at the most",
         () => limits.maxConcurrency
+      ),
+      Observed.gauge(
+        "grpc_server_bytes_in_flight",
+        "Bytes that calls hold: requests and answers that are underway, and an allowance for each call",
+        () => budget.counts().bytes
+      ),
+      Observed.gauge(
+        "grpc_server_bytes_in_flight_limit",
+        "How many bytes calls may hold at the most",
+        () => limits.maxBytesInFlight
+      ),
+      Observed.counter(
+        "grpc_server_calls_evicted_total",
+        "Calls that waited for their client while others wanted the memory they held",
+        () => budget.counts().evicted
       ),
       // it is there from the start, so that its first increase is seen
       Metric.update(GrpcCalls.shed, 0)
@@ -380,14 +426,26 @@ export const settings = (prefix: string): Config.Config<Options> =>
     limits: Config.all({
       maxConcurrency: Setting.count(`${prefix}_MAX_CONCURRENCY`, defaultLimits.maxConcurrency, 1),
       maxQueue: Setting.count(`${prefix}_MAX_QUEUE`, defaultLimits.maxQueue),
-      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait),
+      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait, { maximum: "1 hour" }),
       maxRequestSize: Setting.count(`${prefix}_MAX_REQUEST_SIZE`, defaultLimits.maxRequestSize, 1),
       maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultLimits.maxResponseSize, 1),
-      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1),
+      maxBytesInFlight: Setting.count(
+        `${prefix}_MAX_BYTES_IN_FLIGHT`,
+        defaultLimits.maxBytesInFlight,
+        minBytesInFlight
+      ),
+      maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, defaultLimits.maxExemptCalls, 1),
+      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1024),
       maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, defaultLimits.maxConcurrentStreams, 1),
-      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge),
-      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime),
-      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout)
+      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge, {
+        minimum: "1 second",
+        // a tenth is added to it at the most
+        maximum: "20 days"
+      }),
+      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime, { minimum: "1 second" }),
+      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout, {
+        minimum: "100 millis"
+      })
     })
   })
 

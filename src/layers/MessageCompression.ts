@@ -10,12 +10,8 @@
  * Echo: (request) => Effect.succeed({ text: isCompressed(request) ? "compressed" : "plain", items: [] })
  * ```
  */
-import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
-
 import { CompressionFilter } from "@grpc/grpc-js/build/src/compression-filter.js"
 import type { MethodDefinition } from "@grpc/proto-loader"
-
-import * as Frame from "./Frame.ts"
 
 /** Decoded messages whose frames had the compressed flag. */
 const compressedMessages = new WeakSet<object>()
@@ -26,49 +22,9 @@ const compressedMessages = new WeakSet<object>()
  */
 export const isCompressed = (message: object): boolean => compressedMessages.has(message)
 
-/** The flags of the messages of a request that have arrived and not been delivered yet. */
-const pendingFlags = new WeakMap<ServerHttp2Stream, Array<boolean>>()
-
-/**
- * Reads the compressed flags of a request's messages while grpc-js reads the messages. To be called when the stream is announced,
- * before any of its data. A client that names no encoding cannot compress, so its stream is left alone.
- */
-export const watchRequest = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
-  const encoding = headers["grpc-encoding"]
-  if (encoding === undefined || encoding === "identity") return
-  const flags: Array<boolean> = []
-  pendingFlags.set(stream, flags)
-  // grpc-js has paused the stream, so that a second listener does not start it
-  stream.on("data", flagReader(flags))
-}
-
-/** Notes whether a message was compressed. To be called for each message of a stream, in order. */
-export const noteRequest = (stream: ServerHttp2Stream, message: unknown): void => {
-  const flags = pendingFlags.get(stream)
-  if (flags?.shift() === true && typeof message === "object" && message !== null) compressedMessages.add(message)
-}
-
-/** Finds the frames in the chunks of a stream, and appends the compressed flag of each. */
-const flagReader = (flags: Array<boolean>) => {
-  const prefix = Buffer.alloc(Frame.prefixSize)
-  let prefixLength = 0
-  let bytesLeft = 0
-  return (chunk: Buffer): void => {
-    let position = 0
-    while (position < chunk.length) {
-      if (bytesLeft > 0) {
-        const skipped = Math.min(bytesLeft, chunk.length - position)
-        bytesLeft -= skipped
-        position += skipped
-        continue
-      }
-      prefix[prefixLength++] = chunk[position++]!
-      if (prefixLength < Frame.prefixSize) continue
-      flags.push(prefix[0] === 1)
-      bytesLeft = prefix.readUInt32BE(1)
-      prefixLength = 0
-    }
-  }
+/** Notes that a message of a request was compressed. */
+export const markCompressed = (message: unknown): void => {
+  if (typeof message === "object" && message !== null) compressedMessages.add(message)
 }
 
 /** Bytes of responses that were compressed, after decompression. */
