@@ -108,7 +108,7 @@ export const layer = (options: Pick<GrpcServer.Options, "tls"> = {}) =>
       ...options,
       host: "127.0.0.1",
       port: 0,
-      limits: { maxConcurrency: 2_000, maxQueue: 2_000 }
+      limits: { maxConcurrency: 2_000, maxQueue: 2_000, maxRequestSize: 1024 * 1024 }
     }),
     Layer.provideMerge(EchoProtos),
     Layer.provide(Drain.layerTest())

@@ -61,7 +61,15 @@ export type InteropServerSettings = Readonly<Record<never, never>> | { readonly 
 
 /** What it does there. */
 export type TlsStep =
-  | { readonly call: string; readonly message?: string; readonly timeout?: number; readonly wait_for_ready?: boolean }
+  | {
+      readonly call: string
+      readonly message?: string
+      readonly timeout?: number
+      readonly wait_for_ready?: boolean
+      readonly gzip?: boolean
+      /** Keys and values, which are in hexadecimal where the key ends in -bin. */
+      readonly metadata?: ReadonlyArray<readonly [string, string]>
+    }
   | { readonly cancel: string; readonly message?: string }
   | { readonly cancel_stream: string; readonly message?: string }
   | { readonly signal: "SIGSTOP" | "SIGCONT" }
