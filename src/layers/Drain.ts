@@ -4,7 +4,20 @@
  * A server is a layer that finishes its calls when it closes. What must outlive what is read from the nesting: a server is
  * provided with what it needs, so that it closes first. Layers that are merged close at the same time.
  */
-import { Cause, Clock, Config, Context, Deferred, Duration, Effect, Layer, Option, Predicate, Runtime } from "effect"
+import {
+  Cause,
+  Clock,
+  Config,
+  ConfigProvider,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Layer,
+  Option,
+  Predicate,
+  Runtime
+} from "effect"
 
 import * as Setting from "./Setting.ts"
 
@@ -107,7 +120,10 @@ const firstSignal = Effect.gen(function* () {
  * Runs a process' main effect. Success exits with 0. A failure that was foreseen (a bad setting, a port in use) is its
  * message on stderr and exit code 1; only a bug shows a stack.
  */
-export const runMain = <E, A>(main: Effect.Effect<A, E>): void => run(main, { disableErrorReporting: true })
+export const runMain = <E, A>(main: Effect.Effect<A, E>): void =>
+  run(Effect.provideService(main, ConfigProvider.ConfigProvider, Setting.environment()), {
+    disableErrorReporting: true
+  })
 
 const run = Runtime.makeRunMain(({ fiber }) => {
   // a reader of the output that goes away takes its lines with it, not the service

@@ -27,6 +27,9 @@ const authorities = Effect.promise(() => makeAuthority())
 const issued = (authority: Authority, options: Partial<IssueOptions> = {}) =>
   Effect.promise(() => issue(authority, { names: ["DNS:localhost"], usage: "server", ...options }))
 
+/** What a file system without files says of one. */
+const regularFile = { type: "File", size: 1000n } as FileSystem.File.Info
+
 /** A folder with a certificate, its key and a CA. */
 const folderWith = Effect.fnUntraced(function* (
   content: { readonly cert?: string; readonly key?: string; readonly ca?: string } = {}
@@ -82,7 +85,7 @@ describe("certificates that are read", () => {
       const ca = yield* Certificates.read({ caFile })
       assert.isUndefined(ca.identity)
       assert.strictEqual(ca.ca?.pem, authority.cert)
-      assert.deepStrictEqual(yield* Certificates.read({}), { identity: undefined, ca: undefined })
+      assert.deepStrictEqual(yield* Certificates.read({}), { identity: undefined, ca: undefined, crl: undefined })
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 
@@ -130,10 +133,12 @@ describe("certificates that are read", () => {
       certFile: "/root/c",
       keyFile: "/root/k",
       caFile: undefined,
+      crlFile: undefined,
       variables
     })
-    assert.deepStrictEqual(Certificates.resolveFiles({ caFile: "ca" }, resolve), {
+    assert.deepStrictEqual(Certificates.resolveFiles({ caFile: "ca", crlFile: "crl" }, resolve), {
       caFile: "/root/ca",
+      crlFile: "/root/crl",
       variables: undefined
     })
   })
@@ -299,6 +304,7 @@ describe("a file that cannot be used is refused in one line", () => {
     }).pipe(
       Effect.provide(
         FileSystem.layerNoop({
+          stat: () => Effect.succeed(regularFile),
           readFileString: () =>
             Effect.fail(
               PlatformError.systemError({ _tag: "PermissionDenied", module: "FileSystem", method: "readFile" })
@@ -559,6 +565,7 @@ describe("certificates that are watched", () => {
       // what the files hold; a poll takes no time
       let identity = old
       const fs = FileSystem.layerNoop({
+        stat: () => Effect.succeed(regularFile),
         readFileString: (path) => Effect.sync(() => (path === "cert" ? identity.cert : identity.key))
       })
       yield* TestClock.setTime(now)
