@@ -104,7 +104,11 @@ export const revoke = async (
     signingAlgorithm: algorithm,
     signingKey: (await importKeys(authority.key)).privateKey
   })
-  return `${list.toString("pem").trim()}\n`
+  // as OpenSSL calls it
+  return `${list
+    .toString("pem")
+    .trim()
+    .replaceAll(/(BEGIN|END) CRL/g, "$1 X509 CRL")}\n`
 }
 
 const makeKeys = (rsaBits: number | undefined): Promise<webcrypto.CryptoKeyPair> =>

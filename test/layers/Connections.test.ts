@@ -8,8 +8,10 @@ import { status } from "@grpc/grpc-js"
 import { Context, Duration, Effect, Layer, Metric, Queue, type Scope } from "effect"
 
 import * as Callback from "../../src/layers/Callback.ts"
+import { Drain } from "../../src/layers/Drain.ts"
 import * as GrpcConnections from "../../src/layers/GrpcConnections.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Status from "../../src/layers/Status.ts"
 import * as StreamGate from "../../src/layers/StreamGate.ts"
 import * as Echo from "./Echo.ts"
 import * as Logs from "./Logs.ts"
@@ -233,6 +235,33 @@ describe("a client that is not on the list", () => {
   )
 })
 
+describe("a server in plaintext", () => {
+  const warned = (host: string) =>
+    Effect.gen(function* () {
+      const logs = Logs.recorder()
+      yield* Effect.scoped(
+        Layer.build(
+          GrpcServer.serve(Echo.EchoService, Effect.succeed(Echo.handlers), {
+            Refused: () => Status.internal("refused"),
+            Unavailable: () => Status.internal("unavailable")
+          }).pipe(
+            GrpcServer.listen({ host, port: 0 }),
+            Layer.provide(Layer.mergeAll(Echo.EchoProtos, Drain.layerTest())),
+            Layer.provideMerge(logs.layer)
+          )
+        )
+      )
+      return logs.lines().filter(({ level }) => level === "WARN").length
+    })
+
+  it.live("says once that others can read it, where they can reach it", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* warned("0.0.0.0"), 1)
+      assert.strictEqual(yield* warned("127.0.0.1"), 0)
+    })
+  )
+})
+
 describe("the certificate of a client", () => {
   it.live("is asked for again at each connection: no session is resumed", () =>
     Effect.gen(function* () {
@@ -274,6 +303,40 @@ describe("the certificate of a client", () => {
           const [waited] = yield* Effect.timed(Tls.closed(socket))
           assert.isBelow(Duration.toMillis(waited), 8_000)
           assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity })).code, status.UNAVAILABLE)
+        })
+      )
+    })
+  )
+})
+
+describe("a client whose certificate is revoked", () => {
+  it.live("loses its connection when the list says so, and gets no other; others go on", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const identity = yield* Tls.serverCertificate(authority)
+      const none = yield* Tls.revoke(authority, [])
+      const { replace, watched } = yield* Tls.watch(identity, authority.cert, none)
+      yield* withServer({ tls: { certificates: watched } }, ({ port, refused }) =>
+        Effect.gen(function* () {
+          const clients = [yield* Tls.clientCertificate(authority), yield* Tls.clientCertificate(authority)] as const
+          const [bad, other] = yield* Effect.forEach(clients, (client) =>
+            Effect.map(Tls.handshake(port, { ca: authority.cert, ...client }), ({ socket }) => socket)
+          )
+          for (const socket of [bad!, other!]) {
+            // with a call open
+            socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
+            yield* Tls.served(socket)
+          }
+          yield* replace(identity, authority.cert, yield* Tls.revoke(authority, [clients[0]]))
+          yield* Tls.closed(bad!)
+          assert.isFalse(other!.destroyed)
+          const papers = { ca: authority.cert }
+          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[0] })).code, status.UNAVAILABLE)
+          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[1] })).code, 0)
+          assert.strictEqual((yield* refused)["certificate_revoked"], 2)
+          // and it is let in again when it is not revoked any more
+          yield* replace(identity, authority.cert, none)
+          yield* Effect.repeat(Tls.call(port, { ...papers, identity: clients[0] }), { until: ({ code }) => code === 0 })
         })
       )
     })
