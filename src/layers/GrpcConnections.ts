@@ -79,6 +79,7 @@ export interface Refusal {
     | "certificate_revoked"
     | "not_http2"
     | "handshake_failed"
+    | "protocol_error"
     | "too_many_connections"
     | "too_many_connections_of_address"
     | "too_many_handshakes"
@@ -152,6 +153,9 @@ const resets = { streamResetBurst: 10_000, streamResetRate: 10_000 }
 /** How long a client that has said GOAWAY, or was told so, may take to answer, in milliseconds; and how often it is asked. */
 const probeTimeout = 1_000
 
+/** How many headers a stream may have before Node resets it. */
+const maxHeaderListPairs = 1024
+
 /** How often connections are looked at, in milliseconds. */
 const inspectionInterval = 1_000
 
@@ -217,7 +221,9 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     ...resets,
     // A client that keeps to the limit of streams still exceeds it in Node's eyes, which count a stream until its events have
     // been handled. Such a stream is refused (ENHANCE_YOUR_CALM); after a hundred Node would close the connection too.
-    maxSessionRejectedStreams: maxUint32
+    maxSessionRejectedStreams: maxUint32,
+    // Node resets a stream with more, and tells nobody: the gate answers those above its own limit
+    maxHeaderListPairs
   })
   const entries = new Map<string, Entry>()
   /** Those that are served and open; what a call knows of its connection is the session. */
@@ -303,6 +309,13 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     ).unref()
     session.once("close", () => clearTimeout(timer))
   }
+  // what Node and nghttp2 end a connection for: frames that HTTP/2 does not have, floods of PING or SETTINGS and the like
+  const onSessionError = (error: NodeJS.ErrnoException, session: ServerHttp2Session) => {
+    const entry = connections.get(session)
+    if (entry === undefined || isLeaving || error.code?.startsWith("ERR_HTTP2") !== true) return
+    report(entry, { reason: "protocol_error", detail: `it broke HTTP/2 or flooded the server: ${error.message}` })
+  }
+  http2.on("sessionError", guard("session error listener", onSessionError))
   http2.on("session", guard("session listener", onSession, { recover: (session) => session.destroy() }))
 
   const accept = (socket: Socket) => {

@@ -33,6 +33,9 @@ export interface Options {
  */
 const maxBinaryValues = 64
 
+/** How many headers a call may have: Node's own default. */
+const maxHeaders = 128
+
 /** RFC 9113, section 6.5.2: what a header counts for besides its name and its value. */
 const headerOverhead = 32
 
@@ -107,6 +110,10 @@ const answer = (stream: ServerHttp2Stream, status: Status.Status): void => {
  * it connected, or never.
  */
 export const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): Status.Status | undefined => {
+  const headers = rawHeaders.length / 2
+  if (headers > maxHeaders) {
+    return Status.resourceExhausted(`The call has ${headers} headers, and ${maxHeaders} are the limit`)
+  }
   let size = 0
   let values = 0
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {

@@ -5,7 +5,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { ConfigProvider, Effect, FileSystem, Layer } from "effect"
 
-import { issue, makeAuthority } from "../../scripts/certificates.ts"
+import { issue, makeAuthority, revoke } from "../../scripts/certificates.ts"
 import * as Drain from "../../src/layers/Drain.ts"
 import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as Logging from "../../src/layers/Logging.ts"
@@ -45,6 +45,7 @@ const environment = Effect.gen(function* () {
     Effect.as(fs.writeFileString(`${folder}/${name}`, text), `${folder}/${name}`)
   const authority = yield* Effect.promise(() => makeAuthority())
   const ca = yield* write("ca.pem", authority.cert)
+  const crl = yield* write("crl.pem", yield* Effect.promise(() => revoke(authority, [])))
   const identity = Effect.fnUntraced(function* (usage: "server" | "client") {
     const { cert, key } = yield* Effect.promise(() => issue(authority, { names: ["DNS:localhost"], usage }))
     return { cert: yield* write(`${usage}.pem`, cert), key: yield* write(`${usage}-key.pem`, key) }
@@ -59,6 +60,7 @@ const environment = Effect.gen(function* () {
     RECOMMENDATIONS_TLS_CERT_FILE: server.cert,
     RECOMMENDATIONS_TLS_KEY_FILE: server.key,
     RECOMMENDATIONS_TLS_CLIENT_CA_FILE: ca,
+    RECOMMENDATIONS_TLS_CLIENT_CRL_FILE: crl,
     RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: "localhost",
     MARKETPLACE_HTTP_HOST: "127.0.0.1",
     MARKETPLACE_HTTP_PORT: "0",

@@ -45,6 +45,36 @@ layer(Installation.layer)("a start that cannot be", (it) => {
       env: { RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "ca.crt" },
       line: 'RECOMMENDATIONS_TLS_CLIENT_CA_FILE="ca.crt": expected RECOMMENDATIONS_TLS_CERT_FILE to be set too'
     },
+    // set to nothing, each of them would let in more than was meant
+    {
+      service: "recommendations",
+      env: { RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "" },
+      line: 'RECOMMENDATIONS_TLS_CLIENT_CA_FILE="": expected a path, or not to be set at all'
+    },
+    {
+      service: "recommendations",
+      env: { RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: "" },
+      line:
+        'RECOMMENDATIONS_TLS_ALLOWED_CLIENTS="": expected DNS names or URIs with commas between them, ' +
+        'such as "frontend,spiffe://example.org/frontend", or not to be set at all'
+    },
+    {
+      service: "marketplace",
+      env: { MARKETPLACE_TLS_CA_FILE: "" },
+      line: 'MARKETPLACE_TLS_CA_FILE="": expected a path, or not to be set at all'
+    },
+    {
+      service: "recommendations",
+      env: { RECOMMENDATIONS_TLS_CERT_FILE: "/dev/zero", RECOMMENDATIONS_TLS_KEY_FILE: "/dev/zero" },
+      line:
+        'RECOMMENDATIONS_TLS_CERT_FILE="/dev/zero": expected a PEM file, ' +
+        "but it is a folder, or something else that is no file"
+    },
+    {
+      service: "recommendations",
+      env: { RECOMMENDATIONS_MAX_CONNECTIONS: "0" },
+      line: 'RECOMMENDATIONS_MAX_CONNECTIONS="0": expected a whole number from 1 to 2147483647'
+    },
     {
       service: "marketplace",
       env: { MARKETPLACE_TLS_CA_FILE: "ca.crt", RECOMMENDATIONS_TARGET: "127.0.0.1:50051" },

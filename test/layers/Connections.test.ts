@@ -90,6 +90,19 @@ describe("headers", () => {
     )
   )
 
+  it.live("that are too many are refused with a status, and seen", () =>
+    withServer({}, ({ line, logs, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* RawHttp2.connect(port)
+        const headers = Array.from({ length: 150 }, (_, index) => [`x-${index}`, ""] as const)
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers)]))
+        yield* line(/^A call failed: The call has 156 headers, and 128 are the limit$/)
+        assert.strictEqual(logs.access().length, 1)
+        yield* good(port)
+      })
+    )
+  )
+
   it.live("that are too large are refused before the client has acknowledged the limit", () =>
     withServer({}, ({ line, logs, port }) =>
       Effect.gen(function* () {
@@ -155,6 +168,43 @@ describe("a client that says GOAWAY with calls open", () => {
         assert.isBelow(Duration.toMillis(waited), 5_000)
         yield* Effect.repeat(server.load, { until: ({ answering }) => answering === 0 })
         yield* good(port)
+      })
+    )
+  )
+})
+
+describe("a flood of frames", () => {
+  const ping = RawHttp2.frame(6, 0, 0, Buffer.alloc(8))
+  const settings = RawHttp2.frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 255, 255]))
+  const open = RawHttp2.call(1, path, [], false)
+  const floods = [
+    ["of PING, whose answers are not read", ping, Buffer.alloc(0)],
+    ["of SETTINGS, whose answers are not read", settings, Buffer.alloc(0)],
+    ["of empty DATA", RawHttp2.frame(0, 0, 1), open],
+    // HEADERS without their end
+    [
+      "of CONTINUATION",
+      RawHttp2.frame(9, 0, 1),
+      Buffer.concat([open.subarray(0, 4), Buffer.from([0]), open.subarray(5)])
+    ]
+  ] as const
+
+  it.live.each(floods)("%s ends the connection, with a line and a metric, and no other", ([, frame, first]) =>
+    withServer({}, ({ line, port, refused }) =>
+      Effect.gen(function* () {
+        const { closed, socket } = yield* RawHttp2.connect(port, "127.0.0.2")
+        socket.pause()
+        socket.write(Buffer.concat([RawHttp2.begin, first]))
+        const many = Buffer.concat(Array.from({ length: 2_000 }, () => frame))
+        const flood = () => {
+          while (!socket.destroyed && socket.write(many));
+        }
+        socket.on("drain", flood)
+        flood()
+        yield* Effect.raceFirst(closed, Effect.asVoid(line(/it broke HTTP\/2 or flooded the server/)))
+        yield* good(port)
+        yield* line(/^A connection from 127\.0\.0\.2:\d+ is refused: it broke HTTP\/2 or flooded the server: /)
+        assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
       })
     )
   )

@@ -1,0 +1,37 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Metric, Option } from "effect"
+import { TestClock } from "effect/testing"
+
+import * as FileDescriptors from "../../src/layers/FileDescriptors.ts"
+import * as Logs from "./Logs.ts"
+
+describe("file descriptors", () => {
+  it.live("have a limit on Linux", () =>
+    Effect.gen(function* () {
+      const limit = yield* FileDescriptors.limit
+      if (process.platform === "linux") assert.isAbove(Option.getOrThrow(limit), 0)
+    })
+  )
+
+  it.effect("that run out are a line a second at most, and a metric", () => {
+    const logs = Logs.recorder()
+    let left = true
+    return Effect.gen(function* () {
+      yield* Effect.forkScoped(
+        FileDescriptors.watch(Effect.sync(() => (left ? Option.none<string>() : Option.some("EMFILE"))))
+      )
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(logs.lines(), [])
+      assert.strictEqual((yield* Metric.value(FileDescriptors.exhausted)).count, 0)
+      left = false
+      yield* TestClock.adjust("1 second")
+      left = true
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(
+        logs.lines().map(({ level, message }) => [level, message]),
+        [["ERROR", "No file descriptor is left (EMFILE): new connections are closed by the system"]]
+      )
+      assert.strictEqual((yield* Metric.value(FileDescriptors.exhausted)).count, 1)
+    }).pipe(Effect.scoped, Effect.provide(logs.layer), Effect.provideService(Metric.MetricRegistry, new Map()))
+  })
+})
