@@ -5,7 +5,7 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
 /** What replaces, crashes, stops and floods servers, or builds images: it takes minutes, and has the machine to itself. */
 const fleet = [
-  ...["Fleet*", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
+  ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
   // what builds images takes both processors
   ...["Cluster", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
@@ -26,6 +26,8 @@ export default defineConfig({
       project("unit", ["domain", "recommendations", "marketplace"], { testTimeout: 20_000 }),
       // real servers and clients in this process
       project("layers", ["layers"], { testTimeout: 20_000, exclude: million }),
+      // gRPC's interoperability tests, with what Node alone has
+      project("interop", ["interop"], { testTimeout: 30_000 }),
       // the built bundles, as processes, and the tools that check the project
       project("integration", ["integration", "toolchain", "k8s"], { ...slow, exclude: fleet }),
       // many processes under load, for minutes; grpc-js asks the name server of the test

@@ -33,6 +33,9 @@ export interface Catalogue {
   readonly bookSize: number
 }
 
+/** What an answer with so many books takes, in bytes: gRPC's frame of a response has five more. */
+export const sizeOfAnswer = ({ bookSize }: Catalogue, books: number): number => 5 + books * bookSize
+
 const sizeOf = ({ authors, categories, id, isbn10, title, year }: Row): number =>
   response
     .encode(

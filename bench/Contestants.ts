@@ -38,8 +38,14 @@ export interface Situation {
   readonly tls?: TlsFiles | undefined
   /** A folder with Node's compile cache. */
   readonly compileCache?: string | undefined
+  /** The clients that may call over TLS. */
+  readonly allowedClients?: string | undefined
   /** Options of Node. */
   readonly nodeOptions?: string | undefined
+  /** A command that starts the server, such as one that limits its memory. */
+  readonly launcher?: ReadonlyArray<string> | undefined
+  /** Whether the server may end by itself; what it says of that is dropped. */
+  readonly mayEnd?: boolean | undefined
 }
 
 export interface Contestant {
@@ -52,9 +58,12 @@ export interface Contestant {
 const node = (name: string, program: string, env: (situation: Situation) => NodeJS.ProcessEnv): Contestant => ({
   name,
   start: (situation) => {
-    const { compileCache, core, nodeOptions } = situation
+    const { compileCache, core, launcher, mayEnd, nodeOptions } = situation
     return Processes.start({
       core,
+      launcher,
+      mayEnd,
+      isQuiet: mayEnd === true,
       command: process.execPath,
       args: [program],
       cwd: root,
@@ -80,6 +89,7 @@ export const ours: Contestant = node("ours", join(root, "dist/recommendations.js
         RECOMMENDATIONS_TLS_KEY_FILE: situation.tls.key,
         RECOMMENDATIONS_TLS_CLIENT_CA_FILE: situation.tls.ca
       }),
+  ...(situation.allowedClients === undefined ? {} : { RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: situation.allowedClients }),
   RECOMMENDATIONS_GRPC_HOST: "127.0.0.1",
   RECOMMENDATIONS_GRPC_PORT: String(situation.port),
   RECOMMENDATIONS_ADMIN_PORT: "0"

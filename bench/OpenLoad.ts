@@ -2,7 +2,7 @@
  * Calls of one gRPC method at a rate that does not wait for answers, as readers do not: over node:http2 alone, which costs
  * less than any gRPC client, so that the load is not what is measured.
  */
-import { type ClientHttp2Session, connect, constants } from "node:http2"
+import { type ClientHttp2Session, connect, constants, type OutgoingHttpHeaders } from "node:http2"
 
 export interface Options {
   readonly port: number
@@ -31,9 +31,56 @@ export interface OpenLoad {
   readonly close: () => void
 }
 
+/** What every call of a method is made of. */
+export interface Request {
+  readonly headers: OutgoingHttpHeaders
+  readonly frame: Buffer
+  /** In milliseconds. */
+  readonly timeout: number
+}
+
+export const request = ({ message, path, timeout }: Pick<Options, "message" | "path" | "timeout">): Request => {
+  const frame = Buffer.concat([Buffer.alloc(5), message])
+  frame.writeUInt32BE(message.length, 1)
+  const headers = {
+    [constants.HTTP2_HEADER_METHOD]: "POST",
+    [constants.HTTP2_HEADER_PATH]: path,
+    [constants.HTTP2_HEADER_CONTENT_TYPE]: "application/grpc",
+    [constants.HTTP2_HEADER_TE]: "trailers",
+    "grpc-timeout": `${timeout}m`
+  }
+  return { headers, frame, timeout }
+}
+
+/** One call, which says how it has ended: by its status, as in {@link Outcome}, and the bytes of its answer. */
+export const call = (
+  session: ClientHttp2Session,
+  { frame, headers, timeout }: Request,
+  onEnd: (status: number, size: number) => void
+): void => {
+  const stream = session.request(headers)
+  let status = -2
+  let size = 0
+  const timer = setTimeout(() => {
+    status = -1
+    stream.close(constants.NGHTTP2_CANCEL)
+  }, timeout)
+  const read = (received: { readonly [name: string]: unknown }) => {
+    if (received["grpc-status"] !== undefined) status = Number(received["grpc-status"])
+  }
+  stream.on("response", read)
+  stream.on("trailers", read)
+  stream.on("error", () => {})
+  stream.on("data", (bytes: Buffer) => (size += bytes.length))
+  stream.on("close", () => {
+    clearTimeout(timer)
+    onEnd(status, size)
+  })
+  stream.end(frame)
+}
+
 export const start = async (options: Options): Promise<OpenLoad> => {
-  const frame = Buffer.concat([Buffer.alloc(5), options.message])
-  frame.writeUInt32BE(options.message.length, 1)
+  const made = request(options)
   const sessions = await Promise.all(
     Array.from(
       { length: options.connections },
@@ -49,36 +96,7 @@ export const start = async (options: Options): Promise<OpenLoad> => {
         })
     )
   )
-  const headers = {
-    [constants.HTTP2_HEADER_METHOD]: "POST",
-    [constants.HTTP2_HEADER_PATH]: options.path,
-    [constants.HTTP2_HEADER_CONTENT_TYPE]: "application/grpc",
-    [constants.HTTP2_HEADER_TE]: "trailers",
-    "grpc-timeout": `${options.timeout}m`
-  }
   let next = 0
-
-  /** One call, which says when and how it has ended. */
-  const call = (onEnd: (status: number) => void) => {
-    const stream = sessions[next++ % sessions.length]!.request(headers)
-    let status = -2
-    const timer = setTimeout(() => {
-      status = -1
-      stream.close(constants.NGHTTP2_CANCEL)
-    }, options.timeout)
-    const read = (received: { readonly [name: string]: unknown }) => {
-      if (received["grpc-status"] !== undefined) status = Number(received["grpc-status"])
-    }
-    stream.on("response", read)
-    stream.on("trailers", read)
-    stream.on("error", () => {})
-    stream.on("close", () => {
-      clearTimeout(timer)
-      onEnd(status)
-    })
-    stream.resume()
-    stream.end(frame)
-  }
 
   /** What has come of calls, from the moment that this is called. */
   const observe = () => {
@@ -90,7 +108,7 @@ export const start = async (options: Options): Promise<OpenLoad> => {
       call: () => {
         const calledAt = performance.now()
         return new Promise<void>((resolve) => {
-          call((status) => {
+          call(sessions[next++ % sessions.length]!, made, (status) => {
             statuses.set(status, (statuses.get(status) ?? 0) + 1)
             if (status === 0) latencies.push(performance.now() - calledAt)
             resolve()

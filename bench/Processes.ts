@@ -41,17 +41,24 @@ export interface Options {
   readonly cwd?: string
   /** What it says besides its output is dropped. */
   readonly isQuiet?: boolean
+  /** A command that runs the command, such as one that limits its memory. */
+  readonly launcher?: ReadonlyArray<string> | undefined
+  /** Whether it may end before it is stopped, which otherwise ends the benchmark. */
+  readonly mayEnd?: boolean | undefined
 }
 
 /** Starts a process, without the settings of this one. If it ends before it is stopped, so does the benchmark. */
-export const start = ({ args, command, core, cwd, env, isQuiet = false }: Options): ChildProcess => {
-  const [program, all] = on(core, command, ...args)
+export const start = (options: Options): ChildProcess => {
+  const { args, command, core, cwd, env, isQuiet = false, launcher = [], mayEnd = false } = options
+  const [first = command, ...rest] = [...launcher, command, ...args]
+  const [program, all] = on(core, first, ...rest)
   const child = spawn(program, all, {
     cwd,
     env: { PATH: process.env["PATH"], ...env },
     stdio: ["ignore", "pipe", isQuiet ? "ignore" : "inherit", "ipc"]
   })
   running.push(child)
+  if (mayEnd) return child
   child.on("exit", (code) => {
     console.error(`${command} ${args.join(" ")} has ended with ${code}`)
     process.exit(1)

@@ -123,9 +123,6 @@ const tunnel = async (port: number, tls: Contestants.TlsFiles): Promise<number> 
   return Number(await Processes.find(child, /listening on 127\.0\.0\.1:(\d+)/))
 }
 
-/** gRPC's frame of a response has five bytes more. */
-const sizeOfAnswer = ({ bookSize }: Catalogues.Catalogue, books: number): number => 5 + books * bookSize
-
 const busy = { connections: 4, streams: 16, calls: 10_000, rounds: 9, warmUps: 4 }
 
 const three: Row = {
@@ -140,7 +137,7 @@ const three: Row = {
   ],
   run: async (setting) => {
     const catalogue = Catalogues.shipped()
-    const answerSize = sizeOfAnswer(catalogue, 3)
+    const answerSize = Catalogues.sizeOfAnswer(catalogue, 3)
     const constant = Load.frame(new Uint8Array(answerSize - 5))
     const { byHand, connectNode, niceGrpc, ours, pythonGrpc } = Contestants
     const lines = await compareGrpc(setting, {
@@ -168,7 +165,7 @@ const hundred: Row = {
       situation: { catalogue: write(setting, "10000.csv", catalogue.text) },
       path: recommendPath,
       request: recommend(100),
-      answerSize: sizeOfAnswer(catalogue, 100)
+      answerSize: Catalogues.sizeOfAnswer(catalogue, 100)
     })
     return { lines }
   }
@@ -189,7 +186,7 @@ const alone: Row = {
       situation: { catalogue: write(setting, "shipped.csv", catalogue.text) },
       path: recommendPath,
       request: recommend(3),
-      answerSize: sizeOfAnswer(catalogue, 3)
+      answerSize: Catalogues.sizeOfAnswer(catalogue, 3)
     })
     return { lines }
   }
@@ -218,7 +215,7 @@ const tls: Row = {
       clientTls: filesOf("client", client!),
       path: recommendPath,
       request: recommend(3),
-      answerSize: sizeOfAnswer(catalogue, 3)
+      answerSize: Catalogues.sizeOfAnswer(catalogue, 3)
     })
     return { lines }
   }
@@ -327,7 +324,7 @@ const million: Row = {
       situation: {},
       path: recommendPath,
       request: frame,
-      answerSize: sizeOfAnswer(small, 10)
+      answerSize: Catalogues.sizeOfAnswer(small, 10)
     })
     return {
       lines,

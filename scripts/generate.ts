@@ -4,16 +4,21 @@
  * Each API has a folder of its own, because two APIs may give one name to different things (both name a BookCategory).
  * What is served is also embedded: its definitions, since to read protos at each start takes a tenth of it and a bundle may run
  * without them, and its descriptors, for reflection.
+ *
+ * It does nothing if the last run had the same input and its output is still there, so a read-only checkout can be started.
+ * Otherwise everything is made in a staging folder, and moved file by file: two runs at the same time do not disturb each other,
+ * and a program that is being started meanwhile finds each file whole, the old one or the new one.
  */
-import { execFileSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { spawn } from "node:child_process"
+import { createHash } from "node:crypto"
+import { globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 
-import protobuf from "protobufjs"
+import project from "../package.json" with { type: "json" }
 
 const root = fileURLToPath(new URL("..", import.meta.url))
+process.chdir(root)
 
 interface Api {
   readonly includeDir: string
@@ -56,7 +61,7 @@ const apis: ReadonlyArray<Api> = [
   },
   {
     includeDir: "src/layers/testing",
-    files: ["echo.proto", "greeter.proto"],
+    files: ["echo.proto", "greeter.proto", "interop.proto"],
     outDir: "src/layers/generated/testing"
   }
 ]
@@ -68,74 +73,211 @@ const descriptorSets = [
   { input: "src/layers", paths: ["src/layers/testing"], out: "src/layers/generated/testing/descriptors.ts" }
 ]
 
-const scratch = mkdtempSync(path.join(tmpdir(), "protos-"))
+/** Everything that is written is below these. */
+const outputFolders = ["src/generated", "src/layers/generated", "test/layers/generated"]
+/** Hashes of the input and of the output of the last run. */
+const stampFile = "src/generated/stamp"
+const examples = "src/layers/README.md"
+const stagingPrefix = ".generating-"
 
-for (const { embed, files, includeDir, outDir } of apis) {
-  const include = path.join(root, includeDir)
-  const out = path.join(root, outDir)
-  rmSync(out, { force: true, recursive: true })
+const filesBelow = (folders: ReadonlyArray<string>, pattern: string): ReadonlyArray<string> =>
+  folders
+    .flatMap((folder) => globSync(`${folder}/**/${pattern}`, { withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative("", path.join(entry.parentPath, entry.name)).replaceAll(path.sep, "/"))
+    .toSorted()
+
+/** The output files in a folder that is laid out like the project. */
+const outputFilesIn = (folder: string): ReadonlyArray<string> =>
+  filesBelow(
+    outputFolders.map((output) => path.join(folder, output)),
+    "*"
+  )
+    .map((file) => path.posix.relative(folder, file))
+    .filter((file) => file !== stampFile)
+
+/** A hash of the names and the contents of files. */
+const hashOf = (folder: string, files: ReadonlyArray<string>): string => {
+  const hash = createHash("sha256")
+  for (const file of files) {
+    const content = createHash("sha256").update(readFileSync(path.join(folder, file)))
+    hash.update(`${file} ${content.digest("hex")}\n`)
+  }
+  return hash.digest("hex")
+}
+
+/** A hash of everything that the output depends on. package.json pins the version of each generator. */
+const hashOfInput = (): string => {
+  const { "@bufbuild/buf": buf, "@grpc/proto-loader": types, protobufjs } = project.dependencies
+  const protos = filesBelow(["proto", "src/layers"], "*.proto")
+  return `${hashOf(".", ["buf.yaml", "scripts/generate.ts", examples, ...protos])} ${buf} ${types} ${protobufjs}`
+}
+
+const hashOfOutput = (folder: string): string => hashOf(folder, outputFilesIn(folder))
+
+const isUpToDate = (input: string): boolean => {
+  try {
+    return readFileSync(stampFile, "utf8") === `${input} ${hashOfOutput(".")}\n`
+  } catch {
+    // it has never run here, or another run is removing a file just now
+    return false
+  }
+}
+
+/** Aborted with the signal that ends this process. */
+const interruption = new AbortController()
+
+/** Runs a program of Node to its end, and gives what it wrote. A signal ends it, and is waited for until it has ended. */
+const run = (program: string, args: ReadonlyArray<string>) =>
+  new Promise<Buffer>((resolve, reject) => {
+    interruption.signal.throwIfAborted()
+    const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "inherit"] })
+    const kill = () => child.kill()
+    interruption.signal.addEventListener("abort", kill)
+    const chunks: Array<Buffer> = []
+    child.stdout.on("data", (chunk) => chunks.push(chunk))
+    child.on("error", reject)
+    child.on("close", (code, signal) => {
+      interruption.signal.removeEventListener("abort", kill)
+      if (code === 0) resolve(Buffer.concat(chunks))
+      else reject(new Error(`${path.basename(program)} ended with ${code ?? signal}`))
+    })
+  })
+
+const write = (file: string, content: string) => {
+  mkdirSync(path.dirname(file), { recursive: true })
+  writeFileSync(file, content)
+}
+
+const generateApi = async (staging: string, { embed, files, includeDir, outDir }: Api) => {
+  const out = path.join(staging, outDir)
   mkdirSync(out, { recursive: true })
   // The generator also writes an index named after the file it is given. Nothing uses it, and recommendations.ts would
   // lie on Recommendations.ts where file names ignore case: so it is given a file that imports the others.
-  const index = path.join(scratch, "index.proto")
-  writeFileSync(index, ['syntax = "proto3";', ...files.map((file) => `import "${file}";`)].join("\n"))
-  execFileSync(
-    process.execPath,
-    [
-      path.join(root, "node_modules/@grpc/proto-loader/build/bin/proto-loader-gen-types.js"),
-      // the options that src/layers/GrpcService.ts loads protos with
-      "--longs=String",
-      "--defaults",
-      "--includeComments",
-      "--grpcLib=@grpc/grpc-js",
-      "--importFileExtension=.ts",
-      `--includeDirs=${include}`,
-      `--outDir=${out}`,
-      index
-    ],
-    { stdio: ["ignore", "ignore", "inherit"] }
-  )
+  const index = path.resolve(staging, "protos", outDir, "index.proto")
+  write(index, ['syntax = "proto3";', ...files.map((file) => `import "${file}";`)].join("\n"))
+  await run("node_modules/@grpc/proto-loader/build/bin/proto-loader-gen-types.js", [
+    // the options that src/layers/GrpcService.ts loads protos with
+    "--longs=String",
+    "--defaults",
+    "--includeComments",
+    "--grpcLib=@grpc/grpc-js",
+    "--importFileExtension=.ts",
+    `--includeDirs=${includeDir}`,
+    `--outDir=${out}`,
+    index
+  ])
   rmSync(path.join(out, "index.ts"))
   if (embed !== undefined) {
+    const { default: protobuf } = await import("protobufjs")
     const definitions = new protobuf.Root()
     definitions.resolvePath = (_origin, target) =>
-      protobuf.common.get(target) === null ? path.join(include, target) : target
-    await definitions.load([...files])
+      protobuf.common.get(target) === null ? path.join(includeDir, target) : target
+    // synchronously: their order in the output is that of `files`, not that in which the disk answers
+    definitions.loadSync([...files])
     // TypeScript cannot see by itself that the literal is one
-    writeFileSync(
+    write(
       path.join(out, embed),
       `import type { INamespace } from "protobufjs"\n\nexport default ${JSON.stringify(definitions.toJSON())} as object as INamespace\n`
     )
   }
 }
 
-// The examples of src/layers/README.md as one module, which the compiler and the tests take like any other.
-const examples = Array.from(
-  readFileSync(path.join(root, "src/layers/README.md"), "utf8").matchAll(/^```ts\n(.*?)^```$/gms),
-  ([, code = ""]) => code.replaceAll('from "./', 'from "../../../src/layers/')
-)
-mkdirSync(path.join(root, "test/layers/generated"), { recursive: true })
-writeFileSync(path.join(root, "test/layers/generated/Readme.ts"), examples.join("\n"))
-
-for (const { input, out, paths } of descriptorSets) {
-  const descriptors = execFileSync(
-    process.execPath,
-    [
-      path.join(root, "node_modules/@bufbuild/buf/bin/buf"),
-      "build",
-      input,
-      "--exclude-source-info",
-      "--as-file-descriptor-set",
-      "--output=-",
-      ...paths.map((path) => `--path=${path}`)
-    ],
-    { cwd: root, stdio: ["ignore", "pipe", "inherit"] }
-  )
+const generateDescriptors = async (staging: string, { input, out, paths }: (typeof descriptorSets)[number]) => {
+  const descriptors = await run("node_modules/@bufbuild/buf/bin/buf", [
+    "build",
+    input,
+    "--exclude-source-info",
+    "--as-file-descriptor-set",
+    "--output=-",
+    ...paths.map((path) => `--path=${path}`)
+  ])
   // a Uint8Array for TypeScript's sake, which has no `Uint8Array.fromBase64` yet
-  writeFileSync(
-    path.join(root, out),
+  write(
+    path.join(staging, out),
     `export default new Uint8Array(Buffer.from("${descriptors.toString("base64")}", "base64"))\n`
   )
 }
 
-rmSync(scratch, { recursive: true })
+/** The examples of src/layers/README.md as one module, which the compiler and the tests take like any other. */
+const generateExamples = (staging: string) => {
+  const code = Array.from(readFileSync(examples, "utf8").matchAll(/^```ts\n(.*?)^```$/gms), ([, code = ""]) =>
+    code.replaceAll('from "./', 'from "../../../src/layers/')
+  )
+  write(path.join(staging, "test/layers/generated/Readme.ts"), code.join("\n"))
+}
+
+/** Whether two files have the same content; no, if there is none of that name. */
+const isSame = (one: string, other: string): boolean => {
+  try {
+    return readFileSync(one).equals(readFileSync(other))
+  } catch {
+    return false
+  }
+}
+
+/** Moves what is new or different to where it belongs, and removes what is not made any more. */
+const install = (staging: string) => {
+  const files = outputFilesIn(staging)
+  for (const file of files) {
+    const staged = path.join(staging, file)
+    // left alone, so that `npm run dev` does not restart for it
+    if (isSame(file, staged)) continue
+    mkdirSync(path.dirname(file), { recursive: true })
+    renameSync(staged, file)
+  }
+  for (const file of outputFilesIn(".")) if (!files.includes(file)) rmSync(file, { force: true })
+}
+
+const generate = async (input: string) => {
+  const staging = mkdtempSync(stagingPrefix)
+  try {
+    const results = await Promise.allSettled([
+      ...apis.map((api) => generateApi(staging, api)),
+      ...descriptorSets.map((set) => generateDescriptors(staging, set))
+    ])
+    interruption.signal.throwIfAborted()
+    for (const result of results) if (result.status === "rejected") throw result.reason
+    generateExamples(staging)
+    const output = hashOfOutput(staging)
+    install(staging)
+    // last, so that a run that is killed before is done again
+    write(path.join(staging, "stamp"), `${input} ${output}\n`)
+    renameSync(path.join(staging, "stamp"), stampFile)
+  } finally {
+    rmSync(staging, { force: true, recursive: true })
+  }
+}
+
+/** Removes what runs have left that were killed, which take seconds otherwise. */
+const removeAbandoned = () => {
+  const tenMinutes = 600_000
+  for (const folder of globSync(`${stagingPrefix}*`)) {
+    const modified = statSync(folder, { throwIfNoEntry: false })?.mtimeMs
+    if (modified !== undefined && Date.now() - modified > tenMinutes) rmSync(folder, { force: true, recursive: true })
+  }
+}
+
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+const onSignal = (name: NodeJS.Signals) => interruption.abort(name)
+
+const main = async () => {
+  const input = hashOfInput()
+  if (isUpToDate(input)) return
+  for (const name of signals) process.on(name, onSignal)
+  try {
+    removeAbandoned()
+    await generate(input)
+  } catch (error) {
+    if (interruption.signal.aborted) {
+      // ends as the signal would have ended it, now that nothing is left behind
+      for (const name of signals) process.off(name, onSignal)
+      process.kill(process.pid, interruption.signal.reason)
+      return
+    }
+    console.error(`The types of the protos cannot be generated: ${error instanceof Error ? error.message : error}`)
+    process.exitCode = 1
+  }
+}
+
+await main()

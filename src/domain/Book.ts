@@ -17,11 +17,37 @@ export const Year = Schema.Int.check(
 /** An ISBN of ten characters. Its check digit is not verified: real catalogues often have it wrong. */
 export const Isbn10 = Schema.String.check(Schema.isPattern(/^[0-9]{9}[0-9X]$/))
 
+/** The most characters of a title. */
+export const maxTitleLength = 512
+
+/** The most characters of an author's name. */
+export const maxNameLength = 256
+
+/** The most authors of a book. */
+export const maxAuthors = 100
+
+/** A control character, such as a line break. */
+const control = /[\p{Cc}\p{Zl}\p{Zp}]/u
+
+/** A character that is drawn as something. */
+const visible = /[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]/u
+
+/** Text of one line with something to see in it, of so many characters (code points) at the most. */
+const line = (maximum: number) =>
+  Schema.NonEmptyString.check(
+    Schema.makeFilter(
+      (text) =>
+        (text.length <= maximum || (text.length <= maximum * 2 && Array.from(text).length <= maximum)) &&
+        !control.test(text) &&
+        visible.test(text)
+    )
+  )
+
 export const Book = Schema.Struct({
   id: BookId,
-  title: Schema.NonEmptyString,
+  title: line(maxTitleLength),
   /** In the order of the title page, at least one. */
-  authors: Schema.NonEmptyArray(Schema.NonEmptyString),
+  authors: Schema.NonEmptyArray(line(maxNameLength)).check(Schema.isMaxLength(maxAuthors)),
   year: Schema.optionalKey(Year),
   isbn10: Schema.optionalKey(Isbn10),
   /** The shelves it stands on: at least one, each once. */

@@ -5,15 +5,15 @@
  *
  * It is there before what takes time to start, and after everything else has closed: whatever serves is provided with it.
  */
-import { createServer } from "node:http"
-
-import { NodeHttpServer } from "@effect/platform-node"
 import { Config, Effect, Layer, Option } from "effect"
 import { HttpMiddleware, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
+import * as NetAddress from "effect/net/NetAddress"
 import { PrometheusMetrics } from "effect/observability"
 
 import { Drain } from "./Drain.ts"
-import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
+import * as HttpEdge from "./HttpEdge.ts"
+import * as IpNetworks from "./IpNetworks.ts"
+import type { ListenError, ListenOptions } from "./ListenError.ts"
 import * as MetricNames from "./MetricNames.ts"
 import * as Observed from "./Observed.ts"
 import * as Setting from "./Setting.ts"
@@ -26,34 +26,41 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Lis
     variables: Config.succeed({ host: `${prefix}_ADMIN_HOST`, port: `${prefix}_ADMIN_PORT` })
   })
 
+/** Platforms and monitoring ask one at a time; nobody else needs this port. */
+const limits: HttpEdge.Limits = { ...HttpEdge.defaultLimits, maxConnections: 100, maxConcurrentRequests: 50 }
+
 /** Serves the probes and the metrics. Its connections are cut when it closes, which is when there is nothing left to say. */
-export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, Drain> => {
-  const server = createServer()
-  const listening = Layer.effect(
-    HttpServer.HttpServer,
-    Effect.mapError(
-      NodeHttpServer.make(() => server, { port: options.port, host: options.host, disablePreemptiveShutdown: true }),
-      ({ cause }) => fromCause(options, cause)
-    )
+export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, Drain> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      let isLocal = true
+      const edge = yield* HttpEdge.make({
+        name: "admin",
+        limits,
+        trustedProxies: IpNetworks.none,
+        servesHost: (host) => !isLocal || isLocalHost(host)
+      })
+      const { address } = yield* HttpEdge.listen(edge, options)
+      isLocal = NetAddress.isInetAddress(address) && IpNetworks.isLoopback(NetAddress.formatIp(address.address))
+      yield* observeDrain
+      yield* Effect.logInfo(`Probes are answered on ${HttpServer.formatAddress(address)}`)
+      yield* HttpEdge.serveApp(edge, app).pipe(
+        // whoever probes is not traced
+        Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
+      )
+    })
   )
-  const closing = Layer.effectDiscard(Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections())))
-  return HttpServer.serve(app).pipe(
-    Layer.provide(Layer.effectDiscard(Effect.andThen(observeDrain, announce))),
-    // whoever probes is not traced
-    Layer.provide(Layer.succeed(HttpMiddleware.TracerDisabledWhen, () => true)),
-    Layer.provide(closing),
-    Layer.provide(listening)
-  )
-}
+
+/**
+ * Whether a Host is this machine. A page that a browser has from elsewhere can have its name resolve to a loopback address, and then
+ * ask this port (DNS rebinding); its Host is still that name.
+ */
+const isLocalHost = (host: string): boolean =>
+  host.toLowerCase() === "localhost" || IpNetworks.isLoopback(host.replace(/^\[(.*)\]$/, "$1"))
 
 /** As {@link layer}, by {@link settings}. */
 export const layerConfig = (prefix: string, defaultPort: number) =>
   Layer.unwrap(Effect.map(settings(prefix, defaultPort), layer))
-
-const announce = Effect.gen(function* () {
-  const server = yield* HttpServer.HttpServer
-  yield* Effect.logInfo(`Probes are answered on ${HttpServer.formatAddress(server.address)}`)
-})
 
 const observeDrain = Effect.gen(function* () {
   const { awaitDraining } = yield* Drain

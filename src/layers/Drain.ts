@@ -4,8 +4,23 @@
  * A server is a layer that finishes its calls when it closes. What must outlive what is read from the nesting: a server is
  * provided with what it needs, so that it closes first. Layers that are merged close at the same time.
  */
-import { Cause, Clock, Config, Context, Deferred, Duration, Effect, Layer, Option, Predicate, Runtime } from "effect"
+import {
+  Cause,
+  Clock,
+  Config,
+  ConfigProvider,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Layer,
+  Option,
+  Predicate,
+  Runtime
+} from "effect"
 
+import * as Callback from "./Callback.ts"
+import * as LogOutput from "./LogOutput.ts"
 import * as Setting from "./Setting.ts"
 
 /** How a process leaves. */
@@ -18,8 +33,8 @@ export interface Settings {
 
 /** DRAIN_DELAY (0 seconds) and DRAIN_TIMEOUT (25 seconds). */
 export const settings: Config.Config<Settings> = Config.all({
-  delay: Setting.duration("DRAIN_DELAY", Duration.zero),
-  timeout: Setting.duration("DRAIN_TIMEOUT", Duration.seconds(25))
+  delay: Setting.duration("DRAIN_DELAY", Duration.zero, { maximum: "1 day" }),
+  timeout: Setting.duration("DRAIN_TIMEOUT", Duration.seconds(25), { maximum: "1 day" })
 })
 
 export class Drain extends Context.Service<
@@ -46,14 +61,15 @@ export class Drain extends Context.Service<
 }
 
 /**
- * Builds a layer, keeps it until SIGTERM or SIGINT, waits for the delay, and closes it. A second signal ends the process
- * at once, with the exit code that the signal would have given it.
+ * Builds a layer, keeps it until SIGTERM or SIGINT, waits for the delay, and closes it. Another signal, a second
+ * later or more, ends the process at once, with the exit code that the signal would have given it.
  */
 export const launch = <A, E, R>(
   main: Layer.Layer<A, E, R>
 ): Effect.Effect<void, E | Config.ConfigError, Exclude<R, Drain>> =>
   Effect.gen(function* () {
     const { delay, timeout } = yield* settings
+    yield* exitOnUncaught
     const signal = Deferred.await(yield* firstSignal)
     const draining = yield* Deferred.make<void>()
     let isStarted = false
@@ -62,7 +78,7 @@ export const launch = <A, E, R>(
       isStarted: Effect.sync(() => isStarted),
       isDraining: Deferred.isDone(draining),
       awaitDraining: Deferred.await(draining),
-      timeLeft: Effect.map(Clock.currentTimeMillis, (now) =>
+      timeLeft: Effect.map(monotonicMillis, (now) =>
         deadline === undefined ? timeout : Duration.millis(Math.max(0, deadline - now))
       )
     })
@@ -77,17 +93,26 @@ export const launch = <A, E, R>(
     yield* Effect.logInfo(
       `${name}: draining; calls in flight have ${Duration.format(timeout)}, after a delay of ${Duration.format(delay)}`
     )
-    deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay) + Duration.toMillis(timeout)
+    deadline = (yield* monotonicMillis) + Duration.toMillis(delay) + Duration.toMillis(timeout)
     yield* Deferred.succeed(draining, undefined)
     yield* Effect.sleep(delay)
   }).pipe(Effect.scoped)
 
 const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const
 
+/**
+ * Signals within this many milliseconds of the first are taken for the same one. A signal for a whole process group (Ctrl-C on
+ * a terminal, a container or a unit that is stopped) reaches a process twice if npm or `node --watch` is its parent: they are
+ * in the group too, and pass on what they get.
+ */
+const repeatWindow = 1_000
+
 const firstSignal = Effect.gen(function* () {
   const first = yield* Deferred.make<keyof typeof exitCodes>()
+  let firstAt = 0
   const onSignal = (name: keyof typeof exitCodes) => {
-    if (!Deferred.doneUnsafe(first, Effect.succeed(name))) process.exit(exitCodes[name])
+    if (Deferred.doneUnsafe(first, Effect.succeed(name))) firstAt = performance.now()
+    else if (performance.now() - firstAt > repeatWindow) process.exit(exitCodes[name])
   }
   yield* Effect.acquireRelease(
     Effect.sync(() => {
@@ -103,25 +128,57 @@ const firstSignal = Effect.gen(function* () {
   return first
 })
 
+/** Milliseconds by a clock that nobody sets. */
+const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+
+/**
+ * Logs what nobody caught (a rejected promise too), for as long as the scope is open, and ends the process with exit code 1 at once:
+ * nobody knows what state it is in.
+ */
+const exitOnUncaught = Effect.gen(function* () {
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const onUncaught = (error: unknown, origin: NodeJS.UncaughtExceptionOrigin) => {
+    try {
+      const line = Effect.logFatal("Uncaught exception: the process exits", Cause.die(error))
+      runFork(Effect.annotateLogs(line, { origin }))
+    } finally {
+      // its listeners write what the log has not written yet
+      process.exit(1)
+    }
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => process.on("uncaughtException", onUncaught)),
+    () => Effect.sync(() => process.off("uncaughtException", onUncaught))
+  )
+})
+
 /**
  * Runs a process' main effect. Success exits with 0. A failure that was foreseen (a bad setting, a port in use) is its
  * message on stderr and exit code 1; only a bug shows a stack.
  */
-export const runMain = <E, A>(main: Effect.Effect<A, E>): void => run(main, { disableErrorReporting: true })
+export const runMain = <E, A>(main: Effect.Effect<A, E>): void =>
+  run(Effect.provideService(main, ConfigProvider.ConfigProvider, Setting.environment()), {
+    disableErrorReporting: true
+  })
 
 const run = Runtime.makeRunMain(({ fiber }) => {
-  // a reader of the output that goes away takes its lines with it, not the service
-  process.stdout.on("error", () => {})
-  process.stderr.on("error", () => {})
+  const [stdout, stderr] = [LogOutput.stdout(), LogOutput.stderr()]
   fiber.addObserver((exit) => {
-    // a pipe takes what it is given bit by bit, and exit drops what it has not taken yet
-    const leave = (code: number) => process.stdout.write("", () => process.exit(code))
-    if (exit._tag === "Success") leave(0)
-    else process.stderr.write(`${explain(exit.cause)}\n`, () => leave(1))
+    const code = exit._tag === "Success" ? 0 : 1
+    // a pipe takes what it is given bit by bit, and an exit drops what it has not taken yet
+    const leave = guard("last log line", () => stdout.flush(() => stderr.flush(() => process.exit(code))))
+    if (exit._tag === "Success") leave()
+    // of a bad catalogue every row is told, which is more than an output has room for
+    else process.stderr.write(`${explain(exit.cause)}\n`, leave)
     // a reader that has stopped reading does not keep it
-    setTimeout(() => process.exit(exit._tag === "Success" ? 0 : 1), outputTimeout)
+    setTimeout(
+      guard("exit", () => process.exit(code)),
+      outputTimeout
+    )
   })
 })
+
+const guard = Callback.make()
 
 /** How long the last lines have to be taken by whoever reads the output, in milliseconds. */
 const outputTimeout = 2_000

@@ -16,11 +16,11 @@ import {
 } from "@grpc/grpc-js"
 import { Cause, Context, Duration, Effect, Exit, identity, Metric, Stream } from "effect"
 
-import type { Admission } from "./Admission.ts"
+import type { AdmissionControl } from "./AdmissionControl.ts"
+import type { CallBudget } from "./CallBudget.ts"
 import { Deadline } from "./Deadline.ts"
 import { Encoded } from "./Encoded.ts"
 import { RetryInfo } from "./ErrorDetail.ts"
-import * as Frame from "./Frame.ts"
 import * as GrpcAround from "./GrpcAround.ts"
 import { GrpcCall, type Kind, unknown } from "./GrpcCall.ts"
 import type { Connection } from "./GrpcConnections.ts"
@@ -28,7 +28,8 @@ import { type Called, type CalledMethod, cancelled, CurrentCall } from "./GrpcCu
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import { kindOf, type ServerMethod } from "./GrpcService.ts"
 import { LinkedList } from "./LinkedList.ts"
-import { type Host, late, nobody, type Refusal, sentBy, ServedCall, type ServedMethod } from "./ServedCall.ts"
+import * as LogLimit from "./LogLimit.ts"
+import { type Host, late, nobody, type Refusal, refusal, sentBy, ServerCall, type ServedMethod } from "./ServerCall.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
 import { writeAll } from "./Writing.ts"
@@ -41,7 +42,7 @@ export interface Method<E, R> {
   readonly toStatus: (error: E) => Status.Status
   /** What handlers need, and the server's own log lines. */
   readonly context: Context.Context<Exclude<R, GrpcCall>>
-  /** Never refused for load: a probe that is refused would take away a server that only has much to do. */
+  /** Takes no slots of other methods: a probe that is refused would take away a server that only has much to do. */
   readonly isExempt: boolean
 }
 
@@ -57,7 +58,12 @@ export interface Options {
   readonly observers: ReadonlyArray<ServerInterceptor>
   /** Those within. */
   readonly interceptors: ReadonlyArray<ServerInterceptor>
-  readonly admission: Admission
+  readonly admission: AdmissionControl
+  /** For methods that are exempt from that. */
+  readonly exemptAdmission: AdmissionControl
+  readonly budget: CallBudget
+  /** One message of a request, in bytes. */
+  readonly maxRequestSize: number
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
   /** One message of a response, in bytes. */
   readonly maxResponseSize: number
@@ -70,8 +76,12 @@ export interface GrpcCalls {
   readonly handle: <E, R>(method: Method<E, R>) => Handler
   /** Sees the calls of methods that there are, from their headers to their status. */
   readonly interceptor: GrpcJsInterceptor
+  /** To be told of every stream right before grpc-js is. */
+  readonly onEntering: (stream: ServerHttp2Stream) => void
   /** To be told of every stream when grpc-js has been: it answers some of them before anybody else gets to know. */
   readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
+  /** To be told of every stream that was answered with a status before grpc-js got it. */
+  readonly onRefusedStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => void
   /** How many calls have begun and not ended, and how many have ended, since the server is there. */
   readonly counts: () => { readonly inFlight: number; readonly ended: number }
   /** Interrupts the calls in flight, which are answered UNAVAILABLE. */
@@ -85,15 +95,16 @@ interface StreamCall {
 }
 
 export const make = (options: Options): GrpcCalls => {
-  const { admission, connectionOf } = options
+  const { connectionOf } = options
   const around = GrpcAround.make(options.observers, options.interceptors)
   const observe: NonNullable<typeof around.observe> = around.observe ?? identity
   const intercept: NonNullable<typeof around.intercept> = around.intercept ?? identity
   const methods = new Map<string, ServedMethod>()
-  const open = new LinkedList<ServedCall>()
+  const open = new LinkedList<ServerCall>()
   const refusals = makeRefusals()
   let ended = 0
   let isCutting = false
+  let entering: ServerHttp2Stream | undefined
 
   /** Lets interceptors see a call that no handler gets. */
   const see = (path: string, kind: Kind, called: Called, status: Status.Status) => {
@@ -110,43 +121,57 @@ export const make = (options: Options): GrpcCalls => {
   }
 
   const host: Host = {
-    admission,
+    budget: options.budget,
     connectionOf,
     open,
     onOver: () => {
       ended++
     },
+    onBug: (call, bug) => {
+      const line = Effect.logError("Exception in a callback of a gRPC call", Cause.die(bug)).pipe(
+        Effect.annotateLogs({ method: call.method.path.slice(1), peer: call.peer.address })
+      )
+      Effect.runForkWith(options.context)(bugs.log(line))
+    },
     see: (call, status) => see(call.method.path, call.method.kind, call, status),
     refuse: () => {
       shed.updateUnsafe(1, options.context)
       return refusals()
-    },
-    notAllowed
+    }
   }
 
   // the class that grpc-js has for it is one of several things that are such a call, and all that it uses is its interface
   const interceptor: GrpcJsInterceptor = ({ path }, call) =>
-    new ServedCall(call, methods.get(path)!, host) as unknown as ServerInterceptingCall
+    new ServerCall(call, entering!, methods.get(path)!, host) as unknown as ServerInterceptingCall
 
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[":path"] ?? ""
     const method = methods.get(path)
     const isGrpc = headers["content-type"]?.startsWith("application/grpc") === true
     if (method !== undefined && isGrpc) return
-    see(
+    seeStream(
+      stream,
       path,
-      method?.kind ?? "unary",
-      {
-        peer: connectionOf(stream)?.peer ?? nobody,
-        deadline: Infinity,
-        startedAt: performance.now(),
-        metadata: metadataOf(headers),
-        sendMetadata: () => {}
-      },
+      metadataOf(headers),
       // what answers with HTTP's own status alone is UNKNOWN to gRPC (doc/http-grpc-status-mapping.md)
       sentBy(stream) ?? Status.unknown(`The content type is not application/grpc`)
     )
   }
+
+  /** Lets interceptors see a stream that was answered without a call. */
+  const seeStream = (stream: ServerHttp2Stream, path: string, metadata: Metadata, status: Status.Status) =>
+    see(
+      path,
+      methods.get(path)?.kind ?? "unary",
+      {
+        peer: connectionOf(stream)?.peer ?? nobody,
+        deadline: Infinity,
+        startedAt: performance.now(),
+        metadata,
+        sendMetadata: () => {}
+      },
+      status
+    )
 
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
@@ -174,7 +199,7 @@ export const make = (options: Options): GrpcCalls => {
 
     /** Runs what answers a call, and hands over what it came to, with the trailers that it has added. */
     const run = <A, F, B>(
-      call: ServedCall,
+      call: ServerCall,
       /** What is run, and what its exit is made into before anybody is told of it. */
       answer: (current: CurrentCall) => Effect.Effect<A, F, R>,
       settle: (current: CurrentCall, exit: Exit.Exit<A, F>) => Exit.Exit<B, Status.Status>,
@@ -196,7 +221,6 @@ export const make = (options: Options): GrpcCalls => {
       const fiber = Effect.runForkWith(services as Context.Context<R>)(answer(current))
       call.fiber = fiber
       const onExit = (unsettled: Exit.Exit<A, F>) => {
-        admission.pause(call)
         const exit = settle(current, unsettled)
         around.end(current, exit, services)
         if (Exit.isSuccess(exit)) end.succeed(exit.value, current.trailers)
@@ -220,25 +244,15 @@ export const make = (options: Options): GrpcCalls => {
       fiber.addObserver((exit) => {
         call.onGone = undefined
         clearTimeout(timer)
-        onExit(exit)
+        call.guard(() => onExit(exit))
       })
     }
 
     /** grpc-js would refuse what is too large, too, when everybody has been told that all is well. */
-    const checkSize = (size: number) => {
-      if (size > options.maxResponseSize) throw new TooLarge(size, options.maxResponseSize)
-    }
     const encode = (response: unknown): Buffer => {
       const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response as object)
-      checkSize(bytes.length)
+      if (bytes.length > options.maxResponseSize) throw new TooLarge(bytes.length, options.maxResponseSize)
       return bytes
-    }
-    /** The same, in the frame that gRPC has around it. */
-    const encodeFrame = (response: unknown): Buffer => {
-      const frame =
-        response instanceof Encoded ? response.frame : Frame.of(definition.responseSerialize(response as object))
-      checkSize(frame.length - Frame.prefixSize)
-      return frame
     }
     const refuseLarge = Effect.catchDefect((defect: unknown) =>
       defect instanceof TooLarge ? Effect.fail(Status.resourceExhausted(defect.message)) : Effect.die(defect)
@@ -258,13 +272,13 @@ export const make = (options: Options): GrpcCalls => {
     /** Where there are effects around the answer, they see what becomes of it, so that all of it is done within them. */
     const answerWithin = (current: CurrentCall, request: unknown): Effect.Effect<Buffer, Status.Status, R> => {
       const answered = Effect.mapError(handler(request), (error) => toStatus(current.fail(error)))
-      return observe(refuseLarge(Effect.map(intercept(answered, current), encodeFrame)), current)
+      return observe(refuseLarge(Effect.map(intercept(answered, current), encode)), current)
     }
 
     /** The same for where there are none, of the exit. What throws is a defect like any other. */
     const settle = (current: CurrentCall, exit: Exit.Exit<unknown, E>): Exit.Exit<Buffer, Status.Status> => {
       try {
-        if (Exit.isSuccess(exit)) return Exit.succeed(encodeFrame(exit.value))
+        if (Exit.isSuccess(exit)) return Exit.succeed(encode(exit.value))
         return Exit.mapError(exit as Exit.Failure<never, E>, (error) => toStatus(current.fail(error)))
       } catch (defect) {
         return defect instanceof TooLarge ? Exit.fail(Status.resourceExhausted(defect.message)) : Exit.die(defect)
@@ -274,11 +288,11 @@ export const make = (options: Options): GrpcCalls => {
     const isBare = around.observe === undefined && around.intercept === undefined
 
     const answerOne = (
-      call: ServedCall,
+      call: ServerCall,
       request: unknown,
-      succeed: (frame: Buffer, trailers: Metadata | undefined) => void
+      succeed: (message: Buffer, trailers: Metadata | undefined) => void
     ) => {
-      const end = { succeed, fail: (status: StatusWire.EncodedStatus) => call.sendStatus(status) }
+      const end = { succeed, fail: (status: StatusWire.EncodedStatus) => call.fail(status) }
       if (isBare) run<unknown, E, Buffer>(call, () => handlerNow(request), settle, end)
       else
         run<Buffer, Status.Status, Buffer>(
@@ -290,15 +304,16 @@ export const make = (options: Options): GrpcCalls => {
     }
 
     const answerMany = (writable: StreamCall & Writable & { end: (trailers?: Metadata) => void }, request: unknown) => {
+      const call = ServerCall.ofMetadata(writable.metadata)
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
       const answer = (current: CurrentCall) => {
         const answered = Stream.mapError(responses, (error) => toStatus(current.fail(error)))
         const written = Stream.runForEachArray(around.stream(answered, current), (messages) =>
-          writeAll(writable, messages, encode)
+          writeAll(writable, messages, encode, call)
         )
         return observe(intercept(refuseLarge(written), current), current)
       }
-      run(ServedCall.ofMetadata(writable.metadata), answer, (_, exit) => exit, {
+      run(call, answer, (_, exit) => exit, {
         succeed: (_, trailers) => {
           if (!writable.cancelled) writable.end(trailers)
         },
@@ -309,12 +324,13 @@ export const make = (options: Options): GrpcCalls => {
       })
     }
 
-    const answer = (call: ServedCall, request: unknown) =>
-      answerOne(call, request, (frame, trailers) => call.answer(frame, trailers))
+    const answer = (call: ServerCall, request: unknown) =>
+      answerOne(call, request, (message, trailers) => call.answer(message, trailers))
     methods.set(definition.path, {
       path: definition.path,
       kind,
-      isExempt: method.isExempt,
+      admission: method.isExempt ? options.exemptAdmission : options.admission,
+      maxRequestSize: method.isExempt ? Math.min(maxExemptRequestSize, options.maxRequestSize) : options.maxRequestSize,
       answer: kind === "unary" ? answer : undefined
     })
 
@@ -325,8 +341,8 @@ export const make = (options: Options): GrpcCalls => {
         return {
           kind,
           handle: (call, callback) =>
-            answerOne(ServedCall.ofMetadata(call.metadata), messagesOf(call), (frame, trailers) =>
-              callback(null, Frame.messageOf(frame), trailers)
+            answerOne(ServerCall.ofMetadata(call.metadata), messagesOf(call), (message, trailers) =>
+              callback(null, message, trailers)
             )
         }
       case "serverStream":
@@ -339,7 +355,12 @@ export const make = (options: Options): GrpcCalls => {
   return {
     handle,
     interceptor,
+    onEntering: (stream) => {
+      entering = stream
+    },
     onStream,
+    // its headers may be why it was refused: they are not made into metadata
+    onRefusedStream: (stream, headers, status) => seeStream(stream, headers[":path"] ?? "", new Metadata(), status),
     counts: () => ({ inFlight: open.size, ended }),
     cut: () => {
       isCutting = true
@@ -383,33 +404,37 @@ const metadataOf = (headers: IncomingHttpHeaders): Metadata => {
 }
 
 /**
- * Does something at a deadline, by the clock of the machine. grpc-js does so too, but tells of it when its status is on its way,
- * which comes after the messages: with a client that does not take those, never.
+ * Does something at a deadline. grpc-js does so too, but tells of it when its status is on its way, which comes after the messages:
+ * with a client that does not take those, never.
  */
-const at = (deadline: number, onDeadline: () => void): NodeJS.Timeout | undefined => {
-  const timeLeft = deadline - performance.now()
-  return timeLeft < maxTimeout ? setTimeout(onDeadline, timeLeft) : undefined
-}
-
-/** What Node's timers can wait, in milliseconds. */
-const maxTimeout = 2 ** 31
+const at = (deadline: number, onDeadline: () => void): NodeJS.Timeout | undefined =>
+  deadline < Infinity ? setTimeout(onDeadline, Math.max(0, deadline - performance.now())) : undefined
 
 /** The messages that a client sends. They end with it; when it goes away instead, the fiber that reads them is interrupted. */
-const messagesOf = (call: Readable): Stream.Stream<unknown> =>
-  NodeStream.fromReadable<unknown, "the client has gone">({
+const messagesOf = (call: Readable & StreamCall): Stream.Stream<unknown> => {
+  const served = ServerCall.ofMetadata(call.metadata)
+  return NodeStream.fromReadable<unknown, "the client has gone">({
     evaluate: () => call,
     onError: () => "the client has gone",
     closeOnDone: false
-  }).pipe(Stream.catch(() => Stream.never))
-
-const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusWire.encode(status) })
+  }).pipe(
+    Stream.map((message) => {
+      served.onTaken()
+      return message
+    }),
+    Stream.catch(() => Stream.never)
+  )
+}
 
 const shuttingDown = refusal(Status.unavailable("The server is shutting down"))
 
-/** Interceptors come before handlers, and {@link ServedCall} is one. */
+/** Interceptors come before handlers, and {@link ServerCall} is one. */
 const answeredAlready = { code: 13, details: "The call has been answered" }
 
-const notAllowed = refusal(Status.permissionDenied("This client may not call this server"))
+/** One request of a method that is exempt from admission, such as the name of a service to be watched. In bytes. */
+const maxExemptRequestSize = 4 * 1024
+
+const bugs = LogLimit.make("exceptions in callbacks of gRPC calls")
 
 /** How long refused clients are told to wait, in milliseconds: some more, some less, so that they do not all come back at once. */
 const pushbacks = [50, 65, 80, 95, 110, 125, 140, 155]

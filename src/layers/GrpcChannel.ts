@@ -4,7 +4,7 @@
  */
 import { createSecureContext } from "node:tls"
 
-import { type ChannelCredentials, type ChannelOptions, credentials } from "@grpc/grpc-js"
+import { type ChannelCredentials, type ChannelOptions, compressionAlgorithms, credentials } from "@grpc/grpc-js"
 import { Config, Context, Duration, Effect, Layer, Option, Stream } from "effect"
 
 import * as Certificates from "./Certificates.ts"
@@ -35,6 +35,11 @@ export interface Options {
   readonly useHttpProxy?: boolean | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: Tls | undefined
+  /**
+   * Compresses every request message, unless the server says that it does not know the algorithm. The default is not to: it takes
+   * time, and is worth it where messages are large and the network is slow.
+   */
+  readonly compression?: keyof typeof compressionAlgorithms | undefined
   /** What is done around every call; the first is the outermost. */
   readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
   /** What every call is seen by, outside of those: {@link GrpcObservers.client} unless it is given. */
@@ -154,13 +159,14 @@ const make = Effect.fnUntraced(function* (options: Options) {
   GrpcStatusOrder.keep()
   GrpcClientStreams.forget()
   GrpcResponseHeaders.bound()
-  const { target, tls } = options
+  const { compression = "identity", target, tls } = options
   const policy = { ...defaultPolicy, ...options.policy }
   const lease = yield* GrpcReplaceableClient.make({
     target,
     credentials: () => toCredentials(tls),
     channelOptions: {
       ...toChannelOptions(policy),
+      "grpc.default_compression_algorithm": compressionAlgorithms[compression],
       "grpc.enable_http_proxy": options.useHttpProxy === true ? 1 : 0,
       ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName })
     },
@@ -220,26 +226,44 @@ const toChannelOptions = (policy: Policy): ChannelOptions => ({
 /** `<prefix>_TARGET`, or else `<prefix>_HOST` (localhost) and `<prefix>_GRPC_PORT` (50051). */
 export const targetConfig = GrpcTarget.config
 
+/** A fifth is added to it at the most, which a timer has to be able to wait. */
+const withJitter: Setting.DurationRange = { maximum: "20 days" }
+
 /** The {@link Policy} under a prefix, each number by its name, such as `<prefix>_ATTEMPT_TIMEOUT`. */
 export const policyConfig = (prefix: string): Config.Config<Policy> =>
   Config.all({
     retry: Config.all({
-      maxAttempts: Setting.count(`${prefix}_RETRY_MAX_ATTEMPTS`, defaultPolicy.retry.maxAttempts, 1),
-      attemptTimeout: Setting.duration(`${prefix}_ATTEMPT_TIMEOUT`, defaultPolicy.retry.attemptTimeout),
-      initialBackoff: Setting.duration(`${prefix}_RETRY_BACKOFF`, defaultPolicy.retry.initialBackoff),
-      maxBackoff: Setting.duration(`${prefix}_RETRY_MAX_BACKOFF`, defaultPolicy.retry.maxBackoff),
-      maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, defaultPolicy.retry.maxTokens, 1),
-      tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, defaultPolicy.retry.tokenRatio)
+      maxAttempts: Setting.count(`${prefix}_RETRY_MAX_ATTEMPTS`, defaultPolicy.retry.maxAttempts, 1, 100),
+      attemptTimeout: Setting.duration(`${prefix}_ATTEMPT_TIMEOUT`, defaultPolicy.retry.attemptTimeout, {
+        minimum: "1 millis"
+      }),
+      initialBackoff: Setting.duration(`${prefix}_RETRY_BACKOFF`, defaultPolicy.retry.initialBackoff, withJitter),
+      maxBackoff: Setting.duration(`${prefix}_RETRY_MAX_BACKOFF`, defaultPolicy.retry.maxBackoff, withJitter),
+      // with 2, and with a ratio of 0 after a while, nothing would ever be retried
+      maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, defaultPolicy.retry.maxTokens, 3),
+      tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, defaultPolicy.retry.tokenRatio, 0.001)
     }),
     circuitFailures: Setting.count(`${prefix}_CIRCUIT_FAILURES`, defaultPolicy.circuitFailures, 1),
-    circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, defaultPolicy.circuitOpen),
+    circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, defaultPolicy.circuitOpen, { minimum: "1 millis" }),
     suspension: Setting.duration(`${prefix}_SUSPENSION`, defaultPolicy.suspension),
-    keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultPolicy.keepaliveTime),
-    keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultPolicy.keepaliveTimeout),
-    connectTimeout: Setting.duration(`${prefix}_CONNECT_TIMEOUT`, defaultPolicy.connectTimeout),
-    connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, defaultPolicy.connectBackoff),
-    connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, defaultPolicy.connectMaxBackoff),
-    resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, defaultPolicy.resolutionInterval),
+    keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultPolicy.keepaliveTime, { minimum: "1 second" }),
+    keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultPolicy.keepaliveTimeout, {
+      minimum: "100 millis"
+    }),
+    connectTimeout: Setting.duration(`${prefix}_CONNECT_TIMEOUT`, defaultPolicy.connectTimeout, {
+      minimum: "100 millis"
+    }),
+    connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, defaultPolicy.connectBackoff, {
+      ...withJitter,
+      minimum: "10 millis"
+    }),
+    connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, defaultPolicy.connectMaxBackoff, {
+      ...withJitter,
+      minimum: "10 millis"
+    }),
+    resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, defaultPolicy.resolutionInterval, {
+      minimum: "10 millis"
+    }),
     maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultPolicy.maxResponseSize, 1),
     maxCalls: Setting.count(`${prefix}_MAX_CALLS`, defaultPolicy.maxCalls, 1)
   })

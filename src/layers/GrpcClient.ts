@@ -54,6 +54,7 @@ import * as GrpcRetry from "./GrpcRetry.ts"
 import * as GrpcService from "./GrpcService.ts"
 import * as GrpcUnaryCall from "./GrpcUnaryCall.ts"
 import * as MessageCheck from "./MessageCheck.ts"
+import * as MessageCompression from "./MessageCompression.ts"
 import * as ResponseLimit from "./ResponseLimit.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
@@ -125,18 +126,31 @@ export const withResponseMetadata = <A, E, R>(
     )
   })
 
+export interface Options {
+  /**
+   * Lets {@link MessageCompression.isCompressed} tell whether a response came compressed. It costs a little for each response of the
+   * process, and relies on what grpc-js keeps private; without it, no response is reported as compressed.
+   */
+  readonly observeCompression?: boolean | undefined
+}
+
 /** The functions of a service. They fail before anything is sent if a message cannot carry what it is given. */
 export const make = Effect.fnUntraced(function* <Methods>(
-  service: GrpcService.GrpcService<Methods>
+  service: GrpcService.GrpcService<Methods>,
+  options: Options = {}
 ): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
   const channel = yield* GrpcChannel
   const definition = yield* GrpcService.load(service)
   const guard = Callback.make(yield* Effect.context<never>())
+  const isObserved = options.observeCompression === true && MessageCompression.observeResponses()
+  if (options.observeCompression === true && !isObserved) {
+    yield* Effect.logWarning("This version of grpc-js does not show whether responses are compressed")
+  }
   return Object.fromEntries(
-    Object.entries(definition).map(([name, method]) => [
-      name,
-      makeCaller(channel, guard, method as MethodDefinition<object, object>)
-    ])
+    Object.entries(definition).map(([name, definition]) => {
+      const method = definition as MethodDefinition<object, object>
+      return [name, makeCaller(channel, guard, isObserved ? MessageCompression.observedMethod(method) : method)]
+    })
     // one function a method, each of which takes what its definition's types say
   ) as unknown as GrpcClient<Methods>
 })

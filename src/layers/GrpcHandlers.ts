@@ -1,6 +1,6 @@
 /**
  * The types of a service's handlers. Leaving out a method, misspelling a field of a response, or leaving an error without
- * a status does not compile.
+ * a status does not compile. A method that is left out on purpose has {@link Unimplemented} in place of its handler.
  */
 import type { Effect, Stream, Types } from "effect"
 
@@ -14,9 +14,16 @@ export interface TaggedError {
   readonly _tag: string
 }
 
+/** In place of the handler of a method that a server does not offer; the value is `GrpcServer.unimplemented`. */
+export interface Unimplemented {
+  readonly _tag: "Unimplemented"
+}
+
 /** One function for each method of a service: streams of messages are Streams, in either direction. */
 export type Handlers<Methods> = {
-  readonly [Name in keyof Methods]: Methods[Name] extends GrpcService.AnyMethod ? Handler<Methods[Name]> : never
+  readonly [Name in keyof Methods]: Methods[Name] extends GrpcService.AnyMethod
+    ? Handler<Methods[Name]> | Unimplemented
+    : never
 }
 
 type Handler<Method extends GrpcService.AnyMethod> = {

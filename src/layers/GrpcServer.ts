@@ -41,17 +41,21 @@ import {
 } from "effect"
 
 import * as Address from "./Address.ts"
-import * as Admission from "./Admission.ts"
+import * as AdmissionControl from "./AdmissionControl.ts"
+import * as Callback from "./Callback.ts"
+import * as CallBudget from "./CallBudget.ts"
 import * as Certificates from "./Certificates.ts"
 import { Drain } from "./Drain.ts"
+import * as FileDescriptors from "./FileDescriptors.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import * as GrpcConnections from "./GrpcConnections.ts"
-import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError } from "./GrpcHandlers.ts"
+import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError, Unimplemented } from "./GrpcHandlers.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcObservers from "./GrpcObservers.ts"
 import * as GrpcService from "./GrpcService.ts"
+import * as GrpcTimeout from "./GrpcTimeout.ts"
 import type { ListenError, ListenOptions } from "./ListenError.ts"
 import * as LogLimit from "./LogLimit.ts"
 import * as Observed from "./Observed.ts"
@@ -61,11 +65,21 @@ import type { Status } from "./Status.ts"
 import * as TlsSettings from "./TlsSettings.ts"
 
 /** What a server takes on. */
-export interface Limits extends Admission.Limits {
+export interface Limits extends Omit<AdmissionControl.Limits, "whenFull"> {
   /** One message of a request, in bytes; a call with a larger one is RESOURCE_EXHAUSTED. */
   readonly maxRequestSize: number
   /** One message of a response, in bytes; a call whose answer is larger is RESOURCE_EXHAUSTED. */
   readonly maxResponseSize: number
+  /**
+   * What all calls may hold in memory, over all connections, in bytes: requests and answers that are underway, and 16 KiB a call. See
+   * {@link CallBudget}.
+   */
+  readonly maxBytesInFlight: number
+  /**
+   * Calls at the same time of methods that take no slots of others, such as health watches. The client that has most of them loses
+   * its oldest one to another client.
+   */
+  readonly maxExemptCalls: number
   /**
    * The headers of one call, in bytes as HTTP/2 counts them; a call with more is reset. It holds once a client has acknowledged
    * it, a round trip after it has connected: until then Node's own 64 KiB do.
@@ -77,6 +91,13 @@ export interface Limits extends Admission.Limits {
    * 6.5.2) advises against less than 100.
    */
   readonly maxConcurrentStreams: number
+  /**
+   * Connections that are open at the same time. Above it, one of the address that has the most is closed: the one that has been
+   * without a call the longest, or else the newest.
+   */
+  readonly maxConnections: number
+  /** The same from one address; all of an IPv6 /64 counts as one. */
+  readonly maxConnectionsPerAddress: number
   /** After this long, give or take a tenth, a client is told to connect again, so that it finds new replicas. */
   readonly maxConnectionAge: Duration.Duration
   /** How often a connection on which nothing comes is asked whether its client is there. */
@@ -92,10 +113,15 @@ export const defaultLimits: Limits = {
   maxConcurrency: 100,
   maxQueue: 50,
   maxQueueWait: Duration.millis(50),
-  maxRequestSize: 4 * 1024 * 1024,
+  maxRequestSize: 256 * 1024,
   maxResponseSize: 4 * 1024 * 1024,
+  maxBytesInFlight: 64 * 1024 * 1024,
+  maxExemptCalls: 100,
   maxHeaderSize: 16 * 1024,
   maxConcurrentStreams: 100,
+  // an idle connection takes 75 KiB with TLS and 20 KiB without, half a handshake 57 KiB (Node 26): 75 MiB of 384
+  maxConnections: 1000,
+  maxConnectionsPerAddress: 250,
   maxConnectionAge: Duration.minutes(5),
   keepaliveTime: Duration.minutes(1),
   keepaliveTimeout: Duration.seconds(10)
@@ -114,13 +140,23 @@ export interface Options extends ListenOptions {
 /** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
 type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
 
+/**
+ * In place of the handler of a method that this server does not offer: it is answered UNIMPLEMENTED, as a method is that is not in
+ * the proto. Leaving the method out does not compile.
+ *
+ * ```ts
+ * GrpcServer.serve(Greeter, Effect.succeed({ Greet, GreetInAll: GrpcServer.unimplemented }), statuses)
+ * ```
+ */
+export const unimplemented: Unimplemented = { _tag: "Unimplemented" }
+
 export interface Registration<E, R> {
   /** With its package. */
   readonly name: string
   readonly definition: GrpcService.ServerMethods
-  readonly handlers: { readonly [method: string]: Handler<E, R> }
+  readonly handlers: { readonly [method: string]: Handler<E, R> | Unimplemented }
   readonly toStatus: (error: E) => Status
-  /** Answered however many calls there are: for probes. */
+  /** Takes no slots of other methods, and none of theirs is needed: for probes. Requests are 4 KiB at the most. */
   readonly isExempt?: boolean | undefined
 }
 
@@ -149,19 +185,29 @@ export class GrpcServer extends Context.Service<
       GrpcServer,
       Effect.gen(function* () {
         yield* GrpcLog.redirect
-        const limits = { ...defaultLimits, ...options.limits }
-        const admission = Admission.make(limits)
+        const limits = yield* withinDescriptors({ ...defaultLimits, ...options.limits })
+        const admission = AdmissionControl.make(limits)
+        const exemptAdmission = AdmissionControl.make({
+          maxConcurrency: limits.maxExemptCalls,
+          maxQueue: 0,
+          maxQueueWait: Duration.zero,
+          whenFull: "evict"
+        })
+        const budget = CallBudget.make(limits.maxBytesInFlight)
         const context = yield* Effect.context<never>()
         const { interceptors = [], observers = GrpcObservers.server } = options
         const calls = GrpcCalls.make({
           admission,
+          exemptAdmission,
+          budget,
           observers,
           interceptors,
           connectionOf: (stream) => connections.of(stream),
+          maxRequestSize: limits.maxRequestSize,
           maxResponseSize: limits.maxResponseSize,
           context
         })
-        yield* observeLoad(admission, limits)
+        yield* observeLoad(admission, budget, limits)
         const server = new Server({
           interceptors: [calls.interceptor],
           // its counts of every call are for an admin service that is not offered
@@ -175,10 +221,18 @@ export class GrpcServer extends Context.Service<
         const connections: GrpcConnections.GrpcConnections = GrpcConnections.make(server, {
           ...limits,
           tls: options.tls,
+          guard: Callback.make(context),
           onRefused: (refusal) => void runFork(reportRefusal(refusal)),
           onSecured: (secured) => void runFork(reportSecured(secured)),
-          onStream: calls.onStream
+          onAcceptError: (error) => void runFork(reportAcceptError(error)),
+          onEntering: (stream, headers) => {
+            GrpcTimeout.cap(headers)
+            calls.onEntering(stream)
+          },
+          onStream: calls.onStream,
+          onRefusedStream: calls.onRefusedStream
         })
+        yield* observeConnections(connections, limits)
         if (options.tls !== undefined) {
           yield* options.tls.certificates.changes.pipe(
             Stream.runForEach((certificates) => Effect.sync(() => connections.setCertificates(certificates))),
@@ -195,6 +249,8 @@ export class GrpcServer extends Context.Service<
           for (const [methodName, method] of Object.entries(definition)) {
             const handler = handlers[methodName]
             if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
+            // grpc-js answers UNIMPLEMENTED to what it does not know
+            if (typeof handler !== "function") continue
             for (const interceptor of [...observers, ...interceptors]) {
               yield* (
                 interceptor.method?.({ service: name, method: methodName, kind: GrpcService.kindOf(method) }) ??
@@ -234,6 +290,13 @@ export class GrpcServer extends Context.Service<
           const { awaitDraining } = yield* Drain
           yield* Effect.forkScoped(Effect.andThen(awaitDraining, Deferred.succeed(leaving, undefined)))
           const bound = yield* Effect.acquireRelease(connections.listen(options), () => drain)
+          yield* Effect.forkScoped(FileDescriptors.watch())
+          if (options.tls === undefined && !Address.isLoopback(bound.host)) {
+            yield* Effect.logWarning(
+              `gRPC is served without TLS on ${Address.format(bound)}, which other machines can reach: ` +
+                "whoever is between reads and changes it, and everybody may call"
+            )
+          }
           yield* Deferred.succeed(address, bound)
           return bound
         })
@@ -251,12 +314,15 @@ export class GrpcServer extends Context.Service<
     )
 }
 
+/** Room for a few calls, in bytes. */
+const minBytesInFlight = 1024 * 1024
+
 /** How long the answers to calls that were cut have to reach their clients. */
 const lastWords = Duration.seconds(1)
 
-/** Connections that were not served, by the reason. */
+/** Connections that were not served or were closed at a limit, by the reason. */
 export const connectionsRefused = Metric.counter("grpc_server_connections_refused_total", {
-  description: "Connections that were not served, by the reason.",
+  description: "Connections that were not served or were closed at a limit, by the reason.",
   incremental: true
 })
 
@@ -270,8 +336,52 @@ const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
     )
   )
 
+/** Connections that could not be accepted, by the system's error, such as EMFILE. */
+export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
+  description: "Connections that could not be accepted, by the error of the system",
+  incremental: true
+})
+
+const acceptErrorLines = LogLimit.make("errors of the listening socket", 1)
+
+const reportAcceptError = (error: NodeJS.ErrnoException) =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(acceptErrors, { error: error.code ?? "unknown" }), 1),
+    acceptErrorLines.log(Effect.logError(`gRPC cannot accept connections: ${error.message}`))
+  )
+
+/** Fewer connections, if the process may not have descriptors for all of them: else nothing would be left for the admin port. */
+const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
+  const descriptors = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
+  const maxConnections = Math.max(1, Math.min(limits.maxConnections, descriptors - FileDescriptors.reserved))
+  if (maxConnections === limits.maxConnections) return limits
+  yield* Effect.logWarning(
+    `gRPC takes ${maxConnections} connections at the most, and not ${limits.maxConnections}: ` +
+      `the process may have ${descriptors} file descriptors (ulimit -n)`
+  )
+  return { ...limits, maxConnections }
+})
+
+const observeConnections = (connections: GrpcConnections.GrpcConnections, limits: Limits) =>
+  Effect.all(
+    [
+      Observed.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
+      Observed.gauge(
+        "grpc_server_connections_limit",
+        "How many connections are open at the same time at the most",
+        () => limits.maxConnections
+      ),
+      Observed.gauge(
+        "grpc_server_tls_handshakes",
+        "Connections that have not completed their TLS handshake",
+        () => connections.counts().handshakes
+      )
+    ],
+    { discard: true }
+  )
+
 /** What the server has to do, as metrics. */
-const observeLoad = (admission: Admission.Admission, limits: Limits) =>
+const observeLoad = (admission: AdmissionControl.AdmissionControl, budget: CallBudget.CallBudget, limits: Limits) =>
   Effect.all(
     [
       Observed.gauge(
@@ -284,6 +394,21 @@ const observeLoad = (admission: Admission.Admission, limits: Limits) =>
         "grpc_server_calls_limit",
         "How many calls are answered at the same time at the most",
         () => limits.maxConcurrency
+      ),
+      Observed.gauge(
+        "grpc_server_bytes_in_flight",
+        "Bytes that calls hold: requests and answers that are underway, and an allowance for each call",
+        () => budget.counts().bytes
+      ),
+      Observed.gauge(
+        "grpc_server_bytes_in_flight_limit",
+        "How many bytes calls may hold at the most",
+        () => limits.maxBytesInFlight
+      ),
+      Observed.counter(
+        "grpc_server_calls_evicted_total",
+        "Calls that waited for their client while others wanted the memory they held",
+        () => budget.counts().evicted
       ),
       // it is there from the start, so that its first increase is seen
       Metric.update(GrpcCalls.shed, 0)
@@ -323,7 +448,7 @@ export const serve = <Methods, H extends Handlers<Methods>, E, R>(
       const definition = yield* GrpcService.loadServed(service)
       // The types above have promised all that these two say; what is behind them is the same for any service.
       const methods = (yield* handlers) as unknown as {
-        readonly [name: string]: Handler<TaggedError, ServicesOf<H>>
+        readonly [name: string]: Handler<TaggedError, ServicesOf<H>> | Unimplemented
       }
       const table = new Map(
         Object.entries(statuses as unknown as { readonly [tag: string]: (error: TaggedError) => Status })
@@ -368,14 +493,32 @@ export const settings = (prefix: string): Config.Config<Options> =>
     limits: Config.all({
       maxConcurrency: Setting.count(`${prefix}_MAX_CONCURRENCY`, defaultLimits.maxConcurrency, 1),
       maxQueue: Setting.count(`${prefix}_MAX_QUEUE`, defaultLimits.maxQueue),
-      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait),
+      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait, { maximum: "1 hour" }),
       maxRequestSize: Setting.count(`${prefix}_MAX_REQUEST_SIZE`, defaultLimits.maxRequestSize, 1),
       maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultLimits.maxResponseSize, 1),
-      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1),
+      maxBytesInFlight: Setting.count(
+        `${prefix}_MAX_BYTES_IN_FLIGHT`,
+        defaultLimits.maxBytesInFlight,
+        minBytesInFlight
+      ),
+      maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, defaultLimits.maxExemptCalls, 1),
+      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1024),
       maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, defaultLimits.maxConcurrentStreams, 1),
-      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge),
-      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime),
-      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout)
+      maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, defaultLimits.maxConnections, 1),
+      maxConnectionsPerAddress: Setting.count(
+        `${prefix}_MAX_CONNECTIONS_PER_ADDRESS`,
+        defaultLimits.maxConnectionsPerAddress,
+        1
+      ),
+      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge, {
+        minimum: "1 second",
+        // a tenth is added to it at the most
+        maximum: "20 days"
+      }),
+      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime, { minimum: "1 second" }),
+      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout, {
+        minimum: "100 millis"
+      })
     })
   })
 

@@ -29,6 +29,11 @@ export class LinkedList<A extends Linked<A>> {
     return this.#first
   }
 
+  /** The one that has come last. */
+  get last(): A | undefined {
+    return this.#last
+  }
+
   /** Takes one in, as the last; it is in no list. */
   add(one: A): void {
     one.previous = this.#last

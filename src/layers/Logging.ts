@@ -4,9 +4,28 @@
  * A line says which service it is of, and which version; within a call, its trace and span too (by the names that OpenTelemetry has
  * for them in logs, https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/), and who called.
  */
-import { Config, Context, Effect, type Fiber, Layer, Logger, LogLevel, Option, References, type Tracer } from "effect"
+import { Console as NodeConsole } from "node:console"
+import { Writable } from "node:stream"
+import { formatWithOptions } from "node:util"
+
+import {
+  Cause,
+  Config,
+  Console,
+  Context,
+  Effect,
+  type Fiber,
+  Layer,
+  Logger,
+  LogLevel,
+  Option,
+  References,
+  type Tracer
+} from "effect"
 
 import { GrpcCall } from "./GrpcCall.ts"
+import * as LogClip from "./LogClip.ts"
+import * as LogOutput from "./LogOutput.ts"
 import * as PeerIdentity from "./PeerIdentity.ts"
 import * as Setting from "./Setting.ts"
 
@@ -36,12 +55,13 @@ export const isEnabled = (level: LogLevel.LogLevel, context: Context.Context<nev
   return LogLevel.isGreaterThanOrEqualTo(level, threshold)
 }
 
-/** Logs to stdout. SIGUSR2 switches Debug on, and off again. */
+/** Logs to the console that there is when the layer is built. SIGUSR2 switches Debug on, and off again. */
 export const layer = (options: Settings) =>
   Layer.unwrap(
     Effect.gen(function* () {
       let level = options.level
-      const output = inContext(options.format === "pretty" ? onOneLine(Logger.consolePretty()) : Logger.consoleJson)
+      const console = yield* Console.Console
+      const output = Logger.map(formatter(options.format), (line) => console.log(line))
       const logger = Logger.make<unknown, void>((entry) => {
         if (LogLevel.isGreaterThanOrEqualTo(entry.logLevel, level)) output.log(entry)
       })
@@ -70,28 +90,96 @@ export const layer = (options: Settings) =>
     })
   )
 
-/** As {@link layer}, by {@link settings}. */
-export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
+/** As {@link layer}, by {@link settings}, to the {@link LogOutput} of the process. */
+export const layerConfig = Layer.unwrap(
+  Effect.map(settings, (options) => Layer.provideMerge(layer(options), consoleLayer(options.format)))
+)
 
-/** Shows what would control a terminal, which strangers may have written: JSON does so by itself. */
-const onOneLine = (output: Logger.Logger<unknown, void>): Logger.Logger<unknown, void> =>
-  Logger.make((entry) => {
-    const messages = Array.isArray(entry.message) ? entry.message : [entry.message]
-    const annotations = Object.entries(entry.fiber.getRef(References.CurrentLogAnnotations))
-    output.log({
-      ...entry,
-      message: messages.map(visible),
-      fiber: withAnnotations(entry.fiber, Object.fromEntries(annotations.map(([key, value]) => [key, visible(value)])))
+/** A console that writes to stdout and stderr by {@link LogOutput}, which says in a line of the log how many it has dropped. */
+const consoleLayer = (format: Settings["format"]) =>
+  Layer.effect(
+    Console.Console,
+    Effect.withFiber((fiber) => {
+      const outputs = { stdout: LogOutput.stdout(), stderr: LogOutput.stderr() }
+      for (const [stream, output] of Object.entries(outputs)) {
+        output.describeDropped = (count) => {
+          const message = `${count} log lines dropped: ${stream} was not read or written in time`
+          return `${formatter(format).log({ message, logLevel: "Warn", cause: Cause.empty, fiber, date: new Date() })}\n`
+        }
+      }
+      return Effect.succeed(new NodeConsole({ stdout: toStream(outputs.stdout), stderr: toStream(outputs.stderr) }))
     })
+  )
+
+const toStream = (output: LogOutput.LogOutput) =>
+  new Writable({
+    write: (chunk: Buffer, _encoding, done) => {
+      output.write(chunk.toString())
+      done()
+    }
   })
 
-const visible = (value: unknown): unknown =>
-  typeof value === "string"
-    ? value.replaceAll(/\p{Cc}/gu, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`)
-    : value
+/** The text of a line, without its line break; lines for people have further ones below them. */
+const formatter = (format: Settings["format"]): Logger.Logger<unknown, string> =>
+  inContext(format === "pretty" ? pretty : Logger.map(Logger.formatStructured, LogClip.json))
+
+/** As Effect's logger for people writes it, clipped, and without what would control a terminal. */
+const pretty: Logger.Logger<unknown, string> = Logger.make((entry) => {
+  const messages = Array.isArray(entry.message) ? entry.message : [entry.message]
+  const annotations = Object.entries(entry.fiber.getRef(References.CurrentLogAnnotations))
+  const pieces = new Pieces(entry.cause.reasons.length > 0)
+  Logger.consolePretty({ mode: "tty" }).log({
+    ...entry,
+    message: messages.map(shown),
+    fiber: withReferences(entry.fiber, [
+      [
+        References.CurrentLogAnnotations,
+        Object.fromEntries(annotations.map(([key, value]) => [String(shown(key)), shown(value)]))
+      ],
+      [Console.Console, pieces.console]
+    ])
+  })
+  return pieces.text
+})
+
+const shown = (value: unknown): unknown =>
+  typeof value === "string" ? visible(LogClip.text(value, LogClip.limits.field), /\p{Cc}/gu) : value
+
+/** Shows what would control a terminal, which strangers may have written: JSON does so by itself. */
+const visible = (value: string, controls: RegExp): string =>
+  value.replaceAll(controls, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+/** What a line for people is made of: its first line, then indented its cause if it has one, and what else there is. */
+class Pieces {
+  readonly #hasCause: boolean
+  readonly #pieces: Array<string> = []
+
+  constructor(hasCause: boolean) {
+    this.#hasCause = hasCause
+  }
+
+  readonly console = Object.assign(Object.create(globalThis.console) as Console.Console, {
+    log: (...args: ReadonlyArray<unknown>) => {
+      const piece = formatWithOptions({ colors: process.stdout.isTTY }, ...args)
+      const isCause = this.#hasCause && this.#pieces.length === 1
+      // colours take a few characters of their own
+      const limit = isCause ? LogClip.limits.cause : LogClip.limits.field + 200
+      const clipped = LogClip.text(isCause ? visible(piece, /[^\P{Cc}\n\t]/gu) : piece, limit)
+      this.#pieces.push(this.#pieces.length === 0 ? clipped : `  ${clipped.replaceAll("\n", "\n  ")}`)
+    },
+    group: () => {},
+    groupEnd: () => {}
+  })
+
+  get text(): string {
+    const text = this.#pieces.join("\n")
+    const clipped = LogClip.text(text, LogClip.maxLine)
+    return clipped === text || !process.stdout.isTTY ? clipped : `${clipped}\u001b[0m`
+  }
+}
 
 /** Annotates lines with what is known of where they come from, which costs nothing until there is a line. */
-const inContext = (output: Logger.Logger<unknown, void>): Logger.Logger<unknown, void> =>
+const inContext = <Output>(output: Logger.Logger<unknown, Output>): Logger.Logger<unknown, Output> =>
   Logger.make((entry) => output.log({ ...entry, fiber: annotated(entry.fiber) }))
 
 const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, unknown> => {
@@ -106,15 +194,21 @@ const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, u
   return withAnnotations(fiber, annotations)
 }
 
-const withAnnotations = (
+const withAnnotations = (fiber: Fiber.Fiber<unknown, unknown>, annotations: Readonly<Record<string, unknown>>) =>
+  withReferences(fiber, [[References.CurrentLogAnnotations, annotations]])
+
+/** The fiber, with other values of references. */
+const withReferences = (
   fiber: Fiber.Fiber<unknown, unknown>,
-  annotations: Readonly<Record<string, unknown>>
-): Fiber.Fiber<unknown, unknown> =>
-  Object.create(fiber, {
+  values: ReadonlyArray<readonly [reference: unknown, value: unknown]>
+): Fiber.Fiber<unknown, unknown> => {
+  const byReference = new Map(values)
+  return Object.create(fiber, {
     getRef: {
       value: <A>(reference: Context.Reference<A>) =>
-        (reference as unknown) === References.CurrentLogAnnotations ? annotations : fiber.getRef(reference)
+        byReference.has(reference) ? byReference.get(reference) : fiber.getRef(reference)
     }
   }) as Fiber.Fiber<unknown, unknown>
+}
 
 const traceOf = (span: Tracer.AnySpan): Record<string, string> => ({ trace_id: span.traceId, span_id: span.spanId })

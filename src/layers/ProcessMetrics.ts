@@ -7,6 +7,8 @@ import { getHeapStatistics } from "node:v8"
 
 import { Effect, type Scope } from "effect"
 
+import * as Callback from "./Callback.ts"
+import * as LogOutput from "./LogOutput.ts"
 import * as Observed from "./Observed.ts"
 
 /** How often the event loop is looked at, in milliseconds; what comes later than that is its delay. */
@@ -38,11 +40,19 @@ export const observe: Effect.Effect<void, never, Scope.Scope> = Effect.gen(funct
     "When the process started, in seconds since 1970",
     () => performance.timeOrigin / 1000
   )
+  for (const [stream, output] of Object.entries({ stdout: LogOutput.stdout, stderr: LogOutput.stderr })) {
+    yield* Observed.counter(
+      "log_dropped_lines_total",
+      "Lines of the log that were dropped: not read, or not written, in time",
+      () => output().dropped,
+      { stream }
+    )
+  }
 })
 
 /** The delays of the event loop in the last window, in seconds; of the first one, while it goes on. */
 const observeEventLoop = Effect.acquireRelease(
-  Effect.sync(() => {
+  Effect.map(Effect.context<never>(), (context) => {
     const delays = monitorEventLoopDelay({ resolution })
     delays.enable()
     let since = performance.eventLoopUtilization()
@@ -58,11 +68,12 @@ const observeEventLoop = Effect.acquireRelease(
       }
     }
     let last: ReturnType<typeof read> | undefined
-    const timer = setInterval(() => {
+    const onWindow = Callback.make(context)("event loop delay", () => {
       last = read()
       delays.reset()
       since = performance.eventLoopUtilization()
-    }, window).unref()
+    })
+    const timer = setInterval(onWindow, window).unref()
     return {
       current: () => last ?? read(),
       close: () => {

@@ -9,7 +9,9 @@ import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effec
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as Address from "./Address.ts"
+import type { Client } from "./ForwardedClient.ts"
 import { boundaries } from "./GrpcMetrics.ts"
+import { EdgeRequest } from "./HttpEdge.ts"
 import * as Logging from "./Logging.ts"
 import * as LogLimit from "./LogLimit.ts"
 import { memoizedBy } from "./Memoized.ts"
@@ -38,13 +40,10 @@ export interface Options {
 /** Observes an app, which may die then. */
 export const observe = (app: App, options: Options): App =>
   Effect.withFiber(({ context }) => {
-    const exchange = new Exchange(Context.getUnsafe(context, HttpServerRequest.HttpServerRequest), options)
-    const { headers } = NodeHttpServerRequest.toIncomingMessage(exchange.request)
-    const inSpan = ServerSpan.begin(context, {
-      name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
-      parent: TraceContext.read((name) => headers[name]?.toString(), { isForeign: !options.trustsTraces }),
-      attributes: () => attributesOf(exchange)
-    })
+    const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
+    const incoming: object = NodeHttpServerRequest.toIncomingMessage(request)
+    const exchange = new Exchange(request, incoming instanceof EdgeRequest ? incoming.client : undefined, options)
+    const inSpan = beginSpan(context, exchange, options)
     activeRequests.modifyUnsafe(1, context)
     // all that is done at the end is done in one step, since there is one for each page
     const observed = Effect.onExit(withApology(app, exchange, options.failed), (exit) => {
@@ -64,24 +63,72 @@ export const observe = (app: App, options: Options): App =>
         )
   })
 
+/**
+ * Observes a request that has been refused before any app got it: it counts, and has its span and its line, as the others do.
+ * `reason` says why in the line.
+ */
+export const refused =
+  (options: Options, context: Context.Context<never>) =>
+  (request: EdgeRequest, status: number, reason: string): void => {
+    const { client, headers, method = "", startedAt, url = "" } = request
+    const exchange = new Exchange({ method, url, headers }, client, options, startedAt)
+    const inSpan = beginSpan(context, exchange, options)
+    activeRequests.modifyUnsafe(1, context)
+    count(exchange, status, context)
+    const span = Context.get(inSpan, ServerSpan.Recorded)
+    if (span !== undefined) {
+      Effect.runSyncWith(context)(endOfSpan(span, Exit.succeed(HttpServerResponse.empty({ status })), status))
+    }
+    const level = status < 500 ? "Info" : "Warn"
+    if (!Logging.isEnabled(level, context)) return
+    const line = Effect.annotateLogs(Effect.logWithLevel(level)("HTTP request refused"), {
+      ...annotationsOf(exchange, status),
+      reason
+    })
+    Effect.runForkWith(inSpan)(refusals.log(line))
+  }
+
+const beginSpan = (context: Context.Context<never>, exchange: Exchange, { trustsTraces }: Options) => {
+  const { headers } = exchange.request
+  return ServerSpan.begin(context, {
+    name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
+    parent: TraceContext.read((name) => headers[name]?.toString(), { isForeign: !trustsTraces }),
+    attributes: () => attributesOf(exchange)
+  })
+}
+
+/** What both Node's and Effect's requests have. */
+interface Request {
+  readonly method: string
+  readonly url: string
+  readonly headers: Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
+}
+
 /** A request, and what is known of it before it is answered. */
 class Exchange {
-  readonly request: HttpServerRequest.HttpServerRequest
+  readonly request: Request
+  /** Who asks. */
+  readonly client: Client | undefined
   readonly method: string
   readonly path: string
-  readonly query: string
   readonly route: string | undefined
-  readonly startedAt = performance.now()
+  readonly startedAt: number
   /** Whether it has run into a bug, which is logged as that. */
   isBug = false
   readonly #isCutting: () => boolean
 
-  constructor(request: HttpServerRequest.HttpServerRequest, { isCutting = () => false, routeOf }: Options) {
-    const { path, query } = split(request.url)
+  constructor(
+    request: Request,
+    client: Client | undefined,
+    { isCutting = () => false, routeOf }: Options,
+    startedAt = performance.now()
+  ) {
+    const { path } = split(request.url)
     this.request = request
+    this.client = client
+    this.startedAt = startedAt
     this.method = methods.has(request.method) ? request.method : "_OTHER"
     this.path = path
-    this.query = query
     this.route = routeOf(path)
     this.#isCutting = isCutting
   }
@@ -128,17 +175,14 @@ const endOfSpan = (
   return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
 }
 
-const attributesOf = ({ method, path, query, request, route }: Exchange): Record<string, unknown> => ({
+/** The query is not among them: it has what readers type. */
+const attributesOf = ({ client, method, path, request, route }: Exchange): Record<string, unknown> => ({
   "http.request.method": method,
   ...(method === "_OTHER" ? { "http.request.method_original": request.method } : {}),
-  "url.scheme": "http",
+  "url.scheme": client?.scheme ?? "http",
   "url.path": path,
-  ...(query === "" ? {} : { "url.query": query }),
   ...(route === undefined ? {} : { "http.route": route }),
-  ...Option.match(request.remoteAddress, {
-    onNone: () => ({}),
-    onSome: (address) => ({ "client.address": Address.unmapped(address) })
-  }),
+  ...(client === undefined ? {} : { "client.address": Address.unmapped(client.address) }),
   ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
 })
 
@@ -146,11 +190,12 @@ const activeRequests = Metric.gauge("http.server.active_requests", { description
 
 const durationOf = memoizedBy(
   [
-    ({ route }: Pick<Exchange, "method" | "route"> & { readonly status: number }) => route,
+    ({ route }: Pick<Exchange, "method" | "route"> & Pick<Client, "scheme"> & { readonly status: number }) => route,
     ({ status }) => status,
-    ({ method }) => method
+    ({ method }) => method,
+    ({ scheme }) => scheme
   ],
-  ({ method, route, status }) =>
+  ({ method, route, scheme, status }) =>
     Metric.histogram("http.server.request.duration", {
       description: "How long requests took to be answered",
       attributes: {
@@ -158,7 +203,7 @@ const durationOf = memoizedBy(
         "http.request.method": method,
         "http.response.status_code": String(status),
         ...(route === undefined ? {} : { "http.route": route }),
-        "url.scheme": "http",
+        "url.scheme": scheme,
         ...(status < 500 ? {} : { "error.type": String(status) })
       },
       boundaries
@@ -167,13 +212,14 @@ const durationOf = memoizedBy(
 
 const count = (exchange: Exchange, status: number, context: Context.Context<never>): void => {
   activeRequests.modifyUnsafe(-1, context)
-  const { method, route } = exchange
-  durationOf({ method, route, status }).updateUnsafe(exchange.seconds(), context)
+  const { client, method, route } = exchange
+  durationOf({ method, route, scheme: client?.scheme ?? "http", status }).updateUnsafe(exchange.seconds(), context)
 }
 
 // whoever asks wrongly is not to keep what is wrong here out of the log
 const ours = LogLimit.make("requests that failed")
 const callers = LogLimit.make("requests that failed")
+const refusals = LogLimit.make("refused requests", 10)
 
 /** The line of how a request has ended, if that is logged. */
 const lineOf = (exchange: Exchange, status: number, context: Context.Context<never>) => {
@@ -208,8 +254,5 @@ const annotationsOf = (exchange: Exchange, status: number): Record<string, unkno
   path: exchange.path,
   status,
   durationMs: Math.round(exchange.seconds() * 1_000_000) / 1000,
-  ...Option.match(exchange.request.remoteAddress, {
-    onNone: () => ({}),
-    onSome: (peer) => ({ peer: Address.unmapped(peer) })
-  })
+  ...(exchange.client === undefined ? {} : { peer: Address.unmapped(exchange.client.address) })
 })

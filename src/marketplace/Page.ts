@@ -45,10 +45,24 @@ const bySlug: ReadonlyMap<string, Category> = new Map(categories.map((category) 
 
 /**
  * The category that an address means. It is lenient, for readers type addresses too, and a page that says there is no
- * "Mystery" shelf and offers Mystery would look foolish: case does not matter, spaces and underscores are hyphens.
+ * "Mystery" shelf and offers Mystery would look foolish: case does not matter, spaces and underscores are hyphens, and white space
+ * and slashes around it do not count.
  */
 export const categoryOfSlug = (slug: string): Category | undefined =>
-  bySlug.get(slug.toLowerCase().replaceAll(/[ _]/g, "-"))
+  bySlug.get(
+    trim(slug)
+      .toLowerCase()
+      .replaceAll(/[\s_]+/gu, "-")
+  )
+
+/** What is left of text without the white space and the slashes around it, in linear time whatever is in between. */
+const trim = (text: string): string => {
+  let begin = 0
+  let end = text.length
+  while (begin < end && /[\s/]/u.test(text[begin]!)) begin++
+  while (end > begin && /[\s/]/u.test(text[end - 1]!)) end--
+  return text.slice(begin, end)
+}
 
 /** The whole document, from its doctype on. */
 export const render = (page: Page): string => {

@@ -1,10 +1,11 @@
 /**
  * The addresses of the shop.
  */
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import { Digest } from "effect/crypto"
 import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 
+import * as Setting from "../layers/Setting.ts"
 import * as WebObserver from "../layers/WebObserver.ts"
 import type { Site } from "../layers/WebServer.ts"
 import { favicon } from "./Favicon.ts"
@@ -13,31 +14,66 @@ import { Storefront } from "./Storefront.ts"
 import { css } from "./Stylesheet.ts"
 
 /** What every answer says of itself: nothing here runs, is framed, or comes from elsewhere. */
-const securityHeaders = {
+const baseHeaders = {
   "content-security-policy":
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
   "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
   "referrer-policy": "same-origin",
   "x-content-type-options": "nosniff"
 }
 
-/** Those of a page. They are put together once, since putting some together costs as much as making the page. */
-const pageHeaders = { ...securityHeaders, "cache-control": "no-store" }
+/**
+ * What every answer says of itself; with MARKETPLACE_HSTS_MAX_AGE (unset) also for how long browsers are to come by HTTPS alone
+ * (RFC 6797).
+ */
+const securityHeaders = Effect.map(
+  Setting.optional("MARKETPLACE_HSTS_MAX_AGE", {
+    expected: "a whole number of seconds from 0 to 999999999",
+    parse: (value) => (/^\d{1,9}$/.test(value) ? Option.some(Number(value)) : Option.none())
+  }),
+  Option.match({
+    onNone: () => baseHeaders,
+    onSome: (seconds) => ({ ...baseHeaders, "strict-transport-security": `max-age=${seconds}` })
+  })
+)
 
-const withStatus = (status: number) => HttpServerResponse.empty({ status, headers: pageHeaders })
-
-/** Pages but for what they say, by that: one without suggestions is still a page. */
-const pages: { readonly [Tag in Content["_tag"]]: HttpServerResponse.HttpServerResponse } = {
-  Books: withStatus(200),
-  Unavailable: withStatus(200),
-  UnknownCategory: withStatus(404),
-  NotFound: withStatus(404),
-  Failed: withStatus(500)
+/** Answers that are the same for everybody, and pages but for what they say. Each is made once, since headers cost as much as a page. */
+const answers = (headers: Readonly<Record<string, string>>) => {
+  const withStatus = (status: number) =>
+    HttpServerResponse.empty({ status, headers: { ...headers, "cache-control": "no-store" } })
+  /** By content: a page without suggestions is still a page. */
+  const pages: { readonly [Tag in Content["_tag"]]: HttpServerResponse.HttpServerResponse } = {
+    Books: withStatus(200),
+    Unavailable: withStatus(200),
+    UnknownCategory: withStatus(404),
+    NotFound: withStatus(404),
+    Failed: withStatus(500)
+  }
+  return {
+    pages,
+    // its address changes with its content, so it may be kept for ever
+    stylesheet: HttpServerResponse.text(css, {
+      contentType: "text/css; charset=utf-8",
+      headers: { ...headers, "cache-control": "public, max-age=31536000, immutable" }
+    }),
+    icon: HttpServerResponse.uint8Array(favicon, {
+      contentType: "image/x-icon",
+      headers: { ...headers, "cache-control": "public, max-age=86400" }
+    }),
+    methodNotAllowed: HttpServerResponse.text("Method not allowed\n", {
+      status: 405,
+      contentType: "text/plain; charset=utf-8",
+      headers: { ...headers, allow: "GET, HEAD" }
+    })
+  }
 }
 
 /** Answers every request to the shop. */
 export const make = Effect.gen(function* () {
+  const headers = yield* securityHeaders
+  const { icon, methodNotAllowed, pages, stylesheet } = answers(headers)
   const storefront = yield* Storefront
   const digest = yield* Digest.Digest
   const hash = yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(css))
@@ -78,24 +114,8 @@ export const make = Effect.gen(function* () {
     app,
     // the name of the stylesheet is another one after each change
     routeOf: (path) => (path === stylesheetPath ? "/assets/style.css" : routes.has(path) ? path : undefined),
+    headers,
     failed: toResponse({ content: { _tag: "Failed" }, menu: [], home: false })
   }
   return site
 }).pipe(Effect.provide(Digest.layerWebCrypto))
-
-/** Its address changes with its content, so it may be kept for ever. */
-const stylesheet = HttpServerResponse.text(css, {
-  contentType: "text/css; charset=utf-8",
-  headers: { ...securityHeaders, "cache-control": "public, max-age=31536000, immutable" }
-})
-
-const icon = HttpServerResponse.uint8Array(favicon, {
-  contentType: "image/x-icon",
-  headers: { ...securityHeaders, "cache-control": "public, max-age=86400" }
-})
-
-const methodNotAllowed = HttpServerResponse.text("Method not allowed\n", {
-  status: 405,
-  contentType: "text/plain; charset=utf-8",
-  headers: { ...securityHeaders, allow: "GET, HEAD" }
-})

@@ -15,7 +15,7 @@ import { RecommendationsClient } from "./RecommendationsClient.ts"
 const bookCount = 3
 
 /** How long the menu is kept before Recommendations is asked again which categories it has. */
-const menuAge = Duration.seconds(10)
+const menuAge = Duration.toNanosUnsafe(Duration.seconds(10))
 
 const pagesWithoutBooks = Metric.counter("marketplace_pages_without_books_total", {
   description: "Pages that came without suggestions, since Recommendations gave none",
@@ -50,18 +50,18 @@ export class Storefront extends Context.Service<
         // it is there from the start, so that its first increase is seen
         yield* Metric.update(pagesWithoutBooks, 0)
         let lastKnown: ReadonlyArray<Category> = categories
-        /** Until when that need not be asked for again, by the clock. */
-        let freshUntil = 0
+        /** Until when that need not be asked for again, by the monotonic clock. */
+        let freshUntil = 0n
         const ask = Effect.gen(function* () {
           lastKnown = yield* client.categories
-          freshUntil = (yield* Clock.currentTimeMillis) + Duration.toMillis(menuAge)
+          freshUntil = (yield* Clock.monotonicTimeNanos) + menuAge
         })
         // those who come meanwhile wait for the same answer
         const asked = yield* Cache.makeWith(() => ask, { capacity: 1, timeToLive: () => Duration.zero })
-        const isFresh = (clock: Clock.Clock) => clock.currentTimeMillisUnsafe() < freshUntil
-        const menu = Clock.clockWith((clock) =>
-          Effect.map(isFresh(clock) ? Effect.void : Effect.ignore(Cache.get(asked, "menu")), () => lastKnown)
-        )
+        // the cache would keep the answer by the wall clock, which can go back
+        const refresh = Effect.andThen(Effect.ignore(Cache.get(asked, "menu")), Cache.invalidate(asked, "menu"))
+        const isFresh = (clock: Clock.Clock) => clock.monotonicTimeNanosUnsafe() < freshUntil
+        const menu = Clock.clockWith((clock) => Effect.map(isFresh(clock) ? Effect.void : refresh, () => lastKnown))
 
         const content = (category: Category, name: string | undefined) =>
           Sampling.withSpan("Storefront.content")(
@@ -103,6 +103,9 @@ export class Storefront extends Context.Service<
 
   /** As {@link Storefront.layer}, by MARKETPLACE_PAGE_BUDGET (800 millis). */
   static readonly layerConfig = Layer.unwrap(
-    Effect.map(Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800)), Storefront.layer)
+    Effect.map(
+      Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800), { minimum: "10 millis", maximum: "1 hour" }),
+      Storefront.layer
+    )
   )
 }

@@ -3,7 +3,9 @@
  */
 import { Result, Schema, SchemaIssue } from "effect"
 
-import { Book } from "../domain/Book.ts"
+import { Book, maxAuthors, maxNameLength, maxTitleLength } from "../domain/Book.ts"
+import * as LogClip from "../layers/LogClip.ts"
+import * as Visible from "../layers/Visible.ts"
 
 const columns = ["id", "title", "authors", "year", "isbn10", "categories"] as const
 
@@ -13,8 +15,8 @@ export const header = columns.join(",")
 /** What each column holds, in the words of the report on a cell that does not. */
 const expected: { readonly [Column in (typeof columns)[number]]: string } = {
   id: "a whole number from 1 to 2147483647",
-  title: "a title",
-  authors: "one name or more, separated by commas",
+  title: `a title of one line and at most ${maxTitleLength} characters`,
+  authors: `one name or more, separated by commas, at most ${maxAuthors} of at most ${maxNameLength} characters`,
   year: "a whole number from -9999 to 9999 other than 0, or nothing",
   isbn10: "nine digits and then a digit or X, or nothing",
   categories: "known categories, each once, separated by semicolons"
@@ -41,12 +43,21 @@ export const decode = (cells: ReadonlyArray<string>): Result.Result<Book, string
       const bad = new Set(formatIssue(issue).issues.map(({ path }) => path?.[0]))
       return columns
         .flatMap((column, index) =>
-          bad.has(column) ? [`${column}: expected ${expected[column]}, got ${JSON.stringify(cells[index])}`] : []
+          bad.has(column) ? [`${column}: expected ${expected[column]}, got ${shown(cells[index] ?? "")}`] : []
         )
         .join("; ")
     })
   )
 }
+
+/** What is odd about a row that is a book all the same. */
+export const warning = (cells: ReadonlyArray<string>): string | undefined => {
+  const authors = cells[columns.indexOf("authors")] ?? ""
+  return authors.includes(";") ? `authors: names are separated by commas, got ${shown(authors)}` : undefined
+}
+
+/** A cell in a message. */
+export const shown = (cell: string): string => Visible.quote(LogClip.text(cell, 200))
 
 /** The number a cell is written as; anything but digits stays text, which is no number. */
 const toNumber = (cell: string): number | string => (/^-?[0-9]{1,10}$/.test(cell) ? Number(cell) : cell)

@@ -1,8 +1,9 @@
 /**
  * Catalogues of many books, through the whole of Recommendations and a client of it.
  */
+import { execFileSync } from "node:child_process"
 import { existsSync } from "node:fs"
-import { readFile } from "node:fs/promises"
+import { readFile, truncate, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
@@ -118,6 +119,55 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
       yield* installation.write("worse.csv", `id,title,authors,year,isbn10,categories\n${rows}`)
       const { stderr } = yield* installation.run("recommendations", { CATALOG_FILE: "worse.csv" })
       assert.strictEqual(stderr.trimEnd().split("\n").length, 20_001)
+    })
+  )
+
+  it.effect.each([
+    { what: "a device", path: "/dev/zero", reason: "it is no regular file (CharacterDevice)" },
+    { what: "a pipe that nobody writes to", path: "fifo", reason: "it is no regular file (FIFO)" },
+    { what: "a folder", path: "data", reason: "it is no regular file (Directory)" },
+    {
+      what: "5 GB of nothing",
+      path: "sparse",
+      reason: "the file has more than the 104857600 bytes of CATALOG_MAX_SIZE"
+    },
+    {
+      what: "larger than CATALOG_MAX_SIZE",
+      path: "data/books.csv",
+      env: { CATALOG_MAX_SIZE: "1000" },
+      reason: "the file has more than the 1000 bytes of CATALOG_MAX_SIZE"
+    },
+    {
+      what: "100 MB of nothing",
+      path: "zeros",
+      reason: "its header is not id,title,authors,year,isbn10,categories"
+    }
+  ])("that is $what does not start: one line says why", ({ env = {}, path, reason }) =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      const file = path.startsWith("/") ? path : `${installation.folder}/${path}`
+      if (path === "fifo") execFileSync("mkfifo", [file])
+      if (path === "sparse") yield* Effect.promise(() => writeFile(file, "").then(() => truncate(file, 5e9)))
+      if (path === "zeros") yield* Effect.promise(() => writeFile(file, "").then(() => truncate(file, 1e8)))
+      const { exitCode, stderr } = yield* installation.run("recommendations", { CATALOG_FILE: file, ...env })
+      const [line, ...others] = stderr.trimEnd().split("\n")
+      assert.strictEqual(line, `CATALOG_FILE="${file}": expected a catalogue, but ${reason}`)
+      assert.isAtMost(others.length, 1)
+      assert.strictEqual(exitCode, 1)
+    })
+  )
+
+  it.effect("with authors separated by semicolons is served, and warned of", () =>
+    Effect.gen(function* () {
+      const installation = yield* Installation
+      const rows = Array.from({ length: 30 }, (_, index) => `${index + 1},A,Ann A; Bob B,,,HORROR\n`).join("")
+      yield* installation.write("odd.csv", `id,title,authors,year,isbn10,categories\n${rows}`)
+      const { output } = yield* installation.start("recommendations", { CATALOG_FILE: "odd.csv" })
+      const text = yield* output
+      assert.include(text, "The catalogue holds 30 books")
+      assert.match(text, /odd\.csv, line 2: authors: names are separated by commas, got \\"Ann A; Bob B\\"/)
+      assert.strictEqual(text.match(/names are separated by commas/g)?.length, 20)
+      assert.match(text, /odd\.csv: 10 more rows like these/)
     })
   )
 

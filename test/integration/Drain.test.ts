@@ -184,14 +184,40 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
     })
   )
 
-  it.effect("leaves at once at the second signal", () =>
+  it.effect("leaves at once at a second signal, which comes a second after the first or later", () =>
     Effect.gen(function* () {
       const { start } = yield* Installation
       const recommendations = yield* start("recommendations", { DRAIN_DELAY: "1 hour" })
       yield* recommendations.signal("SIGTERM")
       yield* recommendations.written("SIGTERM: draining")
-      yield* recommendations.signal("SIGTERM")
-      assert.strictEqual(yield* recommendations.exitCode, 143)
+      yield* Effect.forkScoped(
+        Effect.repeat(recommendations.signal("SIGTERM"), Schedule.spaced("100 millis")).pipe(Effect.ignoreCause)
+      )
+      const [elapsed, exitCode] = yield* Effect.timed(recommendations.exitCode)
+      assert.strictEqual(exitCode, 143)
+      // it has not taken one of those that came before for a second one
+      assert.isAbove(Duration.toMillis(elapsed), 700)
+    })
+  )
+
+  it.effect.each([
+    { origin: "uncaughtException", bug: 'throw new Error("planted")' },
+    { origin: "unhandledRejection", bug: 'Promise.reject(new Error("planted"))' }
+  ])("that meets an $origin logs it and exits with 1", ({ bug, origin }) =>
+    Effect.gen(function* () {
+      const { folder, start, write } = yield* Installation
+      // as a bug in a timer would be
+      yield* write(`${origin}.cjs`, `process.on("SIGHUP", () => setTimeout(() => { ${bug} }))`)
+      const recommendations = yield* start("recommendations", { NODE_OPTIONS: `--require ${folder}/${origin}.cjs` })
+      process.kill(recommendations.pid, "SIGHUP")
+      assert.strictEqual(yield* recommendations.exitCode, 1)
+      const lines = (yield* recommendations.output).trim().split("\n")
+      const { annotations, cause, level, message } = JSON.parse(lines.at(-1) ?? "") as {
+        readonly [key: string]: unknown
+      }
+      assert.deepStrictEqual([level, message], ["FATAL", "Uncaught exception: the process exits"])
+      assert.match(String(cause), /^Error: planted\n +at .*\.cjs:1:/)
+      assert.include(annotations, { service: "recommendations", origin })
     })
   )
 

@@ -5,6 +5,9 @@
 import { constants, type OutgoingHttpHeaders } from "node:http2"
 import { gzipSync } from "node:zlib"
 
+import * as Http2Frames from "./Http2Frames.ts"
+import { frame, message as framed, preface } from "./Http2Frames.ts"
+
 /** Where chance comes from. */
 export interface Chance {
   /** From 0 up to, and without, a number. */
@@ -53,14 +56,6 @@ const paths = {
 
 /** Requests that are right: user 7 asks for three books of a category. */
 const valid = Buffer.from([0x08, 7, 0x10, 1, 0x18, 3])
-
-/** A message with its prefix. */
-const framed = (message: Buffer, { flag = 0, length = message.length } = {}) => {
-  const prefix = Buffer.alloc(5)
-  prefix.writeUInt8(flag, 0)
-  prefix.writeUInt32BE(length, 1)
-  return Buffer.concat([prefix, message])
-}
 
 const headersFor = (path: string, more: OutgoingHttpHeaders = {}): OutgoingHttpHeaders => ({
   [constants.HTTP2_HEADER_METHOD]: "POST",
@@ -264,33 +259,11 @@ export const shot = (chance: Chance): Shot => {
   return { kind, ...makers[kind]!(chance, path) }
 }
 
-const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-
-const frame = (type: number, flags: number, stream: number, payload: Buffer, length = payload.length) => {
-  const header = Buffer.alloc(9)
-  header.writeUIntBE(length, 0, 3)
-  header.writeUInt8(type, 3)
-  header.writeUInt8(flags, 4)
-  header.writeUInt32BE(stream >>> 0, 5)
-  return Buffer.concat([header, payload])
-}
-
-const settings = frame(4, 0, 0, Buffer.alloc(0))
+const settings = Http2Frames.settings()
 const repeated = (bytes: Buffer, times: number) => Buffer.concat(Array.from({ length: times }, () => bytes))
 
-/** Headers that are right, of a call on stream 1, as HPACK has them when it compresses nothing. */
-const headerBlock = Buffer.concat(
-  Object.entries({
-    ":method": "POST",
-    ":scheme": "http",
-    ":path": paths.v1,
-    ":authority": "localhost",
-    "content-type": "application/grpc",
-    te: "trailers"
-  }).map(([name, value]) =>
-    Buffer.concat([Buffer.of(0, name.length), Buffer.from(name), Buffer.of(value.length), Buffer.from(value)])
-  )
-)
+/** Headers that are right, of a call on stream 1. */
+const headerBlock = Http2Frames.callHeaders(paths.v1)
 
 /** All that is sent on one connection, and how many frames or messages that is. */
 export interface Burst {

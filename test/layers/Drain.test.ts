@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Deferred, Duration, Effect, Fiber, Layer } from "effect"
+import { Clock, ConfigProvider, Deferred, Duration, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 
 import * as Drain from "../../src/layers/Drain.ts"
@@ -61,6 +61,30 @@ describe("a process that serves", () => {
         "close catalogue"
       ])
     }).pipe(withSettings({ DRAIN_DELAY: "3s", DRAIN_TIMEOUT: "7s" }))
+  )
+
+  it.effect.each([{ jump: "-1 hour" }, { jump: "1 hour" }] as const)(
+    "has as much time left when somebody sets the clock by $jump",
+    ({ jump }) =>
+      Effect.gen(function* () {
+        const clock = yield* Clock.Clock
+        let offset = 0
+        const wall = Object.assign(Object.create(clock) as Clock.Clock, {
+          currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + offset,
+          currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + offset)
+        })
+        const opened = yield* Deferred.make<Drain.Drain["Service"]>()
+        const server = Layer.effectDiscard(Effect.flatMap(Drain.Drain, (drain) => Deferred.succeed(opened, drain)))
+        const process = yield* Effect.forkChild(Effect.provideService(Drain.launch(server), Clock.Clock, wall))
+        const { awaitDraining, timeLeft } = yield* Deferred.await(opened)
+        yield* signal("SIGTERM")
+        yield* awaitDraining
+        offset = Duration.toMillis(Duration.fromInputUnsafe(jump))
+        const left = yield* Effect.provideService(timeLeft, Clock.Clock, wall)
+        assert.strictEqual(Duration.toMillis(left), 10_000)
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.join(process)
+      }).pipe(withSettings({ DRAIN_DELAY: "3s", DRAIN_TIMEOUT: "7s" }))
   )
 
   it.effect("leaves at once when it is told to before its start is complete", () =>

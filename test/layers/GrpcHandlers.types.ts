@@ -44,6 +44,16 @@ GrpcServer.serve(
 // @ts-expect-error a method is missing
 GrpcServer.serve(EchoService, Effect.succeed({}), {})
 
+// this is right: it is left out on purpose
+GrpcServer.serve(EchoService, Effect.succeed({ Echo: GrpcServer.unimplemented }), {}) satisfies Layer.Layer<
+  never,
+  GrpcService.ProtoError,
+  GrpcServer.GrpcServer | GrpcService.ProtoFiles
+>
+
+// @ts-expect-error a method is missing beside one that is left out on purpose
+GrpcServer.serve(StreamService, Effect.succeed({ Expand: GrpcServer.unimplemented }), {})
+
 GrpcServer.serve(
   EchoService,
   // @ts-expect-error there is no such method

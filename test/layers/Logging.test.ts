@@ -19,6 +19,7 @@ import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as Logging from "../../src/layers/Logging.ts"
+import * as LogOutput from "../../src/layers/LogOutput.ts"
 import * as Setting from "../../src/layers/Setting.ts"
 import * as Telemetry from "../../src/layers/Telemetry.ts"
 import { EchoServer, EchoService } from "../../src/layers/testing/EchoServer.ts"
@@ -443,7 +444,7 @@ describe("the settings", () => {
 
   it.live("are what is logged by", () =>
     Effect.gen(function* () {
-      const written = vi.spyOn(console, "log").mockReturnValue(undefined)
+      const written = vi.spyOn(LogOutput.stdout(), "write").mockReturnValue(undefined)
       yield* Effect.addFinalizer(() => Effect.sync(() => written.mockRestore()))
       yield* Effect.gen(function* () {
         yield* Effect.logInfo("not this")
@@ -455,5 +456,55 @@ describe("the settings", () => {
         ["this"]
       )
     }).pipe(Effect.scoped)
+  )
+})
+
+describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
+  it.live("is of 8 kB at the most, whatever callers send", () =>
+    logging({ format }, (logs) =>
+      Effect.gen(function* () {
+        const controls = "\u0001".repeat(15_000)
+        yield* Effect.logInfo("here", "x".repeat(15_000), { nested: ["y".repeat(15_000)] }, 7).pipe(
+          Effect.annotateLogs({
+            method: "m".repeat(15_000),
+            ["k".repeat(15_000)]: 1,
+            controls,
+            list: ["z".repeat(15_000)]
+          })
+        )
+        yield* Effect.logError("wrong", Cause.die(new Error("e".repeat(50_000))))
+        yield* Effect.logInfo("many").pipe(
+          Effect.annotateLogs(Object.fromEntries(Array.from({ length: 5000 }, (_, index) => [`key${index}`, "v"])))
+        )
+        const lines = format === "json" ? logs.text().split("\n") : logs.text().split(/^(?=\[)/m)
+        assert.strictEqual(lines.filter((line) => line !== "").length, 3)
+        for (const line of lines) assert.isAtMost(Buffer.byteLength(line), 8300)
+        assert.match(lines[0]!, /m{100,1000}\.\.\. \(clipped, \d+ more characters\)/)
+        assert.match(lines[1]!, /e{5000,6000}\.\.\. \(clipped, \d+ more characters\)/)
+        assert.include(lines[2]!, "clipped")
+        if (format === "json") assert.strictEqual(logs.lines().length, 3)
+      })
+    )
+  )
+
+  it.live("of usual length is not clipped", () =>
+    logging({ format }, (logs) =>
+      Effect.gen(function* () {
+        yield* Effect.annotateLogs(Effect.logInfo("m".repeat(1000)), { value: "v".repeat(1000) })
+        assert.notInclude(logs.text(), "clipped")
+        assert.include(logs.text(), "m".repeat(1000))
+        assert.include(logs.text(), "v".repeat(1000))
+      })
+    )
+  )
+
+  it.live("controls no terminal, by its cause neither", () =>
+    logging({ format }, (logs) =>
+      Effect.gen(function* () {
+        yield* Effect.logError("wrong\u001b[2J", Cause.die(new Error("\u001b[2J\u0007 gone")))
+        assert.notMatch(logs.text(), /[^\P{Cc}\n]/u)
+        assert.include(logs.text(), "\\u001b[2J\\u0007 gone")
+      })
+    )
   )
 })

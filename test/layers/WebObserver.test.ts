@@ -318,13 +318,13 @@ const traced = (flags: string) => ({
 describe("the span of a request", () => {
   it.live.each([
     { path: "/", name: "GET /", route: "/", status: 200 },
-    { path: "/books/1?a=b&c", name: "GET /books/{id}", route: "/books/{id}", query: "a=b&c", status: 200 },
+    { path: "/books/1?a=b&c", name: "GET /books/{id}", route: "/books/{id}", status: 200 },
     { path: "/moved", name: "GET /moved", route: "/moved", status: 302 },
     { path: "/zzz9?", name: "GET", status: 404 },
     { path: "/down", name: "GET /down", route: "/down", status: 503 },
     { path: "/bug", name: "GET /bug", route: "/bug", status: 500 },
     { path: "/", method: "PROPFIND", name: "_OTHER /", route: "/", status: 200 }
-  ])("says what $method $path came to", ({ method = "GET", name, path, query, route, status }) =>
+  ])("says what $method $path came to", ({ method = "GET", name, path, route, status }) =>
     observing({}, ({ ended, get, spans }) =>
       Effect.gen(function* () {
         yield* get(path, { method, headers: { "user-agent": "a browser" } })
@@ -340,7 +340,6 @@ describe("the span of a request", () => {
           ...(isOdd ? { "http.request.method_original": method } : {}),
           "url.scheme": "http",
           "url.path": path.split("?")[0],
-          ...(query === undefined ? {} : { "url.query": query }),
           ...(route === undefined ? {} : { "http.route": route }),
           "client.address": "127.0.0.1",
           "user_agent.original": "a browser",

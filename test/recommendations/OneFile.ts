@@ -3,12 +3,13 @@
  */
 import { Effect, FileSystem } from "effect"
 
-const info = (type: FileSystem.File.Type) => Effect.succeed({ type } as FileSystem.File.Info)
+const info = (type: FileSystem.File.Type, size: number) =>
+  Effect.succeed({ type, size } as unknown as FileSystem.File.Info)
 
-/** One whose only file, of any name, has these bytes. Each time it is read it gives so many of them at the most. */
-export const layer = (bytes: Uint8Array, partSize = Infinity) =>
+/** One whose only file, of any name, has these bytes. Each time it is read it gives so many of them at the most. Its size may be told wrong. */
+export const layer = (bytes: Uint8Array, partSize = Infinity, { size = bytes.length } = {}) =>
   FileSystem.layerNoop({
-    stat: () => info("File"),
+    stat: () => info("File", size),
     open: () =>
       Effect.sync(() => {
         let position = 0
@@ -23,6 +24,6 @@ export const layer = (bytes: Uint8Array, partSize = Infinity) =>
       })
   })
 
-/** One with a pipe that these bytes come through. */
-export const pipe = (bytes: Uint8Array) =>
-  FileSystem.layerNoop({ stat: () => info("FIFO"), readFile: () => Effect.succeed(bytes) })
+/** One whose only file is something else. */
+export const other = (type: FileSystem.File.Type) =>
+  FileSystem.layerNoop({ stat: () => info(type, 0), open: () => Effect.die(new Error("it was opened")) })

@@ -8,13 +8,19 @@ import * as OneFile from "./OneFile.ts"
 /** The pieces of the file that there is. */
 const pieces = Effect.gen(function* () {
   const pieces: Array<string> = []
-  yield* WholeRecords.forEach("any.csv", (piece) =>
+  yield* WholeRecords.forEach("any.csv", limits, (piece) =>
     Effect.sync(() => {
-      pieces.push(new TextDecoder("utf-8", { fatal: true }).decode(piece))
+      pieces.push(
+        piece._tag === "Records"
+          ? new TextDecoder("utf-8", { fatal: true }).decode(piece.bytes)
+          : `<${piece.lineBreaks} line breaks, ${piece.brokenQuote ?? "no"} broken quote>`
+      )
     })
   )
   return pieces
 })
+
+const limits: WholeRecords.Limits = { fileSize: 4_000_000, recordSize: 1000 }
 
 /** The pieces of a file whose bytes come in parts of at most so many. */
 const piecesOf = (text: string, partSize?: number) =>
@@ -69,18 +75,61 @@ describe("the pieces of a file", () => {
     })
   )
 
-  it.effect("are as large as a record is", () =>
+  const long = (content: string) => `"${content.repeat(100_000)}"\n`
+
+  it.effect.each([
+    { what: "lines", text: `a\n${long("x\n")}b\n`, lineBreaks: 100_001 },
+    { what: "lines that end with both", text: `a\n${long("x\r\n")}b\n`, lineBreaks: 100_001 },
+    {
+      what: "lines that end with a carriage return",
+      text: `a\n${long("x\r").replace(/\n$/, "\r")}b\n`,
+      lineBreaks: 100_001
+    },
+    { what: "quotes", text: `a\n${long('""')}b\n`, lineBreaks: 1 },
+    { what: "one line", text: `a\n${long("x")}b\n`, lineBreaks: 1 },
+    { what: "little more than the limit", text: `a\n"${"x".repeat(1000)}"\nb\n`, lineBreaks: 1 }
+  ])("have not a record of $what that is too long, but those before and after it", ({ lineBreaks, text }) =>
     Effect.gen(function* () {
-      const long = `"${"x\n".repeat(1_000_000)}"\n`
-      assert.isTrue((yield* piecesOf(`a\n${long}`)).includes(long))
+      const expected = `a\n<${lineBreaks} line breaks, no broken quote>b\n`
+      for (const partSize of [7, 1000, 100_000, undefined]) {
+        assert.strictEqual((yield* piecesOf(text, partSize)).join(""), expected)
+      }
     })
   )
 
-  it.effect("are one where it is a pipe", () =>
+  it.effect.each([
+    { what: "open", text: `a\n"${"x\n".repeat(1000)}` },
+    { what: "misplaced", text: `a\n"${"x\n".repeat(1000)}"x\n` },
+    { what: "misplaced", text: `a\n${"x".repeat(1000)}"x"\n` }
+  ])("tell of a quote that is $what in a record that is too long", ({ text, what }) =>
     Effect.gen(function* () {
-      const pipe = (text: string) => Effect.provide(pieces, OneFile.pipe(new TextEncoder().encode(text)))
-      assert.deepStrictEqual(yield* pipe('a\n"b'), ['a\n"b'])
-      assert.deepStrictEqual(yield* pipe(""), [])
+      for (const partSize of [7, undefined]) {
+        assert.match(
+          (yield* piecesOf(text, partSize)).join(""),
+          new RegExp(`^a\\n<\\d+ line breaks, ${what} broken quote>$`)
+        )
+      }
+    })
+  )
+
+  it.effect.each(["FIFO", "CharacterDevice", "BlockDevice", "Socket", "Directory", "Unknown"] as const)(
+    "are not read of a %s, which is not opened",
+    (type) =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(Effect.provide(pieces, OneFile.other(type)))
+        assert.deepStrictEqual(error, new WholeRecords.UnsuitableFile({ reason: { _tag: "NotRegular", type } }))
+      })
+  )
+
+  it.effect("are not read of a file that is too large, or grows to that", () =>
+    Effect.gen(function* () {
+      const tooLarge = new WholeRecords.UnsuitableFile({ reason: { _tag: "TooLarge", maximum: limits.fileSize } })
+      const bytes = new Uint8Array(limits.fileSize + 1).fill(0x0a)
+      assert.deepStrictEqual(yield* Effect.flip(Effect.provide(pieces, OneFile.layer(bytes))), tooLarge)
+      assert.deepStrictEqual(
+        yield* Effect.flip(Effect.provide(pieces, OneFile.layer(bytes, Infinity, { size: 0 }))),
+        tooLarge
+      )
     })
   )
 })

@@ -5,7 +5,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Context, Effect, FileSystem, Layer, Path, Schema, Stream } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, Schema, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import type { Ended } from "../integration/Installation.ts"
@@ -53,9 +53,23 @@ export interface TlsSettings {
   readonly pid?: number
 }
 
+/** How the interoperability tests in Python connect; plaintext without the files. */
+export type InteropClientSettings = Pick<TlsSettings, "target"> | Pick<TlsSettings, "target" | "ca" | "name">
+
+/** What the server of the interoperability tests in Python has; plaintext without the files. */
+export type InteropServerSettings = Readonly<Record<never, never>> | { readonly cert: string; readonly key: string }
+
 /** What it does there. */
 export type TlsStep =
-  | { readonly call: string; readonly message?: string; readonly timeout?: number; readonly wait_for_ready?: boolean }
+  | {
+      readonly call: string
+      readonly message?: string
+      readonly timeout?: number
+      readonly wait_for_ready?: boolean
+      readonly gzip?: boolean
+      /** Keys and values, which are in hexadecimal where the key ends in -bin. */
+      readonly metadata?: ReadonlyArray<readonly [string, string]>
+    }
   | { readonly cancel: string; readonly message?: string }
   | { readonly cancel_stream: string; readonly message?: string }
   | { readonly signal: "SIGSTOP" | "SIGCONT" }
@@ -81,6 +95,12 @@ export class ForeignTools extends Context.Service<
       steps: ReadonlyArray<TlsStep>,
       onSaid?: (line: string) => Effect.Effect<unknown>
     ) => Effect.Effect<ReadonlyArray<unknown>, MissingTool>
+    /** Runs the client of gRPC's interoperability tests: null for a case that passes, and what was wrong for others. */
+    readonly interopClient: (
+      settings: InteropClientSettings
+    ) => Effect.Effect<{ readonly [name: string]: string | null }, MissingTool>
+    /** Starts the server of gRPC's interoperability tests, and gives its port. It is killed with the scope. */
+    readonly interopServer: (settings: InteropServerSettings) => Effect.Effect<number, MissingTool, Scope.Scope>
     /** Runs buf in the project's folder. */
     readonly buf: (...args: ReadonlyArray<string>) => Effect.Effect<Ended, MissingTool>
   }
@@ -96,12 +116,8 @@ export class ForeignTools extends Context.Service<
       yield* fs.makeDirectory(stubs)
 
       /** Nothing of the environment is inherited: neither a proxy nor the path of another Python. */
-      const run = Effect.fnUntraced(function* (
-        command: string,
-        args: ReadonlyArray<string>,
-        onLine: (line: string) => Effect.Effect<unknown> = () => Effect.void
-      ) {
-        const handle = yield* spawner.spawn(
+      const spawn = (command: string, args: ReadonlyArray<string>) =>
+        spawner.spawn(
           ChildProcess.make(command, args, {
             cwd: root,
             env: { HOME: home, PYTHONPATH: stubs },
@@ -109,6 +125,13 @@ export class ForeignTools extends Context.Service<
             stdin: "ignore"
           })
         )
+
+      const run = Effect.fnUntraced(function* (
+        command: string,
+        args: ReadonlyArray<string>,
+        onLine: (line: string) => Effect.Effect<unknown> = () => Effect.void
+      ) {
+        const handle = yield* spawn(command, args)
         const [stdout, stderr, exitCode] = yield* Effect.all(
           [
             handle.stdout.pipe(
@@ -189,6 +212,30 @@ export class ForeignTools extends Context.Service<
         "google/rpc/error_details.proto"
       ])
 
+      const generatedInterop = yield* Effect.cached(
+        Effect.andThen(
+          hasPython,
+          succeed(pythonFile, ["-m", "grpc_tools.protoc", "--proto_path=src/layers/testing", ...out, "interop.proto"])
+        )
+      )
+
+      const interopClient = Effect.fnUntraced(function* (settings: InteropClientSettings) {
+        yield* generatedInterop
+        const output = yield* succeed(pythonFile, [path.join(scripts, "interop_client.py"), JSON.stringify(settings)])
+        return yield* Effect.orDie(decodeCases(output))
+      })
+
+      const interopServer = Effect.fnUntraced(function* (settings: InteropServerSettings) {
+        yield* generatedInterop
+        const handle = yield* Effect.orDie(
+          spawn(pythonFile, [path.join(scripts, "interop_server.py"), JSON.stringify(settings)])
+        )
+        const lines = Stream.splitLines(Stream.decodeText(handle.stdout))
+        const [port] = yield* Effect.orDie(Stream.runCollect(Stream.take(lines, 1)))
+        if (port === undefined) return yield* Effect.die(new Error("interop_server.py ended without a port"))
+        return Number(port)
+      })
+
       const generated = yield* Effect.cached(
         Effect.andThen(
           hasPython,
@@ -217,7 +264,7 @@ export class ForeignTools extends Context.Service<
         return yield* Effect.orDie(decodeOutcomes(output.trimEnd().split("\n").at(-1) ?? ""))
       })
 
-      return ForeignTools.of({ buf, python, pythonTls })
+      return ForeignTools.of({ buf, interopClient, interopServer, python, pythonTls })
     })
   ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
 }
@@ -231,6 +278,10 @@ const pythonFile = "/usr/bin/python3"
 const bufFile = fileURLToPath(new URL("../../node_modules/@bufbuild/buf/bin/buf", import.meta.url))
 
 const decodeOutcomes = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Schema.Unknown)))
+
+const decodeCases = Schema.decodeEffect(
+  Schema.fromJsonString(Schema.Record(Schema.String, Schema.NullOr(Schema.String)))
+)
 
 /** Tries a tool, once. */
 const available = <E>(tool: string, install: string, attempt: Effect.Effect<Ended, E>) =>

@@ -11,7 +11,7 @@ import * as CertificateFolder from "../integration/CertificateFolder.ts"
 import { type Environment, Installation } from "../integration/Installation.ts"
 import * as Echo from "../layers/Echo.ts"
 import * as Certificates from "../layers/Tls.ts"
-import { decodePrinted, ForeignTools, type TlsSettings } from "./ForeignTools.ts"
+import { decodePrinted, ForeignTools, type TlsSettings, type TlsStep } from "./ForeignTools.ts"
 
 const recommend = "/Recommendations/Recommend"
 /** Three mysteries: field 3 of the first API is max_results. */
@@ -123,6 +123,69 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
       }
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), ...stranger }, call)), ["UNAVAILABLE"])
       yield* written("its certificate, of DNS:marketplace, is not accepted")
+    })
+  )
+
+  it.effect("Python's grpcio sends what few clients do: mutual TLS", () =>
+    Effect.gen(function* () {
+      const { pythonTls } = yield* ForeignTools
+      const { environment, settings } = yield* prepare("mutual TLS", "odd")
+      const { port } = yield* (yield* Installation).start("recommendations", environment)
+      const call = { call: recommend, message }
+      const many = (count: number) => Array.from({ length: count }, (_, index) => [`x-${index}`, "1"] as const)
+      // the server says in its settings how large headers may be: the first call may go before them
+      const odd: ReadonlyArray<readonly [TlsStep, string]> = [
+        [call, "OK"],
+        [{ ...call, gzip: true }, "OK"],
+        // fields in another order, one twice (the last one counts), and one that this server does not know
+        [{ ...call, message: "1801180308071001780a" }, "OK"],
+        [{ ...call, message: "18ffffffffffffffffff01" }, "INVALID_ARGUMENT"],
+        [{ ...call, message: "1803107f" }, "NOT_FOUND"],
+        // a field of another wire type, a group without an end, a varint without one
+        [{ ...call, message: "1a03616263" }, "INTERNAL"],
+        [{ ...call, message: "0b" }, "INTERNAL"],
+        [{ ...call, message: "18ffffffffffffffffffffff" }, "INTERNAL"],
+        [{ ...call, metadata: many(100) }, "OK"],
+        [{ ...call, metadata: many(140) }, "RESOURCE_EXHAUSTED"],
+        [{ ...call, metadata: [["x-large", "x".repeat(12_000)]] }, "OK"],
+        [{ ...call, metadata: [["x-large", "x".repeat(17_000)]] }, "RESOURCE_EXHAUSTED"],
+        [
+          {
+            ...call,
+            metadata: [
+              ["x-bin", ""],
+              ["x-bin", "00"],
+              ["x-bin", "00ff"],
+              ["x-bin", "00ff2c"]
+            ]
+          },
+          "OK"
+        ],
+        [
+          {
+            ...call,
+            metadata: [
+              ["x-text", ""],
+              ["x-text", "a, b"],
+              ["grpc-unknown", "1"],
+              ["user-agent", "x"]
+            ]
+          },
+          "OK"
+        ],
+        [{ ...call, timeout: 0 }, "DEADLINE_EXCEEDED"],
+        [{ ...call, timeout: 24 * 24 * 3600 }, "OK"],
+        [call, "OK"]
+      ]
+      const outcomes = yield* pythonTls(
+        settings(port),
+        odd.map(([step]) => step)
+      )
+      assert.deepStrictEqual(
+        yield* codes(outcomes),
+        odd.map(([, code]) => code),
+        JSON.stringify(outcomes)
+      )
     })
   )
 

@@ -10,7 +10,14 @@ import { Effect, FileSystem, Path } from "effect"
 import project from "../../package.json" with { type: "json" }
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
-const documents = ["README.md", "bench/README.md", "k8s/README.md", "ops/README.md", "src/layers/README.md"] as const
+const documents = [
+  "README.md",
+  "bench/README.md",
+  "k8s/README.md",
+  "ops/README.md",
+  "src/layers/README.md",
+  "test/interop/README.md"
+] as const
 
 /** The commands of a document, with lines that go on joined. */
 const commandsOf = (text: string): ReadonlyArray<string> =>

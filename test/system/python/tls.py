@@ -5,7 +5,8 @@
 SETTINGS is a JSON object: the target; the files ca, and cert and key for mutual TLS; name, the one in the server's
 certificate; and pid, the server's process. STEPS is a JSON array of
 
-    {"call": "/Recommendations/Recommend", "message": "1803", "timeout": 20, "wait_for_ready": false}
+    {"call": "/Recommendations/Recommend", "message": "1803", "timeout": 20, "wait_for_ready": false, "gzip": false,
+     "metadata": [["x-text", "a"], ["x-bytes-bin", "00ff"]]}     bytes of a -bin key in hexadecimal
     {"cancel": "/Recommendations/Recommend", "message": "1803"}      begins a call, and cancels it
     {"cancel_stream": "/Echo/Expand", "message": "0a0162"}           the same, once the first response has come
     {"signal": "SIGSTOP"}                                            sends a signal to the server's process
@@ -40,8 +41,17 @@ def outcome(call):
 def call(channel, step):
     method = channel.unary_unary(step["call"])
     message = bytes.fromhex(step.get("message", ""))
+    metadata = [
+        (key, bytes.fromhex(value) if key.endswith("-bin") else value) for key, value in step.get("metadata", [])
+    ]
     return outcome(
-        lambda: method(message, timeout=step.get("timeout", 20), wait_for_ready=step.get("wait_for_ready", False))
+        lambda: method(
+            message,
+            timeout=step.get("timeout", 20),
+            wait_for_ready=step.get("wait_for_ready", False),
+            metadata=metadata,
+            compression=grpc.Compression.Gzip if step.get("gzip") else None,
+        )
     )
 
 

@@ -1,0 +1,41 @@
+/**
+ * Follows the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their
+ * bytes arrive, without keeping or copying any. A server uses it to know what a request will cost before anything is decoded.
+ */
+import * as Frame from "./Frame.ts"
+
+export class RequestFraming {
+  /** How many messages have begun. */
+  messages = 0
+  /** Whether the latest of them is compressed. */
+  isCompressed = false
+  #prefixRead = 0
+  #length = 0
+  #left = 0
+
+  /** Reads the next bytes. `onMessage` is told of each message once its prefix is complete, with its length in bytes. */
+  read(bytes: Uint8Array, onMessage: (length: number) => void): void {
+    let at = 0
+    while (at < bytes.length) {
+      if (this.#left > 0) {
+        const read = Math.min(this.#left, bytes.length - at)
+        this.#left -= read
+        at += read
+      } else if (this.#readPrefix(bytes[at++]!)) {
+        this.messages++
+        this.#left = this.#length
+        onMessage(this.#length)
+      }
+    }
+  }
+
+  /** Whether the prefix is complete with this byte. */
+  #readPrefix(byte: number): boolean {
+    if (this.#prefixRead === 0) {
+      this.isCompressed = byte === 1
+      this.#length = 0
+    } else this.#length = this.#length * 256 + byte
+    this.#prefixRead = (this.#prefixRead + 1) % Frame.prefixSize
+    return this.#prefixRead === 0
+  }
+}

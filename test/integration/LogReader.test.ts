@@ -1,0 +1,163 @@
+/**
+ * Whoever reads the log of a process does not harm it: one who stops, one who goes away, a disk that is full.
+ */
+import { execFileSync, spawn } from "node:child_process"
+import { closeSync, constants, createReadStream, openSync } from "node:fs"
+import { type AddressInfo, createServer, type Server } from "node:net"
+import type { Readable } from "node:stream"
+
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, Layer, Schedule } from "effect"
+import { HttpClient } from "effect/http"
+
+import type {
+  RecommendationsServiceDefinition,
+  RecommendationsServiceHandlers
+} from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcService from "../../src/layers/GrpcService.ts"
+import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import { type Environment, Installation } from "./Installation.ts"
+import { scrape } from "./Scrape.ts"
+
+const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
+  name: "onlinebooks.recommendations.v1.RecommendationsService",
+  file: "onlinebooks/recommendations/v1/recommendations.proto"
+})
+
+const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
+  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
+  Layer.provide(NodeServices.layer)
+)
+
+/** A port that is free just now. */
+const freePort = Effect.acquireUseRelease(
+  Effect.callback<Server>((resume) => {
+    const server = createServer()
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) => Effect.sync(() => (server.address() as AddressInfo).port),
+  (server) => Effect.sync(() => server.close())
+)
+
+/** Starts Recommendations with a stdout of the test's choice, and waits until it is ready. */
+const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environment = {}) {
+  const { folder } = yield* Installation
+  const [port, adminPort] = [yield* freePort, yield* freePort]
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(process.execPath, [`${folder}/dist/recommendations.js`], {
+        env: { RECOMMENDATIONS_GRPC_PORT: `${port}`, RECOMMENDATIONS_ADMIN_PORT: `${adminPort}`, ...env },
+        stdio: ["ignore", stdout, "pipe"]
+      })
+    ),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+  const exited = new Promise<number | null>((resolve) => child.on("exit", (code) => resolve(code)))
+  yield* HttpClient.get(`http://127.0.0.1:${adminPort}/readyz`).pipe(
+    Effect.filterOrFail(({ status }) => status === 200),
+    Effect.retry(Schedule.spaced("50 millis")),
+    Effect.timeout("20 seconds")
+  )
+  const context = yield* Layer.build(Layer.merge(GrpcChannel.layer({ target: `localhost:${port}` }), Protos))
+  const client = yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
+  /** Makes calls, each of which is a line of the log at Debug, and gives how many were answered. */
+  const call = (count: number) =>
+    Effect.forEach(
+      Array.from({ length: count }, (_, index) => index),
+      () => Effect.map(client.Recommend({ maxResults: 1 }), ({ books }) => books.length),
+      { concurrency: 50 }
+    ).pipe(Effect.map((lengths) => lengths.reduce((sum, length) => sum + length, 0)))
+  const dropped = Effect.map(scrape(adminPort), (metrics) => metrics.total("log_dropped_lines_total"))
+  return { call, child, dropped, exitCode: Effect.promise(() => exited) }
+})
+
+/** Reads all that comes, from now on. */
+const reading = (stream: Readable) => {
+  let text = ""
+  stream.on("data", (chunk) => {
+    text += String(chunk)
+  })
+  return () => text
+}
+
+const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>, check: (value: A) => boolean) =>
+  Effect.flatMap(effect, (value) => (check(value) ? Effect.void : Effect.fail("not yet"))).pipe(
+    Effect.retry(Schedule.spaced("20 millis")),
+    Effect.timeout("20 seconds")
+  )
+
+layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
+  "a process whose log",
+  (it) => {
+    it.effect.each(["json", "pretty"] as const)(
+      "as %s is not read drops the oldest lines, answers its calls, and says so when it is read again",
+      (format) =>
+        Effect.gen(function* () {
+          const { call, child, dropped, exitCode } = yield* begin("pipe", { LOG_LEVEL: "Debug", LOG_FORMAT: format })
+          const calls = 12_000
+          assert.strictEqual(yield* call(calls), calls)
+          const count = yield* dropped
+          assert.isAbove(count, 2000)
+          const text = reading(child.stdout!)
+          yield* eventually(Effect.sync(text), (text) => /\d+ log lines dropped: stdout/.test(text))
+          // it goes on, and what comes now is not dropped
+          yield* call(1)
+          const [, told] = /(\d+) log lines dropped/.exec(text()) ?? []
+          assert.isAtLeast(Number(told), count)
+          child.kill("SIGTERM")
+          assert.strictEqual(yield* exitCode, 0)
+          assert.include(text(), "gRPC is closed")
+          // what waited in the process, in the pipe, and on its way
+          assert.isBelow(text().length, 2_000_000)
+        }).pipe(Effect.scoped),
+      { timeout: 60_000 }
+    )
+
+    it.effect("is never read exits all the same", () =>
+      Effect.gen(function* () {
+        const { call, child, exitCode } = yield* begin("pipe", { LOG_LEVEL: "Debug" })
+        yield* call(5000)
+        child.kill("SIGTERM")
+        assert.strictEqual(yield* exitCode, 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect.runIf(process.platform === "linux")(
+      "has a reader that goes away answers its calls, and is read by the next",
+      () =>
+        Effect.gen(function* () {
+          const path = `${(yield* Installation).folder}/log`
+          execFileSync("mkfifo", [path])
+          const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+          const writer = openSync(path, constants.O_WRONLY)
+          const { call, child, dropped, exitCode } = yield* begin(writer, { LOG_LEVEL: "Debug" })
+          closeSync(writer)
+          closeSync(reader)
+          assert.strictEqual(yield* call(1000), 1000)
+          yield* eventually(dropped, (count) => count > 0)
+          const text = reading(createReadStream(path))
+          yield* eventually(Effect.andThen(call(1), Effect.sync(text)), (text) => /\d+ log lines dropped/.test(text))
+          child.kill("SIGTERM")
+          assert.strictEqual(yield* exitCode, 0)
+          yield* eventually(Effect.sync(text), (text) => text.includes("gRPC is closed"))
+        }).pipe(Effect.scoped)
+    )
+
+    it.effect.runIf(process.platform === "linux")("goes to a full disk answers its calls", () =>
+      Effect.gen(function* () {
+        const file = yield* Effect.acquireRelease(
+          Effect.sync(() => openSync("/dev/full", "w")),
+          (fd) => Effect.sync(() => closeSync(fd))
+        )
+        const { call, child, dropped, exitCode } = yield* begin(file, { LOG_LEVEL: "Debug" })
+        assert.strictEqual(yield* call(1000), 1000)
+        yield* eventually(dropped, (count) => count > 0)
+        child.kill("SIGTERM")
+        assert.strictEqual(yield* exitCode, 0)
+      }).pipe(Effect.scoped)
+    )
+  }
+)

@@ -1,0 +1,58 @@
+/**
+ * A server with methods of all four kinds, whose limits come from the environment (`ECHO_...`), for the fuzzer. What a request's text
+ * says is done before it is echoed: `wait` waits until the call ends, `later` for a millisecond, `fail` fails.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer, Schema, Stream } from "effect"
+
+import * as Admin from "../../src/layers/Admin.ts"
+import * as Drain from "../../src/layers/Drain.ts"
+import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import { Health } from "../../src/layers/Health.ts"
+import * as Logging from "../../src/layers/Logging.ts"
+import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import * as Reflection from "../../src/layers/Reflection.ts"
+import * as Status from "../../src/layers/Status.ts"
+import { EchoProtos, EchoService } from "../../src/layers/testing/EchoServer.ts"
+
+class Failed extends Schema.TaggedError<Failed>()("Failed", {}) {}
+
+const items: ReadonlyArray<never> = []
+
+const echo = ({ text }: EchoRequest__Output) => {
+  const response = { text, items }
+  if (text === "wait") return Effect.never
+  if (text === "later") return Effect.delay(Effect.succeed(response), "1 millis")
+  return text === "fail" ? Effect.fail(new Failed()) : Effect.succeed(response)
+}
+
+const echoes = GrpcServer.serve(
+  EchoService,
+  Effect.succeed({
+    Echo: echo,
+    EchoOnce: echo,
+    Expand: (request: EchoRequest__Output) =>
+      Stream.mapEffect(Stream.fromIterable(request.numbers), (number) =>
+        Effect.map(echo(request), (response) => ({ ...response, number }))
+      ),
+    Collect: (requests: Stream.Stream<EchoRequest__Output>) =>
+      Effect.map(Stream.runCollect(Stream.mapEffect(requests, echo)), (all) => ({
+        text: all.map(({ text }) => text).join(" "),
+        items
+      })),
+    Chat: (requests: Stream.Stream<EchoRequest__Output>) => Stream.mapEffect(requests, echo)
+  }),
+  { Failed: () => Status.notFound("as it was asked to") }
+)
+
+Layer.mergeAll(echoes, Health.layer, Reflection.layer([])).pipe(
+  GrpcServer.listenConfig("ECHO"),
+  Layer.provide(EchoProtos),
+  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
+  Layer.provide(NodeServices.layer),
+  Layer.provide(Admin.layerConfig("ECHO", 0)),
+  Drain.launch,
+  Effect.provide(Logging.layerConfig),
+  Drain.runMain
+)

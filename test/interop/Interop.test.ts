@@ -1,0 +1,128 @@
+/**
+ * gRPC's interoperability tests between this library and grpc-js alone, in plaintext and over TLS. test/system/Interop.test.ts has those
+ * with Python's grpcio; README.md says which case runs between which two.
+ */
+import { assert, it, layer } from "@effect/vitest"
+import { credentials, ServerCredentials } from "@grpc/grpc-js"
+import { Context, Effect, Layer } from "effect"
+
+import * as Address from "../../src/layers/Address.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
+import * as Tls from "../layers/Tls.ts"
+import * as Exceptions from "./Exceptions.ts"
+import * as GrpcJs from "./GrpcJs.ts"
+import * as InteropClient from "./InteropClient.ts"
+import * as InteropServer from "./InteropServer.ts"
+
+const transports = ["plaintext", "TLS"] as const
+type Transport = (typeof transports)[number]
+
+/** Certificates of one authority, if they are needed. */
+const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
+  if (transport === "plaintext") return undefined
+  const authority = yield* Tls.makeAuthority()
+  return { ca: authority.cert, server: yield* Tls.serverCertificate(authority) }
+})
+
+type Identity = Effect.Success<ReturnType<typeof makeIdentity>>
+
+/** Starts a server, and gives its target. */
+const servers = {
+  "this library": (identity: Identity) =>
+    Effect.gen(function* () {
+      const tls = identity && { certificates: (yield* Tls.watch(identity.server)).watched, allowedClients: undefined }
+      const context = yield* Layer.build(InteropServer.layer({ tls }))
+      return Address.format(yield* Context.get(context, GrpcServer.GrpcServer).address)
+    }),
+  "grpc-js": (identity: Identity) =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.promise(() =>
+          GrpcJs.serve(
+            identity === undefined
+              ? ServerCredentials.createInsecure()
+              : ServerCredentials.createSsl(null, [
+                  { cert_chain: Buffer.from(identity.server.cert), private_key: Buffer.from(identity.server.key) }
+                ])
+          )
+        ),
+        ({ close }) => Effect.sync(close)
+      ),
+      ({ target }) => target
+    )
+}
+
+/** A server that runs. */
+class Running extends Context.Service<Running, { readonly target: string; readonly identity: Identity }>()(
+  "onlinebooks/test/interop/Running"
+) {
+  static readonly layer = (server: keyof typeof servers, transport: Transport) =>
+    Layer.effect(
+      Running,
+      Effect.gen(function* () {
+        const identity = yield* makeIdentity(transport)
+        return { identity, target: yield* servers[server](identity) }
+      })
+    )
+}
+
+/** The cases of a client. */
+const clients = {
+  "this library": {
+    cases: Object.keys(InteropClient.cases) as ReadonlyArray<string>,
+    run: (name: string) =>
+      Effect.gen(function* () {
+        const { identity, target } = yield* Running
+        const tls = identity && {
+          certificates: (yield* Tls.watch(undefined, identity.ca)).watched,
+          serverName: "localhost"
+        }
+        yield* InteropClient.run(name as InteropClient.CaseName, { target, tls })
+      }).pipe(Effect.provide(EchoProtos))
+  },
+  "grpc-js": {
+    cases: Object.keys(GrpcJs.cases) as ReadonlyArray<string>,
+    run: (name: string) =>
+      Effect.gen(function* () {
+        const { identity, target } = yield* Running
+        const connection =
+          identity === undefined
+            ? { credentials: credentials.createInsecure() }
+            : {
+                credentials: credentials.createSsl(Buffer.from(identity.ca)),
+                options: { "grpc.ssl_target_name_override": "localhost" }
+              }
+        yield* Effect.promise(() => GrpcJs.run(name as GrpcJs.CaseName, { target, ...connection }))
+      })
+  }
+}
+
+const pairs = [
+  { client: "this library", server: "this library" },
+  { client: "this library", server: "grpc-js" },
+  { client: "grpc-js", server: "this library" }
+] as const
+
+for (const { client, server } of pairs) {
+  for (const transport of transports) {
+    layer(Running.layer(server, transport), { excludeTestServices: true })(
+      `client: ${client}, server: ${server}, ${transport}`,
+      (it) => {
+        for (const name of clients[client].cases) {
+          const reason = Exceptions.whyNotDone(name, server)
+          const fault = Exceptions.faultOf(name, server)
+          const run = () => Effect.timeout(clients[client].run(name), "20 seconds")
+          if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)
+          else if (fault !== undefined) it.effect.fails(`${name} (known fault: ${fault})`, run)
+          else it.effect(name, run)
+        }
+      }
+    )
+  }
+}
+
+it("makes no exceptions of cases that there are not", () => {
+  const all = new Set(Object.values(clients).flatMap(({ cases }) => cases))
+  for (const name of Exceptions.names) assert.isTrue(all.has(name), name)
+})

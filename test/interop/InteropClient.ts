@@ -1,0 +1,348 @@
+/**
+ * The client of gRPC's interoperability tests, by this library: one function a case, which fails by an assertion.
+ *
+ * What the cases ask for is described in https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md; README.md lists
+ * them, with those that are added here.
+ */
+import { assert } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { type Cause, Deferred, Effect, Exit, Fiber, Layer, Queue, type Scope, Stream } from "effect"
+
+import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import type { GrpcError } from "../../src/layers/GrpcError.ts"
+import type { ClientInterceptor } from "../../src/layers/GrpcInterceptor.ts"
+import type * as GrpcService from "../../src/layers/GrpcService.ts"
+import * as MessageCompression from "../../src/layers/MessageCompression.ts"
+import type { StatusName } from "../../src/layers/Status.ts"
+import {
+  concurrency,
+  initialKey,
+  iterations,
+  large,
+  payloadOf,
+  percentMessages,
+  specialMessage,
+  streamed,
+  TestService,
+  trailingKey,
+  UnimplementedService
+} from "./InteropService.ts"
+
+/** What a client connects to: without TLS, in plaintext. */
+export type Connection = Pick<GrpcChannel.Options, "target" | "tls">
+
+/** Connects, and notes how each call ended: "FullDuplexCall Cancelled". */
+const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChannel.Options, "compression">) {
+  const ends: Array<string> = []
+  const noteEnds: ClientInterceptor = {
+    watchCall: ({ method }) => ({ ended: (_, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`) })
+  }
+  const channel = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ ...options, interceptors: [noteEnds] }))
+  return yield* Effect.gen(function* () {
+    return {
+      test: yield* GrpcClient.make(TestService, { observeCompression: true }),
+      unimplemented: yield* GrpcClient.make(UnimplementedService),
+      ends
+    }
+  }).pipe(Effect.provideContext(channel))
+})
+
+type Client = Effect.Success<ReturnType<typeof connect>>
+
+type TestClient = Client["test"]
+
+const largeRequest = { responseSize: large.response, payload: payloadOf(large.request) }
+
+const largeUnary = ({ UnaryCall }: TestClient, options?: GrpcClient.CallOptions) =>
+  Effect.map(UnaryCall(largeRequest, options), ({ payload }) => assertSize(payload, large.response))
+
+const assertSize = (payload: { readonly body: Uint8Array } | null, size: number) => {
+  assert.strictEqual(payload?.body.length, size)
+  assert.isTrue(payload?.body.every((byte) => byte === 0))
+}
+
+const assertSizes = (
+  responses: ReadonlyArray<{ readonly payload: { readonly body: Uint8Array } | null }>,
+  sizes: ReadonlyArray<number>
+) => {
+  assert.strictEqual(responses.length, sizes.length)
+  for (const [index, size] of sizes.entries()) assertSize(responses[index]!.payload, size)
+}
+
+/** Asserts that a call fails with a status, and gives its message. */
+const assertFails = <A, R>(call: Effect.Effect<A, GrpcError, R>, expected: StatusName) =>
+  Effect.map(Effect.flip(call), ({ reason }) => {
+    assert.strictEqual(reason._tag, expected, reason.message)
+    return reason.message
+  })
+
+const emptyUnary = ({ test }: Client) =>
+  Effect.map(test.EmptyCall({}), (response) => assert.deepStrictEqual(response, {}))
+
+const clientCompressedUnary = (plain: Client, compressing: Client) =>
+  Effect.gen(function* () {
+    const expecting = (value: boolean) => ({ ...largeRequest, expectCompressed: { value } })
+    yield* assertFails(plain.test.UnaryCall(expecting(true)), "InvalidArgument")
+    assertSize((yield* compressing.test.UnaryCall(expecting(true))).payload, large.response)
+    assertSize((yield* plain.test.UnaryCall(expecting(false))).payload, large.response)
+  })
+
+const serverCompressedUnary = ({ test }: Client) =>
+  Effect.gen(function* () {
+    for (const value of [true, false]) {
+      const response = yield* test.UnaryCall({ ...largeRequest, responseCompressed: { value } })
+      assertSize(response.payload, large.response)
+      assert.strictEqual(MessageCompression.isCompressed(response), value)
+    }
+  })
+
+const clientStreaming = ({ test }: Client) =>
+  Effect.gen(function* () {
+    const requests = Stream.map(Stream.fromIterable(streamed.requests), (size) => ({ payload: payloadOf(size) }))
+    assert.deepStrictEqual(yield* test.StreamingInputCall(requests), { aggregatedPayloadSize: 74_922 })
+  })
+
+// one call has compressed messages or plain ones here, and not both: whether a channel compresses is a setting of it
+const clientCompressedStreaming = (plain: Client, compressing: Client) =>
+  Effect.gen(function* () {
+    const requests = (value: boolean, size: number) =>
+      Stream.make({ expectCompressed: { value }, payload: payloadOf(size) })
+    yield* assertFails(plain.test.StreamingInputCall(requests(true, 27_182)), "InvalidArgument")
+    const compressed = yield* compressing.test.StreamingInputCall(requests(true, 27_182))
+    const uncompressed = yield* plain.test.StreamingInputCall(requests(false, 45_904))
+    assert.strictEqual(compressed.aggregatedPayloadSize + uncompressed.aggregatedPayloadSize, 73_086)
+  })
+
+const responsesOf = (...sizes: ReadonlyArray<number>) => ({ responseParameters: sizes.map((size) => ({ size })) })
+
+const serverStreaming = ({ test }: Client) =>
+  Effect.map(Stream.runCollect(test.StreamingOutputCall(responsesOf(...streamed.responses))), (responses) =>
+    assertSizes(responses, streamed.responses)
+  )
+
+const serverCompressedStreaming = ({ test }: Client) =>
+  Effect.gen(function* () {
+    const responses = yield* Stream.runCollect(
+      test.StreamingOutputCall({
+        responseParameters: [
+          { size: 31_415, compressed: { value: true } },
+          { size: 92_653, compressed: { value: false } }
+        ]
+      })
+    )
+    assertSizes(responses, [31_415, 92_653])
+    assert.deepStrictEqual(responses.map(MessageCompression.isCompressed), [true, false])
+  })
+
+/** Sends each request when the response to the one before has come. */
+const pingPong = ({ test }: Client) =>
+  Effect.gen(function* () {
+    const pings = streamed.requests.map((size, index) => ({
+      ...responsesOf(streamed.responses[index]!),
+      payload: payloadOf(size)
+    }))
+    const requests = yield* Queue.unbounded<(typeof pings)[number], Cause.Done>()
+    const sendNext = Effect.suspend(() => {
+      const ping = pings.shift()
+      return ping === undefined ? Queue.end(requests) : Queue.offer(requests, ping)
+    })
+    yield* sendNext
+    const responses = yield* test.FullDuplexCall(Stream.fromQueue(requests)).pipe(
+      Stream.tap(() => sendNext),
+      Stream.runCollect
+    )
+    assertSizes(responses, streamed.responses)
+  })
+
+const halfDuplex = ({ test }: Client) =>
+  Effect.gen(function* () {
+    const requests = Stream.fromIterable(streamed.responses.map((size) => responsesOf(size)))
+    assertSizes(yield* Stream.runCollect(test.HalfDuplexCall(requests)), streamed.responses)
+  })
+
+const emptyStream = ({ test }: Client) =>
+  Effect.map(Stream.runCollect(test.FullDuplexCall(Stream.empty)), (responses) => assert.deepStrictEqual(responses, []))
+
+/** Calls once with metadata of a key that is echoed ahead of the response, and of one that is echoed after it. */
+const assertEchoed = Effect.fnUntraced(function* <A>(
+  call: (options: GrpcClient.CallOptions) => Effect.Effect<A, GrpcError>,
+  initial: ReadonlyArray<string>,
+  trailing: ReadonlyArray<Buffer>
+) {
+  const metadata = new Metadata()
+  for (const value of initial) metadata.add(initialKey, value)
+  for (const value of trailing) metadata.add(trailingKey, value)
+  const [, { headers, trailers }] = yield* GrpcClient.withResponseMetadata(call({ metadata }))
+  // HTTP/2 allows both: one header a value, or one header with all of them
+  assert.deepStrictEqual(
+    headers.get(initialKey).flatMap((value) => String(value).split(", ")),
+    initial
+  )
+  assert.deepStrictEqual(trailers.get(trailingKey), [...trailing])
+})
+
+/** The two calls that metadata is sent with: one of one request and one response, and one of streams. */
+const callsWithMetadata = ({ test }: Client) => [
+  (options: GrpcClient.CallOptions) => Effect.asVoid(test.UnaryCall(largeRequest, options)),
+  (options: GrpcClient.CallOptions) =>
+    Stream.runDrain(
+      test.FullDuplexCall(Stream.make({ ...responsesOf(large.response), payload: payloadOf(large.request) }), options)
+    )
+]
+
+const customMetadata = (client: Client) =>
+  Effect.gen(function* () {
+    for (const call of callsWithMetadata(client)) {
+      yield* assertEchoed(call, ["test_initial_metadata_value"], [Buffer.from("ababab", "hex")])
+    }
+  })
+
+/** Binary values whose base64 has no, one and two characters of padding, an empty one, and several values of one key. */
+const binaryMetadata = (client: Client) =>
+  Effect.gen(function* () {
+    for (const call of callsWithMetadata(client)) {
+      yield* assertEchoed(
+        call,
+        ["one", "two"],
+        ["000102", "00010203", "0001020304", "ff"].map((hex) => Buffer.from(hex, "hex"))
+      )
+    }
+  })
+
+/** Both kinds of calls, asking for a status. */
+const assertStatus = Effect.fnUntraced(function* ({ test }: Client, message: string) {
+  const responseStatus = { code: 2, message }
+  assert.strictEqual(yield* assertFails(test.UnaryCall({ responseStatus }), "Unknown"), message)
+  const stream = Stream.runDrain(test.FullDuplexCall(Stream.make({ responseStatus })))
+  assert.strictEqual(yield* assertFails(stream, "Unknown"), message)
+})
+
+const percentStatusMessages = (client: Client) =>
+  Effect.forEach(percentMessages, (message) => assertStatus(client, message), { discard: true })
+
+const unimplementedMethod = ({ test }: Client) => assertFails(test.UnimplementedCall({}), "Unimplemented")
+
+const unimplementedService = ({ unimplemented }: Client) =>
+  assertFails(unimplemented.UnimplementedCall({}), "Unimplemented")
+
+/** Interrupts a call, and asserts that it ended as cancelled. */
+const assertCancels = <A, E>({ ends }: Client, method: string, fiber: Fiber.Fiber<A, E>) =>
+  Effect.gen(function* () {
+    yield* Fiber.interrupt(fiber)
+    assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
+    assert.strictEqual(ends.at(-1), `${method} Cancelled`)
+  })
+
+const cancelAfterBegin = (client: Client) =>
+  Effect.gen(function* () {
+    const call = client.test.StreamingInputCall(Stream.never)
+    yield* assertCancels(client, "StreamingInputCall", yield* Effect.forkChild(call, { startImmediately: true }))
+  })
+
+const cancelAfterFirstMessage = (client: Client) =>
+  Effect.gen(function* () {
+    const sent = yield* Deferred.make<void>()
+    const requests = Stream.make({ payload: payloadOf(8) }).pipe(
+      Stream.concat(Stream.fromEffectDrain(Deferred.succeed(sent, undefined))),
+      Stream.concat(Stream.never)
+    )
+    const fiber = yield* Effect.forkChild(client.test.StreamingInputCall(requests))
+    yield* Deferred.await(sent)
+    yield* assertCancels(client, "StreamingInputCall", fiber)
+  })
+
+const cancelAfterFirstResponse = ({ ends, test }: Client) =>
+  Effect.gen(function* () {
+    const request = { ...responsesOf(31_415), payload: payloadOf(27_182) }
+    const responses = test.FullDuplexCall(Stream.concat(Stream.make(request), Stream.never))
+    // who has taken enough cancels the rest
+    assertSizes(yield* Stream.runCollect(Stream.take(responses, 1)), [31_415])
+    assert.strictEqual(ends.at(-1), "FullDuplexCall Cancelled")
+  })
+
+const sleeping = ({ test }: Client, timeout: "1 millis" | "50 millis") => {
+  const requests = Stream.concat(Stream.make({ payload: payloadOf(27_182) }), Stream.never)
+  return assertFails(Stream.runDrain(test.FullDuplexCall(requests, { timeout })), "DeadlineExceeded")
+}
+
+/** Many calls at the same time, all of which reach their deadlines. */
+const manyTimeouts = (client: Client) =>
+  Effect.forEach(Array.from({ length: 1_000 }), () => sleeping(client, "50 millis"), {
+    concurrency: "unbounded",
+    discard: true
+  })
+
+/** As long a time-out as gRPC can express, and some that do not fit into 31 bits of milliseconds. */
+const longTimeouts = ({ test }: Client) =>
+  Effect.gen(function* () {
+    for (const timeout of ["25 days", "40 days", "50 days", "90 days", "11000 years"] as const) {
+      const millis = timeout === "11000 years" ? 99_999_999 * 3_600_000 : timeout
+      yield* largeUnary(test, { timeout: millis })
+    }
+  })
+
+const concurrentLargeUnary = ({ test }: Client) =>
+  Effect.forEach(Array.from({ length: concurrency }), () => largeUnary(test), {
+    concurrency: "unbounded",
+    discard: true
+  })
+
+const rpcSoak = ({ test }: Client) =>
+  Effect.forEach(Array.from({ length: iterations.rpcSoak }), () => largeUnary(test), { discard: true })
+
+const channelSoak = (connection: Connection) =>
+  Effect.forEach(
+    Array.from({ length: iterations.channelSoak }),
+    () => Effect.scoped(Effect.flatMap(connect(connection), ({ test }) => largeUnary(test))),
+    { discard: true }
+  )
+
+/** The cases by name; those that a server cannot take part in are left out by the test. */
+export const cases = {
+  empty_unary: emptyUnary,
+  large_unary: ({ test }) => largeUnary(test),
+  client_compressed_unary: (client, connection) =>
+    Effect.flatMap(compressing(connection), (other) => clientCompressedUnary(client, other)),
+  large_unary_compressed: (_, connection) => Effect.flatMap(compressing(connection), ({ test }) => largeUnary(test)),
+  server_compressed_unary: serverCompressedUnary,
+  client_streaming: clientStreaming,
+  client_compressed_streaming: (client, connection) =>
+    Effect.flatMap(compressing(connection), (other) => clientCompressedStreaming(client, other)),
+  client_streaming_compressed: (_, connection) => Effect.flatMap(compressing(connection), clientStreaming),
+  server_streaming: serverStreaming,
+  server_compressed_streaming: serverCompressedStreaming,
+  ping_pong: pingPong,
+  half_duplex: halfDuplex,
+  empty_stream: emptyStream,
+  custom_metadata: customMetadata,
+  binary_metadata: binaryMetadata,
+  status_code_and_message: (client) => assertStatus(client, "test status message"),
+  special_status_message: (client) => assertStatus(client, specialMessage),
+  percent_status_messages: percentStatusMessages,
+  unimplemented_method: unimplementedMethod,
+  unimplemented_service: unimplementedService,
+  cancel_after_begin: cancelAfterBegin,
+  cancel_after_first_message: cancelAfterFirstMessage,
+  cancel_after_first_response: cancelAfterFirstResponse,
+  timeout_on_sleeping_server: (client) => sleeping(client, "1 millis"),
+  timeout_before_expiry: ({ test }) => largeUnary(test, { timeout: "10 seconds" }),
+  many_timeouts: manyTimeouts,
+  long_timeouts: longTimeouts,
+  concurrent_large_unary: concurrentLargeUnary,
+  rpc_soak: rpcSoak,
+  channel_soak: (_, connection) => channelSoak(connection)
+} satisfies {
+  readonly [name: string]: (
+    client: Client,
+    connection: Connection
+  ) => Effect.Effect<unknown, unknown, GrpcService.ProtoFiles | Scope.Scope>
+}
+
+export type CaseName = keyof typeof cases
+
+const compressing = (connection: Connection) => connect({ ...connection, compression: "gzip" })
+
+/** Runs a case on a channel of its own. */
+export const run = (name: CaseName, connection: Connection) =>
+  Effect.scoped(Effect.flatMap(connect(connection), (client) => cases[name](client, connection)))

@@ -1,0 +1,115 @@
+/**
+ * The server of gRPC's interoperability tests, by this library: a method of each kind, metadata both ways, statuses that the client
+ * chooses, and a method that is not implemented.
+ */
+import { Metadata } from "@grpc/grpc-js"
+import { Effect, Layer, Schema, Stream } from "effect"
+
+import { Drain } from "../../src/layers/Drain.ts"
+import type { EchoStatus__Output } from "../../src/layers/generated/testing/grpc/testing/EchoStatus.ts"
+import type { ResponseParameters__Output } from "../../src/layers/generated/testing/grpc/testing/ResponseParameters.ts"
+import type { SimpleRequest__Output } from "../../src/layers/generated/testing/grpc/testing/SimpleRequest.ts"
+import type { StreamingInputCallRequest__Output } from "../../src/layers/generated/testing/grpc/testing/StreamingInputCallRequest.ts"
+import type { StreamingOutputCallRequest__Output } from "../../src/layers/generated/testing/grpc/testing/StreamingOutputCallRequest.ts"
+import { GrpcCall } from "../../src/layers/GrpcCall.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as MessageCompression from "../../src/layers/MessageCompression.ts"
+import * as Status from "../../src/layers/Status.ts"
+import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
+import { initialKey, payloadOf, TestService, trailingKey } from "./InteropService.ts"
+
+/** The client has asked for a status. */
+class StatusRequested extends Schema.TaggedError<StatusRequested>()("StatusRequested", {
+  code: Schema.Int,
+  text: Schema.String
+}) {}
+
+/** A message came uncompressed that should have come compressed, or the other way round. */
+class WrongCompression extends Schema.TaggedError<WrongCompression>()("WrongCompression", {
+  expected: Schema.Boolean
+}) {}
+
+/** Echoes the metadata that the client asks to have echoed. */
+const echoMetadata = Effect.gen(function* () {
+  const { addTrailers, metadata, sendMetadata } = yield* GrpcCall
+  const headers = only(metadata, initialKey)
+  if (headers !== undefined) yield* sendMetadata(headers)
+  const trailers = only(metadata, trailingKey)
+  if (trailers !== undefined) yield* addTrailers(trailers)
+})
+
+/** All values of one key; undefined if there are none. */
+const only = (metadata: Metadata, key: string): Metadata | undefined => {
+  const values = metadata.get(key)
+  if (values.length === 0) return undefined
+  const kept = new Metadata()
+  for (const value of values) kept.add(key, value)
+  return kept
+}
+
+const failIfRequested = (status: EchoStatus__Output | null) =>
+  status === null || status.code === 0
+    ? Effect.void
+    : Effect.fail(new StatusRequested({ code: status.code, text: status.message }))
+
+const checkCompression = (request: SimpleRequest__Output | StreamingInputCallRequest__Output) =>
+  request.expectCompressed === null || request.expectCompressed.value === MessageCompression.isCompressed(request)
+    ? Effect.void
+    : Effect.fail(new WrongCompression({ expected: request.expectCompressed.value }))
+
+const toResponse = ({ intervalUs, size }: ResponseParameters__Output) =>
+  Effect.as(intervalUs > 0 ? Effect.sleep(intervalUs / 1000) : Effect.void, { payload: payloadOf(size) })
+
+/** The responses to one request of a stream. */
+const respond = ({ responseParameters, responseStatus }: StreamingOutputCallRequest__Output) =>
+  Stream.concat(
+    Stream.fromEffectDrain(failIfRequested(responseStatus)),
+    // a chunk is made as a whole, and these may be large
+    Stream.rechunk(Stream.mapEffect(Stream.fromIterable(responseParameters), toResponse), 1)
+  )
+
+const handlers = {
+  EmptyCall: () => Effect.succeed({}),
+  UnaryCall: (request: SimpleRequest__Output) =>
+    Effect.gen(function* () {
+      yield* echoMetadata
+      yield* checkCompression(request)
+      yield* failIfRequested(request.responseStatus)
+      return { payload: payloadOf(request.responseSize) }
+    }),
+  StreamingInputCall: (requests: Stream.Stream<StreamingInputCallRequest__Output>) =>
+    requests.pipe(
+      Stream.tap(checkCompression),
+      Stream.runFold(
+        () => 0,
+        (size, { payload }) => size + (payload?.body.length ?? 0)
+      ),
+      Effect.map((aggregatedPayloadSize) => ({ aggregatedPayloadSize }))
+    ),
+  StreamingOutputCall: (request: StreamingOutputCallRequest__Output) =>
+    Stream.concat(Stream.fromEffectDrain(echoMetadata), respond(request)),
+  FullDuplexCall: (requests: Stream.Stream<StreamingOutputCallRequest__Output>) =>
+    Stream.concat(Stream.fromEffectDrain(echoMetadata), Stream.flatMap(requests, respond)),
+  HalfDuplexCall: (requests: Stream.Stream<StreamingOutputCallRequest__Output>) =>
+    Stream.unwrap(Effect.map(Stream.runCollect(requests), (all) => Stream.flatMap(Stream.fromIterable(all), respond))),
+  UnimplementedCall: GrpcServer.unimplemented
+}
+
+/** Serves on a port of the system's choice; a thousand calls at the same time are no overload here. */
+export const layer = (options: Pick<GrpcServer.Options, "tls"> = {}) =>
+  GrpcServer.serve(TestService, Effect.succeed(handlers), {
+    StatusRequested: ({ code, text }) => Status.fromCode(code, text),
+    WrongCompression: ({ expected }) =>
+      Status.invalidArgument([
+        { field: "expect_compressed", description: `is ${expected}, which the message that carries it is not` }
+      ])
+  }).pipe(
+    GrpcServer.listen({
+      ...options,
+      host: "127.0.0.1",
+      port: 0,
+      limits: { maxConcurrency: 2_000, maxQueue: 2_000, maxRequestSize: 1024 * 1024 }
+    }),
+    Layer.provideMerge(EchoProtos),
+    Layer.provide(Drain.layerTest())
+  )

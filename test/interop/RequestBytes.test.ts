@@ -1,0 +1,261 @@
+/**
+ * What this library's server answers to requests that no gRPC client sends, written frame by frame: message frames that are cut or
+ * flagged wrongly, headers that the protocol does not allow, and unusual ones that it does
+ * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, https://github.com/grpc/grpc/blob/master/doc/compression.md).
+ */
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
+import { deflateSync, gzipSync } from "node:zlib"
+
+import { assert, layer } from "@effect/vitest"
+import { Context, Effect, Layer } from "effect"
+
+import * as Address from "../../src/layers/Address.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import { codes } from "../../src/layers/Status.ts"
+import * as Frames from "./Frames.ts"
+import * as InteropServer from "./InteropServer.ts"
+import { initialKey, TestService, trailingKey } from "./InteropService.ts"
+
+/** A connection to the server. */
+class Session extends Context.Service<Session, ClientHttp2Session>()("onlinebooks/test/interop/Session") {
+  static readonly layer = Layer.effect(
+    Session,
+    Effect.gen(function* () {
+      const context = yield* Layer.build(InteropServer.layer())
+      const target = Address.format(yield* Context.get(context, GrpcServer.GrpcServer).address)
+      return yield* Effect.acquireRelease(
+        Effect.sync(() => connect(`http://${target}`)),
+        (session) => Effect.sync(() => session.destroy())
+      )
+    })
+  )
+}
+
+interface Answer {
+  readonly httpStatus: number
+  /** The gRPC status; undefined if there was none. */
+  readonly code: number | undefined
+  readonly headers: IncomingHttpHeaders
+  readonly trailers: IncomingHttpHeaders
+}
+
+/** Sends a request to a method of the service, and waits for the end of the answer. */
+const send = (method: string, headers: OutgoingHttpHeaders, frames: ReadonlyArray<Buffer>) =>
+  Effect.flatMap(Session, (session) =>
+    Effect.callback<Answer>((resume) => {
+      const stream = session.request({
+        ":method": "POST",
+        ":path": `/${TestService.name}/${method}`,
+        "content-type": "application/grpc",
+        te: "trailers",
+        ...headers
+      })
+      let received: IncomingHttpHeaders = {}
+      let trailers: IncomingHttpHeaders = {}
+      stream.on("response", (headers) => {
+        received = headers
+      })
+      stream.on("trailers", (headers) => {
+        trailers = headers
+      })
+      stream.on("error", () => {})
+      stream.on("close", () => {
+        const code = trailers["grpc-status"] ?? received["grpc-status"]
+        resume(
+          Effect.succeed({
+            httpStatus: Number(received[":status"]),
+            code: code === undefined ? undefined : Number(code),
+            headers: received,
+            trailers
+          })
+        )
+      })
+      stream.resume()
+      for (const frame of frames) stream.write(frame)
+      stream.end()
+      return Effect.sync(() => stream.destroy())
+    })
+  ).pipe(Effect.timeout("5 seconds"))
+
+/** A SimpleRequest that asks for three bytes. */
+const simple = Buffer.from("1003", "hex")
+/** A StreamingInputCallRequest with a payload of two bytes. */
+const input = Buffer.from("0a0412020000", "hex")
+
+const gzip = { "grpc-encoding": "gzip" }
+
+interface Case {
+  readonly name: string
+  readonly method?: "UnaryCall" | "StreamingInputCall" | "StreamingOutputCall" | "FullDuplexCall"
+  readonly headers?: OutgoingHttpHeaders
+  readonly frames?: ReadonlyArray<Buffer>
+  readonly code: number
+  /** What is still to be mended: until then the case has to fail. */
+  readonly fault?: string
+}
+
+const whole = Frames.frame(simple)
+/** A frame of which the end is missing. */
+const cut = Frames.frame(input).subarray(0, -1)
+const notNoticed = "grpc-js does not notice"
+
+const cases: ReadonlyArray<Case> = [
+  { name: "an ordinary one", code: 0 },
+  { name: "no message", frames: [], code: codes.Unimplemented },
+  { name: "two messages", frames: [whole, whole], code: codes.Unimplemented },
+  { name: "bytes that are no message", frames: [Frames.frame(Buffer.from("ffffff", "hex"))], code: codes.Internal },
+  { name: "a length above the limit", frames: [Buffer.of(0, 255, 255, 255, 255)], code: codes.ResourceExhausted },
+  {
+    name: "a stream of messages that ends within one",
+    method: "StreamingInputCall",
+    frames: [Frames.frame(input), cut],
+    code: codes.Internal,
+    fault: notNoticed
+  },
+  {
+    name: "a stream of messages that ends within a prefix",
+    method: "StreamingInputCall",
+    frames: [Frames.frame(input), Buffer.of(0, 0)],
+    code: codes.Internal,
+    fault: notNoticed
+  },
+  {
+    name: "a stream both ways that ends within a prefix",
+    method: "FullDuplexCall",
+    frames: [Buffer.of(0, 0)],
+    code: codes.Internal,
+    fault: notNoticed
+  },
+  {
+    name: "one message and a part of another",
+    method: "StreamingOutputCall",
+    frames: [Frames.frame(Buffer.of()), Buffer.of(0, 0)],
+    code: codes.Internal,
+    fault: notNoticed
+  },
+  { name: "gzip", headers: gzip, frames: [Frames.frame(gzipSync(simple), 1)], code: 0 },
+  {
+    name: "deflate",
+    headers: { "grpc-encoding": "deflate" },
+    frames: [Frames.frame(deflateSync(simple), 1)],
+    code: 0
+  },
+  { name: "an encoding, and a message that is not compressed", headers: gzip, frames: [whole], code: 0 },
+  {
+    name: "gzip that is cut",
+    headers: gzip,
+    frames: [Frames.frame(gzipSync(simple).subarray(0, -4), 1)],
+    code: codes.Internal
+  },
+  { name: "gzip of nothing at all", headers: gzip, frames: [Frames.frame(Buffer.of(), 1)], code: codes.Internal },
+  {
+    name: "an unknown encoding",
+    headers: { "grpc-encoding": "snappy" },
+    frames: [Frames.frame(simple, 1)],
+    code: codes.Unimplemented
+  },
+  {
+    name: "an unknown encoding, and a message that is not compressed",
+    headers: { "grpc-encoding": "snappy" },
+    frames: [whole],
+    code: 0
+  },
+  {
+    name: "a compressed flag without an encoding",
+    frames: [Frames.frame(simple, 1)],
+    code: codes.Internal,
+    fault: "grpc-js takes it for a message that is not compressed"
+  },
+  {
+    name: "a compressed flag that is neither 0 nor 1",
+    headers: gzip,
+    frames: [Frames.frame(simple, 2)],
+    code: codes.Internal,
+    fault: "grpc-js takes it for a message that is not compressed"
+  },
+  { name: "a time-out of another unit", headers: { "grpc-timeout": "5x" }, code: codes.Internal },
+  { name: "an empty time-out", headers: { "grpc-timeout": "" }, code: codes.Internal },
+  {
+    name: "a negative time-out",
+    headers: { "grpc-timeout": "-5S" },
+    code: codes.Internal,
+    fault: "grpc-js looks for a time-out anywhere in the header"
+  },
+  {
+    name: "a time-out of nine digits",
+    headers: { "grpc-timeout": "100000000S" },
+    code: codes.Internal,
+    fault: "grpc-js looks for a time-out anywhere in the header"
+  },
+  { name: "content type application/grpc+proto", headers: { "content-type": "application/grpc+proto" }, code: 0 },
+  { name: "content type with a parameter", headers: { "content-type": "application/grpc;charset=utf-8" }, code: 0 },
+  { name: "110 headers more", headers: Frames.manyHeaders(110), code: 0 },
+  { name: "no te header", headers: { te: undefined }, code: 0 }
+]
+
+layer(Session.layer, { excludeTestServices: true })("a request with", (it) => {
+  for (const { code: expected, fault, frames = [whole], headers = {}, method = "UnaryCall", name } of cases) {
+    const run = () => Effect.map(send(method, headers, frames), ({ code }) => assert.strictEqual(code, expected))
+    if (fault === undefined) it.effect(name, run)
+    else it.effect.fails(`${name} (known fault: ${fault})`, run)
+  }
+
+  const others = ["text/html", "application/json", undefined]
+  it.effect.each(others)("content type %s is HTTP 415", (contentType) =>
+    Effect.map(send("UnaryCall", { "content-type": contentType }, [whole]), ({ httpStatus }) =>
+      assert.strictEqual(httpStatus, 415)
+    )
+  )
+
+  for (const contentType of ["application/grpc-web", "application/grpcfoo"]) {
+    it.effect.fails(`content type ${contentType} is HTTP 415 (known fault: grpc-js looks only at the beginning)`, () =>
+      Effect.map(send("UnaryCall", { "content-type": contentType }, [whole]), ({ httpStatus }) =>
+        assert.strictEqual(httpStatus, 415)
+      )
+    )
+  }
+
+  it.effect.fails("the method PUT is HTTP 405 (known fault: grpc-js does not look)", () =>
+    Effect.map(send("UnaryCall", { ":method": "PUT" }, [whole]), ({ httpStatus }) =>
+      assert.strictEqual(httpStatus, 405)
+    )
+  )
+
+  it.effect("140 headers more is refused, and the connection goes on", () =>
+    Effect.gen(function* () {
+      assert.isUndefined((yield* send("UnaryCall", Frames.manyHeaders(140), [whole])).code)
+      assert.strictEqual((yield* send("UnaryCall", {}, [whole])).code, 0)
+    })
+  )
+
+  it.effect.each([
+    { sent: "AAECAw==", echoed: ["AAECAw=="] },
+    { sent: "AAECAw", echoed: ["AAECAw=="] },
+    { sent: "AAECAw,AAEC", echoed: ["AAECAw==", "AAEC"] },
+    { sent: "AAECAw==, AAEC", echoed: ["AAECAw==", "AAEC"] },
+    { sent: "", echoed: [""] }
+  ])("binary metadata $sent is $echoed", ({ echoed, sent }) =>
+    Effect.gen(function* () {
+      const { code, trailers } = yield* send("UnaryCall", { [trailingKey]: sent }, [whole])
+      assert.strictEqual(code, 0)
+      assert.deepStrictEqual(String(trailers[trailingKey]).split(", "), echoed)
+    })
+  )
+
+  // Node and grpc-js make them one value in the end, or leave out what is not ASCII; neither ends the call
+  it.effect.each([
+    { sent: "", echoed: "" },
+    { sent: ["a, b", "c"], echoed: "a, b, c" },
+    { sent: "é", echoed: undefined }
+  ])("text metadata $sent is $echoed", ({ echoed, sent }) =>
+    Effect.gen(function* () {
+      const { code, headers } = yield* send("UnaryCall", { [initialKey]: sent }, [whole])
+      assert.strictEqual(code, 0)
+      assert.strictEqual(headers[initialKey], echoed)
+    })
+  )
+
+  it.effect("all of them, and serves the next call", () =>
+    Effect.map(send("UnaryCall", {}, [whole]), ({ code }) => assert.strictEqual(code, 0))
+  )
+})

@@ -1,0 +1,169 @@
+import { assert, describe, it, vi } from "@effect/vitest"
+import { Duration, Effect, Schema } from "effect"
+
+import * as AdmissionControl from "../../src/layers/AdmissionControl.ts"
+
+const Step = Schema.Struct({ client: Schema.Literals(["a", "b", "c"]), leaves: Schema.Boolean })
+
+const limits = { maxConcurrency: 2, maxQueue: 2, maxQueueWait: Duration.hours(1) }
+
+/** Lets calls enter by name, and notes what becomes of them. */
+const make = (options: Partial<AdmissionControl.Limits> = {}) => {
+  const notes: Array<string> = []
+  const admission = AdmissionControl.make({ ...limits, ...options })
+  const enter = (name: string, client = "a client", onShed = () => {}): AdmissionControl.Candidate => {
+    const call = {
+      client,
+      run: () => notes.push(`run ${name}`),
+      shed: () => {
+        notes.push(`shed ${name}`)
+        onShed()
+      },
+      evict: () => notes.push(`evict ${name}`)
+    }
+    admission.enter(call)
+    return call
+  }
+  return { admission, enter, notes }
+}
+
+describe("admission control", () => {
+  it("runs calls up to the limit, lets some wait in turn, and sheds the others at once", () => {
+    const { admission, enter, notes } = make()
+    const [a, b] = [enter("a"), enter("b"), enter("c"), enter("d"), enter("e")]
+    assert.deepStrictEqual(notes, ["run a", "run b", "shed e"])
+    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 2, refused: 1 })
+    admission.leave(a)
+    assert.deepStrictEqual(notes.slice(3), ["run c"])
+    admission.leave(b)
+    assert.deepStrictEqual(notes.slice(4), ["run d"])
+    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
+  })
+
+  it("forgets a call that ends while it waits, and gives its place to another", () => {
+    const { admission, enter, notes } = make()
+    const a = enter("a")
+    enter("b")
+    const c = enter("c")
+    enter("d")
+    admission.leave(c)
+    enter("e")
+    admission.leave(a)
+    assert.deepStrictEqual(notes, ["run a", "run b", "run d"])
+    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 1, refused: 0 })
+  })
+
+  it("takes nothing back from a call that was shed", () => {
+    const { admission, enter } = make({ maxQueue: 0 })
+    enter("a")
+    enter("b")
+    admission.leave(enter("c"))
+    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
+  })
+
+  it.live("sheds a call that has waited too long, and those after it in turn", () =>
+    Effect.gen(function* () {
+      const { admission, enter, notes } = make({ maxQueueWait: Duration.millis(20) })
+      enter("a")
+      enter("b")
+      yield* Effect.callback<void>((resume) => {
+        enter("c")
+        enter("d", "a client", () => resume(Effect.void))
+      })
+      assert.deepStrictEqual(notes, ["run a", "run b", "shed c", "shed d"])
+      assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 2 })
+    })
+  )
+
+  it("gives slots by round robin over the clients that wait, whoever came first", () => {
+    const { admission, enter, notes } = make({ maxConcurrency: 1, maxQueue: 9 })
+    const running = [enter("greedy 1", "greedy"), enter("greedy 2", "greedy"), enter("greedy 3", "greedy")]
+    running.push(enter("good 1", "good"), enter("greedy 4", "greedy"), enter("good 2", "good"))
+    const order = ["greedy 1", "greedy 2", "good 1", "greedy 3", "good 2", "greedy 4"]
+    for (let count = 1; count <= order.length; count++) {
+      assert.deepStrictEqual(
+        notes,
+        order.slice(0, count).map((name) => `run ${name}`)
+      )
+      admission.leave(running.find((call) => call.ticket?.state === "running")!)
+    }
+    assert.deepStrictEqual(admission.counts(), { answering: 0, waiting: 0, refused: 0 })
+  })
+
+  it("sheds the latest call of the client that has most waiting, when the queue is full", () => {
+    const { enter, notes } = make({ maxConcurrency: 1, maxQueue: 3 })
+    for (const name of ["1", "2", "3", "4"]) enter(`greedy ${name}`, "greedy")
+    enter("good 1", "good")
+    enter("good 2", "good")
+    assert.deepStrictEqual(notes, ["run greedy 1", "shed greedy 4", "shed good 2"])
+  })
+
+  it("leaves slots for others, however many calls one client makes", () => {
+    const { enter, notes } = make({ maxConcurrency: 8, maxQueue: 8 })
+    for (let call = 1; call <= 16; call++) enter(`greedy ${call}`, "greedy")
+    enter("good", "good")
+    assert.strictEqual(notes.filter((note) => note.startsWith("run greedy")).length, 7)
+    assert.include(notes, "run good")
+  })
+
+  it("evicts the oldest call of the client that has most, where calls last for as long as clients like", () => {
+    const { admission, enter, notes } = make({ maxConcurrency: 4, maxQueue: 0, whenFull: "evict" })
+    for (const name of ["1", "2", "3"]) enter(`greedy ${name}`, "greedy")
+    enter("good 1", "good")
+    enter("other 1", "other")
+    enter("other 2", "other")
+    assert.deepStrictEqual(notes.slice(4), ["evict greedy 1", "run other 1", "evict greedy 2", "run other 2"])
+    enter("other 3", "other")
+    assert.deepStrictEqual(notes.slice(8), ["shed other 3"])
+    assert.deepStrictEqual(admission.counts(), { answering: 4, waiting: 0, refused: 1 })
+  })
+
+  it("keeps slots of calls whose client reads slowly only for a second while others want them", () => {
+    const { admission, enter, notes } = make({ maxConcurrency: 2, maxQueue: 1 })
+    const now = vi.spyOn(performance, "now").mockReturnValue(0)
+    const stalled = enter("stalled", "slow")
+    const other = enter("other", "slow")
+    admission.pause(stalled)
+    now.mockReturnValue(999)
+    enter("early", "good")
+    admission.leave(other)
+    now.mockReturnValue(1001)
+    enter("late", "good")
+    now.mockRestore()
+    assert.deepStrictEqual(notes, ["run stalled", "run other", "run early", "evict stalled", "run late"])
+  })
+
+  it.prop(
+    "runs no more than the limit, and ends with nothing, whatever enters and leaves",
+    [Schema.Array(Step)],
+    ([steps]) => {
+      let running = 0
+      const calls = new Set<AdmissionControl.Candidate>()
+      const admission = AdmissionControl.make({ maxConcurrency: 3, maxQueue: 4, maxQueueWait: Duration.hours(1) })
+      for (const { client, leaves } of steps) {
+        const [first] = calls
+        if (leaves && first !== undefined) {
+          if (first.ticket?.state === "running") running--
+          calls.delete(first)
+          admission.leave(first)
+        } else {
+          const call: AdmissionControl.Candidate = {
+            client,
+            run: () => running++,
+            shed: () => calls.delete(call),
+            evict: () => assert.fail("nothing is paused")
+          }
+          calls.add(call)
+          admission.enter(call)
+        }
+        assert.isAtMost(running, 3)
+        assert.strictEqual(admission.counts().answering, running)
+        assert.strictEqual(admission.counts().answering + admission.counts().waiting, calls.size)
+        // a slot that is free is never kept from a call that may have it
+        if (admission.counts().waiting > 0) assert.strictEqual(running, 3)
+      }
+      for (const call of calls) admission.leave(call)
+      assert.deepInclude(admission.counts(), { answering: 0, waiting: 0 })
+    }
+  )
+})

@@ -1,0 +1,150 @@
+/**
+ * gRPC's interoperability tests between this library and Python's grpcio, in plaintext and over TLS. The cases are those of
+ * test/interop/README.md, which says which of them runs between which two.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Context, Effect, FileSystem, Layer } from "effect"
+
+import * as Address from "../../src/layers/Address.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
+import * as Exceptions from "../interop/Exceptions.ts"
+import * as InteropClient from "../interop/InteropClient.ts"
+import * as InteropServer from "../interop/InteropServer.ts"
+import * as Tls from "../layers/Tls.ts"
+import { ForeignTools } from "./ForeignTools.ts"
+
+const transports = ["plaintext", "TLS"] as const
+type Transport = (typeof transports)[number]
+
+const serverName = "localhost"
+
+/** Certificates, as values and as files, if they are needed. */
+const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
+  if (transport === "plaintext") return undefined
+  const fs = yield* FileSystem.FileSystem
+  const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-interop-" })
+  const write = (name: string, text: string) =>
+    Effect.as(fs.writeFileString(`${folder}/${name}`, text), `${folder}/${name}`)
+  const authority = yield* Tls.makeAuthority()
+  const server = yield* Tls.serverCertificate(authority)
+  return {
+    authority,
+    server,
+    files: {
+      ca: yield* write("ca.pem", authority.cert),
+      cert: yield* write("cert.pem", server.cert),
+      key: yield* write("key.pem", server.key)
+    }
+  }
+}, Effect.orDie)
+
+/** A server in Python that runs, and how this library connects to it. */
+class PythonServer extends Context.Service<PythonServer, InteropClient.Connection>()(
+  "onlinebooks/test/system/PythonServer"
+) {
+  static readonly layer = (transport: Transport) =>
+    Layer.effect(
+      PythonServer,
+      Effect.gen(function* () {
+        const identity = yield* makeIdentity(transport)
+        const { interopServer } = yield* ForeignTools
+        const port = yield* interopServer(
+          identity === undefined ? {} : { cert: identity.files.cert, key: identity.files.key }
+        )
+        const tls = identity && {
+          certificates: (yield* Tls.watch(undefined, identity.authority.cert)).watched,
+          serverName
+        }
+        return { target: `127.0.0.1:${port}`, tls }
+      })
+    )
+}
+
+/** What became of the cases of the client in Python, with a server of this library. */
+class PythonClient extends Context.Service<PythonClient, { readonly [name: string]: string | null }>()(
+  "onlinebooks/test/system/PythonClient"
+) {
+  static readonly layer = (transport: Transport) =>
+    Layer.effect(
+      PythonClient,
+      Effect.gen(function* () {
+        const identity = yield* makeIdentity(transport)
+        const tls = identity && { certificates: (yield* Tls.watch(identity.server)).watched, allowedClients: undefined }
+        const context = yield* Layer.build(InteropServer.layer({ tls }))
+        const target = Address.format(yield* Context.get(context, GrpcServer.GrpcServer).address)
+        const { interopClient } = yield* ForeignTools
+        return yield* interopClient(
+          identity === undefined ? { target } : { target, ca: identity.files.ca, name: serverName }
+        )
+      })
+    )
+}
+
+/** The cases of python/interop_client.py. */
+const pythonCases = [
+  "empty_unary",
+  "large_unary",
+  "large_unary_compressed",
+  "client_compressed_unary",
+  "client_streaming",
+  "client_streaming_compressed",
+  "client_compressed_streaming",
+  "server_streaming",
+  "ping_pong",
+  "half_duplex",
+  "empty_stream",
+  "custom_metadata",
+  "binary_metadata",
+  "status_code_and_message",
+  "special_status_message",
+  "percent_status_messages",
+  "unimplemented_method",
+  "unimplemented_service",
+  "cancel_after_begin",
+  "cancel_after_first_message",
+  "cancel_after_headers",
+  "cancel_after_first_response",
+  "timeout_on_sleeping_server",
+  "timeout_before_expiry",
+  "long_timeouts",
+  "concurrent_large_unary",
+  "rpc_soak",
+  "channel_soak"
+]
+
+const tools = Layer.merge(ForeignTools.layer, NodeServices.layer)
+
+for (const transport of transports) {
+  layer(Layer.provide(PythonClient.layer(transport), tools), { excludeTestServices: true })(
+    `client: Python's grpcio, server: this library, ${transport}`,
+    (it) => {
+      for (const name of pythonCases) {
+        const fault = Exceptions.faultOf(name, "this library")
+        const run = () => Effect.map(PythonClient, (outcomes) => assert.isNull(outcomes[name]))
+        if (fault !== undefined) it.effect.fails(`${name} (known fault: ${fault})`, run)
+        else it.effect(name, run)
+      }
+      it.effect("no other cases", () =>
+        Effect.map(PythonClient, (outcomes) => assert.deepStrictEqual(Object.keys(outcomes), pythonCases))
+      )
+    }
+  )
+
+  layer(Layer.provide(PythonServer.layer(transport), tools), { excludeTestServices: true })(
+    `client: this library, server: Python's grpcio, ${transport}`,
+    (it) => {
+      for (const name of Object.keys(InteropClient.cases) as ReadonlyArray<InteropClient.CaseName>) {
+        const reason = Exceptions.whyNotDone(name, "Python's grpcio")
+        const run = () =>
+          Effect.flatMap(PythonServer, (connection) => InteropClient.run(name, connection)).pipe(
+            Effect.provide(EchoProtos),
+            Effect.timeout("20 seconds")
+          )
+        if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)
+        else it.effect(name, run)
+      }
+    }
+  )
+}
