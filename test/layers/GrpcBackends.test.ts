@@ -297,7 +297,7 @@ describe("a wall clock that is set", () => {
       )
       const channel = GrpcChannel.layer({
         target: yield* Effect.provideContext(Echo.target, context),
-        policy: { retry: { ...defaultPolicy.retry, maxAttempts: 3 } }
+        policy: { retry: { ...defaultPolicy.retry, maxAttempts: 6 } }
       })
       const client = yield* Effect.provideContext(
         GrpcClient.make(Echo.EchoService),
