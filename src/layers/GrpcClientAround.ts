@@ -4,7 +4,7 @@
  * Those at the head of the list that only look on are told of all that they want to know in one step. Each would be two or three by
  * itself, and a page waits for them (npm run bench).
  */
-import { type Context, Effect, type Exit } from "effect"
+import { type Cause, type Context, Effect, type Exit } from "effect"
 
 import { guarded } from "./GrpcAround.ts"
 import { clientStatusOf, type Watcher } from "./GrpcInterceptor.ts"
@@ -83,7 +83,10 @@ const tell = (
   let all: Effect.Effect<void> = Effect.void
   for (let at = ends.length - 1; at >= 0; at--) {
     const effect = guarded(context, () => ends[at]!(exit, status))
-    if (effect !== undefined) all = Effect.andThen(all, effect)
+    if (effect !== undefined) all = Effect.andThen(all, Effect.catchCause(effect, logBug))
   }
   return all
 }
+
+/** A bug in what looks on does not become the outcome of the call. */
+const logBug = (cause: Cause.Cause<unknown>) => Effect.logError("A bug in an interceptor", cause)

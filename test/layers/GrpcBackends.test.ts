@@ -84,6 +84,13 @@ describe("a compressed response", () => {
         assert.strictEqual(_tag, "Internal")
         assert.match(message, /compressed by an encoding that is unknown/)
       }
+      const port = yield* Http2Backend.serve((stream) =>
+        Http2Backend.respond(stream, Http2Backend.frame(Buffer.from("?"), true), { "grpc-status": "0" }, headers)
+      )
+      const client = yield* Http2Backend.connect(port, once)
+      for (const stream of [client.Expand({}, options), client.Chat(Stream.make({ text: "a" }), options)]) {
+        assert.match((yield* Effect.flip(Stream.runDrain(stream))).message, /compressed by an encoding that is unknown/)
+      }
     })
   )
 
@@ -171,6 +178,24 @@ describe("headers of many values", () => {
         Http2Backend.respondStatus(stream, { "grpc-status": "9", "x-bin": "YQ==,Yg==" })
       )
       assert.deepStrictEqual(reason?.metadata.get("x-bin").map(String), ["a", "b"])
+    })
+  )
+})
+
+describe("headers above the limits of Node", () => {
+  it.live.each([
+    ["200 of them", Object.fromEntries(Array.from({ length: 200 }, (_, at) => [`x-${at}`, "1"]))],
+    ["70 kB", { "x-long": "a".repeat(70_000) }]
+  ] as const)("%s fail the call, and the next one is made", ([, many]) =>
+    Effect.gen(function* () {
+      let isHostile = true
+      const port = yield* Http2Backend.serve((stream) =>
+        Http2Backend.respond(stream, Http2Backend.response("a"), { "grpc-status": "0" }, isHostile ? many : {})
+      )
+      const client = yield* Http2Backend.connect(port, once)
+      yield* Effect.flip(client.Echo({}, options))
+      isHostile = false
+      assert.strictEqual((yield* client.Echo({}, options)).text, "a")
     })
   )
 })
@@ -272,7 +297,7 @@ describe("a wall clock that is set", () => {
       )
       const channel = GrpcChannel.layer({
         target: yield* Effect.provideContext(Echo.target, context),
-        policy: { retry: { ...defaultPolicy.retry, maxAttempts: 3 } }
+        policy: { retry: { ...defaultPolicy.retry, maxAttempts: 6 } }
       })
       const client = yield* Effect.provideContext(
         GrpcClient.make(Echo.EchoService),
