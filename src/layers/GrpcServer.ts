@@ -48,6 +48,7 @@ import { Drain } from "./Drain.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import * as GrpcConnections from "./GrpcConnections.ts"
+import * as GrpcContentType from "./GrpcContentType.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError, Unimplemented } from "./GrpcHandlers.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
@@ -212,8 +213,9 @@ export class GrpcServer extends Context.Service<
           onRefused: (refusal) => void runFork(reportRefusal(refusal)),
           onSecured: (secured) => void runFork(reportSecured(secured)),
           onEntering: (stream, headers) => {
+            GrpcContentType.removeOther(headers)
             GrpcTimeout.cap(headers)
-            calls.onEntering(stream)
+            calls.onEntering(stream, headers)
           },
           onStream: calls.onStream
         })
