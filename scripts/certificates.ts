@@ -90,6 +90,27 @@ export const issue = async (authority: Authority, options: IssueOptions): Promis
   return { ...issued, cert: issued.cert + authority.chain }
 }
 
+/** A certificate revocation list of an authority, PEM, with these certificates. */
+export const revoke = async (
+  authority: Issued,
+  certificates: ReadonlyArray<Issued>,
+  options: { readonly thisUpdate?: Date; readonly nextUpdate?: Date } = {}
+): Promise<string> => {
+  const list = await x509.X509CrlGenerator.create({
+    issuer: new x509.X509Certificate(authority.cert).subject,
+    thisUpdate: options.thisUpdate ?? new Date(Date.now() - 60 * 60 * 1000),
+    nextUpdate: options.nextUpdate ?? new Date(Date.now() + 7 * day),
+    entries: certificates.map(({ cert }) => ({ serialNumber: new x509.X509Certificate(cert).serialNumber })),
+    signingAlgorithm: algorithm,
+    signingKey: (await importKeys(authority.key)).privateKey
+  })
+  // as OpenSSL calls it
+  return `${list
+    .toString("pem")
+    .trim()
+    .replaceAll(/(BEGIN|END) CRL/g, "$1 X509 CRL")}\n`
+}
+
 const makeKeys = (rsaBits: number | undefined): Promise<webcrypto.CryptoKeyPair> =>
   webcrypto.subtle.generateKey(
     rsaBits === undefined

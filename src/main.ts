@@ -15,13 +15,22 @@ import * as Telemetry from "./layers/Telemetry.ts"
 import * as Marketplace from "./marketplace/Marketplace.ts"
 import * as Recommendations from "./recommendations/Recommendations.ts"
 
-/** A channel to the server beside it, wherever that listens. */
+/**
+ * A channel to the server beside it, by the address that it listens on: a name could lead to somebody else, who listens on another
+ * address of it. The name in its certificate is localhost all the same.
+ */
 const ChannelToServer = Layer.unwrap(
   Effect.gen(function* () {
     const address = yield* (yield* GrpcServer).address
-    return GrpcChannel.layer(yield* settings("MARKETPLACE", Address.format(Address.toReachable(address))))
+    return GrpcChannel.layer(yield* settings("MARKETPLACE", Address.format(toLoopback(address)), "localhost"))
   })
 )
+
+/** A server on every address, of both families or of one, is on this one too. */
+const toLoopback = ({ host, port }: Address.Address): Address.Address => ({
+  host: host === "::" || host === "0.0.0.0" ? "127.0.0.1" : host,
+  port
+})
 
 Marketplace.layer(project.version, ChannelToServer).pipe(
   Layer.provide(Recommendations.layer(project.version)),

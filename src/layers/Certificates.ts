@@ -2,7 +2,7 @@
  * Certificates from PEM files, checked, and read again when the files change: a certificate that is renewed is taken up
  * without a restart, and a bad one never takes the place of a good one.
  */
-import { createHash, createPrivateKey, type KeyObject, X509Certificate } from "node:crypto"
+import { constants, createHash, createPrivateKey, type KeyObject, X509Certificate } from "node:crypto"
 import { createSecureContext, type SecureContextOptions } from "node:tls"
 
 import {
@@ -21,6 +21,7 @@ import {
 
 import * as PeerIdentity from "./PeerIdentity.ts"
 import { ProjectRoot } from "./ProjectRoot.ts"
+import * as RevocationList from "./RevocationList.ts"
 
 /** Where the certificates are; a certificate comes with its key. */
 export type CertificateFiles = (
@@ -29,8 +30,17 @@ export type CertificateFiles = (
 ) & {
   /** The authorities that the other side's certificate has to come from. */
   readonly caFile?: string | undefined
+  /** The certificates of those authorities that were revoked: one list for each authority. */
+  readonly crlFile?: string | undefined
   /** The environment variables that the paths came from, to be named when they do not work. */
-  readonly variables?: { readonly certFile: string; readonly keyFile: string; readonly caFile: string } | undefined
+  readonly variables?:
+    | {
+        readonly certFile: string
+        readonly keyFile: string
+        readonly caFile: string
+        readonly crlFile?: string | undefined
+      }
+    | undefined
 }
 
 /** What a server or a client proves itself with. */
@@ -54,10 +64,20 @@ export interface Authorities {
   readonly notAfter: number
 }
 
+/** Whom not to trust any more. */
+export interface Revocations {
+  /** PEM, each list by itself. */
+  readonly lists: ReadonlyArray<string>
+  /** When the first of them has run out, in milliseconds since 1970: OpenSSL then refuses every certificate of its authority. */
+  readonly notAfter: number
+  readonly revoked: ReadonlySet<RevocationList.CertificateId>
+}
+
 /** What has been read from {@link CertificateFiles}. */
 export interface Certificates {
   readonly identity?: Identity | undefined
   readonly ca?: Authorities | undefined
+  readonly crl?: Revocations | undefined
 }
 
 /** A file is not fit to be used. The message is one line, for an operator. */
@@ -69,6 +89,7 @@ export class CertificateError extends Schema.TaggedError<CertificateError>()("Ce
 export const resolveFiles = (files: CertificateFiles, resolve: (path: string) => string): CertificateFiles => ({
   ...(files.certFile === undefined ? {} : { certFile: resolve(files.certFile), keyFile: resolve(files.keyFile) }),
   caFile: files.caFile === undefined ? undefined : resolve(files.caFile),
+  crlFile: files.crlFile === undefined ? undefined : resolve(files.crlFile),
   variables: files.variables
 })
 
@@ -76,10 +97,15 @@ export const resolveFiles = (files: CertificateFiles, resolve: (path: string) =>
  * What `tls.createSecureContext` needs, versions and ciphers too: a context that is made anew has none of those that the
  * one before was made with. For TLS 1.2 the ciphers are the ones with forward secrecy and authentication in one (AEAD),
  * which HTTP/2 asks for (RFC 9113, appendix A); with TLS 1.3 there are no others.
+ *
+ * Sessions are not resumed: whoever resumes one shows no certificate, so that one that has expired or was revoked would do for ever.
+ * Without tickets OpenSSL has no way to resume a session here (with TLS 1.3 it still sends some, which lead to nothing).
  */
-export const secureContextOptions = ({ ca, identity }: Certificates): SecureContextOptions => ({
+export const secureContextOptions = ({ ca, crl, identity }: Certificates): SecureContextOptions => ({
   ...(identity === undefined ? {} : { cert: identity.cert, key: Redacted.value(identity.key) }),
   ...(ca === undefined ? {} : { ca: ca.pem }),
+  ...(crl === undefined ? {} : { crl: [...crl.lists] }),
+  secureOptions: constants.SSL_OP_NO_TICKET,
   minVersion: "TLSv1.2",
   maxVersion: "TLSv1.3",
   ciphers
@@ -98,7 +124,7 @@ const ciphers = [
 ].join(":")
 
 /** A line for the log: whose certificate it is, and until when. */
-export const describe = ({ ca, identity }: Certificates): string =>
+export const describe = ({ ca, crl, identity }: Certificates): string =>
   [
     ...(identity === undefined
       ? []
@@ -106,14 +132,19 @@ export const describe = ({ ca, identity }: Certificates): string =>
           `certificate ${[identity.subject, PeerIdentity.format(identity.subjectAltNames)].filter(Boolean).join(", ")}` +
             ` is valid until ${date(identity.notAfter)}`
         ]),
-    ...(ca === undefined ? [] : [`CA is valid until ${date(ca.notAfter)}`])
+    ...(ca === undefined ? [] : [`CA is valid until ${date(ca.notAfter)}`]),
+    ...(crl === undefined ? [] : [`${crl.revoked.size} certificates are revoked by a CRL until ${date(crl.notAfter)}`])
   ].join("; ")
+
+/** What a certificate is used for: "server" or "client". Other words are for tests, and take any certificate. */
+export type Role = string
 
 /** Reads the files once, and checks them. */
 export const read = Effect.fnUntraced(function* (
-  files: CertificateFiles
+  files: CertificateFiles,
+  role: Role = ""
 ): Effect.fn.Return<Certificates, CertificateError, FileSystem.FileSystem> {
-  return yield* check(yield* readContents(files))
+  return yield* check(yield* readContents(files), role)
 })
 
 /** Certificates that are read again when their files change. */
@@ -127,7 +158,7 @@ export interface Watched {
 /** How to watch. */
 export interface WatchOptions {
   /** What the certificates are for, such as "server" or "client": an attribute of the metrics, and a word in the log. */
-  readonly role: string
+  readonly role: Role
   /** How often the files are read; a second unless it is given. A change is taken up after one or two of these. */
   readonly interval?: Duration.Input | undefined
 }
@@ -145,7 +176,7 @@ export const watch = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Watched, CertificateError, FileSystem.FileSystem | Scope.Scope> {
   const metrics = metricsOf(options.role)
   const first = yield* readContents(files)
-  const current = yield* SubscriptionRef.make(yield* check(first))
+  const current = yield* SubscriptionRef.make(yield* check(first, options.role))
   yield* metrics.onRead(SubscriptionRef.getUnsafe(current))
 
   /** What is in use, what was refused last, and what the last poll found. */
@@ -162,7 +193,9 @@ export const watch = Effect.fnUntraced(function* (
       refused = undefined
     } else if (isSettled) {
       // what was refused is checked again, quietly: a certificate that is not valid yet will be
-      const checked = yield* Effect.result(Effect.flatMap(Effect.fromResult(contents), check))
+      const checked = yield* Effect.result(
+        Effect.flatMap(Effect.fromResult(contents), (contents) => check(contents, options.role))
+      )
       if (checked._tag === "Success") {
         used = found
         refused = undefined
@@ -178,7 +211,9 @@ export const watch = Effect.fnUntraced(function* (
       }
     }
     yield* metrics.onPoll(SubscriptionRef.getUnsafe(current))
+    yield* warnOfCrl(SubscriptionRef.getUnsafe(current), options.role)
   })
+  const warnOfCrl = yield* makeCrlWarning
   yield* Effect.sleep(options.interval ?? Duration.seconds(1)).pipe(
     Effect.andThen(poll),
     Effect.forever,
@@ -188,6 +223,29 @@ export const watch = Effect.fnUntraced(function* (
     current: () => SubscriptionRef.getUnsafe(current),
     changes: SubscriptionRef.changes(current)
   }
+})
+
+/** A day in milliseconds: how long before a CRL runs out a line says so. */
+const crlNotice = 24 * 60 * 60 * 1000
+
+/** Says once of each CRL that it runs out soon, and once that it has. */
+const makeCrlWarning = Effect.sync(() => {
+  const told = { soon: 0, over: 0 }
+  return Effect.fnUntraced(function* ({ crl }: Certificates, role: Role) {
+    if (crl === undefined) return
+    const now = yield* Clock.currentTimeMillis
+    if (now >= crl.notAfter && told.over !== crl.notAfter) {
+      told.over = told.soon = crl.notAfter
+      yield* Effect.logWarning(
+        `The CRL of the ${role} ran out on ${date(crl.notAfter)}: no certificate of its authority is accepted`
+      )
+    } else if (now >= crl.notAfter - crlNotice && told.soon !== crl.notAfter) {
+      told.soon = crl.notAfter
+      yield* Effect.logWarning(
+        `The CRL of the ${role} runs out on ${date(crl.notAfter)}: then no certificate of its authority is accepted`
+      )
+    }
+  })
 })
 
 /** As {@link watch}, with relative paths taken from the project's root; the log says what has been read. */
@@ -216,7 +274,15 @@ const timeToExpiry = Metric.gauge("tls_certificate_time_to_expiry_seconds", {
   description: "How long the certificate in use, or the last of the CA file, is still valid"
 })
 
-const metricsOf = (role: string) => {
+const crlExpiry = Metric.gauge("tls_crl_expiry_timestamp_seconds", {
+  description: "When the first of the certificate revocation lists in use runs out, in seconds since 1970"
+})
+
+const crlTimeToExpiry = Metric.gauge("tls_crl_time_to_expiry_seconds", {
+  description: "How long the certificate revocation lists in use are still valid"
+})
+
+const metricsOf = (role: Role) => {
   const each = (
     { ca, identity }: Certificates,
     update: (notAfter: number, attributes: { readonly role: string; readonly file: string }) => Effect.Effect<void>
@@ -228,10 +294,17 @@ const metricsOf = (role: string) => {
       ],
       { discard: true }
     )
+  const ofCrl = ({ crl }: Certificates, gauge: typeof crlExpiry, from: number) =>
+    crl === undefined
+      ? Effect.void
+      : Metric.update(Metric.withAttributes(gauge, { role }), (crl.notAfter - from) / 1000)
   const onPoll = (certificates: Certificates) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      each(certificates, (notAfter, attributes) =>
-        Metric.update(Metric.withAttributes(timeToExpiry, attributes), (notAfter - now) / 1000)
+      Effect.andThen(
+        each(certificates, (notAfter, attributes) =>
+          Metric.update(Metric.withAttributes(timeToExpiry, attributes), (notAfter - now) / 1000)
+        ),
+        ofCrl(certificates, crlTimeToExpiry, now)
       )
     )
   const onTaken = (certificates: Certificates, count: number) =>
@@ -241,6 +314,7 @@ const metricsOf = (role: string) => {
         each(certificates, (notAfter, attributes) =>
           Metric.update(Metric.withAttributes(expiry, attributes), notAfter / 1000)
         ),
+        ofCrl(certificates, crlExpiry, 0),
         onPoll(certificates)
       ],
       { discard: true }
@@ -265,18 +339,19 @@ interface Content {
 interface Contents {
   readonly identity: { readonly cert: Content; readonly key: Content } | undefined
   readonly ca: Content | undefined
+  readonly crl: Content | undefined
 }
 
 /** Changes when a file does; of a key nothing can be told from it. */
-const fingerprint = ({ ca, identity }: Contents): string =>
+const fingerprint = ({ ca, crl, identity }: Contents): string =>
   createHash("sha256")
-    .update(JSON.stringify([identity?.cert.text, identity?.key.text, ca?.text]))
+    .update(JSON.stringify([identity?.cert.text, identity?.key.text, ca?.text, crl?.text]))
     .digest("hex")
 
 const readContents = Effect.fnUntraced(function* (
   files: CertificateFiles
 ): Effect.fn.Return<Contents, CertificateError, FileSystem.FileSystem> {
-  const { caFile, certFile, keyFile, variables } = files
+  const { caFile, certFile, crlFile, keyFile, variables } = files
   return {
     identity:
       certFile === undefined
@@ -285,7 +360,8 @@ const readContents = Effect.fnUntraced(function* (
             cert: yield* readContent(variables?.certFile ?? "certFile", certFile),
             key: yield* readContent(variables?.keyFile ?? "keyFile", keyFile)
           },
-    ca: caFile === undefined ? undefined : yield* readContent(variables?.caFile ?? "caFile", caFile)
+    ca: caFile === undefined ? undefined : yield* readContent(variables?.caFile ?? "caFile", caFile),
+    crl: crlFile === undefined ? undefined : yield* readContent(variables?.crlFile ?? "crlFile", crlFile)
   }
 })
 
@@ -295,31 +371,55 @@ const unreadable: { readonly [tag: string]: string } = {
   BadResource: "it is a folder, or something else that is no file"
 }
 
+/** How large a PEM file may be, in bytes: that of all authorities which browsers trust has 220 kB. */
+const maxFileSize = 1024 * 1024
+
+/** How long a file may take to be read: a server of files that hangs must not end the reload for ever. */
+const readTimeout = Duration.seconds(10)
+
+/** Reads a regular file, whatever its path turns into: a FIFO has no end, and nor has /dev/zero. */
+const readRegularFile = Effect.fnUntraced(function* (path: string, fail: Content["fail"]) {
+  const fs = yield* FileSystem.FileSystem
+  // before it is opened, since to open a FIFO waits for somebody who writes
+  const { size, type } = yield* fs.stat(path)
+  if (type !== "File") return yield* fail("a PEM file", unreadable["BadResource"]!)
+  if (size > BigInt(maxFileSize)) return yield* fail(`a PEM file of at most ${maxFileSize} bytes`, `it has ${size}`)
+  return yield* fs.readFileString(path)
+})
+
 const readContent = Effect.fnUntraced(function* (
   variable: string,
   path: string
 ): Effect.fn.Return<Content, CertificateError, FileSystem.FileSystem> {
   const fail = (expected: string, but: string) =>
     new CertificateError({ message: `${variable}=${JSON.stringify(path)}: expected ${expected}, but ${but}` })
-  const text = yield* Effect.mapError((yield* FileSystem.FileSystem).readFileString(path), ({ reason }) =>
-    fail("a PEM file", unreadable[reason._tag] ?? `it cannot be read (${firstLine(reason)})`)
+  const text = yield* readRegularFile(path, fail).pipe(
+    Effect.catchTag("PlatformError", ({ reason }) =>
+      Effect.fail(fail("a PEM file", unreadable[reason._tag] ?? `it cannot be read (${firstLine(reason)})`))
+    ),
+    Effect.timeoutOrElse({
+      duration: readTimeout,
+      orElse: () => Effect.fail(fail("a PEM file", `reading it took longer than ${Duration.format(readTimeout)}`))
+    })
   )
   return { path, text, fail }
 })
 
-const check = Effect.fnUntraced(function* ({
-  ca,
-  identity
-}: Contents): Effect.fn.Return<Certificates, CertificateError> {
+const check = Effect.fnUntraced(function* (
+  { ca, crl, identity }: Contents,
+  role: Role
+): Effect.fn.Return<Certificates, CertificateError> {
   return {
-    identity: identity === undefined ? undefined : yield* checkIdentity(identity.cert, identity.key),
-    ca: ca === undefined ? undefined : yield* checkAuthorities(ca)
+    identity: identity === undefined ? undefined : yield* checkIdentity(identity.cert, identity.key, role),
+    ca: ca === undefined ? undefined : yield* checkAuthorities(ca),
+    crl: crl === undefined || ca === undefined ? undefined : yield* checkRevocations(crl, ca)
   }
 })
 
 const checkIdentity = Effect.fnUntraced(function* (
   cert: Content,
-  key: Content
+  key: Content,
+  role: Role
 ): Effect.fn.Return<Identity, CertificateError> {
   const { certificates, pem } = yield* parseCertificates(cert)
   const [leaf] = certificates
@@ -330,6 +430,8 @@ const checkIdentity = Effect.fnUntraced(function* (
       `it does not match the certificate in ${JSON.stringify(cert.path)}`
     )
   }
+  const unusable = whyUnusable(leaf, privateKey, role)
+  if (Option.isSome(unusable)) return yield* cert.fail(`a certificate for a ${role}`, unusable.value)
   const now = yield* Clock.currentTimeMillis
   for (const certificate of certificates) {
     const wrong = whyNotValid(certificate, now)
@@ -357,6 +459,71 @@ const checkAuthorities = Effect.fnUntraced(function* (file: Content): Effect.fn.
   const authorities: Authorities = { pem, notAfter: Math.max(...certificates.map(notAfterOf)) }
   yield* checkContext({ ca: authorities }, file)
   return authorities
+})
+
+const usages: { readonly [role: Role]: { readonly oid: string; readonly name: string } } = {
+  server: { oid: "1.3.6.1.5.5.7.3.1", name: "serverAuth" },
+  client: { oid: "1.3.6.1.5.5.7.3.2", name: "clientAuth" }
+}
+
+/** The extended key usage that allows all of them (RFC 5280, section 4.2.1.12). */
+const anyUsage = "2.5.29.37.0"
+
+const keyTypes: ReadonlySet<string | undefined> = new Set(["rsa", "rsa-pss", "ec", "ed25519", "ed448"])
+
+/** The curves that TLS 1.3 has for certificates (RFC 8446, section 4.2.3), as Node calls them. */
+const curves: ReadonlySet<string | undefined> = new Set(["prime256v1", "secp384r1", "secp521r1"])
+
+/** Why the other side of a handshake would refuse a certificate, or could not use it. */
+const whyUnusable = (certificate: X509Certificate, key: KeyObject, role: Role): Option.Option<string> => {
+  const usage = usages[role]
+  if (usage === undefined) return Option.none()
+  const { asymmetricKeyDetails, asymmetricKeyType } = key
+  if (!keyTypes.has(asymmetricKeyType)) return Option.some(`TLS cannot sign with its key, of ${asymmetricKeyType}`)
+  if (asymmetricKeyType === "ec" && !curves.has(asymmetricKeyDetails?.namedCurve)) {
+    return Option.some(`TLS 1.3 has no signatures with its key, on the curve ${asymmetricKeyDetails?.namedCurve}`)
+  }
+  // undefined if it has none, whatever Node's types say: any use
+  const extended = certificate.keyUsage as ReadonlyArray<string> | undefined
+  if (extended !== undefined && !extended.includes(usage.oid) && !extended.includes(anyUsage)) {
+    return Option.some(`its extended key usage does not include ${usage.name}`)
+  }
+  if (!RevocationList.isForHandshakes(certificate)) return Option.some("its key usage does not allow a TLS handshake")
+  const names = PeerIdentity.subjectAltNames(certificate)
+  const isNamed = role === "server" ? names.some(({ type }) => type === "DNS" || type === "IP") : names.length > 0
+  if (isNamed) return Option.none()
+  return Option.some(
+    role === "server" ? "it has no subjectAltName that is a DNS name or an address" : "it has no subjectAltName"
+  )
+}
+
+const checkRevocations = Effect.fnUntraced(function* (
+  file: Content,
+  caFile: Content
+): Effect.fn.Return<Revocations, CertificateError> {
+  const lists = yield* parseRevocationLists(file)
+  const now = yield* Clock.currentTimeMillis
+  for (const { nextUpdate, thisUpdate } of lists) {
+    const expected = "CRLs that are valid now"
+    if (nextUpdate === undefined) return yield* file.fail(expected, "one of them does not say when the next one comes")
+    if (nextUpdate <= now) return yield* file.fail(expected, `one of them ran out on ${date(nextUpdate)}`)
+    if (thisUpdate > now) return yield* file.fail(expected, `one of them is not valid before ${date(thisUpdate)}`)
+  }
+  // OpenSSL asks for the list of every authority in a chain, its root's too
+  for (const authority of (yield* parseCertificates(caFile)).certificates) {
+    if (Option.isSome(whyNotValid(authority, now)) || lists.some((list) => list.isSignedBy(authority))) continue
+    return yield* file.fail(
+      `a CRL of each authority in ${JSON.stringify(caFile.path)}`,
+      `there is none of ${oneLine(authority.subject)}`
+    )
+  }
+  const revocations: Revocations = {
+    lists: lists.map(({ pem }) => pem),
+    notAfter: Math.min(...lists.map(({ nextUpdate = Infinity }) => nextUpdate)),
+    revoked: new Set(lists.flatMap(({ revoked }) => revoked))
+  }
+  yield* checkContext({ crl: revocations }, file)
+  return revocations
 })
 
 /** OpenSSL has the last word: it refuses weak keys and signatures too. */
@@ -403,6 +570,28 @@ const parseCertificates = Effect.fnUntraced(function* ({
   return { certificates: [first, ...others], pem: `${blocks.join("\n")}\n` }
 })
 
+const crlBegin = /-----BEGIN X509 CRL-----/g
+const crlBlock = /-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----/g
+
+/** The revocation lists of a file, at least one. */
+const parseRevocationLists = Effect.fnUntraced(function* ({
+  fail,
+  text
+}: Content): Effect.fn.Return<ReadonlyArray<RevocationList.RevocationList>, CertificateError> {
+  const expected = "a PEM file with CRLs"
+  const blocks = text.match(crlBlock) ?? []
+  if (blocks.length !== (text.match(crlBegin) ?? []).length) {
+    return yield* fail(expected, `CRL ${blocks.length + 1} in it does not parse (it is cut off)`)
+  }
+  if (blocks.length === 0) return yield* fail(expected, "there are none in it")
+  return yield* Effect.forEach(blocks, (pem, index) =>
+    Effect.try({
+      try: () => RevocationList.parse(`${pem}\n`),
+      catch: (cause) => fail(expected, `CRL ${index + 1} in it does not parse (${firstLine(cause)})`)
+    })
+  )
+})
+
 const parseKey = ({ fail, text }: Content): Effect.Effect<KeyObject, CertificateError> =>
   Effect.try({
     try: () => createPrivateKey(text),
@@ -415,8 +604,8 @@ const parseKey = ({ fail, text }: Content): Effect.Effect<KeyObject, Certificate
       )
   })
 
-/** Long ago if it has no date that can be read. */
-const notAfterOf = (certificate: X509Certificate): number => Date.parse(certificate.validTo) || 0
+/** When a certificate expires, in milliseconds since 1970. Long ago if it has no date that can be read. */
+export const notAfterOf = (certificate: X509Certificate): number => Date.parse(certificate.validTo) || 0
 
 const whyNotValid = (certificate: X509Certificate, now: number): Option.Option<string> => {
   const notBefore = Date.parse(certificate.validFrom)

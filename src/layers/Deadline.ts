@@ -1,13 +1,12 @@
 /**
  * How long what is being done may still take. A server puts the deadline of each call here, and a client takes it from here,
  * so that a call made while answering another one never outlives it (https://grpc.io/docs/guides/deadlines/).
+ *
+ * Deadlines are monotonic, so that a wall clock that is set does not move them.
  */
 import { Context, Duration, Effect } from "effect"
 
-/**
- * When what is being done must be over, in milliseconds by `performance.now()`, which no change of the clock moves; infinite without
- * a limit.
- */
+/** When what is being done must be over, in milliseconds as `performance.now()` counts them; infinite without a limit. */
 export const Deadline = Context.Reference<number>("onlinebooks/layers/Deadline", { defaultValue: () => Infinity })
 
 /** How long there is until the deadline: nothing once it has passed. */

@@ -4,7 +4,20 @@
  * A server is a layer that finishes its calls when it closes. What must outlive what is read from the nesting: a server is
  * provided with what it needs, so that it closes first. Layers that are merged close at the same time.
  */
-import { Cause, Clock, Config, Context, Deferred, Duration, Effect, Layer, Option, Predicate, Runtime } from "effect"
+import {
+  Cause,
+  Clock,
+  Config,
+  ConfigProvider,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Layer,
+  Option,
+  Predicate,
+  Runtime
+} from "effect"
 
 import * as Callback from "./Callback.ts"
 import * as LogOutput from "./LogOutput.ts"
@@ -143,7 +156,10 @@ const exitOnUncaught = Effect.gen(function* () {
  * Runs a process' main effect. Success exits with 0. A failure that was foreseen (a bad setting, a port in use) is its
  * message on stderr and exit code 1; only a bug shows a stack.
  */
-export const runMain = <E, A>(main: Effect.Effect<A, E>): void => run(main, { disableErrorReporting: true })
+export const runMain = <E, A>(main: Effect.Effect<A, E>): void =>
+  run(Effect.provideService(main, ConfigProvider.ConfigProvider, Setting.environment()), {
+    disableErrorReporting: true
+  })
 
 const run = Runtime.makeRunMain(({ fiber }) => {
   const [stdout, stderr] = [LogOutput.stdout(), LogOutput.stderr()]

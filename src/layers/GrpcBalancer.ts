@@ -9,6 +9,10 @@
  */
 import { connectivityState, experimental, status } from "@grpc/grpc-js"
 
+import * as Callback from "./Callback.ts"
+
+const guard = Callback.make()
+
 const name = "onlinebooks_round_robin_passing_over"
 
 /** The `loadBalancingConfig` of a service config that picks replicas so. `suspension` is in milliseconds. */
@@ -89,16 +93,17 @@ class Balancer implements experimental.LoadBalancer {
   ): boolean {
     if (!(lbConfig instanceof Config)) return false
     this.#suspension = lbConfig.suspension
-    if (endpoints.ok) {
-      this.#size = endpoints.value.length
-      const known = new Set(
-        endpoints.value.flatMap(({ addresses }) => addresses.map(experimental.subchannelAddressToString))
-      )
-      for (const address of this.#replicas.keys()) if (!known.has(address)) this.#replicas.delete(address)
-    }
+    if (endpoints.ok) this.#keepOnly(endpoints.value)
     const roundRobin = experimental.parseLoadBalancingConfig({ round_robin: {} })
     return this.#child.updateAddressList(endpoints, roundRobin, options, note)
   }
+
+  /** Forgets replicas that are not among the endpoints. */
+  #keepOnly = guard("addresses of a gRPC channel", (endpoints: ReadonlyArray<experimental.Endpoint>) => {
+    this.#size = endpoints.length
+    const known = new Set(endpoints.flatMap(({ addresses }) => addresses.map(experimental.subchannelAddressToString)))
+    for (const address of this.#replicas.keys()) if (!known.has(address)) this.#replicas.delete(address)
+  })
 
   exitIdle = () => this.#child.exitIdle()
   resetBackoff = () => this.#child.resetBackoff()
@@ -116,6 +121,15 @@ class PassingOver implements experimental.Picker {
   }
 
   pick(args: experimental.PickArgs): experimental.PickResult {
+    let picked: experimental.PickResult | undefined
+    // grpc-js picks when a connection changes, too, where an exception would end the process
+    guard("pick of a gRPC replica", () => {
+      picked = this.#pick(args)
+    })()
+    return picked ?? this.#picker.pick(args)
+  }
+
+  #pick(args: experimental.PickArgs): experimental.PickResult {
     let picked = this.#picker.pick(args)
     // once around: after that all have been passed over
     for (let turn = this.#memory.size(); turn > 0; turn--) {
@@ -140,7 +154,7 @@ class PassingOver implements experimental.Picker {
     const startedAt = performance.now()
     return {
       ...picked,
-      onCallEnded: (code, details, metadata) => {
+      onCallEnded: guard("end of a call of a gRPC replica", (code, details, metadata) => {
         onCallEnded?.(code, details, metadata)
         if (code === status.DEADLINE_EXCEEDED) {
           if (replica.answeredAt < startedAt) {
@@ -153,7 +167,7 @@ class PassingOver implements experimental.Picker {
           replica.answeredAt = performance.now()
           replica.isSuspected = false
         }
-      }
+      })
     } as experimental.PickResult
   }
 }

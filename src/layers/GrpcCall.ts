@@ -51,7 +51,7 @@ export class GrpcCall extends Context.Service<
      */
     readonly isRejected: boolean
     readonly peer: Peer
-    /** When the client stops waiting, in milliseconds by `performance.now()`; infinite if it never does. See {@link Deadline} too. */
+    /** When the client stops waiting, in milliseconds as `performance.now()` counts them; infinite if it never does. See {@link Deadline} too. */
     readonly deadline: number
     /** What the client sent along with the request; whoever changes it changes it for all that look at it later. */
     readonly metadata: Metadata

@@ -80,6 +80,8 @@ export interface GrpcCalls {
   readonly onEntering: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
   /** To be told of every stream when grpc-js has been: it answers some of them before anybody else gets to know. */
   readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
+  /** To be told of every stream that was answered with a status before grpc-js got it. */
+  readonly onRefusedStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => void
   /** How many calls have begun and not ended, and how many have ended, since the server is there. */
   readonly counts: () => { readonly inFlight: number; readonly ended: number }
   /** Interrupts the calls in flight, which are answered UNAVAILABLE. */
@@ -148,20 +150,29 @@ export const make = (options: Options): GrpcCalls => {
     const method = methods.get(path)
     const isGrpc = headers["content-type"]?.startsWith("application/grpc") === true
     if (method !== undefined && isGrpc) return
-    see(
+    seeStream(
+      stream,
       path,
-      method?.kind ?? "unary",
-      {
-        peer: connectionOf(stream)?.peer ?? nobody,
-        deadline: Infinity,
-        startedAt: performance.now(),
-        metadata: metadataOf(headers),
-        sendMetadata: () => {}
-      },
+      metadataOf(headers),
       // what answers with HTTP's own status alone is UNKNOWN to gRPC (doc/http-grpc-status-mapping.md)
       sentBy(stream) ?? Status.unknown(`The content type is not application/grpc`)
     )
   }
+
+  /** Lets interceptors see a stream that was answered without a call. */
+  const seeStream = (stream: ServerHttp2Stream, path: string, metadata: Metadata, status: Status.Status) =>
+    see(
+      path,
+      methods.get(path)?.kind ?? "unary",
+      {
+        peer: connectionOf(stream)?.peer ?? nobody,
+        deadline: Infinity,
+        startedAt: performance.now(),
+        metadata,
+        sendMetadata: () => {}
+      },
+      status
+    )
 
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
@@ -350,6 +361,8 @@ export const make = (options: Options): GrpcCalls => {
       enteringEncoding = headers["grpc-encoding"]?.toString()
     },
     onStream,
+    // its headers may be why it was refused: they are not made into metadata
+    onRefusedStream: (stream, headers, status) => seeStream(stream, headers[":path"] ?? "", new Metadata(), status),
     counts: () => ({ inFlight: open.size, ended }),
     cut: () => {
       isCutting = true

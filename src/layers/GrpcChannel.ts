@@ -2,31 +2,24 @@
  * The connections to one target, over grpc-js: as many as the target has addresses, shared by all that call it, kept for the
  * layer's life, and given up only by connections that work no more.
  */
-import { isIP } from "node:net"
 import { createSecureContext } from "node:tls"
 
-import {
-  type ChannelCredentials,
-  type ChannelOptions,
-  Client,
-  compressionAlgorithms,
-  connectivityState,
-  credentials
-} from "@grpc/grpc-js"
-import { Cause, Config, Context, Duration, Effect, Exit, Layer, Option, type Scope, Stream } from "effect"
-import { CircuitBreaker } from "effect/persistence"
+import { type ChannelCredentials, type ChannelOptions, compressionAlgorithms, credentials } from "@grpc/grpc-js"
+import { Config, Context, Duration, Effect, Layer, Option, Stream } from "effect"
 
-import * as Address from "./Address.ts"
 import * as Certificates from "./Certificates.ts"
 import * as GrpcBalancer from "./GrpcBalancer.ts"
+import * as GrpcCircuit from "./GrpcCircuit.ts"
 import * as GrpcClientStreams from "./GrpcClientStreams.ts"
 import { GrpcError } from "./GrpcError.ts"
 import type { ClientInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
 import * as GrpcObservers from "./GrpcObservers.ts"
+import * as GrpcReplaceableClient from "./GrpcReplaceableClient.ts"
+import * as GrpcResponseHeaders from "./GrpcResponseHeaders.ts"
 import * as GrpcRetry from "./GrpcRetry.ts"
 import * as GrpcStatusOrder from "./GrpcStatusOrder.ts"
-import * as Observed from "./Observed.ts"
+import * as GrpcTarget from "./GrpcTarget.ts"
 import * as Setting from "./Setting.ts"
 import * as Status from "./Status.ts"
 import * as TlsSettings from "./TlsSettings.ts"
@@ -38,6 +31,8 @@ export interface Options {
    */
   readonly target: string
   readonly policy?: Partial<Policy> | undefined
+  /** Whether calls go through the proxy that http_proxy, https_proxy or grpc_proxy names: false unless it is said. */
+  readonly useHttpProxy?: boolean | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: Tls | undefined
   /**
@@ -80,6 +75,8 @@ export interface Policy {
   readonly resolutionInterval: Duration.Duration
   /** One message of a response, in bytes. */
   readonly maxResponseSize: number
+  /** Calls at once; with the size of a response it bounds what servers can make a client hold. Others are RESOURCE_EXHAUSTED. */
+  readonly maxCalls: number
 }
 
 /** What is taken for granted where nothing else is said. */
@@ -94,13 +91,8 @@ export const defaultPolicy: Policy = {
   connectBackoff: Duration.millis(100),
   connectMaxBackoff: Duration.seconds(1),
   resolutionInterval: Duration.seconds(1),
-  maxResponseSize: 4 * 1024 * 1024
-}
-
-/** A client of grpc-js for one call, to be given back after it. */
-export interface Lease {
-  readonly client: Client
-  readonly release: () => void
+  maxResponseSize: 256 * 1024,
+  maxCalls: 256
 }
 
 export class GrpcChannel extends Context.Service<
@@ -113,17 +105,16 @@ export class GrpcChannel extends Context.Service<
     /** What is done around every call; the first is the outermost. */
     readonly interceptors: ReadonlyArray<ClientInterceptor>
     /** What a call is made with now; the next one may be made with another. */
-    readonly lease: () => Lease
+    readonly lease: () => GrpcReplaceableClient.Leased
     /**
      * Makes a call of a method, with all its attempts, unless the target is taken for dead: then it is UNAVAILABLE at once. For
      * calls of one request and one answer, each of which is made once it is guarded.
      */
-    readonly guard: <A, R>(method: string, call: Effect.Effect<A, GrpcError, R>) => Effect.Effect<A, GrpcError, R>
+    readonly guard: GrpcCircuit.GrpcCircuit
   }
 >()("onlinebooks/layers/GrpcChannel") {
   /** It connects at the first call. */
-  static readonly layer = (options: Options) =>
-    Layer.effect(GrpcChannel, make(options)).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
+  static readonly layer = (options: Options) => Layer.effect(GrpcChannel, make(options))
 
   /** As {@link GrpcChannel.layer}, to the target of a server with one prefix, by the {@link settings} of a client with another. */
   static readonly layerConfig = ({
@@ -140,15 +131,17 @@ export class GrpcChannel extends Context.Service<
 }
 
 /**
- * What a client with a prefix connects to a target with: {@link policyConfig}, and TLS by {@link TlsSettings.client}, whose
- * files are watched as long as the scope is open.
+ * What a client with a prefix connects to a target with: {@link policyConfig}, `<prefix>_USE_HTTP_PROXY`, and TLS by
+ * {@link TlsSettings.client}, whose files are watched as long as the scope is open. `serverName` is the name in the server's
+ * certificate where the settings give none.
  */
-export const settings = Effect.fnUntraced(function* (prefix: string, target: string) {
+export const settings = Effect.fnUntraced(function* (prefix: string, target: string, serverName?: string) {
   const policy = yield* policyConfig(prefix)
+  const useHttpProxy = yield* Setting.flag(`${prefix}_USE_HTTP_PROXY`, false)
   const tls = yield* TlsSettings.client(prefix)
-  if (Option.isNone(tls)) return { target, policy } satisfies Options as Options
-  const { files, serverName } = tls.value
-  if (Option.isNone(serverName) && !isName(target)) {
+  if (Option.isNone(tls)) return { target, policy, useHttpProxy } satisfies Options as Options
+  const name = Option.getOrElse(tls.value.serverName, () => serverName)
+  if (name === undefined && !GrpcTarget.isName(target)) {
     return yield* Effect.fail(
       new Setting.SettingError({
         variable: `${prefix}_TLS_SERVER_NAME`,
@@ -157,211 +150,51 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
       })
     )
   }
-  const certificates = yield* Certificates.watchResolved(files, { role: "client" })
-  return {
-    target,
-    policy,
-    tls: { certificates, serverName: Option.getOrUndefined(serverName) }
-  } satisfies Options as Options
+  const certificates = yield* Certificates.watchResolved(tls.value.files, { role: "client" })
+  return { target, policy, useHttpProxy, tls: { certificates, serverName: name } } satisfies Options as Options
 })
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
   GrpcStatusOrder.keep()
   GrpcClientStreams.forget()
-  const { target } = options
+  GrpcResponseHeaders.bound()
+  const { compression = "identity", target, tls } = options
   const policy = { ...defaultPolicy, ...options.policy }
-  const lease = yield* makeLeases(options, policy)
-  const breaker = yield* CircuitBreaker.make({
-    tripPolicy: CircuitBreaker.consecutive(policy.circuitFailures),
-    openDuration: policy.circuitOpen
+  const lease = yield* GrpcReplaceableClient.make({
+    target,
+    credentials: () => toCredentials(tls),
+    channelOptions: {
+      ...toChannelOptions(policy),
+      "grpc.default_compression_algorithm": compressionAlgorithms[compression],
+      "grpc.enable_http_proxy": options.useHttpProxy === true ? 1 : 0,
+      ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName })
+    },
+    connectTimeout: Duration.toMillis(policy.connectTimeout),
+    // the first are those that it has
+    changes: tls === undefined ? Stream.empty : Stream.drop(tls.certificates.changes, 1),
+    maxCalls: policy.maxCalls
   })
-  let state: keyof typeof circuitStates = "Closed"
-  for (const [name, label] of Object.entries(circuitStates)) {
-    yield* Observed.gauge(
-      "grpc_client_circuit_state",
-      "Whether calls are made: 1 for the state that the circuit is in",
-      () => (state === name ? 1 : 0),
-      { target, state: label }
-    )
-  }
-  // A success leaves a circuit as it is that is closed and has seen no failure, and to take it through all the same costs as much
-  // as a tenth of a page: so the first failure is the first that it hears of.
-  let isSound = true
-  const record = (cause: Cause.Cause<GrpcError>): Effect.Effect<never, GrpcError> => {
-    const failed = Effect.failCause(cause)
-    if (classify(Exit.failCause(cause))._tag !== "Failure") return failed
-    isSound = false
-    const heard = breaker.execute<never, GrpcError, never, never>(failed, { key: target, classify })
-    return Effect.catchTag(heard, "CircuitBreakerError", () => failed)
-  }
-  yield* breaker.transitions.pipe(
-    Stream.tap(({ to }) => Effect.sync(() => (state = to))),
-    Stream.runForEach(({ to }) =>
-      to === "Open"
-        ? Effect.logWarning(`${target} does not answer: it is not called for ${Duration.format(policy.circuitOpen)}`)
-        : to === "Closed"
-          ? Effect.logInfo(`${target} answers again`)
-          : Effect.void
-    ),
-    Effect.forkScoped({ startImmediately: true })
-  )
+  const guard = yield* GrpcCircuit.make({
+    target,
+    failures: policy.circuitFailures,
+    openDuration: policy.circuitOpen,
+    refuse: (method) =>
+      Effect.fail(
+        new GrpcError({
+          method,
+          reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
+        })
+      )
+  })
   return GrpcChannel.of({
     target,
     retry: policy.retry,
     budget: GrpcRetry.makeBudget(policy.retry),
     interceptors: [...(options.observers ?? GrpcObservers.client), ...(options.interceptors ?? [])],
     lease,
-    guard: <A, R>(method: string, call: Effect.Effect<A, GrpcError, R>) => {
-      if (isSound) return Effect.catchCause(call, record)
-      const refused = () =>
-        Effect.fail(
-          new GrpcError({
-            method,
-            reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
-          })
-        )
-      return Effect.suspend(() => breaker.execute(call, { key: target, classify })).pipe(
-        Effect.catchTag("CircuitBreakerError", refused),
-        Effect.tap(() =>
-          Effect.sync(() => {
-            isSound = state === "Closed"
-          })
-        )
-      )
-    }
+    guard
   })
-})
-
-/** The states of a circuit, as the metric has them. */
-const circuitStates = { Closed: "closed", Open: "open", HalfOpen: "half_open" } as const
-
-/** A target is dead if it does not answer. That it answers with an error, or has too much to do, is a sign of life. */
-const classify = (exit: Exit.Exit<unknown, GrpcError>): CircuitBreaker.Outcome => {
-  if (Exit.isSuccess(exit)) return CircuitBreaker.success
-  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
-  if (error === undefined || error.reason._tag === "ResourceExhausted") return CircuitBreaker.ignored
-  return error.reason._tag === "Unavailable" || error.reason._tag === "DeadlineExceeded"
-    ? CircuitBreaker.failure()
-    : CircuitBreaker.success
-}
-
-/**
- * The client that calls are made with. It is replaced when it does not get connected, which grpc-js itself would wait for
- * without an end (grpc/grpc-node#2785), and when there are other certificates, by one that is connected already; a client
- * that is replaced is closed when its last call has ended.
- */
-const makeLeases = Effect.fnUntraced(function* (
-  options: Options,
-  policy: Policy
-): Effect.fn.Return<() => Lease, never, Scope.Scope> {
-  interface Generation {
-    readonly client: Client
-    calls: number
-    isRetired: boolean
-  }
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const { compression = "identity", target, tls } = options
-  const channelOptions = {
-    ...toChannelOptions(policy),
-    "grpc.default_compression_algorithm": compressionAlgorithms[compression],
-    ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName })
-  }
-  const connectTimeout = Duration.toMillis(policy.connectTimeout)
-
-  const open = (): Generation => {
-    const generation = {
-      client: new Client(target, toCredentials(tls), channelOptions),
-      calls: 0,
-      isRetired: false
-    }
-    watch(generation)
-    return generation
-  }
-  const closeUnused = (generation: Generation) => {
-    if (generation.isRetired && generation.calls === 0) generation.client.close()
-  }
-  const watch = (generation: Generation) => {
-    const channel = generation.client.getChannel()
-    const state = channel.getConnectivityState(false)
-    const deadline = state === connectivityState.CONNECTING ? Date.now() + connectTimeout : Infinity
-    channel.watchConnectivityState(state, deadline, (error) => {
-      if (generation.isRetired) return
-      takeOver()
-      if (error === undefined) return watch(generation)
-      runFork(Effect.logWarning(`${target} does not let itself be connected to: starting over`))
-      if (generation === next) renew()
-      else replace()
-      // calls that wait for its connection would do so in vain
-      generation.client.close()
-    })
-  }
-  const replace = () => {
-    // what is opened now has the latest certificates too
-    abandon()
-    const replaced = current
-    current = open()
-    replaced.isRetired = true
-    closeUnused(replaced)
-  }
-
-  const isReady = ({ client }: Generation) =>
-    client.getChannel().getConnectivityState(false) === connectivityState.READY
-  /** The client with other certificates, until it is connected: calls go on with the one that is. */
-  let next: Generation | undefined
-  const takeOver = () => {
-    if (next === undefined || next.isRetired || (isReady(current) && !isReady(next))) return
-    const replaced = current
-    current = next
-    next = undefined
-    replaced.isRetired = true
-    closeUnused(replaced)
-  }
-  const abandon = () => {
-    if (next === undefined) return
-    next.isRetired = true
-    next.client.close()
-    next = undefined
-  }
-  const renew = () => {
-    abandon()
-    next = open()
-    // at once where there is no connection to lose; it connects at the next call then
-    takeOver()
-    next?.client.getChannel().getConnectivityState(true)
-  }
-
-  let current = open()
-  if (tls !== undefined) {
-    yield* tls.certificates.changes.pipe(
-      // the first are those that it has
-      Stream.drop(1),
-      Stream.runForEach(() => Effect.sync(renew)),
-      // before there can be others
-      Effect.forkScoped({ startImmediately: true })
-    )
-  }
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      abandon()
-      current.isRetired = true
-      current.client.close()
-    })
-  )
-  return () => {
-    const generation = current
-    let isReleased = false
-    generation.calls++
-    return {
-      client: generation.client,
-      release: () => {
-        if (isReleased) return
-        isReleased = true
-        generation.calls--
-        closeUnused(generation)
-      }
-    }
-  }
 })
 
 const toCredentials = (tls: Tls | undefined): ChannelCredentials =>
@@ -390,43 +223,8 @@ const toChannelOptions = (policy: Policy): ChannelOptions => ({
   "grpc.max_receive_message_length": policy.maxResponseSize
 })
 
-/**
- * Whether that is a target that grpc-js can resolve, of those that https://github.com/grpc/grpc/blob/master/doc/naming.md
- * names. grpc-js itself takes almost anything, and fails at the first call.
- */
-const isTarget = (text: string): boolean => {
-  const [, scheme = "dns", rest = text] = /^(dns|ipv4|ipv6|unix):(.*)$/.exec(text) ?? []
-  if (scheme === "unix") return rest !== "" && rest !== "//"
-  if (scheme !== "dns") {
-    return rest.split(",").every((address) => isHostPort(address, (host) => isIP(host) === (scheme === "ipv4" ? 4 : 6)))
-  }
-  const [, server = "", name = rest] = /^\/\/([^/]*)\/(.*)$/.exec(rest) ?? []
-  return (server === "" || isHostPort(server, (host) => isIP(host) !== 0)) && isHostPort(name, Address.isHost)
-}
-
-/** Whether a target names a host, whose certificate can be told by that. */
-const isName = (target: string): boolean => {
-  const [, scheme = "dns", rest = target] = /^(dns|ipv4|ipv6|unix):(.*)$/.exec(target) ?? []
-  const name = rest.slice(rest.lastIndexOf("/") + 1).replace(/:\d+$/, "")
-  return scheme === "dns" && isIP(name.replace(/^\[(.*)\]$/, "$1")) === 0
-}
-
-/** Whether that is a host, in brackets if it has colons, with a port from 1 to 65535 or without. */
-const isHostPort = (text: string, isHost: (host: string) => boolean): boolean => {
-  const [, bracketed, plain, port = "443"] = /^(?:\[(.+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? []
-  return isHost(bracketed ?? plain ?? "") && Number(port) >= 1 && Number(port) <= 65535
-}
-
 /** `<prefix>_TARGET`, or else `<prefix>_HOST` (localhost) and `<prefix>_GRPC_PORT` (50051). */
-export const targetConfig = (prefix: string): Config.Config<string> =>
-  Config.all({
-    target: Setting.optional(`${prefix}_TARGET`, {
-      expected: 'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"',
-      parse: Option.liftPredicate(isTarget)
-    }),
-    host: Setting.host(`${prefix}_HOST`).pipe(Config.map(Option.getOrElse(() => "localhost"))),
-    port: Setting.port(`${prefix}_GRPC_PORT`, 50051)
-  }).pipe(Config.map(({ host, port, target }) => Option.getOrElse(target, () => Address.format({ host, port }))))
+export const targetConfig = GrpcTarget.config
 
 /** A fifth is added to it at the most, which a timer has to be able to wait. */
 const withJitter: Setting.DurationRange = { maximum: "20 days" }
@@ -466,5 +264,6 @@ export const policyConfig = (prefix: string): Config.Config<Policy> =>
     resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, defaultPolicy.resolutionInterval, {
       minimum: "10 millis"
     }),
-    maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultPolicy.maxResponseSize, 1)
+    maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultPolicy.maxResponseSize, 1),
+    maxCalls: Setting.count(`${prefix}_MAX_CALLS`, defaultPolicy.maxCalls, 1)
   })

@@ -30,7 +30,6 @@ import {
 import type { MethodDefinition } from "@grpc/proto-loader"
 import {
   Cause,
-  Clock,
   Context,
   Deferred,
   Duration,
@@ -45,6 +44,7 @@ import {
   Stream
 } from "effect"
 
+import * as Callback from "./Callback.ts"
 import { Deadline } from "./Deadline.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import * as GrpcClientAround from "./GrpcClientAround.ts"
@@ -55,6 +55,7 @@ import * as GrpcService from "./GrpcService.ts"
 import * as GrpcUnaryCall from "./GrpcUnaryCall.ts"
 import * as MessageCheck from "./MessageCheck.ts"
 import * as MessageCompression from "./MessageCompression.ts"
+import * as ResponseLimit from "./ResponseLimit.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
 import { writeAll } from "./Writing.ts"
@@ -64,6 +65,8 @@ export interface CallOptions {
   /** How long the call may take, all attempts together; the server is told. Without it, as long as {@link Deadline} allows. */
   readonly timeout?: Duration.Input | undefined
   readonly metadata?: Metadata | undefined
+  /** How much of the response is decoded, for a call of one request and one response: all of it unless it is said. */
+  readonly responseLimit?: ResponseLimit.ResponseLimit | undefined
 }
 
 /** One function for each method of a service. */
@@ -138,6 +141,7 @@ export const make = Effect.fnUntraced(function* <Methods>(
 ): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
   const channel = yield* GrpcChannel
   const definition = yield* GrpcService.load(service)
+  const guard = Callback.make(yield* Effect.context<never>())
   const isObserved = options.observeCompression === true && MessageCompression.observeResponses()
   if (options.observeCompression === true && !isObserved) {
     yield* Effect.logWarning("This version of grpc-js does not show whether responses are compressed")
@@ -145,13 +149,13 @@ export const make = Effect.fnUntraced(function* <Methods>(
   return Object.fromEntries(
     Object.entries(definition).map(([name, definition]) => {
       const method = definition as MethodDefinition<object, object>
-      return [name, makeCaller(channel, isObserved ? MessageCompression.observedMethod(method) : method)]
+      return [name, makeCaller(channel, guard, isObserved ? MessageCompression.observedMethod(method) : method)]
     })
     // one function a method, each of which takes what its definition's types say
   ) as unknown as GrpcClient<Methods>
 })
 
-/** What there is to know of a call before it is made. Its deadline is by the clock of the fiber. */
+/** What there is to know of a call before it is made. Its deadline is by `performance.now()`. */
 interface Plan extends ClientCall {
   readonly listener: ((metadata: Partial<ResponseMetadata>) => void) | undefined
 }
@@ -193,7 +197,11 @@ class AttemptInfo implements ClientAttempt {
   peer = () => this.call?.getPeer()
 }
 
-const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<object, object>) => {
+const makeCaller = (
+  channel: GrpcChannel["Service"],
+  guard: Callback.Guard,
+  method: MethodDefinition<object, object>
+) => {
   const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
   const name = path.slice(1)
   const [, service = "", methodName = ""] = path.split("/")
@@ -214,7 +222,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
 
   const planIn = (context: Context.Context<never>, options: CallOptions | undefined): Plan => {
     const deadline = Context.get(context, Deadline)
-    const own = options?.timeout === undefined ? Infinity : nowOf(context) + Duration.toMillis(options.timeout)
+    const own = options?.timeout === undefined ? Infinity : performance.now() + Duration.toMillis(options.timeout)
     const metadata = Context.get(context, RequestMetadata).clone()
     if (options?.metadata !== undefined) {
       metadata.merge(options.metadata)
@@ -239,22 +247,21 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
 
   /** How long there is for a call, if there is any time left. */
   const timeLeft = ({ deadline }: Plan): Effect.Effect<number, GrpcError> =>
-    Effect.withFiber(({ context }) => {
-      const left = deadline - nowOf(context)
+    Effect.suspend(() => {
+      const left = deadline - performance.now()
       return left > 0 ? Effect.succeed(left) : noTimeLeft
     })
 
-  /** Makes attempts in a context until one succeeds, or another one would not help. */
+  /** Makes attempts until one succeeds, or another one would not help. */
   const attempts = <A, R>(
     plan: Plan,
-    context: Context.Context<never>,
     attemptTimeout: number,
     attempt: Attempt<A, R>
   ): Effect.Effect<A, GrpcError, R> => {
     const { budget, retry } = channel
     const maxAttempts = isIdempotent ? retry.maxAttempts : 1
     const make = (number: number): Effect.Effect<A, GrpcError, R> => {
-      const timeLeft = plan.deadline - nowOf(context)
+      const timeLeft = plan.deadline - performance.now()
       // without a limit, a call is not to hang for being one that the budget leaves alone
       const isLast = number >= maxAttempts || (timeLeft < Infinity && !budget.allows())
       // the last one may have all that is left
@@ -275,7 +282,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         const pushback = GrpcRetry.pushbackOf(status)
         if (pushback !== undefined && Option.isNone(pushback)) return yield* fail(status)
         const wait = pushback?.value ?? GrpcRetry.backoff(retry, number, yield* Random.next)
-        if (nowOf(context) + Duration.toMillis(wait) >= plan.deadline) return yield* fail(status)
+        if (performance.now() + Duration.toMillis(wait) >= plan.deadline) return yield* fail(status)
         yield* Effect.sleep(wait)
         plan.metadata.set("grpc-previous-rpc-attempts", String(number - 1))
         return yield* make(number)
@@ -288,51 +295,63 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     info: AttemptInfo,
     timeLeft: number,
     start: (client: Client, options: { readonly deadline: number }) => Call
-  ): Effect.Effect<Call, never, Scope.Scope> =>
+  ): Effect.Effect<Call, Status.Status, Scope.Scope> =>
     Effect.map(
       Effect.acquireRelease(
-        Effect.sync(() => {
-          const { client, release } = channel.lease()
-          const call = observed(start(client, toDeadline(timeLeft)), info.plan.listener)
+        Effect.suspend(() => {
+          const lease = channel.lease()
+          if (lease._tag !== "Lease") return Effect.fail<Status.Status>(lease)
+          const { client, release } = lease
+          const call = releasedIfThrown(release, () => start(client, toDeadline(timeLeft)))
+          observe(guard, call, info.plan.listener)
           info.call = call
           // Whoever reads the call hears of its error. Once nobody does, the error comes all the same (that it was cancelled,
           // most often), and Node ends a process for an error that nobody listens for.
           call.on("error", () => {})
-          return { call, release }
+          return Effect.succeed({ call, release })
         }),
         ({ call, release }) =>
           Effect.sync(() => {
-            cancel(call)
+            cancel(guard, call)
             release()
           })
       ),
       ({ call }) => call
     )
 
-  const unaryAttempt =
-    (request: object): Attempt<object> =>
-    (info, timeLeft) =>
+  const unaryAttempt = (request: object, limit: ResponseLimit.ResponseLimit | undefined): Attempt<object> => {
+    const limited =
+      limit === undefined
+        ? method
+        : { ...method, responseDeserialize: (bytes: Buffer) => deserialize(ResponseLimit.apply(bytes, limit)) }
+    return (info, timeLeft) =>
       Effect.callback<object, Status.Status>((resume) => {
         const { listener, metadata } = info.plan
-        const { client, release } = channel.lease()
-        const call = GrpcUnaryCall.start({
-          channel: client.getChannel(),
-          method,
-          request,
-          metadata,
-          ...toDeadline(timeLeft),
-          listener,
-          onEnd: (outcome) => {
-            release()
-            resume(outcome)
-          }
-        })
+        const lease = channel.lease()
+        if (lease._tag !== "Lease") return resume(Effect.fail(lease))
+        const { client, release } = lease
+        const call = releasedIfThrown(release, () =>
+          GrpcUnaryCall.start({
+            channel: client.getChannel(),
+            method: limited,
+            request,
+            metadata,
+            ...toDeadline(timeLeft),
+            listener,
+            guard,
+            onEnd: (outcome) => {
+              release()
+              resume(outcome)
+            }
+          })
+        )
         info.call = call
         return Effect.sync(() => {
-          cancel(call)
+          cancel(guard, call)
           release()
         })
       })
+  }
 
   const attemptTimeout = Duration.toMillis(channel.retry.attemptTimeout)
 
@@ -341,11 +360,11 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     Effect.withFiber<object, GrpcError>(({ context }) => {
       const planned = planIn(context, options)
       const violations = check(request)
-      const attempt = unaryAttempt(request)
+      const attempt = unaryAttempt(request, options?.responseLimit)
       return around(planned, context, (within) => {
         if (violations.length > 0) return fail(Status.invalidArgument(violations))
-        if (planned.deadline <= nowOf(within)) return noTimeLeft
-        const made = attempts(planned, within, attemptTimeout, (info, timeLeft) =>
+        if (planned.deadline <= performance.now()) return noTimeLeft
+        const made = attempts(planned, attemptTimeout, (info, timeLeft) =>
           aroundAttempt(info, within, () => attempt(info, timeLeft))
         )
         return channel.guard(name, made)
@@ -383,8 +402,7 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
         const call = Effect.gen(function* () {
           yield* validate(request)
           yield* timeLeft(planned)
-          const context = yield* Effect.context<never>()
-          const stream = yield* attempts(planned, context, Infinity, (info, timeLeft) =>
+          const stream = yield* attempts(planned, Infinity, (info, timeLeft) =>
             lasting((held) => holding(aroundAttempt, info, held), attempt(info, timeLeft))
           )
           return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
@@ -408,9 +426,16 @@ const makeCaller = (channel: GrpcChannel["Service"], method: MethodDefinition<ob
     const info = new AttemptInfo(planned, 1)
     const attempt = Effect.fnUntraced(function* (timeLeft: number) {
       const ended = yield* Deferred.make<object, Status.Status>()
-      const onEnd = oneResponse((outcome) => Deferred.doneUnsafe(ended, outcome))
+      const onEnd = oneResponse(guard, (outcome) => Deferred.doneUnsafe(ended, outcome))
       const call = yield* open(info, timeLeft, (client, options): ClientWritableStream<object> =>
-        client.makeClientStreamRequest(path, serialize, deserialize, info.metadata, options, onEnd.callback)
+        client.makeClientStreamRequest(
+          path,
+          serialize,
+          deserialize,
+          info.metadata,
+          { ...options, interceptors: [GrpcUnaryCall.readOn] },
+          onEnd.callback
+        )
       )
       call.on("status", onEnd.onStatus)
       // the server may answer before it has read all; what cannot be written is no answer
@@ -512,14 +537,22 @@ const lasting = <A, E, F, R, R2>(
  * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
  * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
  */
-const cancel = (call: { readonly cancel: () => void }): void => {
+const cancel = (guard: Callback.Guard, call: { readonly cancel: () => void }): void => {
   call.cancel()
-  setImmediate(() => call.cancel())
+  setImmediate(guard("cancellation of a gRPC call", () => call.cancel()))
 }
 
-const nowOf = (context: Context.Context<never>): number => Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+/** Gives a lease back if no call comes of it. */
+const releasedIfThrown = <A>(release: () => void, start: () => A): A => {
+  try {
+    return start()
+  } catch (bug) {
+    release()
+    throw bug
+  }
+}
 
-/** By the clock of the machine, which grpc-js measures deadlines with. */
+/** By the wall clock, as grpc-js takes deadlines. It makes a timer of it at once, so that the clock may be set after that. */
 const toDeadline = (timeLeft: number) => ({ deadline: Date.now() + timeLeft })
 
 /** Whether a stream has failed by itself, or died, or was interrupted. */
@@ -540,29 +573,33 @@ interface Observable {
  * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
  * that: whoever waits for the response goes on when both are there.
  */
-const oneResponse = (end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
   let outcome: Effect.Effect<object, Status.Status>
   return {
     callback: (error: ServiceError | null, response?: object) => {
       // grpc-js fails a call that ends with OK and without a response
       outcome = error === null ? Effect.succeed(response!) : Effect.fail(StatusWire.decode(error))
     },
-    onStatus: () => end(outcome)
+    onStatus: guard("status of a gRPC call", () => end(outcome))
   }
 }
 
-const observed = <Call extends Observable>(call: Call, listener: Plan["listener"]): Call => {
-  if (listener !== undefined) {
-    call.on("metadata", (headers) => listener({ headers }))
-    call.on("status", ({ metadata }) => listener({ trailers: metadata }))
-  }
-  return call
+const observe = (guard: Callback.Guard, call: Observable, listener: Plan["listener"]): void => {
+  if (listener === undefined) return
+  call.on(
+    "metadata",
+    guard("response headers of a gRPC call", (headers) => listener({ headers }))
+  )
+  call.on(
+    "status",
+    guard("status of a gRPC call", ({ metadata }) => listener({ trailers: metadata }))
+  )
 }
 
 /** The messages that a server sends; no more of them are taken from the connection than are read here. */
 const messagesOf = (call: ClientReadableStream<object>): Stream.Stream<object, Status.Status> =>
   NodeStream.fromReadable<object, Status.Status>({
     evaluate: () => call,
-    onError: (error) => StatusWire.decode(error as ServiceError),
+    onError: (error) => StatusWire.decode(error as StatusWire.Received),
     closeOnDone: false
   })

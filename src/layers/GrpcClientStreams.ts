@@ -6,6 +6,7 @@ import type { ClientHttp2Stream } from "node:http2"
 
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
 
+import * as Callback from "./Callback.ts"
 import * as ClosedStreams from "./ClosedStreams.ts"
 import { StableSet } from "./StableSet.ts"
 
@@ -25,12 +26,15 @@ export const forget = (): void => {
   const { outputStatus } = prototype
   if (isForgetting || typeof outputStatus !== "function") return
   isForgetting = true
+  const release = Callback.make()("end of a gRPC call", ({ http2Stream, transport }: Call) => {
+    ClosedStreams.forget(http2Stream)
+    const { activeCalls } = transport
+    // the first call on a connection
+    if (activeCalls instanceof Set) transport.activeCalls = stable(activeCalls)
+  })
   prototype.outputStatus = function (this: Call) {
     outputStatus.call(this)
-    ClosedStreams.forget(this.http2Stream)
-    const { activeCalls } = this.transport
-    // the first call on a connection
-    if (activeCalls instanceof Set) this.transport.activeCalls = stable(activeCalls)
+    release(this)
   }
 }
 

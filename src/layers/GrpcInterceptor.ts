@@ -85,7 +85,7 @@ export interface ClientCall {
   readonly kind: Kind
   /** Whom the channel leads to, as gRPC names it. */
   readonly target: string
-  /** When it must be over, in milliseconds since 1970; infinite without a limit. */
+  /** When it must be over, in milliseconds as `performance.now()` counts them; infinite without a limit. */
   readonly deadline: number
   /** What goes out with it. What is set here is sent, in all attempts. */
   readonly metadata: Metadata

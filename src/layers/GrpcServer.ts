@@ -42,9 +42,11 @@ import {
 
 import * as Address from "./Address.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
+import * as Callback from "./Callback.ts"
 import * as CallBudget from "./CallBudget.ts"
 import * as Certificates from "./Certificates.ts"
 import { Drain } from "./Drain.ts"
+import * as FileDescriptors from "./FileDescriptors.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import * as GrpcConnections from "./GrpcConnections.ts"
@@ -90,6 +92,13 @@ export interface Limits extends Omit<AdmissionControl.Limits, "whenFull"> {
    * 6.5.2) advises against less than 100.
    */
   readonly maxConcurrentStreams: number
+  /**
+   * Connections that are open at the same time. Above it, one of the address that has the most is closed: the one that has been
+   * without a call the longest, or else the newest.
+   */
+  readonly maxConnections: number
+  /** The same from one address; all of an IPv6 /64 counts as one. */
+  readonly maxConnectionsPerAddress: number
   /** After this long, give or take a tenth, a client is told to connect again, so that it finds new replicas. */
   readonly maxConnectionAge: Duration.Duration
   /** How often a connection on which nothing comes is asked whether its client is there. */
@@ -111,6 +120,9 @@ export const defaultLimits: Limits = {
   maxExemptCalls: 100,
   maxHeaderSize: 16 * 1024,
   maxConcurrentStreams: 100,
+  // an idle connection takes 75 KiB with TLS and 20 KiB without, half a handshake 57 KiB (Node 26): 75 MiB of 384
+  maxConnections: 1000,
+  maxConnectionsPerAddress: 250,
   maxConnectionAge: Duration.minutes(5),
   keepaliveTime: Duration.minutes(1),
   keepaliveTimeout: Duration.seconds(10)
@@ -174,7 +186,7 @@ export class GrpcServer extends Context.Service<
       GrpcServer,
       Effect.gen(function* () {
         yield* GrpcLog.redirect
-        const limits = { ...defaultLimits, ...options.limits }
+        const limits = yield* withinDescriptors({ ...defaultLimits, ...options.limits })
         const admission = AdmissionControl.make(limits)
         const exemptAdmission = AdmissionControl.make({
           maxConcurrency: limits.maxExemptCalls,
@@ -210,15 +222,19 @@ export class GrpcServer extends Context.Service<
         const connections: GrpcConnections.GrpcConnections = GrpcConnections.make(server, {
           ...limits,
           tls: options.tls,
+          guard: Callback.make(context),
           onRefused: (refusal) => void runFork(reportRefusal(refusal)),
           onSecured: (secured) => void runFork(reportSecured(secured)),
+          onAcceptError: (error) => void runFork(reportAcceptError(error)),
           onEntering: (stream, headers) => {
             GrpcContentType.removeOther(headers)
             GrpcTimeout.cap(headers)
             calls.onEntering(stream, headers)
           },
-          onStream: calls.onStream
+          onStream: calls.onStream,
+          onRefusedStream: calls.onRefusedStream
         })
+        yield* observeConnections(connections, limits)
         if (options.tls !== undefined) {
           yield* options.tls.certificates.changes.pipe(
             Stream.runForEach((certificates) => Effect.sync(() => connections.setCertificates(certificates))),
@@ -276,6 +292,13 @@ export class GrpcServer extends Context.Service<
           const { awaitDraining } = yield* Drain
           yield* Effect.forkScoped(Effect.andThen(awaitDraining, Deferred.succeed(leaving, undefined)))
           const bound = yield* Effect.acquireRelease(connections.listen(options), () => drain)
+          yield* Effect.forkScoped(FileDescriptors.watch())
+          if (options.tls === undefined && !Address.isLoopback(bound.host)) {
+            yield* Effect.logWarning(
+              `gRPC is served without TLS on ${Address.format(bound)}, which other machines can reach: ` +
+                "whoever is between reads and changes it, and everybody may call"
+            )
+          }
           yield* Deferred.succeed(address, bound)
           return bound
         })
@@ -299,9 +322,9 @@ const minBytesInFlight = 1024 * 1024
 /** How long the answers to calls that were cut have to reach their clients. */
 const lastWords = Duration.seconds(1)
 
-/** Connections that were not served, by the reason. */
+/** Connections that were not served or were closed at a limit, by the reason. */
 export const connectionsRefused = Metric.counter("grpc_server_connections_refused_total", {
-  description: "Connections that were not served, by the reason.",
+  description: "Connections that were not served or were closed at a limit, by the reason.",
   incremental: true
 })
 
@@ -313,6 +336,50 @@ const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
     refusals.log(
       Effect.annotateLogs(Effect.logWarning(`A connection from ${address} is refused: ${detail}`), { reason, address })
     )
+  )
+
+/** Connections that could not be accepted, by the system's error, such as EMFILE. */
+export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
+  description: "Connections that could not be accepted, by the error of the system",
+  incremental: true
+})
+
+const acceptErrorLines = LogLimit.make("errors of the listening socket", 1)
+
+const reportAcceptError = (error: NodeJS.ErrnoException) =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(acceptErrors, { error: error.code ?? "unknown" }), 1),
+    acceptErrorLines.log(Effect.logError(`gRPC cannot accept connections: ${error.message}`))
+  )
+
+/** Fewer connections, if the process may not have descriptors for all of them: else nothing would be left for the admin port. */
+const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
+  const descriptors = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
+  const maxConnections = Math.max(1, Math.min(limits.maxConnections, descriptors - FileDescriptors.reserved))
+  if (maxConnections === limits.maxConnections) return limits
+  yield* Effect.logWarning(
+    `gRPC takes ${maxConnections} connections at the most, and not ${limits.maxConnections}: ` +
+      `the process may have ${descriptors} file descriptors (ulimit -n)`
+  )
+  return { ...limits, maxConnections }
+})
+
+const observeConnections = (connections: GrpcConnections.GrpcConnections, limits: Limits) =>
+  Effect.all(
+    [
+      Observed.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
+      Observed.gauge(
+        "grpc_server_connections_limit",
+        "How many connections are open at the same time at the most",
+        () => limits.maxConnections
+      ),
+      Observed.gauge(
+        "grpc_server_tls_handshakes",
+        "Connections that have not completed their TLS handshake",
+        () => connections.counts().handshakes
+      )
+    ],
+    { discard: true }
   )
 
 /** What the server has to do, as metrics. */
@@ -439,6 +506,12 @@ export const settings = (prefix: string): Config.Config<Options> =>
       maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, defaultLimits.maxExemptCalls, 1),
       maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1024),
       maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, defaultLimits.maxConcurrentStreams, 1),
+      maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, defaultLimits.maxConnections, 1),
+      maxConnectionsPerAddress: Setting.count(
+        `${prefix}_MAX_CONNECTIONS_PER_ADDRESS`,
+        defaultLimits.maxConnectionsPerAddress,
+        1
+      ),
       maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge, {
         minimum: "1 second",
         // a tenth is added to it at the most

@@ -1,9 +1,15 @@
 /**
- * The order in which a client hears of what a server sent: all messages first, and the status after them, whatever it is.
+ * The order in which a client hears of what a server sent: all messages first, and the status after them, whatever it is. And the
+ * message of that status, which grpc-js decodes in part only: see {@link StatusWire.decodeMessage}.
  */
 import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2"
 
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
+
+import * as Callback from "./Callback.ts"
+import * as GrpcResponseHeaders from "./GrpcResponseHeaders.ts"
+import * as Status from "./Status.ts"
+import * as StatusWire from "./StatusWire.ts"
 
 /** What is needed here of grpc-js' call on a connection, and what it keeps to itself. */
 interface Call {
@@ -32,6 +38,7 @@ export const keep = (): void => {
     throw new Error("grpc-js does not handle trailers as it did: see whether it keeps the order by itself")
   }
   const held = new WeakMap<Call, IncomingHttpHeaders>()
+  const guard = Callback.make()
   const release = (call: Call) => {
     const trailers = held.get(call)
     if (trailers === undefined) return
@@ -42,13 +49,30 @@ export const keep = (): void => {
     isPushPending || unpushedReadMessages.length > 0 || http2Stream.readableLength > 0
 
   prototype.handleTrailers = function (this: Call, headers) {
+    prepare(headers)
     if (headers["grpc-status"] === "0" || !hasMessages(this)) return handleTrailers.call(this, headers)
     held.set(this, headers)
     // what has not been read by then is lost, but what became of the call is known
-    this.http2Stream.once("close", () => release(this))
+    this.http2Stream.once(
+      "close",
+      guard("close of an HTTP/2 stream", () => release(this))
+    )
   }
   prototype.maybeOutputStatus = function (this: Call) {
     if (held.has(this) && !hasMessages(this)) release(this)
     maybeOutputStatus.call(this)
   }
+}
+
+/** Makes of trailers what grpc-js reads as it is meant, at a bounded cost. */
+const prepare = (headers: IncomingHttpHeaders): void => {
+  if (GrpcResponseHeaders.removeExcess(headers)) {
+    headers["grpc-status"] = String(Status.codes.ResourceExhausted)
+    headers["grpc-message"] = "Too many values in the metadata of the response"
+    return
+  }
+  const message = headers["grpc-message"]
+  if (typeof message !== "string" || !message.includes("%")) return
+  // grpc-js undoes this, and nothing else, by decodeURI
+  headers["grpc-message"] = encodeURI(StatusWire.decodeMessage(message).toWellFormed())
 }

@@ -1,11 +1,16 @@
 /**
  * Settings from the environment, as {@link Config}s that say what was wrong: a bad one names the variable, its value and
- * what was expected, in one line. A variable that is set to nothing counts as not set, as in most shells' scripts.
+ * what was expected, in one line. A variable that is set to nothing counts as not set, as OpenTelemetry has it, but for
+ * those that would open a server to everybody: there it is an error.
  */
 import { Config, ConfigProvider, Duration, Effect, Option } from "effect"
 
 import { isHost } from "./Address.ts"
 import * as Visible from "./Visible.ts"
+
+/** The environment of the process. Effect's own provider does not tell a variable that is set to nothing from one that is not set. */
+export const environment = (env?: Record<string, string>): ConfigProvider.ConfigProvider =>
+  ConfigProvider.fromEnv({ ...(env === undefined ? {} : { env }), preserveEmptyStrings: true })
 
 /** A variable with a value that cannot be. */
 export class SettingError extends Config.ConfigError {
@@ -36,11 +41,23 @@ export const optional = <A>(
     readonly expected: string
     readonly parse: (value: string) => Option.Option<A>
     readonly isSecret?: ((value: string) => boolean) | undefined
+    /** Whether it is an error to set it to nothing, which otherwise counts as not set. */
+    readonly refuseEmpty?: boolean | undefined
   }
 ): Config.Config<Option.Option<A>> =>
   Config.String(variable).pipe(
     Config.option,
-    Config.map(Option.filter((value) => value !== "")),
+    Config.mapEffect((value) =>
+      options.refuseEmpty === true && Option.exists(value, isBlank)
+        ? Effect.fail(
+            new SettingError({
+              variable,
+              value: value.pipe(Option.getOrElse(() => "")),
+              expected: `${options.expected}, or not to be set at all`
+            })
+          )
+        : Effect.succeed(Option.filter(value, (text) => text !== ""))
+    ),
     Config.mapEffect(
       Option.match({
         onNone: () => Effect.succeedNone,
@@ -59,6 +76,8 @@ export const optional = <A>(
       })
     )
   )
+
+const isBlank = (text: string): boolean => text.trim() === ""
 
 const withDefault =
   <A>(orElse: A) =>

@@ -2,7 +2,7 @@
  * A {@link Status} as grpc-js sends and receives it. Details travel as a google.rpc.Status in the trailer
  * grpc-status-details-bin, the richer error model of https://grpc.io/docs/guides/error/.
  */
-import type { StatusObject } from "@grpc/grpc-js"
+import { Metadata, type StatusObject } from "@grpc/grpc-js"
 import { Duration, Option } from "effect"
 
 import * as EmbeddedProtos from "./EmbeddedProtos.ts"
@@ -13,7 +13,7 @@ import type * as ErrorInfoProto from "./generated/rpc/google/rpc/ErrorInfo.ts"
 import type * as RequestInfoProto from "./generated/rpc/google/rpc/RequestInfo.ts"
 import type * as RetryInfoProto from "./generated/rpc/google/rpc/RetryInfo.ts"
 import type * as StatusProto from "./generated/rpc/google/rpc/Status.ts"
-import { fromCode, type Status } from "./Status.ts"
+import { fromCode, internal, type Status, unknown } from "./Status.ts"
 
 const trailer = "grpc-status-details-bin"
 const typePrefix = "type.googleapis.com/"
@@ -77,16 +77,37 @@ const encodeDetail = (detail: ErrorDetail) => {
   })
 }
 
-/** The status that a call failed with. Details that do not parse are left out: they never make a failure worse. */
-export const decode = (status: Pick<StatusObject, "code" | "details" | "metadata">): Status => {
-  const bytes = status.metadata.get(trailer)[0]
-  const metadata = bytes === undefined ? status.metadata : status.metadata.clone()
+/**
+ * The message of a status by https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses: percent-encoded UTF-8.
+ * Sequences that encode nothing stay as they are, and bytes that are not UTF-8 become U+FFFD. White space at either end never
+ * arrives, since nghttp2 drops it (RFC 9110, section 5.5): servers have to encode it, as %20.
+ */
+export const decodeMessage = (encoded: string): string =>
+  encoded.replace(/(?:%[\da-f]{2})+/gi, (sequence) => Buffer.from(sequence.replaceAll("%", ""), "hex").toString("utf8"))
+
+/** What a call ended with, as far as grpc-js told of it, or an error of Node's. */
+export interface Received extends Partial<Pick<StatusObject, "details" | "metadata">> {
+  readonly code?: number | string | undefined
+  readonly message?: string | undefined
+}
+
+/**
+ * The status that a call failed with. Details that do not parse are left out: they never make a failure worse. grpc-js gives no code
+ * where it cannot read a message that is compressed (grpc-encoding is missing, or unknown to it).
+ */
+export const decode = ({ code, details, message, metadata: received = new Metadata() }: Received): Status => {
+  const bytes = received.get(trailer)[0]
+  const metadata = bytes === undefined ? received : received.clone()
   metadata.remove(trailer)
-  return fromCode(status.code, status.details, {
+  if (typeof code === "string") return unknown(message ?? code, { metadata })
+  if (code === undefined) return internal(details ?? unreadable, { metadata })
+  return fromCode(code, details ?? "", {
     metadata,
     details: Buffer.isBuffer(bytes) ? decodeDetails(bytes) : []
   })
 }
+
+const unreadable = "The response cannot be read: it is compressed by an encoding that is unknown, or that is not named"
 
 const decodeDetails = (bytes: Buffer): ReadonlyArray<ErrorDetail> =>
   Option.liftThrowable(() =>

@@ -1,6 +1,6 @@
 /**
  * The settings of TLS, for a server and for a client. Nothing set is plaintext; half of what belongs together stops the
- * start, since the other half was meant.
+ * start, since the other half was meant. So does a variable that is set to nothing: it would let in everybody.
  */
 import { Config, Effect, Option } from "effect"
 
@@ -25,30 +25,38 @@ export interface ClientTls {
 }
 
 /**
- * `<prefix>_TLS_CERT_FILE` and `_TLS_KEY_FILE`, `_TLS_CLIENT_CA_FILE` for mutual TLS, and `_TLS_ALLOWED_CLIENTS`, with
- * commas between them. None is plaintext.
+ * `<prefix>_TLS_CERT_FILE` and `_TLS_KEY_FILE`, `_TLS_CLIENT_CA_FILE` for mutual TLS, `_TLS_CLIENT_CRL_FILE` for clients whose
+ * certificates were revoked, and `_TLS_ALLOWED_CLIENTS`, with commas between them. None is plaintext.
  */
 export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> => {
   const variables = {
     certFile: `${prefix}_TLS_CERT_FILE`,
     keyFile: `${prefix}_TLS_KEY_FILE`,
-    caFile: `${prefix}_TLS_CLIENT_CA_FILE`
+    caFile: `${prefix}_TLS_CLIENT_CA_FILE`,
+    crlFile: `${prefix}_TLS_CLIENT_CRL_FILE`
   }
   const allowedVariable = `${prefix}_TLS_ALLOWED_CLIENTS`
   return Config.all({
     certFile: file(variables.certFile),
     keyFile: file(variables.keyFile),
     caFile: file(variables.caFile),
+    crlFile: file(variables.crlFile),
     allowedClients: optionalNames(allowedVariable)
   }).pipe(
     Config.mapEffect(
-      Effect.fnUntraced(function* ({ allowedClients, caFile, certFile, keyFile }) {
+      Effect.fnUntraced(function* ({ allowedClients, caFile, certFile, crlFile, keyFile }) {
         yield* needs(certFile, variables.certFile, keyFile, variables.keyFile)
         yield* needs(keyFile, variables.keyFile, certFile, variables.certFile)
         yield* needs(caFile, variables.caFile, certFile, variables.certFile)
+        yield* needs(crlFile, variables.crlFile, caFile, variables.caFile)
         yield* needs(Option.map(allowedClients, joined), allowedVariable, caFile, variables.caFile)
         return Option.map(Option.all({ certFile, keyFile }), (identity): ServerTls => ({
-          files: { ...identity, caFile: Option.getOrUndefined(caFile), variables },
+          files: {
+            ...identity,
+            caFile: Option.getOrUndefined(caFile),
+            crlFile: Option.getOrUndefined(crlFile),
+            variables
+          },
           allowedClients
         }))
       })
@@ -73,6 +81,7 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
     caFile: file(variables.caFile),
     // TLS cannot ask for an address by name (RFC 6066, section 3)
     serverName: Setting.optional(nameVariable, {
+      refuseEmpty: true,
       expected: "a DNS name that the server's certificate has",
       parse: Option.liftPredicate(isDnsName)
     })
@@ -90,7 +99,8 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
   )
 }
 
-const file = (variable: string) => Setting.optional(variable, { expected: "a path", parse: Option.some })
+const file = (variable: string) =>
+  Setting.optional(variable, { expected: "a path", parse: Option.some, refuseEmpty: true })
 
 /** Fails if one is set without the other. */
 const needs = (
@@ -109,6 +119,7 @@ const joined = (names: ReadonlySet<string>) => Array.from(names).join(",")
 
 const optionalNames = (variable: string) =>
   Setting.optional(variable, {
+    refuseEmpty: true,
     expected: 'DNS names or URIs with commas between them, such as "frontend,spiffe://example.org/frontend"',
     parse: (value): Option.Option<ReadonlySet<string>> => {
       const names = value.split(",").map((name) => name.trim())

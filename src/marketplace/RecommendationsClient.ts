@@ -5,6 +5,7 @@ import { Context, Effect, Layer, Schema } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
 import definitions from "../generated/v1/definitions.ts"
+import type { Book__Output } from "../generated/v1/onlinebooks/recommendations/v1/Book.ts"
 import {
   BookCategory,
   type BookCategory__Output as CategoryNumber
@@ -47,11 +48,12 @@ export class RecommendationsClient extends Context.Service<
     Effect.gen(function* () {
       const client = yield* GrpcClient.make(RecommendationsService)
 
-      const recommend = (category: Category, count: number) =>
-        Sampling.withSpan("RecommendationsClient.recommend")(
-          Effect.matchEffect(client.Recommend({ category: toNumber(category), maxResults: count }), {
-            onSuccess: ({ books }) =>
-              Effect.succeed(books.map((book): PageBook => ({ ...book, categories: toCategories(book.categories) }))),
+      const recommend = (category: Category, count: number) => {
+        const request = { category: toNumber(category), maxResults: count }
+        const responseLimit = { maxFields: count, maxFieldSize: maxBookSize }
+        return Sampling.withSpan("RecommendationsClient.recommend")(
+          Effect.matchEffect(client.Recommend(request, { responseLimit }), {
+            onSuccess: ({ books }) => Effect.succeed(books.slice(0, count).map(toPageBook)),
             onFailure: (cause) =>
               Effect.fail(
                 cause.reason._tag === "NotFound"
@@ -60,8 +62,9 @@ export class RecommendationsClient extends Context.Service<
               )
           })
         )
+      }
 
-      const listCategories = client.ListCategories({}).pipe(
+      const listCategories = client.ListCategories({}, { responseLimit: categoriesLimit }).pipe(
         Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
         Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
         Sampling.withSpan("RecommendationsClient.categories")
@@ -81,6 +84,29 @@ const toNumber = (category: Category): CategoryNumber => BookCategory[`BOOK_CATE
 
 const byNumber = new Map<number, Category>(categories.map((category) => [toNumber(category), category]))
 
-/** The categories with those numbers; one that a newer Recommendations has added is left out. */
+/** The categories with those numbers, each once; one that a newer Recommendations has added is left out. */
 const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> =>
-  numbers.map((number) => byNumber.get(number)).filter((category) => category !== undefined)
+  Array.from(new Set(numbers.map((number) => byNumber.get(number)).filter((category) => category !== undefined)))
+
+/** A book on the wire, in bytes: one that is larger is left out. The catalogue has none above a sixth of that. */
+const maxBookSize = 16 * 1024
+
+/** A newer Recommendations may know more categories, and say more of all of them. */
+const categoriesLimit = { maxFields: 10 * categories.length, maxFieldSize: 1024 }
+
+/** The longest title that a catalogue may have; an author has no longer name. */
+const maxTextLength = 512
+
+const maxAuthors = 32
+
+/** A book as a page shows it, whatever a backend says: too much text is cut. */
+const toPageBook = (book: Book__Output): PageBook => ({
+  ...book,
+  title: cut(book.title),
+  authors: book.authors.slice(0, maxAuthors).map(cut),
+  categories: toCategories(book.categories)
+})
+
+/** A text of so many characters at the most. One of fewer UTF-16 units than that, as nearly all are, has no more characters. */
+const cut = (text: string): string =>
+  text.length <= maxTextLength ? text : Array.from(text).slice(0, maxTextLength).join("")

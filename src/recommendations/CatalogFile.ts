@@ -43,17 +43,20 @@ export interface Settings {
   readonly maxSize: number
 }
 
-/** CATALOG_FILE (data/books.csv, from the project's root) and CATALOG_MAX_SIZE (128 MiB, enough for a million books). */
+/** CATALOG_FILE (data/books.csv, from the project's root) and CATALOG_MAX_SIZE (100 MiB, enough for a million books). */
 export const settings: Config.Config<Settings> = Config.all({
   path: Setting.text("CATALOG_FILE", "data/books.csv"),
-  maxSize: Setting.count("CATALOG_MAX_SIZE", 134_217_728, 1)
+  maxSize: Setting.count("CATALOG_MAX_SIZE", 104_857_600, 1)
 })
 
 /** The most bytes of a row. */
 export const maxRowSize = 65_536
 
-/** The most characters of all reasons that are kept; of the lines that are bad besides only the number is told. */
-const maxReport = 33_554_432
+/** The most memory of the lines that are reported, in bytes; of those that are bad besides only the number is told. */
+const maxReport = 16_777_216
+
+/** What a bad line costs besides its reason, roughly. */
+const lineOverhead = 100
 
 const unreadable: { readonly [tag: string]: string } = {
   NotFound: "there is no such file",
@@ -174,7 +177,7 @@ const makeReading = (): Reading => ({
 const report = (reading: Reading, line: number, reason: string): void => {
   reading.badCount++
   if (reading.reportSize > maxReport) return
-  reading.reportSize += reason.length
+  reading.reportSize += reason.length + lineOverhead
   reading.badLines.push({ line, reason })
 }
 

@@ -16,6 +16,43 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "both services in one process",
   (it) => {
+    it.effect("find each other by address, whatever the environment says of proxies and name servers", () =>
+      Effect.gen(function* () {
+        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+        const handle = yield* spawner.spawn(
+          ChildProcess.make(process.execPath, [`${root}src/main.ts`], {
+            env: {
+              // nobody is there, and no DNS server knows a localhost
+              http_proxy: "http://127.0.0.1:1",
+              grpc_proxy: "http://127.0.0.1:1",
+              GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true",
+              RECOMMENDATIONS_GRPC_PORT: "0",
+              RECOMMENDATIONS_ADMIN_PORT: "0",
+              MARKETPLACE_ADMIN_PORT: "0",
+              MARKETPLACE_HTTP_PORT: "0"
+            },
+            extendEnv: false
+          })
+        )
+        const started = yield* Deferred.make<string>()
+        let output = ""
+        yield* Effect.forkScoped(
+          handle.all.pipe(
+            Stream.decodeText(),
+            Stream.runForEach((text) =>
+              Effect.sync(() => {
+                output += text
+                const [, url] = /HTTP is served on (http:\/\/[^\s"]+:\d+)/.exec(output) ?? []
+                if (url !== undefined) Deferred.doneUnsafe(started, Effect.succeed(url))
+              })
+            )
+          )
+        )
+        const response = yield* HttpClient.get(`${yield* Deferred.await(started)}/`)
+        assert.notMatch(yield* response.text, /We can(’|'|&#39;)t fetch suggestions/)
+      })
+    )
+
     it.effect("export each its own spans, in one trace, and its own metrics", () =>
       Effect.gen(function* () {
         const collector = yield* OtlpReceiver.make()

@@ -129,7 +129,7 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     {
       what: "5 GB of nothing",
       path: "sparse",
-      reason: "the file has more than the 134217728 bytes of CATALOG_MAX_SIZE"
+      reason: "the file has more than the 104857600 bytes of CATALOG_MAX_SIZE"
     },
     {
       what: "larger than CATALOG_MAX_SIZE",

@@ -3,7 +3,7 @@
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Exit, Layer, Scope } from "effect"
 import { HttpClient } from "effect/http"
 
 import * as CertificateFolder from "./CertificateFolder.ts"
@@ -36,6 +36,38 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       // the page comes without books, and the log says why
       assert.isFalse(yield* hasBooks(wrong.port))
       yield* wrong.written("Host: other.test. is not in the cert's altnames: DNS:recommendations.test")
+    })
+  )
+
+  it.effect("Marketplace lives when new certificates do not connect and Recommendations goes away", () =>
+    Effect.gen(function* () {
+      const { start } = yield* Installation
+      const { authority, client, environment, identity } = yield* CertificateFolder.makeBoth("lost")
+      const other = yield* CertificateFolder.makeBoth("strange")
+      const serving = yield* Scope.make()
+      const first = yield* Scope.provide(start("recommendations", environment.recommendations), serving)
+      const marketplace = yield* start("marketplace", {
+        ...environment.marketplace,
+        RECOMMENDATIONS_TARGET: `127.0.0.1:${first.port}`,
+        MARKETPLACE_TLS_SERVER_NAME: CertificateFolder.serverName,
+        MARKETPLACE_CONNECT_TIMEOUT: "300 millis",
+        MARKETPLACE_PAGE_BUDGET: "5 seconds"
+      })
+      assert.isTrue(yield* hasBooks(marketplace.port))
+      // no server that there is has a certificate of this authority
+      yield* client.swap({ ...identity, ca: other.authority.cert })
+      yield* marketplace.signal("SIGUSR2")
+      yield* first.written("is refused: its TLS handshake failed")
+      assert.isTrue(yield* hasBooks(marketplace.port))
+      yield* Scope.close(serving, Exit.void)
+      for (let round = 0; round < 5; round++) assert.isFalse(yield* hasBooks(marketplace.port))
+
+      const again = { ...environment.recommendations, RECOMMENDATIONS_GRPC_PORT: String(first.port) }
+      yield* start("recommendations", again)
+      yield* client.swap({ ...identity, ca: authority.cert })
+      yield* marketplace.signal("SIGUSR2")
+      yield* Effect.repeat(hasBooks(marketplace.port), { until: (has) => has }).pipe(Effect.timeout("15 seconds"))
+      assert.notInclude(yield* marketplace.output, "Exception in a callback")
     })
   )
 

@@ -1,4 +1,5 @@
-import { createPrivateKey } from "node:crypto"
+import { execFile } from "node:child_process"
+import { createPrivateKey, X509Certificate } from "node:crypto"
 import { createSecureContext } from "node:tls"
 
 import { NodeFileSystem } from "@effect/platform-node"
@@ -12,9 +13,11 @@ import {
   issue,
   type Issued,
   type IssueOptions,
-  makeAuthority
+  makeAuthority,
+  revoke
 } from "../../scripts/certificates.ts"
 import * as Certificates from "../../src/layers/Certificates.ts"
+import * as RevocationList from "../../src/layers/RevocationList.ts"
 
 const now = Date.now()
 const daysFromNow = (days: number) => new Date(now + days * day)
@@ -26,6 +29,9 @@ const variables = { certFile: "A_TLS_CERT_FILE", keyFile: "A_TLS_KEY_FILE", caFi
 const authorities = Effect.promise(() => makeAuthority())
 const issued = (authority: Authority, options: Partial<IssueOptions> = {}) =>
   Effect.promise(() => issue(authority, { names: ["DNS:localhost"], usage: "server", ...options }))
+
+/** What a file system without files says of one. */
+const regularFile = { type: "File", size: 1000n } as FileSystem.File.Info
 
 /** A folder with a certificate, its key and a CA. */
 const folderWith = Effect.fnUntraced(function* (
@@ -82,7 +88,7 @@ describe("certificates that are read", () => {
       const ca = yield* Certificates.read({ caFile })
       assert.isUndefined(ca.identity)
       assert.strictEqual(ca.ca?.pem, authority.cert)
-      assert.deepStrictEqual(yield* Certificates.read({}), { identity: undefined, ca: undefined })
+      assert.deepStrictEqual(yield* Certificates.read({}), { identity: undefined, ca: undefined, crl: undefined })
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 
@@ -130,10 +136,12 @@ describe("certificates that are read", () => {
       certFile: "/root/c",
       keyFile: "/root/k",
       caFile: undefined,
+      crlFile: undefined,
       variables
     })
-    assert.deepStrictEqual(Certificates.resolveFiles({ caFile: "ca" }, resolve), {
+    assert.deepStrictEqual(Certificates.resolveFiles({ caFile: "ca", crlFile: "crl" }, resolve), {
       caFile: "/root/ca",
+      crlFile: "/root/crl",
       variables: undefined
     })
   })
@@ -272,6 +280,42 @@ describe("a file that cannot be used is refused in one line", () => {
         new RegExp(
           `^A_TLS_CERT_FILE="${certFile}": expected a certificate that TLS can use, but OpenSSL refuses it \\(.*key too small.*\\)$`
         )
+    ],
+    [
+      "a certificate for clients alone",
+      (folder) => replace(folder, { usage: "client" }),
+      ({ certFile }) =>
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but its extended key usage does not include serverAuth`
+    ],
+    [
+      "a certificate of a CA",
+      ({ authority, files, fs }) => writeIdentity({ files, fs }, authority),
+      ({ certFile }) =>
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but its key usage does not allow a TLS handshake`
+    ],
+    [
+      "a certificate without a name that clients could ask for",
+      (folder) => replace(folder, { names: ["URI:spiffe://a/b"] }),
+      ({ certFile }) =>
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but it has no subjectAltName that is a DNS name or an address`
+    ],
+    [
+      "a FIFO",
+      ({ files, fs }) => Effect.andThen(fs.remove(files.keyFile), makeFifo(files.keyFile)),
+      ({ keyFile }) =>
+        `A_TLS_KEY_FILE="${keyFile}": expected a PEM file, but it is a folder, or something else that is no file`
+    ],
+    [
+      "a device without an end",
+      ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), fs.symlink("/dev/zero", files.caFile)),
+      ({ caFile }) =>
+        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file, but it is a folder, or something else that is no file`
+    ],
+    [
+      "a file of 5 GB",
+      ({ files, fs }) => fs.truncate(files.caFile, 5_000_000_000),
+      ({ caFile }) =>
+        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file of at most 1048576 bytes, but it has 5000000000`
     ]
   ]
 
@@ -279,7 +323,7 @@ describe("a file that cannot be used is refused in one line", () => {
     Effect.gen(function* () {
       const folder = yield* folderWith()
       yield* spoil(folder)
-      const error = yield* Effect.flip(Certificates.read(folder.files))
+      const error = yield* Effect.flip(Certificates.read(folder.files, "server"))
       const expected = message(folder.files, folder)
       if (typeof expected === "string") assert.strictEqual(error.message, expected)
       else assert.match(error.message, expected)
@@ -299,6 +343,7 @@ describe("a file that cannot be used is refused in one line", () => {
     }).pipe(
       Effect.provide(
         FileSystem.layerNoop({
+          stat: () => Effect.succeed(regularFile),
           readFileString: () =>
             Effect.fail(
               PlatformError.systemError({ _tag: "PermissionDenied", module: "FileSystem", method: "readFile" })
@@ -308,6 +353,12 @@ describe("a file that cannot be used is refused in one line", () => {
     )
   )
 })
+
+const makeFifo = (path: string) =>
+  Effect.promise(
+    () =>
+      new Promise<void>((resolve, reject) => execFile("mkfifo", [path], (error) => (error ? reject(error) : resolve())))
+  )
 
 /** Puts another certificate and its key into a folder, each at one stroke. */
 const replace = Effect.fnUntraced(function* (
@@ -500,6 +551,25 @@ describe("certificates that are watched", () => {
       "CN=localhost expired on"
     ],
     ["a file that is gone", ({ files, fs }) => fs.remove(files.keyFile), "there is no such file"],
+    [
+      "a certificate for clients",
+      ({ authority, files, fs, identity }) =>
+        Effect.flatMap(issued(authority, { key: identity.key, usage: "client" }), ({ cert }) =>
+          put(fs, files.certFile, cert)
+        ),
+      "its extended key usage does not include serverAuth"
+    ],
+    [
+      "a FIFO that nobody writes to",
+      ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), makeFifo(files.caFile)),
+      "it is a folder, or something else that is no file"
+    ],
+    [
+      "a device without an end",
+      ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), fs.symlink("/dev/zero", files.caFile)),
+      "it is a folder, or something else that is no file"
+    ],
+    ["a file of 5 GB", ({ files, fs }) => fs.truncate(files.caFile, 5_000_000_000), "it has 5000000000"],
     ["a CA that is no more", ({ files, fs }) => put(fs, files.caFile, ""), "there are none in it"]
   ] as ReadonlyArray<
     readonly [string, (folder: Trial["folder"]) => Effect.Effect<unknown, PlatformError.PlatformError>, string]
@@ -559,6 +629,7 @@ describe("certificates that are watched", () => {
       // what the files hold; a poll takes no time
       let identity = old
       const fs = FileSystem.layerNoop({
+        stat: () => Effect.succeed(regularFile),
         readFileString: (path) => Effect.sync(() => (path === "cert" ? identity.cert : identity.key))
       })
       yield* TestClock.setTime(now)
@@ -591,6 +662,20 @@ describe("certificates that are watched", () => {
     })
   )
 
+  it.live("of a client have a name, and are for clients", () =>
+    Effect.gen(function* () {
+      const folder = yield* folderWith()
+      const why = Effect.map(Effect.flip(Certificates.read(folder.files, "client")), ({ message }) =>
+        message.replace(/^.*, but /, "")
+      )
+      assert.strictEqual(yield* why, "its extended key usage does not include clientAuth")
+      yield* replace(folder, { usage: "client", names: [] })
+      assert.strictEqual(yield* why, "it has no subjectAltName")
+      yield* replace(folder, { usage: "client", names: ["URI:spiffe://a/b"] })
+      yield* Certificates.read(folder.files, "client")
+    }).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer))
+  )
+
   it.live("are left alone when their scope closes", () =>
     Effect.gen(function* () {
       const { files, fs } = yield* folderWith()
@@ -614,5 +699,93 @@ describe("certificates that are watched", () => {
       for (let i = 0; i < 20; i++) yield* fs.readFileString(files.certFile)
       assert.strictEqual(reads, before)
     }).pipe(Effect.provide(NodeFileSystem.layer))
+  )
+})
+
+describe("revocation lists", () => {
+  /** A folder with a list of its authority, which revokes nothing. */
+  const withCrl = Effect.fnUntraced(function* () {
+    const folder = yield* folderWith()
+    const files = {
+      ...folder.files,
+      crlFile: `${folder.folder}/crl.pem`,
+      variables: { ...variables, crlFile: "A_TLS_CLIENT_CRL_FILE" }
+    }
+    const write = (...lists: ReadonlyArray<string>) => put(folder.fs, files.crlFile, lists.join(""))
+    const why = Effect.map(Effect.flip(Certificates.read(files, "server")), ({ message }) => message)
+    yield* write(yield* list(folder.authority))
+    return { ...folder, files, write, why }
+  })
+
+  const list = (authority: Issued, certificates: ReadonlyArray<Issued> = [], options?: Parameters<typeof revoke>[2]) =>
+    Effect.promise(() => revoke(authority, certificates, options))
+
+  it.live("say whose certificates were revoked, and until when they are good", () =>
+    Effect.gen(function* () {
+      const { authority, files, write } = yield* withCrl()
+      const clients = [yield* issued(authority, { usage: "client" }), yield* issued(authority, { usage: "client" })]
+      yield* write(yield* list(authority, clients, { nextUpdate: daysFromNow(3) }))
+      const { crl } = yield* Certificates.read(files, "server")
+      assert.deepStrictEqual(
+        crl!.revoked,
+        new Set(clients.map(({ cert }) => RevocationList.certificateId(new X509Certificate(cert))))
+      )
+      assert.strictEqual(crl!.notAfter, seconds(daysFromNow(3)) * 1000)
+    }).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer))
+  )
+
+  it.live("are refused when they are not of every authority, are cut off, have run out, or are signed by another", () =>
+    Effect.gen(function* () {
+      const { authority, files, fs, why, write } = yield* withCrl()
+      const root = yield* authorities
+      const crl = yield* list(authority)
+      yield* fs.writeFileString(files.caFile, authority.cert + root.cert)
+      // both are called so, but only one has signed it
+      assert.match(yield* why, /expected a CRL of each authority in ".*", but there is none of CN=Development CA$/)
+      yield* write(crl, yield* list(root))
+      yield* Certificates.read(files, "server")
+      yield* write((crl + crl).slice(0, -40))
+      assert.match(yield* why, /expected a PEM file with CRLs, but CRL 2 in it does not parse \(it is cut off\)$/)
+      yield* write(crl.replace("MII", "MIX").replace(/\n[^-\n]+\n-/, "\n-"))
+      assert.match(yield* why, /expected a PEM file with CRLs, but CRL 1 in it does not parse/)
+      yield* write("")
+      assert.match(yield* why, /expected a PEM file with CRLs, but there are none in it$/)
+      yield* write(
+        yield* list(authority, [], { thisUpdate: daysFromNow(-2), nextUpdate: daysFromNow(-1) }),
+        yield* list(root)
+      )
+      assert.match(yield* why, /expected CRLs that are valid now, but one of them ran out on 20/)
+      yield* write(yield* list(authority, [], { thisUpdate: daysFromNow(1) }), yield* list(root))
+      assert.match(yield* why, /expected CRLs that are valid now, but one of them is not valid before 20/)
+    }).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer))
+  )
+
+  it.effect("are warned of a day before they run out, and when they have, once; a metric says when", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const authority = yield* authorities
+      const crl = yield* list(authority, [], { nextUpdate: daysFromNow(2) })
+      const fs = FileSystem.layerNoop({
+        stat: () => Effect.succeed(regularFile),
+        readFileString: (path) => Effect.succeed(path === "ca" ? authority.cert : crl)
+      })
+      yield* TestClock.setTime(now)
+      yield* Certificates.watch({ caFile: "ca", crlFile: "crl" }, { role: "server", interval: "1 hour" }).pipe(
+        Effect.provide(
+          Layer.merge(fs, Logger.layer([Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))]))
+        )
+      )
+      const at = new Date(seconds(daysFromNow(2)) * 1000).toISOString().replace(".000", "")
+      yield* TestClock.adjust("23 hours")
+      assert.deepStrictEqual(lines, [])
+      yield* TestClock.adjust("20 hours")
+      const what = "then no certificate of its authority is accepted"
+      assert.deepStrictEqual(lines, [`The CRL of the server runs out on ${at}: ${what}`])
+      yield* TestClock.adjust("20 hours")
+      assert.deepStrictEqual(lines.slice(1), [`The CRL of the server ran out on ${at}: ${what.replace("then ", "")}`])
+      const snapshots = yield* Metric.snapshot
+      const values = snapshots.flatMap(({ id, state }) => (id.startsWith("tls_crl_") && "value" in state ? [id] : []))
+      assert.sameMembers(values, ["tls_crl_expiry_timestamp_seconds", "tls_crl_time_to_expiry_seconds"])
+    }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })

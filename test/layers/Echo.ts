@@ -49,6 +49,8 @@ export const serve = (
   overrides: Partial<typeof handlers> = {},
   options: Pick<GrpcServer.Options, "limits" | "tls"> & {
     readonly drain?: Layer.Layer<Drain>
+    /** One of the system's choice unless it is given. */
+    readonly port?: number
     readonly beside?: Layer.Layer<never, never, GrpcServer.GrpcServer>
   } = {}
 ) =>
@@ -60,7 +62,7 @@ export const serve = (
     Unavailable: ({ metadata }) => Status.unavailable("Unavailable", { metadata })
   }).pipe(
     Layer.merge(options.beside ?? Layer.empty),
-    GrpcServer.listen({ host: "127.0.0.1", port: 0, limits: options.limits, tls: options.tls }),
+    GrpcServer.listen({ host: "127.0.0.1", port: options.port ?? 0, limits: options.limits, tls: options.tls }),
     Layer.provideMerge(EchoProtos),
     Layer.provideMerge(options.drain ?? Drain.layerTest())
   )

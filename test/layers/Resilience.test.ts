@@ -5,7 +5,7 @@ import { createServer, type Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
 import { defaultPolicy, GrpcChannel, type Policy } from "../../src/layers/GrpcChannel.ts"
@@ -32,6 +32,11 @@ const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, polic
   )
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })
+
+interface Echoed {
+  readonly text: string
+  readonly items: []
+}
 
 const patient: GrpcRetry.RetryPolicy = { ...GrpcRetry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
 
@@ -305,6 +310,57 @@ describe("a target that does not answer", () => {
         .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
       assert.strictEqual(text, "up")
       assert.strictEqual(calls, 4)
+    })
+  )
+
+  it.live("is not taken for dead by failures that are not in a row, however many calls are under way", () =>
+    Effect.gen(function* () {
+      const waiting: Array<(answer: Effect.Effect<Echoed, Echo.Unavailable>) => void> = []
+      const port = yield* serve({ EchoOnce: () => Effect.callback((resume) => void waiting.push(resume)) })
+      const client = yield* connect([port])
+      const outcomes: Array<string> = []
+      const call = client.EchoOnce({}, { timeout: "10 seconds" }).pipe(
+        Effect.match({ onSuccess: () => "OK", onFailure: ({ reason }) => reason.message }),
+        Effect.tap((outcome) => Effect.sync(() => void outcomes.push(outcome)))
+      )
+      const calls = yield* Effect.forkChild(
+        Effect.all(
+          Array.from({ length: 12 }, () => call),
+          { concurrency: "unbounded" }
+        )
+      )
+      const until = (condition: () => boolean) =>
+        Effect.repeat(Effect.yieldNow, { until: condition, schedule: Schedule.spaced("1 millis") })
+      yield* until(() => waiting.length === 12)
+      // failure, success, failure, success, ...
+      for (const [index, answer] of waiting.entries()) {
+        answer(index % 2 === 0 ? unavailable() : Effect.succeed({ text: "", items: [] }))
+        yield* until(() => outcomes.length === index + 1)
+      }
+      yield* Fiber.await(calls)
+      const next = yield* Effect.forkChild(client.EchoOnce({}, { timeout: "10 seconds" }))
+      yield* until(() => waiting.length === 13 || next.pollUnsafe() !== undefined)
+      waiting[12]?.(Effect.succeed({ text: "sound", items: [] }))
+      assert.strictEqual((yield* Fiber.join(next)).text, "sound")
+    })
+  )
+
+  it.live("is called again when its time is over, also if the wall clock is set back meanwhile", () =>
+    Effect.gen(function* () {
+      const now = Date.now
+      yield* Effect.addFinalizer(() => Effect.sync(() => void (Date.now = now)))
+      let isDown = true
+      const port = yield* serve({
+        EchoOnce: () => Effect.suspend(() => (isDown ? unavailable() : Effect.succeed({ text: "up", items: [] })))
+      })
+      const client = yield* connect([port], { circuitFailures: 1, circuitOpen: Duration.millis(100) })
+      yield* Effect.flip(client.EchoOnce({}))
+      Date.now = () => now() - 3_600_000
+      isDown = false
+      const { text } = yield* client
+        .EchoOnce({})
+        .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
+      assert.strictEqual(text, "up")
     })
   )
 

@@ -4,7 +4,7 @@
 import type { ConnectionOptions } from "node:tls"
 
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Metric, Option, type Scope } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Metric, Option, Schedule, Scope } from "effect"
 
 import { type Authority, type Issued } from "../../scripts/certificates.ts"
 import { GrpcCall } from "../../src/layers/GrpcCall.ts"
@@ -120,6 +120,53 @@ describe("a certificate that the server does not accept", () => {
         yield* Effect.repeat(call, { until: (known) => known === "good" })
       })
     ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+})
+
+describe("a certificate by which a client does not get connected", () => {
+  it.live("takes the place of one whose connection is lost, and good ones after it are taken up", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
+      const identity = yield* Tls.clientCertificate(authority)
+      const server = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      const client = yield* Tls.watch(identity, authority.cert)
+      const serving = yield* Scope.make()
+      const serve = (port: number) =>
+        Effect.map(
+          Layer.build(Echo.serve({ Echo: whoami }, { port, tls: { certificates: server.watched } })),
+          Context.get(GrpcServer.GrpcServer)
+        ).pipe(Effect.flatMap(({ address }) => address))
+      const { port } = yield* Scope.provide(serve(0), serving)
+      const context = yield* Layer.build(
+        Layer.merge(
+          GrpcChannel.GrpcChannel.layer({
+            target: `127.0.0.1:${port}`,
+            policy: { connectTimeout: Duration.millis(200), connectMaxBackoff: Duration.millis(100) },
+            tls: { certificates: client.watched, serverName: "localhost" }
+          }),
+          Echo.EchoProtos
+        )
+      )
+      const { Echo: call } = yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
+      const failure = Effect.map(Effect.flip(call({}, { timeout: "5 seconds" })), ({ reason }) => reason._tag)
+      yield* call({})
+
+      // by this one, no server is trusted: calls go on with the connection that there is
+      yield* client.replace(identity, other.cert)
+      yield* call({})
+      yield* Scope.close(serving, Exit.void)
+      for (let round = 0; round < 3; round++) assert.strictEqual(yield* failure, "Unavailable")
+      yield* serve(port)
+      assert.strictEqual(yield* failure, "Unavailable")
+
+      yield* client.replace(identity, authority.cert)
+      const { text } = yield* call({}, { timeout: "5 seconds" }).pipe(
+        Effect.retry(Schedule.spaced("20 millis")),
+        Effect.timeout("10 seconds")
+      )
+      assert.strictEqual(text, "frontend")
+    })
   )
 })
 

@@ -70,7 +70,10 @@ describe("a setting", () => {
     [{ A_HOST: "b", A_TARGET: "c:8" }, "c:8"],
     [{ A_TARGET: "[::1]:8" }, "[::1]:8"],
     [{ A_TARGET: "dns:///c:8" }, "dns:///c:8"],
-    [{ A_TARGET: "dns://10.0.0.1:53/c:8" }, "dns://10.0.0.1:53/c:8"],
+    [{ A_TARGET: "dns://10.0.0.1:53/c:8", GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true" }, "dns://10.0.0.1:53/c:8"],
+    [{ A_TARGET: "dns:[::1]:8" }, "dns:[::1]:8"],
+    [{ A_TARGET: "ipv6:[::1]:8,[::2]" }, "ipv6:[::1]:8,[::2]"],
+    [{ A_TARGET: "unix:///tmp/a" }, "unix:///tmp/a"],
     [{ A_TARGET: "dns:c" }, "dns:c"],
     [{ A_TARGET: "ipv4:10.0.0.1:8,10.0.0.2:8" }, "ipv4:10.0.0.1:8,10.0.0.2:8"],
     [{ A_TARGET: "ipv6:[::1]:8" }, "ipv6:[::1]:8"],
@@ -94,7 +97,24 @@ describe("a setting", () => {
     "ipv4:a",
     "ipv4:::1",
     "ipv6:zz",
-    "unix:"
+    "unix:",
+    "unix:///",
+    "unix://tmp/a",
+    `unix:/${"a".repeat(107)}`,
+    "unix-abstract:8",
+    "xds:8",
+    "xds:///a",
+    "vsock:2:8",
+    "[fe80::1%eth0]:8",
+    "dns:[fe80::1%eth0]:8",
+    "ipv6:[fe80::1%eth0]:8",
+    "dns://[fe80::1%eth0]:53/a",
+    "ipv6:[::1]:0",
+    "ipv4:[10.0.0.1]:8",
+    "ipv4:10.0.0.1:65536",
+    "[a]:8",
+    "a..b:8",
+    `${"a".repeat(64)}:8`
   ])("refuses the target %s", (value) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(read(target("A"), { A_TARGET: value }))
@@ -102,6 +122,24 @@ describe("a setting", () => {
         error.message,
         `A_TARGET="${value}": expected a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"`
       )
+    })
+  )
+
+  it.effect("refuses a target with a name server that grpc-js would not ask", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(read(target("A"), { A_TARGET: "dns://10.0.0.1/c:8" }))
+      assert.strictEqual(
+        error.message,
+        'A_TARGET="dns://10.0.0.1/c:8": expected no name server in it (dns:///name), ' +
+          "since grpc-js asks it only with GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"
+      )
+    })
+  )
+
+  it.effect("refuses a host with a zone", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(read(target("A"), { A_HOST: "fe80::1%eth0" }))
+      assert.strictEqual(error.message, 'A_HOST="fe80::1%eth0": expected a name or an IP address without a zone')
     })
   )
 

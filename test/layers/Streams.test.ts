@@ -174,7 +174,7 @@ describe("a call of each kind", () => {
         const second = yield* Echo.client
         yield* Effect.gen(function* () {
           const first = yield* Echo.client
-          const startedAt = Date.now()
+          const startedAt = performance.now()
           yield* call(first, kind, { timeout: "10 seconds" })
           yield* call(first, kind)
           yield* call(first, kind, { timeout: "5 seconds" }).pipe(

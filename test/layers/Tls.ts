@@ -12,9 +12,11 @@ import {
   issue,
   type Issued,
   type IssueOptions,
-  makeAuthority as make
+  makeAuthority as make,
+  revoke as makeList
 } from "../../scripts/certificates.ts"
 import * as Certificates from "../../src/layers/Certificates.ts"
+import * as RevocationList from "../../src/layers/RevocationList.ts"
 import * as Echo from "./Echo.ts"
 
 export const makeAuthority = (options?: Parameters<typeof make>[0]) => Effect.promise(() => make(options))
@@ -23,10 +25,20 @@ export const makeAuthority = (options?: Parameters<typeof make>[0]) => Effect.pr
 export const serverCertificate = (authority: Authority, options: Partial<IssueOptions> = {}) =>
   Effect.promise(() => issue(authority, { names: ["DNS:localhost"], usage: "server", ...options }))
 
+/** A certificate revocation list. */
+export const revoke = (authority: Authority, certificates: ReadonlyArray<Issued>) =>
+  Effect.promise(() => makeList(authority, certificates))
+
 export const clientCertificate = (authority: Authority, options: Partial<IssueOptions> = {}) =>
   Effect.promise(() => issue(authority, { names: ["DNS:frontend"], usage: "client", ...options }))
 
-const toCertificates = (identity: Issued | undefined, ca: string | undefined): Certificates.Certificates => ({
+const toCertificates = (
+  identity: Issued | undefined,
+  ca: string | undefined,
+  crl?: string
+): Certificates.Certificates => ({
+  crl:
+    crl === undefined ? undefined : { lists: [crl], notAfter: 0, revoked: new Set(RevocationList.parse(crl).revoked) },
   identity:
     identity === undefined
       ? undefined
@@ -35,15 +47,16 @@ const toCertificates = (identity: Issued | undefined, ca: string | undefined): C
 })
 
 /** What looks like files that are watched, and what puts others in their place. */
-export const watch = Effect.fnUntraced(function* (identity: Issued | undefined, ca?: string) {
-  const current = yield* SubscriptionRef.make(toCertificates(identity, ca))
+export const watch = Effect.fnUntraced(function* (identity: Issued | undefined, ca?: string, crl?: string) {
+  const current = yield* SubscriptionRef.make(toCertificates(identity, ca, crl))
   const watched: Certificates.Watched = {
     current: () => SubscriptionRef.getUnsafe(current),
     changes: SubscriptionRef.changes(current)
   }
   return {
     watched,
-    replace: (identity: Issued | undefined, ca?: string) => SubscriptionRef.set(current, toCertificates(identity, ca))
+    replace: (identity: Issued | undefined, ca?: string, crl?: string) =>
+      SubscriptionRef.set(current, toCertificates(identity, ca, crl))
   }
 })
 

@@ -1,0 +1,54 @@
+/**
+ * Bounds what the headers and trailers of a response make a client hold. Node bounds their size, and grpc-js makes a Buffer of each
+ * of the values of a `-bin` header: of 64 kB of commas that is 65,000 of them, several megabytes for each call.
+ *
+ * Headers are looked at in a listener that is there before those of grpc-js, by the diagnostics channel that tells of each new
+ * stream of a client of node:http2. Streams that are not gRPC's are left alone.
+ */
+import { subscribe } from "node:diagnostics_channel"
+import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
+
+import * as Callback from "./Callback.ts"
+
+/** How many values a header may have whose name ends in "-bin". */
+const maxBinaryValues = 64
+
+const guard = Callback.make()
+
+let isBounded = false
+
+/** From now on, a call whose response has too many values is reset, and fails with RESOURCE_EXHAUSTED. */
+export const bound = (): void => {
+  if (isBounded) return
+  isBounded = true
+  const onCreated = guard("new HTTP/2 stream", (message: unknown) => {
+    const { headers, stream } = message as { readonly stream: ClientHttp2Stream; readonly headers: OutgoingHttpHeaders }
+    if (headers["content-type"] !== "application/grpc") return
+    stream.on(
+      "response",
+      guard("response headers", (received: IncomingHttpHeaders) => {
+        if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+      })
+    )
+  })
+  subscribe("http2.client.stream.created", onCreated)
+}
+
+/** Removes headers that have too many values, and says whether there were any. */
+export const removeExcess = (headers: IncomingHttpHeaders): boolean => {
+  let isExcessive = false
+  for (const name of Object.keys(headers)) {
+    if (!name.endsWith("-bin") || countValues(headers[name]) <= maxBinaryValues) continue
+    delete headers[name]
+    isExcessive = true
+  }
+  return isExcessive
+}
+
+const countValues = (value: string | ReadonlyArray<string> | undefined): number => {
+  if (value === undefined) return 0
+  if (typeof value !== "string") return value.reduce((sum, each) => sum + countValues(each), 0)
+  let count = 1
+  for (let at = value.indexOf(","); at !== -1; at = value.indexOf(",", at + 1)) count++
+  return count
+}

@@ -1,0 +1,356 @@
+/**
+ * What a server does about connections that harm others: each is bounded, refused or ended, and a good client is served.
+ */
+import { createServer, type Http2Server } from "node:http2"
+
+import { assert, describe, it } from "@effect/vitest"
+import { status } from "@grpc/grpc-js"
+import { Context, Duration, Effect, Layer, Metric, Queue, type Scope } from "effect"
+
+import * as Callback from "../../src/layers/Callback.ts"
+import { Drain } from "../../src/layers/Drain.ts"
+import * as GrpcConnections from "../../src/layers/GrpcConnections.ts"
+import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Status from "../../src/layers/Status.ts"
+import * as StreamGate from "../../src/layers/StreamGate.ts"
+import * as Echo from "./Echo.ts"
+import * as Logs from "./Logs.ts"
+import * as RawHttp2 from "./RawHttp2.ts"
+import * as Tls from "./Tls.ts"
+
+const path = `/${Echo.EchoService.name}/Echo`
+
+type ServeOptions = Parameters<typeof Echo.serve>[1]
+
+interface Trial {
+  readonly port: number
+  readonly logs: Logs.Recorder
+  /** How many connections were refused, by the reason. */
+  readonly refused: Effect.Effect<Record<string, number>>
+  /** Waits for a line that begins so, and gives its message. */
+  readonly line: (pattern: RegExp) => Effect.Effect<string>
+}
+
+const withServer = <A, E>(
+  options: ServeOptions,
+  trial: (trial: Trial) => Effect.Effect<A, E, Scope.Scope | GrpcServer.GrpcServer>,
+  overrides: Parameters<typeof Echo.serve>[0] = {}
+) => {
+  const logs = Logs.recorder()
+  return Effect.gen(function* () {
+    const context = yield* Layer.build(Echo.serve(overrides, options).pipe(Layer.provideMerge(logs.layer)))
+    const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+    return yield* Effect.provideContext(
+      trial({
+        port,
+        logs,
+        refused: Effect.map(Metric.snapshot, (snapshots) =>
+          Object.fromEntries(
+            snapshots.flatMap(({ attributes, id, state }) =>
+              id === "grpc_server_connections_refused_total" && "count" in state
+                ? [[String(attributes?.["reason"]), Number(state.count)]]
+                : []
+            )
+          )
+        ),
+        line: (pattern) =>
+          Effect.sync(() =>
+            logs
+              .lines()
+              .map(({ message }) => String(message))
+              .find((text) => pattern.test(text))
+          ).pipe(
+            Effect.tap(() => Effect.yieldNow),
+            Effect.repeat({ until: (text) => text !== undefined }),
+            Effect.map(String)
+          )
+      }),
+      context
+    )
+  }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()), Effect.timeout("20 seconds"))
+}
+
+const good = (port: number) =>
+  Effect.map(Tls.call(port, {}), ({ code, details }) => assert.deepStrictEqual([code, details], [0, ""]))
+
+describe("headers", () => {
+  it.live("of many binary values are refused before grpc-js makes Buffers of them, and the call is seen once", () =>
+    withServer({}, ({ line, logs, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* RawHttp2.connect(port)
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-bin", ",".repeat(12_000)]])]))
+        yield* line(/^A call failed: The "-bin" headers have 12001 values, and 64 are the limit$/)
+        assert.strictEqual(logs.access().length, 1)
+        assert.strictEqual(logs.access()[0]?.annotations["code"], "ResourceExhausted")
+        // the connection goes on, for headers that are not too many
+        socket.write(RawHttp2.call(3, "/nobody/Knows", [["x-bin", ",".repeat(60)]]))
+        yield* line(/nobody/)
+        yield* good(port)
+      })
+    )
+  )
+
+  it.live("that are too large are refused before the client has acknowledged the limit", () =>
+    withServer({}, ({ line, logs, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* RawHttp2.connect(port)
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-large", "a".repeat(40_000)]])]))
+        yield* line(/^A call failed: The headers have 40\d\d\d bytes, and 16384 are the limit$/)
+        assert.strictEqual(logs.access().length, 1)
+        yield* good(port)
+      })
+    )
+  )
+})
+
+describe("a listener of streams that throws", () => {
+  /** A server whose listener, as that of grpc-js, throws. */
+  const withGate = (http2: Http2Server, guard: Callback.Guard) => {
+    http2.on("stream", () => {
+      throw new Error("a bug of grpc-js")
+    })
+    StreamGate.install(http2, {
+      maxHeaderSize: 16_384,
+      guard,
+      whyNotAllowed: () => undefined,
+      onNotAllowed: () => {},
+      onRefusedStream: () => {},
+      onStream: () => {},
+      annotations: () => ({ peer: "someone" })
+    })
+  }
+
+  it.live("ends its stream and nothing else, and is logged with its call", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const http2 = createServer()
+      withGate(http2, Callback.make(yield* Effect.context<never>()))
+      yield* Effect.callback<void>((resume) => void http2.listen(0, "127.0.0.1", () => resume(Effect.void)))
+      const address = http2.address()
+      const { socket, received } = yield* RawHttp2.connect(typeof address === "object" ? address!.port : 0)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path), RawHttp2.call(3, path)]))
+      const reset = (stream: number) => RawHttp2.frame(3, 0, stream, Buffer.from([0, 0, 0, 2]))
+      yield* Effect.repeat(Effect.yieldNow, {
+        until: () => Effect.sync(() => received().includes(reset(1)) && received().includes(reset(3)))
+      })
+      assert.deepStrictEqual(
+        logs.lines().map(({ annotations, message }) => [message, annotations["method"], annotations["peer"]]),
+        Array.from({ length: 2 }, () => ["Exception in a callback: stream listener", path.slice(1), "someone"])
+      )
+      http2.close()
+    }).pipe(Effect.scoped, Effect.provide(logs.layer), Effect.timeout("10 seconds"))
+  })
+})
+
+describe("a client that says GOAWAY with calls open", () => {
+  it.live("and then breaks HTTP/2 is gone within seconds", () =>
+    withServer({}, ({ port }) =>
+      Effect.gen(function* () {
+        const server = yield* GrpcServer.GrpcServer
+        const { closed, socket } = yield* RawHttp2.connect(port)
+        socket.write(RawHttp2.begin)
+        for (let stream = 1; stream < 20; stream += 2) socket.write(RawHttp2.call(stream, path, [], false))
+        socket.write(Buffer.concat([RawHttp2.goAway, RawHttp2.frame(0, 0, 0, Buffer.from("DATA"))]))
+        const [waited] = yield* Effect.timed(closed)
+        assert.isBelow(Duration.toMillis(waited), 5_000)
+        yield* Effect.repeat(server.load, { until: ({ answering }) => answering === 0 })
+        yield* good(port)
+      })
+    )
+  )
+})
+
+describe("connections above the limits", () => {
+  it.live("of an address: those without a call make room for one that calls", () =>
+    withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
+      Effect.gen(function* () {
+        const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
+        for (const { socket } of idle) socket.write(RawHttp2.begin)
+        yield* good(port)
+        yield* Effect.forEach(idle.slice(0, 16), ({ closed }) => closed)
+        assert.isFalse(idle.at(-1)!.socket.destroyed)
+        assert.deepStrictEqual(yield* refused, { too_many_connections_of_address: 16 })
+        yield* line(
+          /^A connection from 127\.0\.0\.1:\d+ is refused: 5 connections of one address are the limit; it was without a call$/
+        )
+      })
+    )
+  )
+
+  it.live("of all: the address that holds the most loses some", () =>
+    withServer({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } }, ({ port, refused }) =>
+      Effect.gen(function* () {
+        const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
+        const many = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 200)
+        yield* good(port)
+        yield* Effect.forEach(many.slice(0, 190), ({ closed }) => closed)
+        for (const { socket } of others) assert.isFalse(socket.destroyed)
+        const { too_many_connections: ofAll = 0, too_many_connections_of_address: ofAddress = 0 } = yield* refused
+        assert.isAbove(ofAll, 0)
+        assert.isAtMost(ofAll + ofAddress, 193)
+      })
+    )
+  )
+
+  it.live("in the middle of their TLS handshake: a good client gets through meanwhile", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
+      yield* withServer(
+        { limits: { maxConnections: 20, maxConnectionsPerAddress: 10 }, tls: { certificates: watched } },
+        ({ port, refused }) =>
+          Effect.gen(function* () {
+            const half = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 100)
+            for (const { socket } of half) socket.write(Buffer.from("16030102000100", "hex"))
+            assert.strictEqual((yield* Tls.call(port, { ca: authority.cert })).code, 0)
+            yield* Effect.forEach(half.slice(0, 95), ({ closed }) => closed)
+            assert.deepStrictEqual(yield* refused, { too_many_handshakes_of_address: 95 })
+          })
+      )
+    })
+  )
+})
+
+describe("a client that is not on the list", () => {
+  it.live("is told so on its first call, and its connection ends; grpc-js does not see its headers", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      const tls = { certificates: watched, allowedClients: new Set(["frontend"]) }
+      yield* withServer({ tls }, ({ line, logs, port }) =>
+        Effect.gen(function* () {
+          const identity = yield* Tls.clientCertificate(authority, { names: ["DNS:stranger"] })
+          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+          const headers = [["x-bin", ",".repeat(12_000)]] as const
+          socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers, false)]))
+          yield* Tls.closed(socket)
+          yield* line(/^A call failed: This client may not call this server$/)
+          assert.strictEqual(logs.access().length, 1)
+          assert.strictEqual(logs.access()[0]?.annotations["code"], "PermissionDenied")
+          // and it is seen with who it was
+          assert.strictEqual(logs.access()[0]?.annotations["peerNames"], "DNS:stranger")
+        })
+      )
+    })
+  )
+})
+
+describe("a server in plaintext", () => {
+  const warned = (host: string) =>
+    Effect.gen(function* () {
+      const logs = Logs.recorder()
+      yield* Effect.scoped(
+        Layer.build(
+          GrpcServer.serve(Echo.EchoService, Effect.succeed(Echo.handlers), {
+            Refused: () => Status.internal("refused"),
+            Unavailable: () => Status.internal("unavailable")
+          }).pipe(
+            GrpcServer.listen({ host, port: 0 }),
+            Layer.provide(Layer.mergeAll(Echo.EchoProtos, Drain.layerTest())),
+            Layer.provideMerge(logs.layer)
+          )
+        )
+      )
+      return logs.lines().filter(({ level }) => level === "WARN").length
+    })
+
+  it.live("says once that others can read it, where they can reach it", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* warned("0.0.0.0"), 1)
+      assert.strictEqual(yield* warned("127.0.0.1"), 0)
+    })
+  )
+})
+
+describe("the certificate of a client", () => {
+  it.live("is asked for again at each connection: no session is resumed", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { replace, watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      yield* withServer({ tls: { certificates: watched } }, ({ port }) =>
+        Effect.gen(function* () {
+          const identity = yield* Tls.clientCertificate(authority)
+          for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+            const options = { ca: authority.cert, ...identity, maxVersion }
+            const first = yield* Tls.handshake(port, options)
+            const sessions = yield* Queue.unbounded<Buffer>()
+            const offer = () => {
+              const session = first.socket.getSession()
+              if (session !== undefined) Queue.offerUnsafe(sessions, session)
+            }
+            first.socket.once("data", offer)
+            const session = yield* Queue.take(sessions)
+            const second = yield* Tls.handshake(port, { ...options, session })
+            assert.isFalse(second.socket.isSessionReused(), maxVersion)
+            // nor after a reload
+            yield* replace(yield* Tls.serverCertificate(authority), authority.cert)
+          }
+        })
+      )
+    })
+  )
+
+  it.live("expires while its connection is open: the connection ends", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      yield* withServer({ tls: { certificates: watched } }, ({ port }) =>
+        Effect.gen(function* () {
+          const identity = yield* Tls.clientCertificate(authority, { notAfter: new Date(Date.now() + 2_000) })
+          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+          socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path)]))
+          yield* Tls.served(socket)
+          const [waited] = yield* Effect.timed(Tls.closed(socket))
+          assert.isBelow(Duration.toMillis(waited), 8_000)
+          assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity })).code, status.UNAVAILABLE)
+        })
+      )
+    })
+  )
+})
+
+describe("a client whose certificate is revoked", () => {
+  it.live("loses its connection when the list says so, and gets no other; others go on", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const identity = yield* Tls.serverCertificate(authority)
+      const none = yield* Tls.revoke(authority, [])
+      const { replace, watched } = yield* Tls.watch(identity, authority.cert, none)
+      yield* withServer({ tls: { certificates: watched } }, ({ port, refused }) =>
+        Effect.gen(function* () {
+          const clients = [yield* Tls.clientCertificate(authority), yield* Tls.clientCertificate(authority)] as const
+          const [bad, other] = yield* Effect.forEach(clients, (client) =>
+            Effect.map(Tls.handshake(port, { ca: authority.cert, ...client }), ({ socket }) => socket)
+          )
+          for (const socket of [bad!, other!]) {
+            // with a call open
+            socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
+            yield* Tls.served(socket)
+          }
+          yield* replace(identity, authority.cert, yield* Tls.revoke(authority, [clients[0]]))
+          yield* Tls.closed(bad!)
+          assert.isFalse(other!.destroyed)
+          const papers = { ca: authority.cert }
+          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[0] })).code, status.UNAVAILABLE)
+          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[1] })).code, 0)
+          assert.strictEqual((yield* refused)["certificate_revoked"], 2)
+          // and it is let in again when it is not revoked any more
+          yield* replace(identity, authority.cert, none)
+          yield* Effect.repeat(Tls.call(port, { ...papers, identity: clients[0] }), { until: ({ code }) => code === 0 })
+        })
+      )
+    })
+  )
+})
+
+describe("who a client is, for fairness", () => {
+  it("is its names, in order, and its network", () => {
+    const names = [
+      { type: "URI", value: "spiffe://a/b" },
+      { type: "DNS", value: "b" },
+      { type: "DNS", value: "a b" }
+    ]
+    assert.strictEqual(GrpcConnections.clientOf(names, "10.0.0.1"), 'DNS:"a b", DNS:b, URI:spiffe://a/b 10.0.0.1')
+    assert.strictEqual(GrpcConnections.clientOf([], "2001:db8:1:2::/64"), "2001:db8:1:2::/64")
+  })
+})

@@ -1,0 +1,104 @@
+/**
+ * Clients of HTTP/2 that send frames of their own making, from an address of their choice.
+ */
+import { connect as connectTcp, type Socket } from "node:net"
+
+import { Effect } from "effect"
+
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+/** A frame of RFC 9113, section 4.1. */
+export const frame = (type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): Buffer => {
+  const header = Buffer.alloc(9)
+  header.writeUIntBE(payload.length, 0, 3)
+  header.writeUInt8(type, 3)
+  header.writeUInt8(flags, 4)
+  header.writeUInt32BE(stream, 5)
+  return Buffer.concat([header, payload])
+}
+
+/** What a connection begins with: the preface and SETTINGS. */
+export const begin = Buffer.concat([preface, frame(4, 0, 0)])
+
+const integer = (value: number): Buffer => {
+  if (value < 127) return Buffer.from([value])
+  const bytes = [127]
+  let rest = value - 127
+  while (rest >= 128) {
+    bytes.push((rest % 128) + 128)
+    rest = Math.floor(rest / 128)
+  }
+  return Buffer.from([...bytes, rest])
+}
+
+/** A header of HPACK without compression and without the table (RFC 7541, section 6.2.2). */
+const literal = (name: string, value: string): Buffer =>
+  Buffer.concat([Buffer.from([0]), integer(name.length), Buffer.from(name), integer(value.length), Buffer.from(value)])
+
+/** The HEADERS, and CONTINUATIONs if they are many, of a call. */
+export const call = (
+  stream: number,
+  path: string,
+  headers: ReadonlyArray<readonly [name: string, value: string]> = [],
+  endStream = true
+): Buffer => {
+  const block = Buffer.concat(
+    [
+      [":method", "POST"] as const,
+      [":scheme", "http"] as const,
+      [":path", path] as const,
+      [":authority", "localhost"] as const,
+      ["content-type", "application/grpc"] as const,
+      ["te", "trailers"] as const,
+      ...headers
+    ].map(([name, value]) => literal(name, value))
+  )
+  const parts: Array<Buffer> = []
+  for (let at = 0; at < block.length; at += 16_384) parts.push(block.subarray(at, at + 16_384))
+  return Buffer.concat(
+    parts.map((part, index) =>
+      frame(
+        index === 0 ? 1 : 9,
+        (index === parts.length - 1 ? 4 : 0) | (index === 0 && endStream ? 1 : 0),
+        stream,
+        part
+      )
+    )
+  )
+}
+
+export const goAway = frame(7, 0, 0, Buffer.alloc(8))
+
+export interface Raw {
+  readonly socket: Socket
+  /** All that has come. */
+  readonly received: () => Buffer
+  /** Waits until the server has closed the connection. */
+  readonly closed: Effect.Effect<void>
+}
+
+/** A connection from an address, as 127.0.0.2, that is closed with the scope. */
+export const connect = (port: number, localAddress = "127.0.0.1") =>
+  Effect.acquireRelease(
+    Effect.callback<Socket>((resume) => {
+      const socket = connectTcp({ host: "127.0.0.1", port, localAddress })
+      socket.on("error", () => {})
+      socket.once("connect", () => resume(Effect.succeed(socket)))
+      socket.once("close", () => resume(Effect.succeed(socket)))
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  ).pipe(
+    Effect.map((socket): Raw => {
+      const chunks: Array<Buffer> = []
+      socket.on("data", (chunk: Buffer) => chunks.push(chunk))
+      const received = () => Buffer.concat(chunks)
+      return {
+        socket,
+        received,
+        closed: Effect.callback<void>((resume) => {
+          if (socket.destroyed) return resume(Effect.void)
+          socket.once("close", () => resume(Effect.void))
+        })
+      }
+    })
+  )
