@@ -77,7 +77,7 @@ export interface GrpcCalls {
   /** Sees the calls of methods that there are, from their headers to their status. */
   readonly interceptor: GrpcJsInterceptor
   /** To be told of every stream right before grpc-js is. */
-  readonly onEntering: (stream: ServerHttp2Stream) => void
+  readonly onEntering: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
   /** To be told of every stream when grpc-js has been: it answers some of them before anybody else gets to know. */
   readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
   /** To be told of every stream that was answered with a status before grpc-js got it. */
@@ -105,6 +105,7 @@ export const make = (options: Options): GrpcCalls => {
   let ended = 0
   let isCutting = false
   let entering: ServerHttp2Stream | undefined
+  let enteringEncoding: string | undefined
 
   /** Lets interceptors see a call that no handler gets. */
   const see = (path: string, kind: Kind, called: Called, status: Status.Status) => {
@@ -142,7 +143,7 @@ export const make = (options: Options): GrpcCalls => {
 
   // the class that grpc-js has for it is one of several things that are such a call, and all that it uses is its interface
   const interceptor: GrpcJsInterceptor = ({ path }, call) =>
-    new ServerCall(call, entering!, methods.get(path)!, host) as unknown as ServerInterceptingCall
+    new ServerCall(call, entering!, enteringEncoding, methods.get(path)!, host) as unknown as ServerInterceptingCall
 
   const onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const path = headers[":path"] ?? ""
@@ -355,8 +356,9 @@ export const make = (options: Options): GrpcCalls => {
   return {
     handle,
     interceptor,
-    onEntering: (stream) => {
+    onEntering: (stream, headers) => {
       entering = stream
+      enteringEncoding = headers["grpc-encoding"]?.toString()
     },
     onStream,
     // its headers may be why it was refused: they are not made into metadata

@@ -50,6 +50,7 @@ import * as FileDescriptors from "./FileDescriptors.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import * as GrpcCalls from "./GrpcCalls.ts"
 import * as GrpcConnections from "./GrpcConnections.ts"
+import * as GrpcContentType from "./GrpcContentType.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError, Unimplemented } from "./GrpcHandlers.ts"
 import type { ServerInterceptor } from "./GrpcInterceptor.ts"
 import * as GrpcLog from "./GrpcLog.ts"
@@ -226,8 +227,9 @@ export class GrpcServer extends Context.Service<
           onSecured: (secured) => void runFork(reportSecured(secured)),
           onAcceptError: (error) => void runFork(reportAcceptError(error)),
           onEntering: (stream, headers) => {
+            GrpcContentType.removeOther(headers)
             GrpcTimeout.cap(headers)
-            calls.onEntering(stream)
+            calls.onEntering(stream, headers)
           },
           onStream: calls.onStream,
           onRefusedStream: calls.onRefusedStream

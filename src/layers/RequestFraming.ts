@@ -7,11 +7,21 @@ import * as Frame from "./Frame.ts"
 export class RequestFraming {
   /** How many messages have begun. */
   messages = 0
-  /** Whether the latest of them is compressed. */
-  isCompressed = false
+  /** The compressed flag of the latest of them: 0 or 1, unless the client is wrong. */
+  flag = 0
   #prefixRead = 0
   #length = 0
   #left = 0
+
+  /** Whether the latest of them is compressed. */
+  get isCompressed(): boolean {
+    return this.flag === 1
+  }
+
+  /** Whether a message has begun that has not ended. */
+  get isWithinMessage(): boolean {
+    return this.#left > 0 || this.#prefixRead > 0
+  }
 
   /** Reads the next bytes. `onMessage` is told of each message once its prefix is complete, with its length in bytes. */
   read(bytes: Uint8Array, onMessage: (length: number) => void): void {
@@ -32,7 +42,7 @@ export class RequestFraming {
   /** Whether the prefix is complete with this byte. */
   #readPrefix(byte: number): boolean {
     if (this.#prefixRead === 0) {
-      this.isCompressed = byte === 1
+      this.flag = byte
       this.#length = 0
     } else this.#length = this.#length * 256 + byte
     this.#prefixRead = (this.#prefixRead + 1) % Frame.prefixSize

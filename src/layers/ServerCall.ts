@@ -114,6 +114,8 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   readonly #host: Host
   readonly #inner: ServerInterceptingCallInterface
   readonly #framing = new RequestFraming()
+  /** 1 if its messages may be compressed. */
+  readonly #maxFlag: 0 | 1
   #listener!: Listener
   #state: State
   #request: unknown = undefined
@@ -125,8 +127,16 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   #received = 0
   #compressed: Set<number> | undefined = undefined
 
-  constructor(inner: ServerInterceptingCallInterface, stream: ServerHttp2Stream, method: ServedMethod, host: Host) {
+  constructor(
+    inner: ServerInterceptingCallInterface,
+    stream: ServerHttp2Stream,
+    /** What the client says that messages are compressed with. */
+    encoding: string | undefined,
+    method: ServedMethod,
+    host: Host
+  ) {
     this.method = method
+    this.#maxFlag = encoding === undefined || encoding === "identity" ? 0 : 1
     this.startedAt = performance.now()
     this.stream = stream
     this.#host = host
@@ -174,6 +184,8 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
     const framing = this.#framing
     framing.read(bytes, (length) => {
       if (this.#isOver) return
+      // grpc-js would take it for a message that is not compressed
+      if (framing.flag > this.#maxFlag) return this.end(wrongFlag)
       if (length > maxRequestSize) return this.end(tooLarge(length, maxRequestSize))
       if (!this.#isStream && framing.messages > 1) return this.end(secondRequest(kind))
       if (framing.isCompressed) (this.#compressed ??= new Set()).add(framing.messages)
@@ -195,7 +207,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
 
   onReceiveHalfClose(): void {
     this.guard(() => {
-      if (this.#state === "running") return this.#endOfStream()
+      if (this.#state === "running" || this.#framing.isWithinMessage) return this.#endOfStream()
       if (this.#state !== "receiving") return
       if (this.#request === undefined) return this.end(noRequest(this.method.kind))
       this.#state = "queued"
@@ -209,6 +221,8 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
     setImmediate(() =>
       this.guard(() => {
         if (this.stream.aborted || this.stream.rstCode !== constants.NGHTTP2_NO_ERROR) return
+        // grpc-js would take what has come for all there is
+        if (this.#framing.isWithinMessage && this.#state !== "closed") return this.end(cutShort)
         this.#listener.onReceiveHalfClose()
       })
     )
@@ -441,6 +455,10 @@ const evicted = Status.resourceExhausted(
 
 /** A status that does not change is encoded once. */
 export const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusWire.encode(status) })
+
+const wrongFlag = refusal(Status.internal("Received a message whose compressed flag does not agree with its encoding"))
+
+const cutShort = refusal(Status.internal("The request ended within a message"))
 
 const connectionClosed = refusal(Status.unavailable("The connection has been closed"))
 

@@ -107,10 +107,11 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
             const { answers, shots } = answered.get(kind) ?? { shots: 0, answers: 0 }
             answered.set(kind, { shots: shots + 1, answers: answers + (status === "none" ? 0 : 1) })
           }
-          // grpc-js's own words: what does not parse, be it a message or a time-out
-          const isOwn = /^(Error deserializing request|Failed to decompress message|Invalid grpc-timeout value)/.test(
-            decodeURI(message)
-          )
+          // what is said of a request that does not parse, by grpc-js or by the server: no bug in a handler
+          const isOwn =
+            /^(Error deserializing request|Failed to decompress message|Invalid grpc-timeout value|Received a message whose|The request ended within)/.test(
+              decodeURI(message)
+            )
           // a call that has the misfortune to be on a connection which another one breaks has no answer
           const isRight = answers.includes(status) || (status === "none" && isCut)
           if (isRight && (status !== "13" || isOwn)) return

@@ -60,7 +60,7 @@ describe("a call with messages that cannot be served", () => {
     { what: "two messages", method: "Expand", body: [empty, empty], status: "12" },
     { what: "no message", method: "Echo", body: [], status: "12" },
     { what: "no message", method: "Expand", body: [], status: "12" },
-    { what: "half a prefix", method: "Echo", body: [Buffer.of(0, 0)], status: "12" },
+    { what: "half a prefix", method: "Echo", body: [Buffer.of(0, 0)], status: "13" },
     { what: "a message that is too large", method: "Echo", body: [tooLarge], status: "8" },
     { what: "a message that is too large", method: "Chat", body: [empty, tooLarge], status: "8" },
     {
