@@ -220,7 +220,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     requestTimeout: Duration.toMillis(limits.requestTimeout),
     headersTimeout: Duration.toMillis(limits.requestTimeout),
     keepAliveTimeout: Duration.toMillis(limits.keepAliveTimeout),
-    connectionsCheckingInterval: 5_000,
+    connectionsCheckingInterval: Math.min(5_000, Duration.toMillis(limits.requestTimeout) / 2),
     // so that a client that is gone without a word is noticed
     keepAlive: true,
     keepAliveInitialDelay: 60_000
