@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { ConfigProvider, Effect, Layer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as WebObserver from "../../src/layers/WebObserver.ts"
@@ -86,11 +86,26 @@ describe("the routes", () => {
           "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         assert.strictEqual(headers.get("x-content-type-options"), "nosniff")
+        assert.strictEqual(headers.get("cross-origin-resource-policy"), "same-origin")
+        assert.isFalse(headers.has("strict-transport-security"))
         for (const name of ["referrer-policy", "cross-origin-opener-policy", "permissions-policy"]) {
           assert.isTrue(headers.has(name), name)
         }
       }
     }).pipe(asked([]))
+  )
+
+  it.effect("has browsers come by HTTPS alone where that is set", () =>
+    Effect.gen(function* () {
+      for (const path of ["/", "/nothing", "/favicon.ico"]) {
+        const { headers } = yield* request(path)
+        assert.strictEqual(headers.get("strict-transport-security"), "max-age=31536000")
+      }
+      assert.strictEqual((yield* request("/", "POST")).headers.get("strict-transport-security"), "max-age=31536000")
+    }).pipe(
+      asked([]),
+      Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: { MARKETPLACE_HSTS_MAX_AGE: "31536000" } })))
+    )
   )
 
   it.effect("has a stylesheet that may be kept for ever, at the address that the page names", () =>
