@@ -59,6 +59,23 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
+    it.effect("answers probes and readers when clients hold more connections than it may open files", () =>
+      Effect.gen(function* () {
+        const { start } = yield* Installation
+        const { adminPort, output, port, written } = yield* start("marketplace", alone, { openFiles: 120 })
+        yield* written("The 120 files that this process may open are too few for 4000 connections: http takes 60")
+        yield* Effect.all(
+          Array.from({ length: 150 }, () => RawHttp.open(port, "127.0.0.2")),
+          { concurrency: 10 }
+        )
+        const page = yield* HttpClient.get(`http://127.0.0.1:${port}/`)
+        assert.strictEqual(page.status, 200)
+        const { total } = yield* Scrape.scrape(adminPort)
+        assert.isAtLeast(total("http_server_connections_refused_total", { reason: "connection limit" }), 90)
+        assert.include(yield* output, '"reason":"connection limit"')
+      })
+    )
+
     it.effect("lives on when clients send requests and read nothing", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation

@@ -44,6 +44,10 @@ describe("the routes", () => {
     { path: "/?category=horror&category=mystery", slug: "horror" },
     { path: "/?category=a%20b%3Cc%3E", slug: "a b<c>" },
     { path: "/?category=%zz", slug: "%zz" },
+    { path: "/?category=science+fiction", slug: "science fiction" },
+    { path: "/?category=horror%2F", slug: "horror/" },
+    { path: "/?category=horror%20", slug: "horror " },
+    { path: "/?category=%ff", slug: "\ufffd" },
     { path: "/?q=why?&category=horror", slug: "horror" }
   ])("reads $path", ({ path, slug }) => {
     const slugs: Array<string | undefined> = []
