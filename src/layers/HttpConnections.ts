@@ -63,6 +63,8 @@ export class Connection implements Linked<Connection> {
   readonly exchanges: Array<Exchange> = []
   active = 0
   readonly unread: Unread = new Unread(this)
+  /** A request that is answered, and of which the client had not sent all. */
+  incomplete: IncomingMessage | undefined = undefined
   /** Whether a request above the limit has been refused, after which the connection takes no other one. */
   isFull = false
   /** Requests that came after that one. */
@@ -301,6 +303,7 @@ export class HttpConnections {
     const at = connection.exchanges.indexOf(exchange)
     if (at === -1) return
     connection.exchanges.splice(at, 1)
+    connection.incomplete = response.req.complete ? undefined : response.req
     if (state === "active") this.#endActive(exchange)
     if (state === "unread") {
       exchange.state = "closed"
@@ -345,6 +348,13 @@ export class HttpConnections {
       if (first === undefined || first.since > before) return
       this.cut(first.connection, reason)
     }
+  }
+
+  /** Whether the next bytes on a connection would be part of an answer, or come after one to the same request. */
+  static isAnswering(socket: Socket): boolean {
+    const connection = HttpConnections.of(socket)
+    if (connection === undefined) return true
+    return connection.exchanges.length > 0 || connection.incomplete?.complete === false
   }
 
   /** Has all answers that are not sent yet tell their clients to close the connection. */

@@ -220,7 +220,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     requestTimeout: Duration.toMillis(limits.requestTimeout),
     headersTimeout: Duration.toMillis(limits.requestTimeout),
     keepAliveTimeout: Duration.toMillis(limits.keepAliveTimeout),
-    connectionsCheckingInterval: 5_000,
+    connectionsCheckingInterval: Math.min(5_000, Duration.toMillis(limits.requestTimeout) / 2),
     // so that a client that is gone without a word is noticed
     keepAlive: true,
     keepAliveInitialDelay: 60_000
@@ -301,16 +301,14 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     const [status, reason] = parseFailures[code] ?? [400, "no valid request"]
     if (code in parseFailures || code.startsWith("HPE_")) refusals.request(status, reason, socket.remoteAddress)
     // an answer that is being made or sent must not be followed by something else
-    const isBusy = (HttpConnections.of(socket)?.exchanges.length ?? 1) > 0
-    if (!isBusy && socket.writable) socket.write(rawAnswer(status))
+    if (!HttpConnections.isAnswering(socket) && socket.writable) socket.write(rawAnswer(status))
     socket.destroy(error)
   }
 
   const onConnect = (request: IncomingMessage, socket: Socket) => {
     refusals.request(405, "CONNECT", request.socket.remoteAddress)
     socket.on("error", () => {})
-    const isBusy = (HttpConnections.of(socket)?.exchanges.length ?? 1) > 0
-    if (isBusy) socket.destroy()
+    if (HttpConnections.isAnswering(socket)) socket.destroy()
     else socket.end(rawAnswer(405), () => socket.destroy())
   }
 

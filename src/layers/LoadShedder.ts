@@ -29,13 +29,16 @@ const interval = 100
 /** Under overload too, that many requests are worked on, so that a processor that others use shuts out no short burst. */
 const minimum = 32
 
+/** The limit begins here and grows while it is needed, so that a sudden overload is noticed before much has been accepted. */
+const initial = 128
+
 /** `schedule` calls a function every period; it is passed in so that whoever makes one can guard it. */
 export const make = (
   maximum: number,
   schedule: (callback: () => void, period: number) => { readonly close: () => void } = everyPeriod
 ): LoadShedder => {
   let active = 0
-  let limit = maximum
+  let limit = Math.min(initial, maximum)
   /** The most requests that were active in this interval. */
   let peak = 0
   let leastDelay = Infinity
@@ -44,7 +47,9 @@ export const make = (
 
   const adjust = () => {
     if (leastDelay > target) limit = Math.max(Math.min(minimum, maximum), Math.floor((Math.min(limit, peak) * 2) / 3))
-    else limit = Math.min(maximum, limit + Math.max(1, Math.floor(limit / 10)))
+    else if (2 * peak >= limit) limit = Math.min(maximum, limit + Math.max(1, Math.floor(limit / 10)))
+    // after an overload, back to where it began
+    else if (limit < initial) limit = Math.min(initial, maximum, limit + 1)
   }
 
   const timer = schedule(() => {

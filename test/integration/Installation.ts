@@ -54,7 +54,11 @@ export class Installation extends Context.Service<
     /** The folder; relative paths of settings start here. */
     readonly folder: string
     /** Starts a service on a port of the system's choice, and waits until it can be used. It is killed with the scope. */
-    readonly start: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
+    readonly start: (
+      service: Service,
+      env?: Environment,
+      limits?: { readonly openFiles?: number }
+    ) => Effect.Effect<Running, never, Scope.Scope>
     /** The same, but waits only until it answers probes; its port is 0. */
     readonly begin: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
     /** Runs a service that is expected to end by itself. */
@@ -72,9 +76,12 @@ export class Installation extends Context.Service<
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-" })
       for (const name of ["dist", "proto", "data"]) yield* fs.copy(path.join(root, name), path.join(folder, name))
 
-      const spawn = (service: Service, env: Environment) =>
-        spawner.spawn(
-          ChildProcess.make(process.execPath, [path.join(folder, "dist", `${service}.js`)], {
+      const spawn = (service: Service, env: Environment, openFiles?: number) => {
+        const command = [process.execPath, path.join(folder, "dist", `${service}.js`)]
+        const [program = "", ...args] =
+          openFiles === undefined ? command : ["/bin/sh", "-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, ...command]
+        return spawner.spawn(
+          ChildProcess.make(program, args, {
             // not the installation's, so that a path that depends on it is found out
             cwd: path.dirname(folder),
             env: {
@@ -89,9 +96,15 @@ export class Installation extends Context.Service<
             forceKillAfter: "5 seconds"
           })
         )
+      }
 
-      const launch = Effect.fnUntraced(function* (service: Service, env: Environment, isWhole: boolean) {
-        const handle = yield* spawn(service, env)
+      const launch = Effect.fnUntraced(function* (
+        service: Service,
+        env: Environment,
+        isWhole: boolean,
+        openFiles?: number
+      ) {
+        const handle = yield* spawn(service, env, openFiles)
         const { match, text } = yield* Output.follow(service, handle)
         const [, adminPort] = yield* match(answersProbes)
         const [, port] = isWhole ? yield* match(started[service]) : []
@@ -129,7 +142,8 @@ export class Installation extends Context.Service<
           )
         )
 
-      const start = (service: Service, env: Environment = {}) => launch(service, env, true)
+      const start = (service: Service, env: Environment = {}, limits: { readonly openFiles?: number } = {}) =>
+        launch(service, env, true, limits.openFiles)
       const begin = (service: Service, env: Environment = {}) => launch(service, env, false)
 
       return Installation.of({ begin, folder, run, start, write })

@@ -321,7 +321,20 @@ describe("Page", () => {
     it("forgive a reader's typing, and nothing more", () => {
       assert.strictEqual(categoryOfSlug("science-fiction"), "SCIENCE_FICTION")
       assert.strictEqual(categoryOfSlug("Science Fiction"), "SCIENCE_FICTION")
-      for (const slug of ["", "cooking", "sciencefiction", "mystery-", "constructor", "__proto__"]) {
+      for (const slug of ["horror ", "horror/", " /Horror/ ", "\thorror\n", "horror\u00a0", "//horror//"]) {
+        assert.strictEqual(categoryOfSlug(slug), "HORROR", slug)
+      }
+      for (const slug of [
+        "",
+        "cooking",
+        "sciencefiction",
+        "mystery-",
+        " ",
+        "/",
+        "hor/ror",
+        "constructor",
+        "__proto__"
+      ]) {
         assert.isUndefined(categoryOfSlug(slug))
       }
     })

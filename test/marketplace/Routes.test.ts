@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { ConfigProvider, Effect, Layer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as WebObserver from "../../src/layers/WebObserver.ts"
@@ -44,6 +44,10 @@ describe("the routes", () => {
     { path: "/?category=horror&category=mystery", slug: "horror" },
     { path: "/?category=a%20b%3Cc%3E", slug: "a b<c>" },
     { path: "/?category=%zz", slug: "%zz" },
+    { path: "/?category=science+fiction", slug: "science fiction" },
+    { path: "/?category=horror%2F", slug: "horror/" },
+    { path: "/?category=horror%20", slug: "horror " },
+    { path: "/?category=%ff", slug: "\ufffd" },
     { path: "/?q=why?&category=horror", slug: "horror" }
   ])("reads $path", ({ path, slug }) => {
     const slugs: Array<string | undefined> = []
@@ -86,11 +90,26 @@ describe("the routes", () => {
           "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         assert.strictEqual(headers.get("x-content-type-options"), "nosniff")
+        assert.strictEqual(headers.get("cross-origin-resource-policy"), "same-origin")
+        assert.isFalse(headers.has("strict-transport-security"))
         for (const name of ["referrer-policy", "cross-origin-opener-policy", "permissions-policy"]) {
           assert.isTrue(headers.has(name), name)
         }
       }
     }).pipe(asked([]))
+  )
+
+  it.effect("has browsers come by HTTPS alone where that is set", () =>
+    Effect.gen(function* () {
+      for (const path of ["/", "/nothing", "/favicon.ico"]) {
+        const { headers } = yield* request(path)
+        assert.strictEqual(headers.get("strict-transport-security"), "max-age=31536000")
+      }
+      assert.strictEqual((yield* request("/", "POST")).headers.get("strict-transport-security"), "max-age=31536000")
+    }).pipe(
+      asked([]),
+      Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: { MARKETPLACE_HSTS_MAX_AGE: "31536000" } })))
+    )
   )
 
   it.effect("has a stylesheet that may be kept for ever, at the address that the page names", () =>

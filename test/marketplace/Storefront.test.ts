@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer } from "effect"
+import { Clock, Duration, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 
 import { categories, type Category } from "../../src/domain/Category.ts"
@@ -123,5 +123,42 @@ describe("Storefront", () => {
       assert.deepStrictEqual(yield* menu, ["MYSTERY"])
       assert.deepStrictEqual(yield* menu, ["HORROR"])
     }).pipe(withClient({ categories: Effect.suspend(() => answers.shift() ?? Effect.die("asked too often")) }))
+  })
+
+  it.effect("asks for the menu again after ten seconds whatever the wall clock says meanwhile", () => {
+    let now = Date.parse("2026-11-28")
+    let monotonic = 0n
+    const seconds = (count: number) => (monotonic += BigInt(count) * 1_000_000_000n)
+    let asked = 0
+    return Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      yield* Effect.gen(function* () {
+        const { menu } = yield* Storefront
+        yield* menu
+        // a day back
+        now -= 86_400_000
+        seconds(9)
+        yield* menu
+        assert.strictEqual(asked, 1)
+        seconds(2)
+        yield* menu
+        assert.strictEqual(asked, 2)
+        // and two days forward
+        now += 2 * 86_400_000
+        yield* menu
+        assert.strictEqual(asked, 2)
+        seconds(11)
+        yield* menu
+        assert.strictEqual(asked, 3)
+      }).pipe(
+        Effect.provideService(Clock.Clock, {
+          ...clock,
+          currentTimeMillisUnsafe: () => now,
+          currentTimeMillis: Effect.sync(() => now),
+          monotonicTimeNanosUnsafe: () => monotonic,
+          monotonicTimeNanos: Effect.sync(() => monotonic)
+        })
+      )
+    }).pipe(withClient({ categories: Effect.sync(() => (asked++, ["MYSTERY"] as const)) }))
   })
 })
