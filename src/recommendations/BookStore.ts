@@ -9,6 +9,7 @@ import type { Book } from "../domain/Book.ts"
 import { allOf, BookCatalog, type Shelf, type Stock } from "../domain/BookCatalog.ts"
 import { categories, type Category } from "../domain/Category.ts"
 import { WireWriter } from "../layers/WireWriter.ts"
+import * as CategorySets from "./CategorySets.ts"
 import * as StoredBook from "./StoredBook.ts"
 
 /** How many bytes are written before they are put away, while books are added. */
@@ -27,7 +28,8 @@ export const make = (): BookStore => {
   let size = 0
   /** Of the pages that are full. */
   let length = 0
-  // of each book: where it begins, and its categories
+  const categorySets = CategorySets.make(categories)
+  // of each book: where it begins, and its set of categories
   let starts = new Uint32Array(1024)
   let shelves = new Uint32Array(1024)
 
@@ -44,25 +46,30 @@ export const make = (): BookStore => {
         shelves = resize(shelves, starts.length)
       }
       starts[size] = length + writer.length
-      shelves[size] = toBits(book.categories)
+      shelves[size] = categorySets.add(book.categories)
       size++
       StoredBook.write(writer, book)
       if (writer.length >= pageSize) putAway()
     },
     finish: () => {
       putAway()
-      const stock = stockOf(join(pages, length), resize(starts, size), resize(shelves, size))
+      const stock = stockOf(join(pages, length), resize(starts, size), resize(shelves, size), categorySets)
       return { allBooks: allOf(stock), catalog: BookCatalog.fromStock(stock) }
     }
   }
 }
 
 /** Keeps what it is given and nothing else, as functions within {@link make} would. */
-const stockOf = (bytes: Buffer, starts: Uint32Array, shelves: Uint32Array): Stock => ({
+const stockOf = (
+  bytes: Buffer,
+  starts: Uint32Array,
+  shelves: Uint32Array,
+  categorySets: CategorySets.CategorySets<Category>
+): Stock => ({
   size: starts.length,
   keyAt: (position) => starts[position]!,
-  byKey: (start) => new StoredBook.StoredBook(bytes, start),
-  categoriesAt: (position) => fromBits(shelves[position]!)
+  byKey: (start) => StoredBook.at(bytes, start),
+  categoriesAt: (position) => categorySets.get(shelves[position]!)
 })
 
 /** One piece of many, which are given up one by one. */
@@ -79,11 +86,3 @@ const join = (pages: Array<Buffer>, length: number): Buffer => {
 /** The same numbers, in more room or less. */
 const resize = (numbers: Uint32Array<ArrayBuffer>, length: number) =>
   new Uint32Array(numbers.buffer.transfer(length * Uint32Array.BYTES_PER_ELEMENT))
-
-/** Categories as a number: a bit of each. */
-const toBits = (names: ReadonlyArray<Category>): number =>
-  names.reduce((bits, category) => bits | bitOf.get(category)!, 0)
-
-const bitOf = new Map(categories.map((category, index) => [category, 1 << index]))
-
-const fromBits = (bits: number): ReadonlyArray<Category> => categories.filter((_, index) => (bits & (1 << index)) !== 0)

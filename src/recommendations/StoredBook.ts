@@ -11,6 +11,7 @@ import { Encoded } from "../layers/Encoded.ts"
 import * as Frame from "../layers/Frame.ts"
 import type { WireWriter } from "../layers/WireWriter.ts"
 import * as Categories from "./Categories.ts"
+import * as LazyObject from "./LazyObject.ts"
 
 /** The fields of `RecommendResponse` and `Book`, as the proto numbers them. */
 const fields = { books: 1, id: 1, title: 2, authors: 3, year: 4, isbn10: 5, categories: 6 } as const
@@ -28,31 +29,13 @@ export const write = (writer: WireWriter, book: Book): void => {
   writer.end(start)
 }
 
-/** One of many books that {@link write} has written, each of whose fields is read when it is asked for. */
-export class StoredBook implements Book {
-  // a key that may be missing cannot be declared as an accessor, which these two are
-  declare readonly year?: number
-  declare readonly isbn10?: string
+/** The bytes of a book that {@link write} has written, among those of others. */
+class StoredBook extends LazyObject.Source<Book> {
   readonly #bytes: Buffer
   readonly #start: number
 
-  static {
-    Object.defineProperties(this.prototype, {
-      year: {
-        get(this: StoredBook) {
-          return this.#find(fields.year)?.int32()
-        }
-      },
-      isbn10: {
-        get(this: StoredBook) {
-          return this.#find(fields.isbn10)?.string()
-        }
-      }
-    })
-  }
-
-  /** That which begins at a position of bytes. */
   constructor(bytes: Buffer, start: number) {
+    super()
     this.#bytes = bytes
     this.#start = start
   }
@@ -66,31 +49,6 @@ export class StoredBook implements Book {
       length |= (byte & 0x7f) << bits
       if (byte < 0x80) return at + length
     }
-  }
-
-  get id(): number {
-    return this.#find(fields.id)!.int32()
-  }
-
-  get title(): string {
-    return this.#find(fields.title)!.string()
-  }
-
-  get authors(): Book["authors"] {
-    const reader = this.#find(fields.authors)!
-    const authors: [string, ...Array<string>] = [reader.string()]
-    while (find(reader, this.#end, fields.authors)) authors.push(reader.string())
-    return authors
-  }
-
-  get categories(): Book["categories"] {
-    const reader = this.#find(fields.categories)!
-    const end = reader.uint32() + reader.pos
-    // they have been categories when they were written
-    const next = () => Categories.fromV1(reader.int32()) as Category
-    const categories: [Category, ...Array<Category>] = [next()]
-    while (reader.pos < end) categories.push(next())
-    return categories
   }
 
   /** How many bytes the response with this book alone has. */
@@ -108,38 +66,83 @@ export class StoredBook implements Book {
     return next
   }
 
-  /** A reader that stands before the value of a field, if there is one. */
-  #find(field: number): protobuf.Reader | undefined {
+  protected override make(): Book {
     const reader = protobuf.Reader.create(this.#bytes)
     // the message comes after its tag, of one byte, and its length
     reader.pos = this.#start + 1
-    reader.uint32()
-    return find(reader, this.#end, field) ? reader : undefined
+    const end = reader.uint32() + reader.pos
+    return read(reader, end)
   }
 }
 
-/** Goes on to the next value of a field, if there is one before `end`. */
-const find = (reader: protobuf.Reader, end: number, field: number): boolean => {
+/** Reads the fields of a book up to a position. */
+const read = (reader: protobuf.Reader, end: number): Book => {
+  let id = 0
+  let title = ""
+  const authors: Array<string> = []
+  let year: number | undefined
+  let isbn10: string | undefined
+  let categories: ReadonlyArray<Category> = []
   while (reader.pos < end) {
     const tag = reader.uint32()
-    if (tag >>> 3 === field) return true
-    reader.skipType(tag & 7)
+    switch (tag >>> 3) {
+      case fields.id:
+        id = reader.int32()
+        break
+      case fields.title:
+        title = reader.string()
+        break
+      case fields.authors:
+        authors.push(reader.string())
+        break
+      case fields.year:
+        year = reader.int32()
+        break
+      case fields.isbn10:
+        isbn10 = reader.string()
+        break
+      case fields.categories:
+        categories = readCategories(reader)
+        break
+      default:
+        reader.skipType(tag & 7)
+    }
   }
-  return false
+  return {
+    id,
+    title,
+    // it had one at least when it was written
+    authors: authors as ReadonlyArray<string> as Book["authors"],
+    ...(year === undefined ? undefined : { year }),
+    ...(isbn10 === undefined ? undefined : { isbn10 }),
+    categories: categories as Book["categories"]
+  }
 }
 
-const isStored = (book: Book): book is StoredBook => book instanceof StoredBook
+const readCategories = (reader: protobuf.Reader): ReadonlyArray<Category> => {
+  const end = reader.uint32() + reader.pos
+  const categories: Array<Category> = []
+  // they have been categories when they were written
+  while (reader.pos < end) categories.push(Categories.fromV1(reader.int32()) as Category)
+  return categories
+}
+
+/** The book that begins at a position of bytes. It is read when something of it is asked for. */
+export const at = (bytes: Buffer, start: number): Book => LazyObject.of(new StoredBook(bytes, start))
 
 /** The response with these books, if all of them are stored ones. */
 export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined => {
   // all of them are looked at first, so that the memory that they are in is waited for once
   let size = Frame.prefixSize
+  const stored: Array<StoredBook> = []
   for (const book of books) {
-    if (!isStored(book)) return undefined
-    size += book.size
+    const source = LazyObject.sourceOf(book)
+    if (!(source instanceof StoredBook)) return undefined
+    stored.push(source)
+    size += source.size
   }
   const frame = Buffer.allocUnsafe(size)
   let position: number = Frame.prefixSize
-  for (const book of books) position = (book as StoredBook).copy(frame, position)
+  for (const book of stored) position = book.copy(frame, position)
   return new Encoded({ frame })
 }

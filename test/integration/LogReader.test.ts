@@ -8,14 +8,14 @@ import type { Readable } from "node:stream"
 
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Schedule } from "effect"
+import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
 import type {
   RecommendationsServiceDefinition,
   RecommendationsServiceHandlers
 } from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
-import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
+import { defaultPolicy, GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
 import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
@@ -31,6 +31,12 @@ const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeServices.layer)
 )
+
+/** However busy the machine is, a call is answered once, and no attempt is given up. */
+const patient = {
+  ...defaultPolicy,
+  retry: { ...defaultPolicy.retry, attemptTimeout: Duration.minutes(1), maxAttempts: 1 }
+}
 
 /** A port that is free just now. */
 const freePort = Effect.acquireUseRelease(
@@ -61,7 +67,9 @@ const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environ
     Effect.retry(Schedule.spaced("50 millis")),
     Effect.timeout("20 seconds")
   )
-  const context = yield* Layer.build(Layer.merge(GrpcChannel.layer({ target: `localhost:${port}` }), Protos))
+  const context = yield* Layer.build(
+    Layer.merge(GrpcChannel.layer({ target: `localhost:${port}`, policy: patient }), Protos)
+  )
   const client = yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
   /** Makes calls, each of which is a line of the log at Debug, and gives how many were answered. */
   const call = (count: number) =>

@@ -1,8 +1,11 @@
+import { strict } from "node:assert"
+import { inspect } from "node:util"
+
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Equal, Layer, Schema } from "effect"
 
-import type { Book } from "../../src/domain/Book.ts"
+import { Book } from "../../src/domain/Book.ts"
 import { Recommender } from "../../src/domain/Recommender.ts"
 import type {
   RecommendationsServiceDefinition,
@@ -13,7 +16,7 @@ import * as GrpcService from "../../src/layers/GrpcService.ts"
 import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import * as V1 from "../../src/recommendations/RecommendationsV1.ts"
 import { book } from "../domain/Books.ts"
-import { arbitraryBooks, plain, stored } from "./Books.ts"
+import { arbitraryBooks, stored } from "./Books.ts"
 
 const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
   name: "onlinebooks.recommendations.v1.RecommendationsService",
@@ -32,10 +35,48 @@ const answer = (books: ReadonlyArray<Book>) =>
     return yield* Recommend({ userId: 0, category: 0, maxResults: 10 })
   }).pipe(Effect.provide(Layer.mock(Recommender, { recommend: () => Effect.succeed(books) })))
 
+const isBook = Schema.is(Book)
+
 describe("a stored book", () => {
-  it.effect.prop("has the fields that it was made from", [arbitraryBooks], ([books]) =>
-    Effect.sync(() => assert.deepStrictEqual(stored(books).map(plain), books))
+  it.effect.prop("is the book that it was made from, however it is looked at", [arbitraryBooks], ([books]) =>
+    Effect.sync(() => {
+      for (const [index, book] of stored(books).entries()) {
+        const original = books[index]!
+        assert.deepStrictEqual(book, original)
+        assert.deepStrictEqual({ ...book }, original)
+        assert.deepStrictEqual(JSON.parse(JSON.stringify(book)), original)
+        assert.deepStrictEqual(Object.keys(book).toSorted(), Object.keys(original).toSorted())
+        assert.deepStrictEqual(Object.entries(book).toSorted(), Object.entries(original).toSorted())
+        for (const key of ["id", "title", "authors", "year", "isbn10", "categories", "toString", "other"] as const) {
+          assert.strictEqual(key in book, key in original, key)
+          assert.strictEqual(Object.hasOwn(book, key), Object.hasOwn(original, key), key)
+        }
+        assert.strictEqual(isBook(book), isBook(original))
+        assert.strictEqual(Equal.equals(book, original), Equal.equals({ ...original }, original))
+      }
+    })
   )
+
+  it("is compared and printed by Node as the book that it was made from", () => {
+    for (const original of [book(1), { ...book(2, "HORROR", "CLASSICS"), year: -720, isbn10: "080442957X" }]) {
+      const [first] = stored([original])
+      strict.deepEqual(first, original)
+      strict.deepEqual(original, first)
+      // by its keys in the order of the API, as books of the catalogue file are
+      assert.strictEqual(inspect(first), inspect({ ...first }))
+      assert.include(inspect(first), `title: '${original.title}'`)
+      assert.strictEqual(inspect({ books: [first] }, { depth: 5 }), inspect({ books: [{ ...first }] }, { depth: 5 }))
+      assert.strictEqual(String(first), String(original))
+      assert.strictEqual(Object.getPrototypeOf(first), Object.prototype)
+    }
+  })
+
+  it("cannot be changed", () => {
+    const [first] = stored([book(1)])
+    assert.throws(() => Object.assign(first!, { title: "other" }), TypeError)
+    assert.throws(() => Reflect.apply(Object.defineProperty, Object, [first, "title", { value: "other" }]), TypeError)
+    assert.deepStrictEqual(first, book(1))
+  })
 
   it("has no year and no ISBN where there are none", () => {
     const [{ isbn10, year } = book(0)] = stored([book(1)])
