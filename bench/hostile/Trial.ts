@@ -174,7 +174,7 @@ export const run = async (attack: Attack, contestant: Contestants.Contestant, se
     good.send("before")
     await wait("before")
     good.send("attack")
-    const attacking = startAttack(attack, setting, port, phases.attack * setting.effort)
+    const attacking = startAttack(attack, setting, port, (attack.buildUp ?? 0) + phases.attack * setting.effort)
     const counts = await outputOf(attacking)
     good.send("over")
     await delay(grace)
