@@ -29,6 +29,16 @@ export const stop = (first = 0): void => {
   }
 }
 
+/** The same, and waits until they have ended. */
+export const stopAll = async (first = 0): Promise<void> => {
+  const ending = running
+    .slice(first)
+    .filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
+    .map((child) => new Promise((resolve) => child.once("close", resolve)))
+  stop(first)
+  await Promise.all(ending)
+}
+
 // whatever ends this program ends them
 process.on("exit", () => stop())
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1))

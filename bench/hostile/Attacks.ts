@@ -18,6 +18,8 @@ export interface Attack {
   readonly subject: Subject
   /** Whether it takes places that others wait for: more is asked of what they get meanwhile. */
   readonly isFairness?: boolean
+  /** How long it takes until it is as large as it says, in milliseconds, if that is long: windows let little through at a time. */
+  readonly buildUp?: number
   /** Begins; it ends with the attacker's signal. */
   readonly begin: (attacker: Attacker) => void
 }
@@ -212,6 +214,7 @@ export const attacks: ReadonlyArray<Attack> = [
     name: "unfinished",
     title: "100 requests of 4 MiB on one connection, without their last byte",
     subject: "grpc",
+    buildUp: 10_000,
     begin: (attacker) =>
       keepSessions(attacker, 1, {}, (session, socket) =>
         keepUploads(attacker, session, socket, 100, {
@@ -224,6 +227,7 @@ export const attacks: ReadonlyArray<Attack> = [
     name: "watch-names",
     title: "100 calls of Health.Watch on one connection, with names of 4 MB",
     subject: "grpc",
+    buildUp: 10_000,
     begin: (attacker) => {
       const request = healthRequest(4_000_000)
       keepSessions(attacker, 1, {}, (session, socket) =>

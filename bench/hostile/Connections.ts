@@ -38,6 +38,8 @@ export interface Counts {
   answered: number
   reset: number
   goaways: number
+  /** Bytes that were sent, which tell whether the attack came to its size. */
+  sent: number
 }
 
 export interface Attacker {
@@ -56,10 +58,16 @@ export interface Attacker {
 const addressOf = (index: number): string => `127.0.${1 + Math.floor(index / 250)}.${1 + (index % 250)}`
 
 export const make = (target: Target, signal: AbortSignal): Attacker => {
-  const counts: Counts = { connected: 0, closed: 0, failed: 0, calls: 0, answered: 0, reset: 0, goaways: 0 }
+  const counts: Counts = { connected: 0, closed: 0, failed: 0, calls: 0, answered: 0, reset: 0, goaways: 0, sent: 0 }
   const sockets = new Set<Socket>()
   let opened = 0
-  signal.addEventListener("abort", () => sockets.forEach((socket) => socket.destroy()))
+  signal.addEventListener("abort", () => {
+    for (const socket of sockets) {
+      // what is still to be written has not been sent
+      counts.sent += socket.bytesWritten - socket.writableLength
+      socket.destroy()
+    }
+  })
 
   const open = () => {
     const localAddress = addressOf(opened++ % target.addresses)
@@ -87,6 +95,7 @@ export const make = (target: Target, signal: AbortSignal): Attacker => {
     socket.once("close", () => {
       sockets.delete(socket)
       if (signal.aborted) return
+      counts.sent += socket.bytesWritten
       if (isConnected) counts.closed++
       else counts.failed++
     })

@@ -146,6 +146,7 @@ const startBackend = async (setting: Setting): Promise<number> => {
 export const run = async (attack: Attack, contestant: Contestants.Contestant, setting: Setting): Promise<Outcome> => {
   const others = Processes.count()
   const limit = setting.limiter.limit(`${attack.name}-${contestant.name.replaceAll(/\W/g, "")}`, memory)
+  let isStarting = true
   const wait = (phase: keyof typeof phases) => delay(phases[phase] * setting.effort)
   try {
     const port = await Contestants.freePort()
@@ -157,11 +158,15 @@ export const run = async (attack: Attack, contestant: Contestants.Contestant, se
       launcher: limit.launcher,
       mayEnd: true,
       ...(attack.subject === "page" ? { backend: await startBackend(setting) } : {}),
-      ...(attack.subject === "tls" ? { tls: setting.tls.server, allowedClients: "DNS:good" } : {})
+      ...(attack.subject === "tls" ? { tls: setting.tls.server, allowedClients: "good" } : {})
     })
     server.stdout?.resume()
     limit.watch(server)
+    server.once("exit", () => {
+      if (isStarting) throw new Error(`${contestant.name} has not started`)
+    })
     const probe = await Contestants.connected(port)
+    isStarting = false
     probe.destroy()
 
     const good = startGoodClient(setting, attack.subject, port)
@@ -169,7 +174,7 @@ export const run = async (attack: Attack, contestant: Contestants.Contestant, se
     good.send("before")
     await wait("before")
     good.send("attack")
-    const attacking = startAttack(attack, setting, port, phases.attack * setting.effort)
+    const attacking = startAttack(attack, setting, port, (attack.buildUp ?? 0) + phases.attack * setting.effort)
     const counts = await outputOf(attacking)
     good.send("over")
     await delay(grace)
@@ -193,7 +198,8 @@ export const run = async (attack: Attack, contestant: Contestants.Contestant, se
       counts
     }
   } finally {
-    Processes.stop(others)
+    isStarting = false
+    await Processes.stopAll(others)
     limit.remove()
   }
 }

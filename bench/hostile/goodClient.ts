@@ -87,7 +87,7 @@ const pages = (): Ask => {
 
 try {
   // so that an attacker on the same core does not keep it from asking
-  setPriority(-10)
+  setPriority(-15)
 } catch {
   // for root alone
 }

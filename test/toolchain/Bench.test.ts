@@ -7,6 +7,7 @@ import { Effect, FileSystem } from "effect"
 
 import * as Catalogues from "../../bench/Catalogues.ts"
 import * as HeapSnapshot from "../../bench/HeapSnapshot.ts"
+import * as Goodput from "../../bench/hostile/Goodput.ts"
 import * as Report from "../../bench/Report.ts"
 import type { Row } from "../../bench/Rows.ts"
 import * as Slope from "../../bench/Slope.ts"
@@ -45,6 +46,28 @@ it("the objects of a heap are those of the program, and not what V8 has made of 
     nodes: objects.flatMap(({ bytes, type }, id) => [id, bytes, types.indexOf(type)])
   }
   assert.strictEqual(HeapSnapshot.objectBytes(JSON.stringify(snapshot)), 101)
+})
+
+describe("goodput", () => {
+  /** A second of right answers, one of wrong ones, and right ones again. */
+  const report: Goodput.Report = {
+    buckets: Array.from({ length: 30 }, (_, at) => ({ asked: 10, good: at < 10 || at >= 20 ? 10 : 0 })),
+    marks: {}
+  }
+
+  it("is the share of good answers to what was asked in some time", () => {
+    assert.strictEqual(Goodput.share(report, 0, 1_000), 1)
+    assert.strictEqual(Goodput.share(report, 500, 1_500), 0.5)
+    assert.strictEqual(Goodput.share(report, 1_000, 2_000), 0)
+    // of a time in which nothing was asked nothing is known
+    assert.strictEqual(Goodput.share(report, 5_000, 6_000), 0)
+  })
+
+  it("recovers when a second begins that is good enough", () => {
+    assert.strictEqual(Goodput.timeToRecover(report, 1_000, 0.98), 1_000)
+    assert.strictEqual(Goodput.timeToRecover(report, 1_000, 0.9), 900)
+    assert.strictEqual(Goodput.timeToRecover(report, 2_500, 0.98), undefined)
+  })
 })
 
 describe("a slope", () => {
