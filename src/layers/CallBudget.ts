@@ -106,9 +106,11 @@ export const make = (maxBytes: number): CallBudget => {
     return (most?.waiting.first ?? most?.active.first)?.call
   }
 
+  const isOver = () => total > maxBytes
+
   /** Evicts calls until what is held fits. False: it would be the turn of this one. */
   const fit = (call: Holder): boolean => {
-    while (total > maxBytes) {
+    while (isOver()) {
       const evictee = victim()
       if (evictee === undefined || evictee === call) return false
       close(evictee)
