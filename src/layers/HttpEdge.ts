@@ -191,7 +191,10 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     const timer = setInterval(guard(what, callback), period).unref()
     return { close: () => clearInterval(timer) }
   }
-  const shedder = LoadShedder.make(limits.maxConcurrentRequests, repeat("load shedding"))
+  const shedder = LoadShedder.make(limits.maxConcurrentRequests, {
+    every: repeat("load shedding"),
+    afterTurn: setImmediate
+  })
   const perAddress = makeAddressLimit(Option.getOrUndefined(limits.maxConnectionsPerAddress))
   let isDraining = false
 

@@ -4,7 +4,9 @@
  * work than the processor can do, and the limit falls by a third; otherwise it grows again. So requests above what can be done are
  * refused at once, and those that are accepted are answered in time.
  *
- * Requests that wait for a backend do not delay the event loop: for them only the maximum counts.
+ * Requests that wait for a backend do not delay the event loop: for them only the maximum counts. Requests that are answered at
+ * once are never active together, and wait in the operating system instead: of those that one turn of the event loop finds, it
+ * accepts what it begins within a time, and refuses the others.
  */
 
 export interface LoadShedder {
@@ -21,7 +23,7 @@ export interface LoadShedder {
 const period = 20
 
 /** A delay of the event loop that is always exceeded for an interval means overload, in milliseconds. */
-const target = 30
+const target = 50
 
 /** How long the delay has to stay above the target, in milliseconds. */
 const interval = 100
@@ -32,11 +34,19 @@ const minimum = 32
 /** The limit begins here and grows while it is needed, so that a sudden overload is noticed before much has been accepted. */
 const initial = 128
 
-/** `schedule` calls a function every period; it is passed in so that whoever makes one can guard it. */
-export const make = (
-  maximum: number,
-  schedule: (callback: () => void, period: number) => { readonly close: () => void } = everyPeriod
-): LoadShedder => {
+/** How long one turn of the event loop accepts requests, in milliseconds: a burst, or under overload. */
+const burst = 250
+const burstUnderOverload = 100
+
+/** The clock of a process. */
+export interface Timers {
+  /** Calls a function every period, in milliseconds. */
+  readonly every: (callback: () => void, period: number) => { readonly close: () => void }
+  /** Calls a function once, when this turn of the event loop is over. */
+  readonly afterTurn: (callback: () => void) => void
+}
+
+export const make = (maximum: number, timers: Timers): LoadShedder => {
   let active = 0
   let limit = Math.min(initial, maximum)
   /** The most requests that were active in this interval. */
@@ -45,14 +55,29 @@ export const make = (
   let measuredAt = performance.now()
   let intervalBeganAt = measuredAt
 
+  let isOverloaded = false
+  /** When this turn of the event loop brought its first request. */
+  let turnBeganAt: number | undefined
+  const endTurn = () => (turnBeganAt = undefined)
+
+  const isTurnFull = () => {
+    const now = performance.now()
+    if (turnBeganAt === undefined) {
+      turnBeganAt = now
+      timers.afterTurn(endTurn)
+    }
+    return now - turnBeganAt > (isOverloaded ? burstUnderOverload : burst)
+  }
+
   const adjust = () => {
-    if (leastDelay > target) limit = Math.max(Math.min(minimum, maximum), Math.floor((Math.min(limit, peak) * 2) / 3))
+    isOverloaded = leastDelay > target
+    if (isOverloaded) limit = Math.max(Math.min(minimum, maximum), Math.floor((Math.min(limit, peak) * 2) / 3))
     else if (2 * peak >= limit) limit = Math.min(maximum, limit + Math.max(1, Math.floor(limit / 10)))
     // after an overload, back to where it began
     else if (limit < initial) limit = Math.min(initial, maximum, limit + 1)
   }
 
-  const timer = schedule(() => {
+  const timer = timers.every(() => {
     const now = performance.now()
     leastDelay = Math.min(leastDelay, now - measuredAt - period)
     measuredAt = now
@@ -65,7 +90,7 @@ export const make = (
 
   return {
     enter: () => {
-      if (active >= limit) return false
+      if (active >= limit || isTurnFull()) return false
       active++
       if (active > peak) peak = active
       return true
@@ -76,9 +101,4 @@ export const make = (
     counts: () => ({ active, limit }),
     close: timer.close
   }
-}
-
-const everyPeriod = (callback: () => void, period: number) => {
-  const timer = setInterval(callback, period).unref()
-  return { close: () => clearInterval(timer) }
 }

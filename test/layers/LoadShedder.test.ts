@@ -9,10 +9,14 @@ import * as LoadShedder from "../../src/layers/LoadShedder.ts"
 const measured = (maximum: number) => {
   let measure = () => {}
   let period = 0
-  const shedder = LoadShedder.make(maximum, (callback, every) => {
-    measure = callback
-    period = every
-    return { close: () => {} }
+  let endTurn = () => {}
+  const shedder = LoadShedder.make(maximum, {
+    every: (callback, every) => {
+      measure = callback
+      period = every
+      return { close: () => {} }
+    },
+    afterTurn: (callback) => void (endTurn = callback)
   })
   return {
     ...shedder,
@@ -22,6 +26,7 @@ const measured = (maximum: number) => {
       for (let passed = 0; passed < milliseconds; passed += period + delay) {
         vi.advanceTimersByTime(period + delay)
         measure()
+        endTurn()
       }
     },
     fill: () => {
@@ -57,7 +62,7 @@ describe("load shedding", () => {
     const { fill, limit, run } = measured(400)
     fill()
     for (let round = 0; round < 10; round++) {
-      run(40, 50)
+      run(60, 60)
       run(0, 60)
     }
     assert.isAtLeast(limit(), 128)
@@ -72,5 +77,25 @@ describe("load shedding", () => {
       run(0, 110)
     }
     assert.strictEqual(limit(), 400)
+  })
+
+  it("accepts of one turn of the event loop what it begins in time, which is less under overload", () => {
+    const { enter, leave, run } = measured(400)
+    /** How many requests, each of which takes 10 ms and no wait, a turn accepts. */
+    const accepted = () => {
+      let count = 0
+      for (let asked = 0; asked < 100; asked++) {
+        if (!enter()) continue
+        vi.advanceTimersByTime(10)
+        leave()
+        count++
+      }
+      return count
+    }
+    assert.strictEqual(accepted(), 26)
+    run(60, 300)
+    assert.strictEqual(accepted(), 11)
+    run(0, 300)
+    assert.strictEqual(accepted(), 26)
   })
 })
