@@ -177,6 +177,23 @@ const wrong = (chance: Chance, stream: number): Buffer => {
   }
 }
 
+/** What has once ended a process or kept its places, and is tried more often than chance would. */
+const recipes: ReadonlyArray<(chance: Chance, stream: number, method: Method) => Array<Buffer>> = [
+  // a compressed message, then one that is too large, then the end
+  (chance, stream, method) => [
+    Http2Frames.headers(stream, Http2Frames.callHeaders(method.path, { "grpc-encoding": "gzip" })),
+    Http2Frames.data(stream, Http2Frames.message(gzipSync(chance.of(method.messages)), { flag: 1 })),
+    Http2Frames.data(stream, Http2Frames.message(Buffer.alloc(0), { length: chance.of(tooLong) })),
+    Http2Frames.data(stream, undefined, endStream)
+  ],
+  // a connection that says that it goes, with a call open, and then breaks the rules
+  (chance, stream, method) => [
+    ...begin(chance, stream, method),
+    Http2Frames.goaway(),
+    Http2Frames.data(0, Buffer.from("x"))
+  ]
+]
+
 /** All that a connection does. */
 export const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
   const steps: Array<Step> = []
@@ -194,6 +211,10 @@ export const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
       const call = { stream: next, method: chance.of(methods) }
       next += 2
       open.push(call)
+      if (oneIn(chance, 40)) {
+        frames.push(...chance.of(recipes)(chance, call.stream, call.method))
+        continue
+      }
       frames.push(...begin(chance, call.stream, call.method))
       if (oneIn(chance, 3)) continue
       frames.push(...send(chance, call.stream, call.method))
