@@ -31,7 +31,7 @@ export const exhausted = Metric.counter("process_fds_exhausted_total", {
 const probe = Effect.callback<Option.Option<string>>((resume) => {
   open(devNull, "r", (error, descriptor) => {
     if (error === null) close(descriptor, () => resume(Effect.succeedNone))
-    else resume(Effect.succeed(Option.some(error.code ?? error.message)))
+    else resume(Effect.succeedSome(error.code ?? error.message))
   })
 })
 
