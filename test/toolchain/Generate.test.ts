@@ -1,0 +1,159 @@
+/**
+ * What `npm run generate` writes, and what it leaves alone: two runs at the same time, read-only checkouts, runs that fail or
+ * are stopped.
+ */
+import { readdirSync } from "node:fs"
+
+import { NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Cause, Effect, Exit, FileSystem, Path, Schedule, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+import * as Checkout from "../integration/Checkout.ts"
+
+const spawn = Effect.fnUntraced(function* (folder: string, env: Readonly<Record<string, string>> = {}) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  return yield* spawner.spawn(
+    // by its pid alone, so that a signal reaches this process and not those that it has started
+    ChildProcess.make(process.execPath, ["scripts/generate.ts"], { cwd: folder, env, extendEnv: true })
+  )
+})
+
+const generate = Effect.fnUntraced(function* (folder: string, env: Readonly<Record<string, string>> = {}) {
+  const handle = yield* spawn(folder, env)
+  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
+    concurrency: "unbounded"
+  })
+  return { exitCode: Number(exitCode), output }
+}, Effect.scoped)
+
+const done = { exitCode: 0, output: "" }
+
+/** The files below a folder, each with its time and its content. */
+const contentOf = Effect.fnUntraced(function* (folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const files: Record<string, string> = {}
+  for (const generated of ["src/generated", "src/layers/generated", "test/layers/generated"]) {
+    for (const name of yield* fs.readDirectory(path.join(folder, generated), { recursive: true })) {
+      const file = path.join(folder, generated, name)
+      if ((yield* fs.stat(file)).type === "File") files[path.join(generated, name)] = yield* fs.readFileString(file)
+    }
+  }
+  return files
+})
+
+/** What runs have left in a checkout. */
+const leftIn = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".generating-"))
+
+layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
+  it.effect("is done by several at the same time, again and again, each of which finds all files whole", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* Checkout.make({ isProduction: true })
+      assert.deepStrictEqual(yield* generate(folder), done)
+      const expected = yield* contentOf(folder)
+      assert.isAbove(Object.keys(expected).length, 50)
+      for (let round = 0; round < 5; round++) {
+        // once nothing is there, and once there is something to be replaced, and something too much
+        if (round % 2 === 0) yield* fs.remove(path.join(folder, "src/generated"), { recursive: true })
+        else yield* fs.writeFileString(path.join(folder, "src/generated/first/Old.ts"), "")
+        const ends = yield* Effect.all(
+          Array.from({ length: 3 }, () => generate(folder)),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(ends, [done, done, done])
+        assert.deepStrictEqual(yield* contentOf(folder), expected)
+        assert.deepStrictEqual(leftIn(folder), [])
+      }
+    })
+  )
+
+  it.effect("takes no file away while it replaces others", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* Checkout.make({ isProduction: true })
+      yield* generate(folder)
+      const definitions = path.join(folder, "src/generated/v1/definitions.ts")
+      const before = yield* fs.stat(definitions)
+      // another input for other files
+      yield* fs.writeFileString(path.join(folder, "src/layers/README.md"), "```ts\nexport {}\n```\n")
+      assert.deepStrictEqual(yield* generate(folder), done)
+      assert.strictEqual(yield* fs.readFileString(path.join(folder, "test/layers/generated/Readme.ts")), "export {}\n")
+      const after = yield* fs.stat(definitions)
+      assert.deepStrictEqual([after.ino, after.mtime], [before.ino, before.mtime])
+    })
+  )
+
+  it.effect("mends what has been changed or taken away by others", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* Checkout.make({ isProduction: true })
+      yield* generate(folder)
+      const expected = yield* contentOf(folder)
+      yield* fs.remove(path.join(folder, "src/layers/generated/descriptors.ts"))
+      yield* fs.writeFileString(path.join(folder, "src/generated/descriptors.ts"), "broken")
+      assert.deepStrictEqual(yield* generate(folder), done)
+      assert.deepStrictEqual(yield* contentOf(folder), expected)
+    })
+  )
+
+  it.effect("writes nothing where nothing has changed", () =>
+    Effect.gen(function* () {
+      const folder = yield* Checkout.make({ isProduction: true })
+      yield* generate(folder)
+      // a run that asked for anything that can be refused to a user would fail
+      const code =
+        'import fs from "node:fs"; import { syncBuiltinESMExports } from "node:module";' +
+        'for (const name of ["mkdirSync", "mkdtempSync", "writeFileSync", "renameSync", "rmSync"])' +
+        '  fs[name] = () => { throw new Error("EROFS: read-only file system, " + name) };' +
+        "syncBuiltinESMExports()"
+      const readOnly = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` }
+      assert.deepStrictEqual(yield* generate(folder, readOnly), done)
+
+      // and one that has to write says so
+      const other = yield* Checkout.make({ isProduction: true })
+      assert.deepStrictEqual(yield* generate(other, readOnly), {
+        exitCode: 1,
+        output: "The types of the protos cannot be generated: EROFS: read-only file system, mkdtempSync\n"
+      })
+    })
+  )
+
+  it.effect("leaves nothing behind when it fails", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* Checkout.make({ isProduction: true })
+      yield* fs.writeFileString(path.join(folder, "proto/recommendations.proto"), "message {")
+      const temporary = yield* fs.makeTempDirectoryScoped()
+      const { exitCode, output } = yield* generate(folder, { TMPDIR: temporary })
+      assert.strictEqual(exitCode, 1)
+      assert.include(output, "The types of the protos cannot be generated: ")
+      assert.deepStrictEqual(leftIn(folder), [])
+      assert.deepStrictEqual(yield* fs.readDirectory(temporary), [])
+    })
+  )
+
+  it.effect.each(["SIGINT", "SIGTERM"] as const)("leaves nothing behind when it is stopped: %s", (signal) =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* Checkout.make({ isProduction: true })
+      const temporary = yield* fs.makeTempDirectoryScoped()
+      const handle = yield* spawn(folder, { TMPDIR: temporary })
+      yield* Effect.suspend(() => (leftIn(folder).length > 0 ? Effect.void : Effect.fail("not yet"))).pipe(
+        Effect.retry(Schedule.spaced("5 millis"))
+      )
+      process.kill(handle.pid, signal)
+      // as a signal ends a process that does not listen
+      const end = yield* Effect.exit(handle.exitCode)
+      assert.include(Exit.isFailure(end) ? Cause.pretty(end.cause) : "", `signal: '${signal}'`)
+      assert.deepStrictEqual(leftIn(folder), [])
+      assert.deepStrictEqual(yield* fs.readDirectory(temporary), [])
+      assert.isFalse(yield* fs.exists(`${folder}/src/generated/stamp`))
+    })
+  )
+})
