@@ -47,27 +47,30 @@ const contentOf = Effect.fnUntraced(function* (folder: string) {
 const leftIn = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".generating-"))
 
 layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
-  it.effect("is done by two at the same time, again and again, and is whole each time", () =>
-    Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const folder = yield* Checkout.make({ isProduction: true })
-      assert.deepStrictEqual(yield* generate(folder), done)
-      const expected = yield* contentOf(folder)
-      assert.isAbove(Object.keys(expected).length, 50)
-      for (let round = 0; round < 4; round++) {
-        // once nothing is there, and once there is something to be replaced, and something too much
-        if (round % 2 === 0) yield* fs.remove(path.join(folder, "src/generated"), { recursive: true })
-        else yield* fs.writeFileString(path.join(folder, "src/generated/first/Old.ts"), "")
-        const ends = yield* Effect.all(
-          Array.from({ length: 2 }, () => generate(folder)),
-          { concurrency: "unbounded" }
-        )
-        assert.deepStrictEqual(ends, [done, done])
-        assert.deepStrictEqual(yield* contentOf(folder), expected)
-        assert.deepStrictEqual(leftIn(folder), [])
-      }
-    })
+  it.effect(
+    "is done by two at the same time, again and again, and is whole each time",
+    () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const path = yield* Path.Path
+        const folder = yield* Checkout.make({ isProduction: true })
+        assert.deepStrictEqual(yield* generate(folder), done)
+        const expected = yield* contentOf(folder)
+        assert.isAbove(Object.keys(expected).length, 50)
+        for (let round = 0; round < 4; round++) {
+          // once nothing is there, and once there is something to be replaced, and something too much
+          if (round % 2 === 0) yield* fs.remove(path.join(folder, "src/generated"), { recursive: true })
+          else yield* fs.writeFileString(path.join(folder, "src/generated/first/Old.ts"), "")
+          const ends = yield* Effect.all(
+            Array.from({ length: 2 }, () => generate(folder)),
+            { concurrency: "unbounded" }
+          )
+          assert.deepStrictEqual(ends, [done, done])
+          assert.deepStrictEqual(yield* contentOf(folder), expected)
+          assert.deepStrictEqual(leftIn(folder), [])
+        }
+      }),
+    120_000
   )
 
   it.effect("takes no file away while it replaces others", () =>
