@@ -322,6 +322,6 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
         assert.isTrue(isCached("RUN npm ci"), said)
         assert.isFalse(isCached("RUN npm run build"), said)
       }).pipe(Effect.scoped),
-    180_000
+    300_000
   )
 })
