@@ -214,7 +214,7 @@ export const attacks: ReadonlyArray<Attack> = [
     name: "unfinished",
     title: "100 requests of 4 MiB on one connection, without their last byte",
     subject: "grpc",
-    buildUp: 10_000,
+    buildUp: 25_000,
     begin: (attacker) =>
       keepSessions(attacker, 1, {}, (session, socket) =>
         keepUploads(attacker, session, socket, 100, {
@@ -227,7 +227,7 @@ export const attacks: ReadonlyArray<Attack> = [
     name: "watch-names",
     title: "100 calls of Health.Watch on one connection, with names of 4 MB",
     subject: "grpc",
-    buildUp: 10_000,
+    buildUp: 25_000,
     begin: (attacker) => {
       const request = healthRequest(4_000_000)
       keepSessions(attacker, 1, {}, (session, socket) =>
