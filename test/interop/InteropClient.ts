@@ -38,7 +38,14 @@ const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChan
   const noteEnds: ClientInterceptor = {
     watchCall: ({ method }) => ({ ended: (_, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`) })
   }
-  const channel = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ ...options, interceptors: [noteEnds] }))
+  const channel = yield* Layer.build(
+    GrpcChannel.GrpcChannel.layer({
+      ...options,
+      interceptors: [noteEnds],
+      // larger responses, and more calls at the same time, than the defaults allow
+      policy: { maxResponseSize: 1024 * 1024, maxCalls: 2_000 }
+    })
+  )
   return yield* Effect.gen(function* () {
     return {
       test: yield* GrpcClient.make(TestService, { observeCompression: true }),
