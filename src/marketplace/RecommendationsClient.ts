@@ -52,14 +52,12 @@ export class RecommendationsClient extends Context.Service<
         const request = { category: toNumber(category), maxResults: count }
         const responseLimit = { maxFields: count, maxFieldSize: maxBookSize }
         return Sampling.withSpan("RecommendationsClient.recommend")(
-          Effect.matchEffect(client.Recommend(request, { responseLimit }), {
-            onSuccess: ({ books }) => Effect.succeed(books.slice(0, count).map(toPageBook)),
+          Effect.mapBoth(client.Recommend(request, { responseLimit }), {
+            onSuccess: ({ books }) => books.slice(0, count).map(toPageBook),
             onFailure: (cause) =>
-              Effect.fail(
-                cause.reason._tag === "NotFound"
-                  ? new ShelfNotFound({ category })
-                  : new RecommendationsUnavailable({ cause })
-              )
+              cause.reason._tag === "NotFound"
+                ? new ShelfNotFound({ category })
+                : new RecommendationsUnavailable({ cause })
           })
         )
       }
