@@ -80,8 +80,13 @@ export interface AdmissionControl {
   readonly resume: (call: Candidate) => void
   /** A call gives back its slot, or its place in the queue; a no-op if it has neither. */
   readonly leave: (call: Candidate) => void
-  /** How many calls run, how many wait, and how many have been shed since the start. */
-  readonly counts: () => { readonly answering: number; readonly waiting: number; readonly refused: number }
+  /** How many calls run, how many wait, and how many have been shed since the start; and how many clients are known. */
+  readonly counts: () => {
+    readonly answering: number
+    readonly waiting: number
+    readonly refused: number
+    readonly clients: number
+  }
 }
 
 /** How long a running call may wait for its client to read before it can lose its slot to another call, in milliseconds. */
@@ -102,6 +107,7 @@ export const make = (limits: Limits): AdmissionControl => {
   let queued = 0
   let paused = 0
   let shed = 0
+  let isRunningNext = false
   let timer: NodeJS.Timeout | undefined
 
   const clientOf = (name: string): Client => {
@@ -169,21 +175,37 @@ export const make = (limits: Limits): AdmissionControl => {
     return undefined
   }
 
-  /** Runs the call that has waited the longest of the next client. */
+  /** Takes the call that has waited the longest of a client, which is the last in the rotation from then on. */
+  const takeFrom = (client: Client): Ticket => {
+    rotation.remove(client)
+    rotation.add(client)
+    const ticket = client.queued.first!
+    dequeue(ticket)
+    return ticket
+  }
+
+  /** Runs waiting calls while there are slots. */
   const runNext = () => {
-    const now = performance.now()
-    for (let client = nextClient(); client !== undefined; client = nextClient()) {
-      rotation.remove(client)
-      rotation.add(client)
-      const ticket = client.queued.first!
-      const { call } = ticket
-      dequeue(ticket)
-      // the timer is late when the server is busy, which is when it matters
-      if (ticket.expiresAt > now) {
-        call.ticket = ticket
-        return run(ticket)
+    // a call may end while it is started: its slot is for the loop, and not for a loop within it
+    if (isRunningNext) return
+    isRunningNext = true
+    try {
+      const now = performance.now()
+      while (running < maxConcurrency) {
+        const client = nextClient()
+        if (client === undefined) return
+        const ticket = takeFrom(client)
+        // the timer is late when the server is busy, which is when it matters
+        if (ticket.expiresAt > now) {
+          ticket.call.ticket = ticket
+          run(ticket)
+        } else {
+          forgetUnused(client)
+          shedCall(ticket.call)
+        }
       }
-      shedCall(call)
+    } finally {
+      isRunningNext = false
     }
   }
 
@@ -211,27 +233,38 @@ export const make = (limits: Limits): AdmissionControl => {
     ticket.call.evict()
   }
 
-  /** Frees a slot that a call holds although it only waits for its client to read: of the client that has most slots. */
-  const evictStalled = () => {
+  const firstStalled = (client: Client, now: number): Ticket | undefined => {
+    for (const ticket of client.running) {
+      if (ticket.pausedAt !== undefined && now - ticket.pausedAt >= stallTimeout) return ticket
+    }
+    return undefined
+  }
+
+  /**
+   * Frees a slot that a call holds although it only waits for its client to read: of the client that has most slots. If it is only
+   * its own share that keeps the new call from running, no other client loses a call for it.
+   */
+  const evictStalled = (entering: Client) => {
     if (paused === 0) return
     const now = performance.now()
-    for (const client of byMost(clients, ({ running }) => running.size)) {
-      for (const ticket of client.running) {
-        if (ticket.pausedAt !== undefined && now - ticket.pausedAt >= stallTimeout) return evict(ticket)
-      }
+    let victim: Ticket | undefined
+    for (const client of entering.running.size < maxOfClient ? clients.values() : [entering]) {
+      if (victim !== undefined && client.running.size <= victim.client.running.size) continue
+      victim = firstStalled(client, now) ?? victim
     }
+    if (victim !== undefined) evict(victim)
   }
 
   /** Frees the slot of the oldest call of the client that has most slots, if it has more than this one. */
   const evictOldest = (entering: Client) => {
-    const [most] = byMost(clients, ({ running }) => running.size)
+    const most = withMost(clients.values(), ({ running }) => running.size)
     if (most?.running.first !== undefined && most.running.size > entering.running.size) evict(most.running.first)
   }
 
   /** Whether there is room in the queue: the client that has most calls there loses its latest, if it has more than this one. */
   const makeRoom = (entering: Client): boolean => {
     if (queued < maxQueue) return true
-    const [most] = byMost(rotation, ({ queued }) => queued.size)
+    const most = withMost(rotation, ({ queued }) => queued.size)
     const latest = most?.queued.last
     if (latest === undefined || most!.queued.size <= entering.queued.size + 1) return false
     dequeue(latest)
@@ -244,9 +277,9 @@ export const make = (limits: Limits): AdmissionControl => {
     const mayRun = () => running < maxConcurrency && client.running.size < maxOfClient
     if (!mayRun()) {
       if (whenFull === "evict") evictOldest(client)
-      else evictStalled()
+      else evictStalled(client)
     }
-    // an eviction may have been the last of the client's calls
+    // it was forgotten if the evicted call was its last one
     clients.set(client.name, client)
     const ticket = new Ticket(call, client)
     if (mayRun()) {
@@ -272,10 +305,13 @@ export const make = (limits: Limits): AdmissionControl => {
       if (ticket !== undefined) unpause(ticket)
     },
     leave,
-    counts: () => ({ answering: running, waiting: queued, refused: shed })
+    counts: () => ({ answering: running, waiting: queued, refused: shed, clients: clients.size })
   }
 }
 
-/** Clients from the one with most of something to the one with least. */
-const byMost = (clients: Iterable<Client> | Map<string, Client>, count: (client: Client) => number) =>
-  [...(clients instanceof Map ? clients.values() : clients)].toSorted((a, b) => count(b) - count(a))
+/** The client with most of something; the first of those that have equally many. */
+const withMost = (clients: Iterable<Client>, count: (client: Client) => number): Client | undefined => {
+  let most: Client | undefined
+  for (const client of clients) if (most === undefined || count(client) > count(most)) most = client
+  return most
+}

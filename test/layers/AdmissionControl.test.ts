@@ -32,12 +32,12 @@ describe("admission control", () => {
     const { admission, enter, notes } = make()
     const [a, b] = [enter("a"), enter("b"), enter("c"), enter("d"), enter("e")]
     assert.deepStrictEqual(notes, ["run a", "run b", "shed e"])
-    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 2, refused: 1 })
+    assert.deepInclude(admission.counts(), { answering: 2, waiting: 2, refused: 1 })
     admission.leave(a)
     assert.deepStrictEqual(notes.slice(3), ["run c"])
     admission.leave(b)
     assert.deepStrictEqual(notes.slice(4), ["run d"])
-    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
+    assert.deepInclude(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 
   it("forgets a call that ends while it waits, and gives its place to another", () => {
@@ -50,7 +50,7 @@ describe("admission control", () => {
     enter("e")
     admission.leave(a)
     assert.deepStrictEqual(notes, ["run a", "run b", "run d"])
-    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 1, refused: 0 })
+    assert.deepInclude(admission.counts(), { answering: 2, waiting: 1, refused: 0 })
   })
 
   it("takes nothing back from a call that was shed", () => {
@@ -58,7 +58,7 @@ describe("admission control", () => {
     enter("a")
     enter("b")
     admission.leave(enter("c"))
-    assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
+    assert.deepInclude(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 
   it.live("sheds a call that has waited too long, and those after it in turn", () =>
@@ -71,7 +71,7 @@ describe("admission control", () => {
         enter("d", "a client", () => resume(Effect.void))
       })
       assert.deepStrictEqual(notes, ["run a", "run b", "shed c", "shed d"])
-      assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 2 })
+      assert.deepInclude(admission.counts(), { answering: 2, waiting: 0, refused: 2 })
     })
   )
 
@@ -87,7 +87,7 @@ describe("admission control", () => {
       )
       admission.leave(running.find((call) => call.ticket?.state === "running")!)
     }
-    assert.deepStrictEqual(admission.counts(), { answering: 0, waiting: 0, refused: 0 })
+    assert.deepInclude(admission.counts(), { answering: 0, waiting: 0, refused: 0 })
   })
 
   it("sheds the latest call of the client that has most waiting, when the queue is full", () => {
@@ -115,7 +115,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(notes.slice(4), ["evict greedy 1", "run other 1", "evict greedy 2", "run other 2"])
     enter("other 3", "other")
     assert.deepStrictEqual(notes.slice(8), ["shed other 3"])
-    assert.deepStrictEqual(admission.counts(), { answering: 4, waiting: 0, refused: 1 })
+    assert.deepInclude(admission.counts(), { answering: 4, waiting: 0, refused: 1 })
   })
 
   it("keeps slots of calls whose client reads slowly only for a second while others want them", () => {
@@ -131,6 +131,52 @@ describe("admission control", () => {
     enter("late", "good")
     now.mockRestore()
     assert.deepStrictEqual(notes, ["run stalled", "run other", "run early", "evict stalled", "run late"])
+  })
+
+  it("forgets a client whose last call was shed because its slot came too late", () => {
+    const { admission, enter, notes } = make({ maxConcurrency: 1, maxQueueWait: Duration.millis(50) })
+    const now = vi.spyOn(performance, "now").mockReturnValue(0)
+    const running = enter("running", "a")
+    enter("late", "b")
+    now.mockReturnValue(60)
+    admission.leave(running)
+    now.mockRestore()
+    assert.deepStrictEqual(notes, ["run running", "shed late"])
+    assert.deepStrictEqual(admission.counts(), { answering: 0, waiting: 0, refused: 1, clients: 0 })
+  })
+
+  it("starts a long queue of calls that end at once without a stack that grows with it", () => {
+    const admission = AdmissionControl.make({ ...limits, maxConcurrency: 1, maxQueue: 20_000 })
+    const first: AdmissionControl.Candidate = { client: "a", run: () => {}, shed: () => {}, evict: () => {} }
+    admission.enter(first)
+    let ran = 0
+    for (let count = 0; count < 20_000; count++) {
+      const call: AdmissionControl.Candidate = {
+        client: "a",
+        run: () => {
+          ran++
+          admission.leave(call)
+        },
+        shed: () => assert.fail("there is room"),
+        evict: () => assert.fail("nothing is paused")
+      }
+      admission.enter(call)
+    }
+    admission.leave(first)
+    assert.strictEqual(ran, 20_000)
+    assert.deepStrictEqual(admission.counts(), { answering: 0, waiting: 0, refused: 0, clients: 0 })
+  })
+
+  it("takes no slot of another client for a call that its own client's share keeps from running", () => {
+    const { admission, enter, notes } = make({ maxConcurrency: 8, maxQueue: 8 })
+    const now = vi.spyOn(performance, "now").mockReturnValue(0)
+    admission.pause(enter("stalled", "slow"))
+    for (let call = 1; call <= 7; call++) enter(`greedy ${call}`, "greedy")
+    now.mockReturnValue(1001)
+    const queued = enter("greedy 8", "greedy")
+    now.mockRestore()
+    assert.notInclude(notes, "evict stalled")
+    assert.strictEqual(queued.ticket?.state, "queued")
   })
 
   it.prop(
@@ -163,7 +209,7 @@ describe("admission control", () => {
         if (admission.counts().waiting > 0) assert.strictEqual(running, 3)
       }
       for (const call of calls) admission.leave(call)
-      assert.deepInclude(admission.counts(), { answering: 0, waiting: 0 })
+      assert.deepInclude(admission.counts(), { answering: 0, waiting: 0, clients: 0 })
     }
   )
 })
