@@ -239,7 +239,10 @@ export class HttpConnections {
     if (isRanked) this.#ranking.remove(holder)
     holder.count += by
     if (isRanked) this.#ranking.add(holder)
-    if (holder.count === 0) this.#holders.delete(holder.address)
+    if (holder === this.#proxies) return
+    // what made room may have been its last connection
+    if (holder.count > 0) this.#holders.set(holder.address, holder)
+    else if (this.#holders.get(holder.address) === holder) this.#holders.delete(holder.address)
   }
 
   #wait(connection: Connection): void {
