@@ -11,14 +11,20 @@ export interface ResponseLimit {
   readonly maxFieldSize: number
 }
 
-/** The message without the fields that are over a limit; a message that is not well-formed is cut where it is broken. */
+/** A tag of a wire type that does not exist (7): no decoder accepts it. */
+const invalidTag = Buffer.from([0x07])
+
+/**
+ * The message without the fields that are over a limit. A message that is not well-formed, or has groups, ends with an invalid tag
+ * where that begins, so that the decoder fails there and never decodes the rest, which nothing has bounded.
+ */
 export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit): Buffer => {
   const kept: Array<Buffer> = []
   let at = 0
   let start = 0
   for (let count = 0; at < bytes.length; count++) {
     const end = count < maxFields ? endOfField(bytes, at) : at
-    if (end === undefined) return bytes
+    if (end === undefined) return Buffer.concat([...kept, bytes.subarray(start, at), invalidTag])
     const isOver = count >= maxFields
     if (!isOver && end - at <= maxFieldSize) {
       at = end
@@ -34,7 +40,7 @@ export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit)
   return Buffer.concat(kept)
 }
 
-/** Where the field that begins there ends; undefined if it is not well-formed, for which the decoder has an error. */
+/** Where the field that begins there ends; undefined if it is not well-formed, or a group. */
 const endOfField = (bytes: Buffer, at: number): number | undefined => {
   const tagEnd = endOfVarint(bytes, at)
   switch (bytes[at]! & 7) {

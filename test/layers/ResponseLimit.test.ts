@@ -32,11 +32,25 @@ describe("a limit", () => {
     assert.deepStrictEqual(cut([text(100)], 1, 50), Buffer.of())
   })
 
-  it("leaves a message that is broken to the decoder", () => {
-    for (const broken of [[0x0a], [0x0a, 5, 1], [0x0b], [0x10], [0x10, 0x80], [0x1d, 1], [0x21, 1], [0x0a, 0xff]]) {
-      const bytes = Buffer.concat([number, Buffer.from(broken)])
-      assert.strictEqual(ResponseLimit.apply(bytes, { maxFields: 9, maxFieldSize: 9 }), bytes)
+  it("ends a message that is broken, or has groups, with what no decoder accepts, and leaves out what was not looked at", () => {
+    const broken = [
+      [0x0a],
+      [0x0a, 5, 1],
+      [0x0b],
+      [0x0b, 0x0c],
+      [0x10],
+      [0x10, 0x80],
+      [0x1d, 1],
+      [0x21, 1],
+      [0x0a, 0xff]
+    ]
+    for (const bytes of broken) {
+      const expected = Buffer.concat([number, Buffer.from([0x07])])
+      assert.deepStrictEqual(cut([number, Buffer.from(bytes)], 9, 9), expected)
+      assert.deepStrictEqual(cut([text(100), number, Buffer.from(bytes)], 9, 9), expected)
     }
+    const group = Buffer.from([0x0b, 0x0c])
+    assert.deepStrictEqual(cut([group, ...Array.from({ length: 99 }, () => text(0))], 9, 9), Buffer.from([0x07]))
   })
 
   it.effect.prop(
