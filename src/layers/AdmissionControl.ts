@@ -80,13 +80,10 @@ export interface AdmissionControl {
   readonly resume: (call: Candidate) => void
   /** A call gives back its slot, or its place in the queue; a no-op if it has neither. */
   readonly leave: (call: Candidate) => void
-  /** How many calls run, how many wait, and how many have been shed since the start; and how many clients are known. */
-  readonly counts: () => {
-    readonly answering: number
-    readonly waiting: number
-    readonly refused: number
-    readonly clients: number
-  }
+  /** How many calls run, how many wait, and how many have been shed since the start. */
+  readonly counts: () => { readonly answering: number; readonly waiting: number; readonly refused: number }
+  /** How many clients have calls here. */
+  readonly clients: () => number
 }
 
 /** How long a running call may wait for its client to read before it can lose its slot to another call, in milliseconds. */
@@ -169,8 +166,9 @@ export const make = (limits: Limits): AdmissionControl => {
     forgetUnused(ticket.client)
   }
 
-  /** The next client in turn that may have another slot. */
+  /** The next client in turn that may have another slot, if there is one. */
   const nextClient = (): Client | undefined => {
+    if (running >= maxConcurrency) return undefined
     for (const client of rotation) if (client.running.size < maxOfClient) return client
     return undefined
   }
@@ -191,9 +189,7 @@ export const make = (limits: Limits): AdmissionControl => {
     isRunningNext = true
     try {
       const now = performance.now()
-      while (running < maxConcurrency) {
-        const client = nextClient()
-        if (client === undefined) return
+      for (let client = nextClient(); client !== undefined; client = nextClient()) {
         const ticket = takeFrom(client)
         // the timer is late when the server is busy, which is when it matters
         if (ticket.expiresAt > now) {
@@ -305,7 +301,8 @@ export const make = (limits: Limits): AdmissionControl => {
       if (ticket !== undefined) unpause(ticket)
     },
     leave,
-    counts: () => ({ answering: running, waiting: queued, refused: shed, clients: clients.size })
+    counts: () => ({ answering: running, waiting: queued, refused: shed }),
+    clients: () => clients.size
   }
 }
 
