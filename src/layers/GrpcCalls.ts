@@ -241,7 +241,7 @@ export const make = (options: Options): GrpcCalls => {
         current.isRejected = sent !== undefined && sent._tag !== "DeadlineExceeded"
         interrupt(why)
       }
-      const timer = definition.responseStream ? at(deadline, () => interrupt(late)) : undefined
+      const timer = definition.responseStream ? at(deadline, () => call.guard(() => interrupt(late))) : undefined
       fiber.addObserver((exit) => {
         call.onGone = undefined
         clearTimeout(timer)
@@ -316,9 +316,11 @@ export const make = (options: Options): GrpcCalls => {
       }
       run(call, answer, (_, exit) => exit, {
         succeed: (_, trailers) => {
+          call.onAnswered(0)
           if (!writable.cancelled) writable.end(trailers)
         },
         fail: (status) => {
+          call.onAnswered(0)
           // grpc-js takes it for the status, to be sent after the messages
           if (!writable.cancelled) writable.emit("error", status)
         }
@@ -342,9 +344,10 @@ export const make = (options: Options): GrpcCalls => {
         return {
           kind,
           handle: (call, callback) =>
-            answerOne(ServerCall.ofMetadata(call.metadata), messagesOf(call), (message, trailers) =>
+            answerOne(ServerCall.ofMetadata(call.metadata), messagesOf(call), (message, trailers) => {
+              ServerCall.ofMetadata(call.metadata).onAnswered(message.length)
               callback(null, message, trailers)
-            )
+            })
         }
       case "serverStream":
         return { kind, handle: (call) => answerMany(call, call.request) }
@@ -367,11 +370,12 @@ export const make = (options: Options): GrpcCalls => {
     cut: () => {
       isCutting = true
       for (const call of open) {
-        if (call.fiber === undefined) call.end(shuttingDown)
-        else {
+        // one that throws must not keep the others
+        call.guard(() => {
+          if (call.fiber === undefined) return call.end(shuttingDown)
           if (call.current !== undefined) call.current.interruption = shuttingDown.status
           call.fiber.interruptUnsafe()
-        }
+        })
       }
     }
   }

@@ -293,7 +293,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   /** Answers it with one message. It is over when the client has taken it. */
   answer(message: Buffer, trailers: Metadata | undefined): void {
     this.guard(() => {
-      this.#beginSending(message.length)
+      this.onAnswered(message.length)
       this.#inner.sendMessage(message, ignore)
       // right behind it, and not when it is on its way, which would send them one by one
       this.#inner.sendStatus({ code: 0, details: "OK", metadata: trailers ?? null })
@@ -316,7 +316,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   sendStatus(status: SentStatus): void {
     this.guard(() => {
       if (!this.#isOver) this.#over(Status.fromCode(status.code ?? 2, status.details ?? ""))
-      this.#beginSending(0)
+      this.onAnswered(0)
       this.#inner.sendStatus(status)
     })
   }
@@ -359,8 +359,11 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
     return this.#inner.getMetricsRecorder()
   }
 
-  /** Its handler is done: its slot is free, and what it holds is what its client has not read. */
-  #beginSending(bytes: number): void {
+  /**
+   * Its handler is done: its slot is free, and what it holds is what its client has not read, with so many bytes more. grpc-js sends
+   * the status of a call with streams only after the client has taken the messages, which may be never.
+   */
+  onAnswered(bytes: number): void {
     if (this.#state === "closed") return
     const { budget } = this.#host
     this.#state = "sending"

@@ -51,6 +51,34 @@ it.live("an answer that is not read takes no slot", () =>
   })
 )
 
+it.live.each(["Expand", "Chat", "Collect"])(
+  "the answer of %s takes no slot once it is made, though it is not read",
+  (method) =>
+    Effect.gen(function* () {
+      const answered = yield* Deferred.make<void>()
+      const done = Deferred.succeed(answered, undefined)
+      const one = { text: "one", number: 1, items: [] }
+      const handlers = {
+        Expand: () => Stream.ensuring(Stream.succeed(one), done),
+        Chat: (requests: Stream.Stream<unknown>) =>
+          Stream.ensuring(
+            Stream.map(requests, () => one),
+            done
+          ),
+        Collect: (requests: Stream.Stream<unknown>) => Effect.ensuring(Effect.as(Stream.runDrain(requests), one), done)
+      }
+      yield* Effect.gen(function* () {
+        const held = yield* RawCall.hold(yield* port, pathOf(method), {}, { initialWindowSize: 0 })
+        yield* held.send
+        yield* held.end
+        const { load } = yield* GrpcServer.GrpcServer
+        yield* Deferred.await(answered)
+        yield* Effect.retry(call, { schedule: Schedule.spaced("5 millis"), times: 100 })
+        assert.deepInclude(yield* load, { answering: 0, waiting: 0 })
+      }).pipe(Effect.scoped, Effect.provide(Echo.serve(handlers, { limits })))
+    })
+)
+
 it.live("messages that are not read take a slot for a second and no more", () =>
   Effect.gen(function* () {
     const endless = { Expand: () => Stream.forever(Stream.succeed({ text: "on", number: 1, items: [] })) }
