@@ -274,8 +274,12 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     const exchange = connections.begin(request, response)
     if (exchange === undefined) return false
     request.client = clientOf(exchange, request)
-    response.onEnd = (size) => connections.answered(exchange, size)
-    response.on("close", () => connections.closeExchange(exchange))
+    const onBug = { recover: () => void request.socket.destroy() }
+    response.onEnd = guard("HTTP answer end", (size: number) => connections.answered(exchange, size), onBug)
+    response.on(
+      "close",
+      guard("HTTP answer close", () => connections.closeExchange(exchange), onBug)
+    )
     if (isDraining || exchange.isLast) response.shouldKeepAlive = false
     const wrong = checkHeaders(request, servesHost)
     if (wrong !== undefined) return (refuse(request, response, ...wrong), false)
