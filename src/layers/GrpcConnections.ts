@@ -278,9 +278,12 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     if (entry?.tracked === undefined || served === undefined) return
     const { tracked } = entry
     if (++served.openStreams === 1) table.move(tracked, "busy")
-    stream.once("close", () => {
-      if (--served.openStreams === 0) table.move(tracked, "idle")
-    })
+    stream.once(
+      "close",
+      guard("stream close listener", () => {
+        if (--served.openStreams === 0) table.move(tracked, "idle")
+      })
+    )
   }
 
   const onSession = (session: ServerHttp2Session) => {
@@ -366,14 +369,17 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     const { socket } = session
     if (!session.destroyed) session.destroy(undefined, constants.NGHTTP2_NO_ERROR)
     // what the client does not read would keep it open
-    setImmediate(() => socket.destroy())
+    setImmediate(guard("session end", () => void socket.destroy()))
   }
 
   /** Sends GOAWAY, and closes the connection when its calls have ended, or after a second. */
   const endSoon = (session: ServerHttp2Session) => {
     if (session.destroyed) return
     session.close()
-    const timer = setTimeout(() => end(session), closeTimeout).unref()
+    const timer = setTimeout(
+      guard("session end timer", () => end(session)),
+      closeTimeout
+    ).unref()
     session.once("close", () => clearTimeout(timer))
   }
 
@@ -498,7 +504,10 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
       "SETTINGS timer",
       () => {
         if (session.destroyed) return
-        next.timer = setTimeout(() => end(session), probeTimeout)
+        next.timer = setTimeout(
+          guard("SETTINGS timeout", () => end(session)),
+          probeTimeout
+        )
         session.settings(
           {},
           guard(
