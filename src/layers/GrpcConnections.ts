@@ -271,7 +271,7 @@ export const make = (server: GrpcJsServer, options: Options): GrpcConnections =>
     close(entry)
   })
 
-  /** Knows of a connection whether it has calls. */
+  /** Counts the open streams of a connection, and moves it between busy and idle. */
   const count = (stream: ServerHttp2Stream) => {
     const entry = stream.session === undefined ? undefined : connections.get(stream.session)
     const served = entry?.served

@@ -4,7 +4,7 @@
  * One request is read as a whole before it asks for a slot ({@link AdmissionControl}); a stream of requests asks at once, and is read by
  * its handler. What the call holds in memory is counted ({@link CallBudget}) before anything is decoded. grpc-js may end a call by
  * itself at any time (a deadline, a message that it cannot read): then {@link ServerCall.onCancel} is all that is heard of it, and
- * nothing more may be sent. It is sent through grpc-js alone, which knows.
+ * nothing more may be sent. Everything is sent through grpc-js, which ignores what comes after the end of a call.
  */
 import { constants, type ServerHttp2Stream } from "node:http2"
 
