@@ -251,10 +251,12 @@ export const make = (limits: Limits): AdmissionControl => {
     if (victim !== undefined) evict(victim)
   }
 
-  /** Frees the slot of the oldest call of the client that has most slots, if it has more than this one. */
+  /** Frees the slot of the oldest call of the client that has most slots; of this one, if none has more. */
   const evictOldest = (entering: Client) => {
     const most = withMost(clients.values(), ({ running }) => running.size)
-    if (most?.running.first !== undefined && most.running.size > entering.running.size) evict(most.running.first)
+    // a client that holds as many as any other one gives way to itself
+    const loser = most !== undefined && most.running.size > entering.running.size ? most : entering
+    if (loser.running.first !== undefined) evict(loser.running.first)
   }
 
   /** Whether there is room in the queue: the client that has most calls there loses its latest, if it has more than this one. */

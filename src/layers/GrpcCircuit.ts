@@ -109,14 +109,17 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     // it was interrupted, or the target is too busy: the next call is the probe
     else state = { _tag: "open", until: performance.now() }
   }
-  const probe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> => {
-    state = { _tag: "half_open" }
-    return Effect.onExit(call, (exit) => Effect.sync(() => onProbed(exit)))
-  }
+  // the probe must end as surely as it begins
+  const probe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
+    Effect.uninterruptibleMask((restore) => {
+      if (state._tag !== "open") return restore(call)
+      state = { _tag: "half_open" }
+      return Effect.onExit(restore(call), (exit) => Effect.sync(() => onProbed(exit)))
+    })
 
   return (method, call) => {
     if (state._tag === "closed") return observed(call)
-    // decided when it is run: the probe must end as surely as it begins
+    // decided when it is run
     return Effect.suspend(() => {
       if (state._tag === "closed") return observed(call)
       return state._tag === "open" && performance.now() >= state.until ? probe(call) : refuse(method)

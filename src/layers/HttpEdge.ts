@@ -12,6 +12,7 @@ import type { HttpServer, HttpServerRequest, HttpServerResponse } from "effect/h
 
 import * as Address from "./Address.ts"
 import * as Callback from "./Callback.ts"
+import * as ConnectionPacer from "./ConnectionPacer.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
 import { type Exchange, HttpConnections, type Reason } from "./HttpConnections.ts"
 import { clientNetwork, type IpNetworks } from "./IpNetworks.ts"
@@ -195,6 +196,10 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     every: repeat("load shedding"),
     afterTurn: setImmediate
   })
+  const pacer = ConnectionPacer.make({
+    after: (callback, millis) => void setTimeout(guard("paced HTTP connection", callback), millis).unref(),
+    now: () => performance.now()
+  })
   const perAddress = makeAddressLimit(Option.getOrUndefined(limits.maxConnectionsPerAddress))
   let isDraining = false
 
@@ -208,7 +213,11 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       trustedProxies
     },
     {
-      onClosed: (reason, { peer }) => refusals.connection(reason, peer),
+      onClosed: (reason, { isProxy, peer }) => {
+        // the connections of a proxy are those of many clients
+        if (reason === "pipelining" && !isProxy) pacer.flooded(clientNetwork(peer))
+        refusals.connection(reason, peer)
+      },
       onRefused: (reason, peer) => refusals.connection(reason, peer)
     }
   )
@@ -290,13 +299,23 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     return false
   }
 
+  /** Reads a connection when its turn has come. */
+  const pace = (socket: Socket) => {
+    let isPaused = true
+    pacer.admit(clientNetwork(socket.remoteAddress ?? ""), () => {
+      if (socket.isPaused() && !socket.destroyed) socket.resume()
+      isPaused = false
+    })
+    if (isPaused) socket.pause()
+  }
+
   const onConnection = (socket: Socket) => {
     if (connections.open(socket)) {
       socket.on(
         "close",
         guard("HTTP connection close", () => connections.closed(HttpConnections.of(socket)!))
       )
-      return
+      return pace(socket)
     }
     socket.end(rawAnswer(503))
     socket.destroySoon()

@@ -114,8 +114,10 @@ describe("admission control", () => {
     enter("other 2", "other")
     assert.deepStrictEqual(notes.slice(4), ["evict greedy 1", "run other 1", "evict greedy 2", "run other 2"])
     enter("other 3", "other")
-    assert.deepStrictEqual(notes.slice(8), ["shed other 3"])
-    assert.deepStrictEqual(admission.counts(), { answering: 4, waiting: 0, refused: 1 })
+    assert.deepStrictEqual(notes.slice(8), ["evict other 1", "run other 3"])
+    enter("new", "new")
+    assert.deepStrictEqual(notes.slice(10), ["evict other 2", "run new"])
+    assert.deepStrictEqual(admission.counts(), { answering: 4, waiting: 0, refused: 0 })
   })
 
   it("keeps slots of calls whose client reads slowly only for a second while others want them", () => {

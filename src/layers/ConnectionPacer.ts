@@ -1,0 +1,66 @@
+/**
+ * Delays new connections from client addresses whose last ones were closed for flooding. What has arrived on a connection is parsed
+ * as a whole before it can be closed, so that a client that connects again at once would keep the process busy. New connections of
+ * such an address are read one after the other, at intervals; others are read at once. Nobody is refused: many readers may share an
+ * address.
+ */
+
+/** How long an address is delayed after its last flood, in milliseconds. */
+const memory = 10_000
+
+/** The time between two connections of one address, in milliseconds. */
+const interval = 100
+
+/** Addresses that are remembered: more than can flood at the same time. */
+const maxAddresses = 1_000
+
+/** The clock of a process. */
+export interface Timers {
+  readonly after: (callback: () => void, millis: number) => void
+  /** Monotonic, in milliseconds. */
+  readonly now: () => number
+}
+
+/** An address that has flooded. */
+interface Flooder {
+  /** Until when its connections are delayed. */
+  until: number
+  /** When its next connection may be read. */
+  nextAt: number
+}
+
+export interface ConnectionPacer {
+  /** A connection of an address was closed for flooding. */
+  readonly flooded: (address: string) => void
+  /** Calls back when a new connection of an address may be read: at once, or when its turn has come. */
+  readonly admit: (address: string, read: () => void) => void
+}
+
+export const make = ({ after, now }: Timers): ConnectionPacer => {
+  /** The one whose last flood is the longest ago first. */
+  const flooders = new Map<string, Flooder>()
+
+  return {
+    flooded: (address) => {
+      const known = flooders.get(address)
+      flooders.delete(address)
+      flooders.set(address, { until: now() + memory, nextAt: known?.nextAt ?? now() + interval })
+      if (flooders.size <= maxAddresses) return
+      const [oldest] = flooders.keys()
+      flooders.delete(oldest!)
+    },
+    admit: (address, read) => {
+      const flooder = flooders.get(address)
+      if (flooder === undefined) return read()
+      const time = now()
+      if (time > flooder.until) {
+        flooders.delete(address)
+        return read()
+      }
+      const at = Math.max(time, flooder.nextAt)
+      flooder.nextAt = at + interval
+      if (at === time) read()
+      else after(read, at - time)
+    }
+  }
+}
