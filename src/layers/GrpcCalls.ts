@@ -235,10 +235,9 @@ export const make = (options: Options): GrpcCalls => {
         current.interruption = why
         fiber.interruptUnsafe()
       }
-      // the client has gone, or grpc-js has answered by itself: nobody reads a later answer
-      call.onGone = (why, sent) => {
-        // it does so when the deadline is over, and when it gets a message that it cannot read
-        current.isRejected = sent !== undefined && sent._tag !== "DeadlineExceeded"
+      // the client has gone, or the call was answered without its handler: nobody reads a later answer
+      call.onGone = (why, isRejected) => {
+        current.isRejected = isRejected
         interrupt(why)
       }
       const timer = definition.responseStream ? at(deadline, () => call.guard(() => interrupt(late))) : undefined

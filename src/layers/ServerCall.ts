@@ -108,8 +108,8 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   /** What answers it, once a handler has it. */
   current: CurrentCall | undefined = undefined
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /** Told that nobody waits for an answer any more; and what grpc-js has answered by itself, if it has. */
-  onGone: ((why: Status.Status, sent: Status.Status | undefined) => void) | undefined = undefined
+  /** Told that nobody waits for an answer any more, why, and whether the call was answered without its handler. */
+  onGone: ((why: Status.Status, isRejected: boolean) => void) | undefined = undefined
 
   readonly #host: Host
   readonly #inner: ServerInterceptingCallInterface
@@ -325,7 +325,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
     this.guard(() => {
       // grpc-js says so after every answer, too
       const sent = this.isSeen && this.onGone === undefined ? undefined : sentBy(this.stream)
-      this.#close(sent ?? whyGone(this.deadline), sent)
+      this.#close(sent ?? whyGone(this.deadline), sent !== undefined && sent._tag !== "DeadlineExceeded")
       this.#listener.onCancel()
       ClosedStreams.forget(this.stream)
     })
@@ -374,7 +374,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
 
   /** Ends it without an answer. */
   #abort(why: Status.Status, code: number): void {
-    this.#close(why, undefined)
+    this.#close(why, why !== bugged)
     if (!this.stream.closed) this.stream.close(code)
   }
 
@@ -384,13 +384,13 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
   }
 
   /** Nothing more is sent or received. */
-  #close(why: Status.Status, sent: Status.Status | undefined): void {
+  #close(why: Status.Status, isRejected: boolean): void {
     this.#over(why)
     this.#state = "closed"
     this.#host.budget.close(this)
     const { onGone } = this
     this.onGone = undefined
-    onGone?.(why, sent)
+    onGone?.(why, isRejected)
   }
 
   /** Counts it as over, once. */
