@@ -121,7 +121,23 @@ export const make = (options: Options): GrpcCalls => {
     )
   }
 
+  /**
+   * Calls that have run in this turn of the event loop. Their slots are given back at its end: handlers that do not wait run one
+   * after the other, so that they would never take a second slot, and a server that has more to do than it can would shed no call.
+   */
+  let leaving: Array<ServerCall> = []
+  const leaveAll = () => {
+    const calls = leaving
+    leaving = []
+    for (const call of calls) call.guard(() => call.method.admission.leave(call))
+  }
+  const leave = (call: ServerCall) => {
+    if (call.method.admission === options.exemptAdmission) call.method.admission.leave(call)
+    else if (leaving.push(call) === 1) setImmediate(leaveAll)
+  }
+
   const host: Host = {
+    leave,
     budget: options.budget,
     connectionOf,
     open,

@@ -41,6 +41,8 @@ export interface Host {
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
   /** Those that have begun and not ended. */
   readonly open: LinkedList<ServerCall>
+  /** Gives back the slot of a call that has run. */
+  readonly leave: (call: ServerCall) => void
   /** Told of a call that is over. */
   readonly onOver: () => void
   /** Told of an exception in a callback of the call. */
@@ -367,7 +369,7 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
     if (this.#state === "closed") return
     const { budget } = this.#host
     this.#state = "sending"
-    this.method.admission.leave(this)
+    this.#leave()
     budget.wait(this)
     if (bytes > 0) budget.add(this, bytes)
   }
@@ -393,13 +395,20 @@ export class ServerCall implements ServerInterceptingCallInterface, Listener, Ca
     onGone?.(why, isRejected)
   }
 
+  /** Gives back its slot, or its place in the queue. */
+  #leave(): void {
+    if (this.ticket === undefined) return
+    if (this.#state === "queued") this.method.admission.leave(this)
+    else this.#host.leave(this)
+  }
+
   /** Counts it as over, once. */
   #over(status: Status.Status): void {
     if (this.#isOver) return
     this.#isOver = true
     const { onOver, open, see } = this.#host
     open.remove(this)
-    this.method.admission.leave(this)
+    this.#leave()
     onOver()
     if (!this.isSeen) see(this, status)
   }
