@@ -1,9 +1,12 @@
 import { execFile } from "node:child_process"
-import { createPrivateKey, X509Certificate } from "node:crypto"
+import { createPrivateKey, generateKeyPairSync, type KeyObject, webcrypto, X509Certificate } from "node:crypto"
 import { createSecureContext } from "node:tls"
 
+// wanted by @peculiar/x509 before itself
+import "reflect-metadata"
 import { NodeFileSystem } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
+import * as x509 from "@peculiar/x509"
 import { Effect, Exit, FileSystem, Layer, Logger, Metric, PlatformError, Redacted, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
@@ -107,6 +110,16 @@ describe("certificates that are read", () => {
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 
+  it.live("may be for any use, and have a key of another type", () =>
+    Effect.gen(function* () {
+      const { files, fs } = yield* folderWith()
+      for (const keys of [generateKeyPairSync("ed25519"), generateKeyPairSync("ec", { namedCurve: "secp384r1" })]) {
+        yield* writeIdentity({ files, fs }, yield* certificateOf(keys))
+        assert.strictEqual((yield* Certificates.read(files, "server")).identity?.subject, "CN=localhost")
+      }
+    }).pipe(Effect.provide(NodeFileSystem.layer))
+  )
+
   it.live("may have a CA that has expired, beside one that has not", () =>
     Effect.gen(function* () {
       const old = yield* Effect.promise(() => makeAuthority({ notBefore: daysFromNow(-9), notAfter: daysFromNow(-1) }))
@@ -146,6 +159,30 @@ describe("certificates that are read", () => {
     })
   })
 })
+
+type Keys = { readonly publicKey: KeyObject; readonly privateKey: KeyObject }
+
+/** A certificate of a key of any type, for any use unless others are given. */
+const certificateOf = (keys: Keys, usages: ReadonlyArray<string> = ["2.5.29.37.0"]) =>
+  Effect.promise(async (): Promise<Issued> => {
+    const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" }
+    const signer = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])
+    const certificate = await x509.X509CertificateGenerator.create({
+      subject: "CN=localhost",
+      issuer: "CN=Development CA",
+      notBefore: daysFromNow(-1),
+      notAfter: daysFromNow(1),
+      publicKey: new x509.PublicKey(keys.publicKey.export({ type: "spki", format: "der" })),
+      signingKey: signer.privateKey,
+      signingAlgorithm: algorithm,
+      extensions: [
+        new x509.ExtendedKeyUsageExtension([...usages]),
+        new x509.SubjectAlternativeNameExtension([{ type: "dns", value: "localhost" }])
+      ]
+    })
+    const key = keys.privateKey.export({ type: "pkcs8", format: "pem" }).toString()
+    return { cert: `${certificate.toString("pem")}\n`, key }
+  })
 
 describe("a file that cannot be used is refused in one line", () => {
   type Folder = Effect.Success<ReturnType<typeof folderWith>>
@@ -298,6 +335,22 @@ describe("a file that cannot be used is refused in one line", () => {
       (folder) => replace(folder, { names: ["URI:spiffe://a/b"] }),
       ({ certFile }) =>
         `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but it has no subjectAltName that is a DNS name or an address`
+    ],
+    [
+      "a key that signs nothing",
+      (folder) =>
+        Effect.flatMap(certificateOf(generateKeyPairSync("x25519")), (issued) => writeIdentity(folder, issued)),
+      ({ certFile }) =>
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but TLS cannot sign with its key, of x25519`
+    ],
+    [
+      "a key on a curve that TLS 1.3 does not have",
+      (folder) =>
+        Effect.flatMap(certificateOf(generateKeyPairSync("ec", { namedCurve: "secp256k1" })), (issued) =>
+          writeIdentity(folder, issued)
+        ),
+      ({ certFile }) =>
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but TLS 1.3 has no signatures with its key, on the curve secp256k1`
     ],
     [
       "a FIFO",

@@ -3,7 +3,7 @@
  */
 import { createServer, type Http2Server } from "node:http2"
 
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
 import { Context, Duration, Effect, Layer, Metric, Queue, type Scope } from "effect"
 
@@ -356,6 +356,31 @@ describe("the certificate of a client", () => {
         })
       )
     })
+  )
+
+  it.live("gets UNAUTHENTICATED at calls that come before the server has looked at its connection", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      // connections are looked at in an interval, which does not come
+      vi.useFakeTimers({ toFake: ["setInterval", "Date"] })
+      yield* withServer({ tls: { certificates: watched } }, ({ line, logs, port }) =>
+        Effect.gen(function* () {
+          const notAfter = new Date(Date.now() + 60 * 60 * 1000)
+          const identity = yield* Tls.clientCertificate(authority, { notAfter })
+          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+          socket.write(RawHttp2.begin)
+          yield* Tls.served(socket)
+          vi.setSystemTime(notAfter.getTime() + 1_000)
+          socket.write(RawHttp2.call(1, path))
+          yield* line(/^A call failed: The certificate of this client has expired$/)
+          assert.deepStrictEqual(
+            logs.access().map(({ annotations }) => annotations["code"]),
+            ["Unauthenticated"]
+          )
+        })
+      )
+    }).pipe(Effect.ensuring(Effect.sync(() => vi.useRealTimers())))
   )
 })
 

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Metric, Option } from "effect"
+import { Effect, Layer, Metric, Option } from "effect"
 import { TestClock } from "effect/testing"
 
 import * as FileDescriptors from "../../src/layers/FileDescriptors.ts"
+import * as Echo from "./Echo.ts"
 import * as Logs from "./Logs.ts"
 
 describe("file descriptors", () => {
@@ -12,6 +13,21 @@ describe("file descriptors", () => {
       if (process.platform === "linux") assert.isAbove(Option.getOrThrow(limit), 0)
     })
   )
+
+  it.live("are more than the connections of a gRPC server, which are fewer if need be, as a line says", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const limit = yield* FileDescriptors.limit
+      if (Option.isNone(limit)) return
+      const limits = { maxConnections: limit.value + 1 }
+      yield* Layer.build(Layer.provide(Echo.serve({}, { limits }), logs.layer))
+      const most = limit.value - FileDescriptors.reserved
+      const expected = `gRPC takes ${most} connections at the most, and not ${limit.value + 1}: `
+      assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
+      const gauge = (yield* Metric.snapshot).find(({ id }) => id === "grpc_server_connections_limit")
+      assert.deepStrictEqual(gauge?.state, { value: most })
+    }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
+  })
 
   it.effect("that run out are a line a second at most, and a metric", () => {
     const logs = Logs.recorder()

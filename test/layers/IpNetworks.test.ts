@@ -54,7 +54,10 @@ describe("the client behind proxies", () => {
     { header: "1.2.3.4,,", address: "10.0.0.1" },
     { header: "1.2.3.4.5", address: "10.0.0.1" },
     { header: "fe80::1%eth0", address: "10.0.0.1" },
-    { header: "10.0.0.2,".repeat(5_000) + "10.0.0.2", address: "10.0.0.2" }
+    { header: "10.0.0.2,".repeat(5_000) + "10.0.0.2", address: "10.0.0.2" },
+    // not looked at: one that is before more proxies than a request passes
+    { header: "1.2.3.4" + ",10.0.0.2".repeat(31), address: "1.2.3.4" },
+    { header: "1.2.3.4" + ",10.0.0.2".repeat(32), address: "10.0.0.2" }
   ])("is $address by $header", ({ address, header }) =>
     assert.strictEqual(of({ "x-forwarded-for": header }).address, address)
   )

@@ -58,6 +58,16 @@ describe("load shedding", () => {
     assert.strictEqual(limit(), 32)
   })
 
+  it("gets back to where it began after an overload, also without requests", () => {
+    const { fill, leave, limit, run } = measured(400)
+    const count = fill()
+    run(60, 5_000)
+    assert.strictEqual(limit(), 32)
+    for (let left = count; left > 0; left--) leave()
+    run(0, 20_000)
+    assert.strictEqual(limit(), 128)
+  })
+
   it("does not mind that the event loop is late for a moment", () => {
     const { fill, limit, run } = measured(400)
     fill()
