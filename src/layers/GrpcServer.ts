@@ -377,7 +377,9 @@ const observeConnections = (connections: GrpcConnections.GrpcConnections, limits
         "grpc_server_tls_handshakes",
         "Connections that have not completed their TLS handshake",
         () => connections.counts().handshakes
-      )
+      ),
+      // it is there from the start, so that its first increase is seen
+      Metric.update(Metric.withAttributes(acceptErrors, { error: "EMFILE" }), 0)
     ],
     { discard: true }
   )
