@@ -292,7 +292,6 @@ export class GrpcServer extends Context.Service<
           const { awaitDraining } = yield* Drain
           yield* Effect.forkScoped(Effect.andThen(awaitDraining, Deferred.succeed(leaving, undefined)))
           const bound = yield* Effect.acquireRelease(connections.listen(options), () => drain)
-          yield* Effect.forkScoped(FileDescriptors.watch())
           if (options.tls === undefined && !Address.isLoopback(bound.host)) {
             yield* Effect.logWarning(
               `gRPC is served without TLS on ${Address.format(bound)}, which other machines can reach: ` +
