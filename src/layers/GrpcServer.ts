@@ -292,7 +292,6 @@ export class GrpcServer extends Context.Service<
           const { awaitDraining } = yield* Drain
           yield* Effect.forkScoped(Effect.andThen(awaitDraining, Deferred.succeed(leaving, undefined)))
           const bound = yield* Effect.acquireRelease(connections.listen(options), () => drain)
-          yield* Effect.forkScoped(FileDescriptors.watch())
           if (options.tls === undefined && !Address.isLoopback(bound.host)) {
             yield* Effect.logWarning(
               `gRPC is served without TLS on ${Address.format(bound)}, which other machines can reach: ` +
@@ -377,7 +376,9 @@ const observeConnections = (connections: GrpcConnections.GrpcConnections, limits
         "grpc_server_tls_handshakes",
         "Connections that have not completed their TLS handshake",
         () => connections.counts().handshakes
-      )
+      ),
+      // it is there from the start, so that its first increase is seen
+      Metric.update(Metric.withAttributes(acceptErrors, { error: "EMFILE" }), 0)
     ],
     { discard: true }
   )

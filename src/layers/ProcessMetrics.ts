@@ -8,6 +8,7 @@ import { getHeapStatistics } from "node:v8"
 import { Effect, type Scope } from "effect"
 
 import * as Callback from "./Callback.ts"
+import * as FileDescriptors from "./FileDescriptors.ts"
 import * as LogOutput from "./LogOutput.ts"
 import * as Observed from "./Observed.ts"
 
@@ -20,6 +21,7 @@ const window = 15_000
 /** Observes the process for as long as the scope is open. */
 export const observe: Effect.Effect<void, never, Scope.Scope> = Effect.gen(function* () {
   const eventLoop = yield* observeEventLoop
+  yield* Effect.forkScoped(FileDescriptors.watch())
   const seconds = { unit: "s" }
   yield* Observed.gauge("nodejs.eventloop.delay.p50", "Half of the delays", () => eventLoop().p50, seconds)
   yield* Observed.gauge("nodejs.eventloop.delay.p99", "All but a hundredth", () => eventLoop().p99, seconds)

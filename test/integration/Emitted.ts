@@ -1,10 +1,12 @@
 /**
- * All that both services emit, when there is something of everything: over TLS, with a collector that refuses, and with pages that
- * come and that do not.
+ * All that both services emit, when there is something of everything: over TLS with a CRL, with a collector that refuses, with pages
+ * that come and that do not, and with a request that is none.
  */
 import { Effect } from "effect"
 import { HttpClient } from "effect/http"
 
+import { revoke } from "../../scripts/certificates.ts"
+import * as RawHttp from "../layers/RawHttp.ts"
 import * as CertificateFolder from "./CertificateFolder.ts"
 import { Installation } from "./Installation.ts"
 import * as OtlpReceiver from "./OtlpReceiver.ts"
@@ -12,15 +14,20 @@ import { scrape } from "./Scrape.ts"
 
 /** What Prometheus reads of the two. */
 export const emitted = Effect.gen(function* () {
-  const { start } = yield* Installation
+  const { start, write } = yield* Installation
   const collector = yield* OtlpReceiver.make("refuses")
-  const { environment } = yield* CertificateFolder.makeBoth("emitted")
+  const { authority, environment } = yield* CertificateFolder.makeBoth("emitted")
+  yield* write("emitted.crl", yield* Effect.promise(() => revoke(authority, [])))
   const telemetry = {
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
     OTEL_BSP_SCHEDULE_DELAY: "50",
     OTEL_METRIC_EXPORT_INTERVAL: "50"
   }
-  const recommendations = yield* start("recommendations", { ...environment.recommendations, ...telemetry })
+  const recommendations = yield* start("recommendations", {
+    ...environment.recommendations,
+    RECOMMENDATIONS_TLS_CLIENT_CRL_FILE: "emitted.crl",
+    ...telemetry
+  })
   const marketplace = yield* start("marketplace", {
     ...environment.marketplace,
     ...telemetry,
@@ -36,6 +43,9 @@ export const emitted = Effect.gen(function* () {
       yield* response.text
     }
   }
+  const garbage = yield* RawHttp.open(marketplace.port)
+  garbage.send("no request\r\n\r\n")
+  yield* garbage.closed
   yield* recommendations.written("Telemetry does not get to")
   return {
     recommendations: yield* scrape(recommendations.adminPort),
