@@ -538,6 +538,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
           "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "content-type": "text/html; charset=utf-8",
         "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
         "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
         "referrer-policy": "same-origin",
         "x-content-type-options": "nosniff"

@@ -513,8 +513,14 @@ function* settings(subject: Subject): Iterable<string> {
     if (!/-[a-z0-9]{10}$/.test(configMapRef?.name ?? "")) yield `${configMapRef?.name} has no hash in its name`
     if (secretRef !== undefined) yield "settings from a Secret do not roll out"
   }
-  if (service === "marketplace") yield* target(environment.get("RECOMMENDATIONS_TARGET") ?? "", resources)
-  else if (!environment.has(`${prefix}_MAX_CONNECTION_AGE`)) yield `${prefix}_MAX_CONNECTION_AGE is left to its default`
+  if (service === "marketplace") {
+    yield* target(environment.get("RECOMMENDATIONS_TARGET") ?? "", resources)
+    const isBehindProxy = ofKind(resources, "Ingress").length + ofKind(resources, "HTTPRoute").length > 0
+    if (isBehindProxy && !environment.has("MARKETPLACE_TRUSTED_PROXIES")) {
+      yield "MARKETPLACE_TRUSTED_PROXIES: all readers have the addresses of the proxies that they come through"
+    }
+  } else if (!environment.has(`${prefix}_MAX_CONNECTION_AGE`))
+    yield `${prefix}_MAX_CONNECTION_AGE is left to its default`
 }
 
 /** The target of gRPC has to be a name of DNS, with an address for each replica, and that of the Service. */
