@@ -44,7 +44,7 @@ class Ticket implements Linked<Ticket> {
   next: Ticket | undefined = undefined
   readonly call: Candidate
   readonly client: Client
-  state: "queued" | "running" = "queued"
+  state: "queued" | "running" | "done" = "queued"
   /** When it has waited for long enough, by `performance.now()`. */
   expiresAt = Infinity
   /** Since when its handler waits for the client to read, by `performance.now()`; undefined if it does not. */
@@ -78,6 +78,11 @@ export interface AdmissionControl {
   readonly pause: (call: Candidate) => void
   /** It goes on. */
   readonly resume: (call: Candidate) => void
+  /**
+   * A call is done, and gives back its slot later, with {@link AdmissionControl.leave}. Until then the slot counts for its own client,
+   * and for those that have many.
+   */
+  readonly finish: (call: Candidate) => void
   /** A call gives back its slot, or its place in the queue; a no-op if it has neither. */
   readonly leave: (call: Candidate) => void
   /** How many calls run, how many wait, and how many have been shed since the start. */
@@ -92,15 +97,21 @@ const stallTimeout = 1_000
 /** The share of the slots that one client can hold. */
 const clientShare = 7 / 8
 
+/** The share of the slots up to which calls that are done are no reason to keep a client waiting. */
+const reservedShare = 1 / 2
+
 export const make = (limits: Limits): AdmissionControl => {
   const { maxConcurrency, maxQueue, whenFull = "wait" } = limits
   const maxWait = Duration.toMillis(limits.maxQueueWait)
   // where calls of others can be evicted, nothing needs to be left for those to come
   const maxOfClient = whenFull === "evict" ? maxConcurrency : Math.ceil(maxConcurrency * clientShare)
+  const reserved = Math.ceil(maxConcurrency * reservedShare)
   const clients = new Map<string, Client>()
   /** Clients with waiting calls, in the order in which they get slots. */
   const rotation = new LinkedList<Client>()
+  /** Calls with a slot, and those of them that are done. */
   let running = 0
+  let done = 0
   let queued = 0
   let paused = 0
   let shed = 0
@@ -159,6 +170,7 @@ export const make = (limits: Limits): AdmissionControl => {
     if (ticket.state === "queued") dequeue(ticket)
     else {
       unpause(ticket)
+      if (ticket.state === "done") done--
       ticket.client.running.remove(ticket)
       running--
       if (queued > 0) runNext()
@@ -272,7 +284,11 @@ export const make = (limits: Limits): AdmissionControl => {
 
   const enter = (call: Candidate) => {
     const client = clientOf(call.client)
-    const mayRun = () => running < maxConcurrency && client.running.size < maxOfClient
+    const mayRun = () => {
+      const { size } = client.running
+      if (size >= maxOfClient) return false
+      return running < maxConcurrency || (size < reserved && running - done < maxConcurrency)
+    }
     if (!mayRun()) {
       if (whenFull === "evict") evictOldest(client)
       else evictStalled(client)
@@ -301,6 +317,12 @@ export const make = (limits: Limits): AdmissionControl => {
     },
     resume: ({ ticket }) => {
       if (ticket !== undefined) unpause(ticket)
+    },
+    finish: ({ ticket }) => {
+      if (ticket?.state !== "running") return
+      unpause(ticket)
+      ticket.state = "done"
+      done++
     },
     leave,
     counts: () => ({ answering: running, waiting: queued, refused: shed }),

@@ -132,8 +132,10 @@ export const make = (options: Options): GrpcCalls => {
     for (const call of calls) call.guard(() => call.method.admission.leave(call))
   }
   const leave = (call: ServerCall) => {
-    if (call.method.admission === options.exemptAdmission) call.method.admission.leave(call)
-    else if (leaving.push(call) === 1) setImmediate(leaveAll)
+    const { admission } = call.method
+    if (admission === options.exemptAdmission) return admission.leave(call)
+    admission.finish(call)
+    if (leaving.push(call) === 1) setImmediate(leaveAll)
   }
 
   const host: Host = {

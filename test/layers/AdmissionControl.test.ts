@@ -217,4 +217,25 @@ describe("admission control", () => {
       assert.strictEqual(admission.clients(), 0)
     }
   )
+
+  it("counts calls that are done and have still their slots against clients that have many, and no others", () => {
+    const { admission, enter, notes } = make({ maxConcurrency: 8, maxQueue: 0 })
+    const greedy = Array.from({ length: 7 }, (_, call) => enter(`greedy ${call}`, "greedy"))
+    const other = enter("other", "other")
+    enter("good 1", "good")
+    assert.strictEqual(notes.at(-1), "shed good 1")
+    for (const call of [...greedy, other]) admission.finish(call)
+    enter("greedy", "greedy")
+    for (const call of ["good 2", "good 3", "good 4", "good 5", "good 6"]) enter(call, "good")
+    assert.deepStrictEqual(notes.slice(-6), [
+      "shed greedy",
+      "run good 2",
+      "run good 3",
+      "run good 4",
+      "run good 5",
+      "shed good 6"
+    ])
+    for (const call of [...greedy, other]) admission.leave(call)
+    assert.deepInclude(admission.counts(), { answering: 4, waiting: 0 })
+  })
 })
