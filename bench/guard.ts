@@ -24,7 +24,7 @@ import { recommend, recommendPath } from "./Requests.ts"
 const maxAllocated = 28_000
 
 /** How many times ours a call by hand has to take. It is 0.88 to 0.97 (README.md). */
-const minRatio = 0.82
+const minRatio = 0.78
 
 /** How many processes of each there are at the least, and at the most. */
 const minAttempts = 2
