@@ -1,15 +1,15 @@
 /**
- * Delays new connections from client addresses whose last ones were closed for flooding. What has arrived on a connection is parsed
- * as a whole before it can be closed, so that a client that connects again at once would keep the process busy. New connections of
- * such an address are read one after the other, at intervals; others are read at once. Nobody is refused: many readers may share an
- * address.
+ * Delays connections from client addresses whose last ones were closed for flooding. What has arrived on a connection is parsed as a
+ * whole before it can be closed, so that a client that floods many, or connects again at once, would keep the process busy. Connections
+ * of such an address on which nothing has come yet are read one after the other, at intervals; others are read at once. Nobody is
+ * refused: many readers may share an address.
  */
 
 /** How long an address is delayed after its last flood, in milliseconds. */
 const memory = 10_000
 
 /** The time between two connections of one address, in milliseconds. */
-const interval = 100
+const interval = 200
 
 /** Addresses that are remembered: more than can flood at the same time. */
 const maxAddresses = 1_000
@@ -32,7 +32,7 @@ interface Flooder {
 export interface ConnectionPacer {
   /** A connection of an address was closed for flooding. */
   readonly flooded: (address: string) => void
-  /** Calls back when a new connection of an address may be read: at once, or when its turn has come. */
+  /** Calls back when a connection of an address may be read: at once, or when its turn has come. */
   readonly admit: (address: string, read: () => void) => void
 }
 

@@ -65,6 +65,8 @@ export class Connection implements Linked<Connection> {
   readonly unread: Unread = new Unread(this)
   /** A request that is answered, and of which the client had not sent all. */
   incomplete: IncomingMessage | undefined = undefined
+  /** Whether any request has come on it. */
+  isUsed = false
   /** Whether a request above the limit has been refused, after which the connection takes no other one. */
   isFull = false
   /** Requests that came after that one. */
@@ -216,6 +218,11 @@ export class HttpConnections {
     return undefined
   }
 
+  /** The other connections of a client address on which no request has come yet. */
+  unusedBeside({ holder }: Connection): ReadonlyArray<Connection> {
+    return Array.from(holder.waiting).filter(({ isUsed }) => !isUsed)
+  }
+
   /** Closes a connection that is over a limit. */
   cut(connection: Connection, reason: Reason): void {
     if (connection.state === "closed") return
@@ -263,6 +270,7 @@ export class HttpConnections {
   begin(request: IncomingMessage, response: ServerResponse): Exchange | undefined {
     const connection = HttpConnections.of(request.socket)
     if (connection === undefined || connection.state === "closed") return undefined
+    connection.isUsed = true
     if (connection.isFull) {
       // Node keeps what has come meanwhile
       if (++connection.ignored >= this.#limits.maxRequestsPerConnection) this.cut(connection, "pipelining")

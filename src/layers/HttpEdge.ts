@@ -14,7 +14,7 @@ import * as Address from "./Address.ts"
 import * as Callback from "./Callback.ts"
 import * as ConnectionPacer from "./ConnectionPacer.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
-import { type Exchange, HttpConnections, type Reason } from "./HttpConnections.ts"
+import { type Connection, type Exchange, HttpConnections, type Reason } from "./HttpConnections.ts"
 import { clientNetwork, type IpNetworks } from "./IpNetworks.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as LoadShedder from "./LoadShedder.ts"
@@ -213,10 +213,10 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       trustedProxies
     },
     {
-      onClosed: (reason, { isProxy, peer }) => {
+      onClosed: (reason, connection) => {
         // the connections of a proxy are those of many clients
-        if (reason === "pipelining" && !isProxy) pacer.flooded(clientNetwork(peer))
-        refusals.connection(reason, peer)
+        if (reason === "pipelining" && !connection.isProxy) onFlood(connection)
+        refusals.connection(reason, connection.peer)
       },
       onRefused: (reason, peer) => refusals.connection(reason, peer)
     }
@@ -307,6 +307,12 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       isPaused = false
     })
     if (isPaused) socket.pause()
+  }
+
+  /** Has those wait for their turn, too, that were opened before the flood and have not been read yet. */
+  const onFlood = (connection: Connection) => {
+    pacer.flooded(clientNetwork(connection.peer))
+    for (const { socket } of connections.unusedBeside(connection)) if (!socket.isPaused()) pace(socket)
   }
 
   const onConnection = (socket: Socket) => {

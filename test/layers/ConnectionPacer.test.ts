@@ -29,7 +29,7 @@ describe("connection pacer", () => {
     for (const name of ["first", "second", "third"]) admit("a", name)
     admit("b", "other")
     runUntil(1_000)
-    assert.deepStrictEqual(read, ["before at 0", "other at 0", "first at 100", "second at 200", "third at 300"])
+    assert.deepStrictEqual(read, ["before at 0", "other at 0", "first at 200", "second at 400", "third at 600"])
     admit("a", "later")
     assert.strictEqual(read.at(-1), "later at 1000")
   })

@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
@@ -18,7 +19,11 @@ const make = (limits: { readonly maxConnections: number; readonly maxConnections
     { onClosed: (reason) => reasons.push(reason), onRefused: (reason) => reasons.push(reason) }
   )
   /** A connection that sends nothing. */
-  const connect = (remoteAddress: string) => connections.open({ remoteAddress, destroy: () => {} } as unknown as Socket)
+  const connect = (remoteAddress: string): Socket => {
+    const socket = { remoteAddress, destroy: () => {} } as unknown as Socket
+    connections.open(socket)
+    return socket
+  }
   return { connect, connections, reasons }
 }
 
@@ -31,5 +36,21 @@ describe("the connections of an HTTP server", () => {
       Array.from({ length: 4 }, () => "address limit")
     )
     assert.strictEqual(connections.counts.connections, 1)
+  })
+
+  it("are known that no request has come on, of one address", () => {
+    const { connect, connections } = make({ maxConnections: 100, maxConnectionsPerAddress: 100 })
+    const [first, second, used] = [connect("192.0.2.1"), connect("192.0.2.1"), connect("192.0.2.1")]
+    connect("192.0.2.2")
+    const request = { socket: used, complete: true }
+    const response = { req: request, closed: true }
+    const exchange = connections.begin(request as unknown as IncomingMessage, response as unknown as ServerResponse)
+    connections.answered(exchange!, 0)
+    connections.closeExchange(exchange!)
+    const unused = connections.unusedBeside(exchange!.connection)
+    assert.deepStrictEqual(
+      unused.map(({ socket }) => socket),
+      [first, second]
+    )
   })
 })

@@ -311,6 +311,22 @@ describe("the requests of a connection", () => {
     }))
 })
 
+describe("the connections of a client that floods", () => {
+  test("are read one after the other, at intervals, if nothing has come on them yet", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      const unused = yield* Effect.all(Array.from({ length: 8 }, () => open()))
+      const flood = yield* open()
+      const startedAt = performance.now()
+      flood.send(RawHttp.get("/hang").repeat(2_000))
+      yield* flood.closed
+      for (const { send } of unused) send(RawHttp.get())
+      for (const { until } of unused) assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
+      // each 200 ms after the one before
+      assert.isAtLeast(performance.now() - startedAt, 1_550)
+    }))
+})
+
 describe("requests in all", () => {
   test("above the limit are 503 at once, which observers see once", () =>
     Effect.gen(function* () {
