@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 import * as OpenLoad from "./OpenLoad.ts"
+import * as OverloadedShop from "./OverloadedShop.ts"
 
 /** How long each point of the curve takes, in milliseconds. */
 const duration = 3_000
@@ -144,4 +145,6 @@ if (import.meta.main) {
     console.log(`\n${subject.name} (calls a second; milliseconds; MiB)`)
     print(await measure(subject, [0.5, 0.8, 1, 1.5, 2, 3]))
   }
+  console.log("\nPages, of three replicas of each service on this machine (pages a second; milliseconds)")
+  OverloadedShop.print(await OverloadedShop.measure([300, 600, 1_200, 2_400, 4_800]))
 }
