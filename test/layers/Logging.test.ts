@@ -17,6 +17,7 @@ import { vi } from "vitest"
 
 import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcRetry from "../../src/layers/GrpcRetry.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as Logging from "../../src/layers/Logging.ts"
 import * as LogOutput from "../../src/layers/LogOutput.ts"
@@ -124,7 +125,14 @@ describe("a line of JSON", () => {
         yield* Effect.gen(function* () {
           const { call } = yield* EchoServer
           yield* call("unary", "hello")
-        }).pipe(Effect.provide(EchoServer.layer({ inputs: { hello: Effect.logInfo("in a handler") } })))
+        }).pipe(
+          Effect.provide(
+            EchoServer.layer({
+              inputs: { hello: Effect.logInfo("in a handler") },
+              client: { policy: { retry: GrpcRetry.never } }
+            })
+          )
+        )
         const [line, ...others] = logs.lines().filter(({ message }) => message === "in a handler")
         assert.deepStrictEqual(others, [])
         const { peer, ...annotations } = line?.annotations ?? {}
@@ -449,12 +457,37 @@ describe("the settings", () => {
       yield* Effect.gen(function* () {
         yield* Effect.logInfo("not this")
         yield* Effect.logWarning("this")
+        yield* Effect.logWarning("and this")
       }).pipe(Effect.provide(Layer.provide(Logging.layerConfig, env({ LOG_LEVEL: "warn", LOG_FORMAT: "json" }))))
       const lines = written.mock.calls.map(([line]) => JSON.parse(String(line)) as Logs.Line)
       assert.deepStrictEqual(
         lines.map(({ message }) => message),
-        ["this"]
+        ["this", "and this"]
       )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("are those of the lines that tell of dropped ones, too", () =>
+    Effect.gen(function* () {
+      const outputs = [LogOutput.stdout(), LogOutput.stderr()] as const
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          for (const output of outputs) output.describeDropped = undefined
+        })
+      )
+      yield* Layer.build(Logging.layerConfig).pipe(Effect.provide(env({ LOG_FORMAT: "json" })))
+      const lines = outputs.map(({ describeDropped }) => describeDropped!(3))
+      for (const [at, line] of lines.entries()) {
+        assert.match(line, /\n$/)
+        const { level, message } = JSON.parse(line) as Logs.Line
+        const stream = ["stdout", "stderr"][at]
+        assert.deepStrictEqual(
+          [level, message],
+          ["WARN", `3 log lines dropped: ${stream} was not read or written in time`]
+        )
+      }
+      yield* Layer.build(Logging.layerConfig).pipe(Effect.provide(env({ LOG_FORMAT: "pretty" })))
+      assert.match(outputs[0].describeDropped!(3), /^\[.*\] WARN .*: 3 log lines dropped: stdout .*\n$/)
     }).pipe(Effect.scoped)
   )
 })
@@ -487,6 +520,19 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     )
   )
 
+  it.live("has a thousand characters of a field, and not more of a value that is no text, beside a cause too", () =>
+    logging({ format }, (logs) =>
+      Effect.gen(function* () {
+        yield* Effect.annotateLogs(Effect.logInfo("here"), { method: "m".repeat(5_000) })
+        assert.match(logs.text(), /[^m]m{1000}\.\.\. \(clipped, 4000 more characters\)/)
+        logs.clear()
+        yield* Effect.logError("here", { nested: "n".repeat(5_000) }, Cause.die(new Error("a bug")))
+        assert.match(logs.text(), /[^n]n{900,1200}\.\.\. \(clipped, \d+ more characters\)/)
+        assert.include(logs.text(), "a bug")
+      })
+    )
+  )
+
   it.live("of usual length is not clipped", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
@@ -501,9 +547,12 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
   it.live("controls no terminal, by its cause neither", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
-        yield* Effect.logError("wrong\u001b[2J", Cause.die(new Error("\u001b[2J\u0007 gone")))
+        yield* Effect.logError("wrong\u001b[2J", { more: 1 }, Cause.die(new Error("\u001b[2J\u0007 gone"))).pipe(
+          Effect.annotateLogs("key\u001b[2J", 1)
+        )
         assert.notMatch(logs.text(), /[^\P{Cc}\n]/u)
         assert.include(logs.text(), "\\u001b[2J\\u0007 gone")
+        assert.include(logs.text(), "key\\u001b[2J")
       })
     )
   )
