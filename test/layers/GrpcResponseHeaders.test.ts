@@ -27,6 +27,14 @@ const ended = (stream: ClientHttp2Stream) =>
   })
 
 describe("headers of many values", () => {
+  it("are removed if they are binary, and kept if grpc-js makes one text of them", () => {
+    const many = ",".repeat(100)
+    const headers = { "x-text": many, "x-bin": many, "y-bin": ",".repeat(63), "set-cookie": [many] }
+    assert.isTrue(GrpcResponseHeaders.removeExcess(headers))
+    assert.hasAllKeys(headers, ["x-text", "y-bin", "set-cookie"])
+    assert.isFalse(GrpcResponseHeaders.removeExcess(headers))
+  })
+
   it.live("reset streams that are gRPC's, and no others", () =>
     Effect.gen(function* () {
       GrpcResponseHeaders.bound()
