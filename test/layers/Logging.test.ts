@@ -44,6 +44,22 @@ const env = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider
 /** What a process sends itself when it is sent the signal. */
 const signal = Effect.sync(() => process.emit("SIGUSR2"))
 
+/** Where stdout is a terminal, or is none. */
+const whereTerminal = <A, E>(isTTY: boolean, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    const { stdout } = process
+    const original = Object.getOwnPropertyDescriptor(stdout, "isTTY")
+    return Effect.acquireUseRelease(
+      Effect.sync(() => Object.defineProperty(stdout, "isTTY", { value: isTTY, configurable: true })),
+      () => effect,
+      () =>
+        Effect.sync(() => {
+          if (original === undefined) Reflect.deleteProperty(stdout, "isTTY")
+          else Object.defineProperty(stdout, "isTTY", original)
+        })
+    )
+  })
+
 const secret = "zzz9-secret"
 const redacted = Redacted.make(secret)
 
@@ -395,23 +411,13 @@ describe("the settings", () => {
     { isTTY: true, format: "pretty" },
     { isTTY: false, format: "json" }
   ] as const)("are Info and $format by default, where it is $isTTY that there is a terminal", ({ format, isTTY }) =>
-    Effect.gen(function* () {
-      const { stdout } = process
-      const original = Object.getOwnPropertyDescriptor(stdout, "isTTY")
-      yield* Effect.acquireUseRelease(
-        Effect.sync(() => Object.defineProperty(stdout, "isTTY", { value: isTTY, configurable: true })),
-        () =>
-          Effect.gen(function* () {
-            assert.deepStrictEqual(yield* read({}), { level: "Info", format })
-            assert.deepStrictEqual(yield* read({ LOG_LEVEL: "", LOG_FORMAT: "" }), { level: "Info", format })
-          }),
-        () =>
-          Effect.sync(() => {
-            if (original === undefined) Reflect.deleteProperty(stdout, "isTTY")
-            else Object.defineProperty(stdout, "isTTY", original)
-          })
-      )
-    })
+    whereTerminal(
+      isTTY,
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* read({}), { level: "Info", format })
+        assert.deepStrictEqual(yield* read({ LOG_LEVEL: "", LOG_FORMAT: "" }), { level: "Info", format })
+      })
+    )
   )
 
   it.live.each(LogLevel.values.map((level) => ({ level })))("read $level in any case", ({ level }) =>
@@ -557,3 +563,19 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     )
   )
 })
+
+it.live.each([true, false])(
+  "a clipped line for people ends what colours it on a terminal, and only there: %s",
+  (isTTY) =>
+    whereTerminal(
+      isTTY,
+      logging({ format: "pretty" }, (logs) =>
+        Effect.gen(function* () {
+          const many = Array.from({ length: 5_000 }, (_, index) => [`key${index}`, index])
+          yield* Effect.annotateLogs(Effect.logInfo("here"), Object.fromEntries(many))
+          assert.isTrue(logs.text().endsWith(isTTY ? " more characters)\u001b[0m\n" : " more characters)\n"))
+          assert.strictEqual(logs.text().includes("\u001b"), isTTY)
+        })
+      )
+    )
+)
