@@ -13,26 +13,28 @@ describe("Book", () => {
     assert.isTrue(isBook({ ...good, year: -720, isbn10: "080442957X" }))
   })
 
+  it("has a title of up to 512 characters, of whatever size", () => {
+    for (const title of ["x".repeat(512), "😀".repeat(512), `${"x".repeat(511)}😀`]) {
+      assert.isTrue(isBook({ ...good, title }))
+      assert.isFalse(isBook({ ...good, title: `${title}x` }))
+    }
+  })
+
   it("has up to a hundred authors, with names of up to 256 characters", () => {
     assert.isTrue(isBook({ ...good, authors: Array.from({ length: 100 }, () => "😀".repeat(256)) }))
   })
 
   it.each([
-    "x".repeat(512),
-    "😀".repeat(512),
     // joiners, and marks that need something to stand on
     "👩‍👧 می‌خواهم",
     "e\u0301",
     // one character that can be seen is enough
     "\u200B.\u3164"
   ])("may be called %j", (title) => {
-    assert.isTrue(isBook({ ...good, title, authors: [title.slice(0, 256)] }))
+    assert.isTrue(isBook({ ...good, title, authors: [title] }))
   })
 
   it.each([
-    "x".repeat(513),
-    "😀".repeat(513),
-    `${"x".repeat(511)}😀😀`,
     // more than one line, or what controls a terminal
     "A\nB",
     "A\rB",
