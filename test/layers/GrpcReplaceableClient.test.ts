@@ -78,17 +78,18 @@ const backend = Http2Backend.serve((stream) => stream.close())
 
 /** A port where connections are handled like that. */
 const accepting = (onConnection: (socket: Socket) => void) =>
-  Effect.acquireRelease(
-    Effect.callback<Server>((resume) => {
-      const server = createServer((socket) => onConnection(socket.on("error", () => {})))
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-    }),
-    (server) => Effect.sync(() => server.close())
-  ).pipe(
-    Effect.map((server) => {
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<Server>((resume) => {
+        const server = createServer((socket) => onConnection(socket.on("error", () => {})))
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    ),
+    (server) => {
       const address = server.address()
       return address !== null && typeof address === "object" ? address.port : 0
-    })
+    }
   )
 
 const silent = accepting(() => {})
