@@ -286,14 +286,15 @@ describe("an output whose process exits", () => {
           return arrayBuffers + heapUsed
         }
         const before = used()
-        for (let i = 0; i < 2_000_000; i++) output.write("\\n")
+        for (let i = 0; i < 1_000_000; i++) output.write("\\n")
         for (let i = 0; i < 10_000; i++) output.write("x".repeat(8_000) + "\\n")
-        process.stderr.write(String(used() - before))
+        // buffers are released beside the program, and counted out by a later collection
+        process.stderr.write(String(Math.min(...Array.from({ length: 10 }, used)) - before))
         process.exit(7)`,
         "--expose-gc"
       )
       assert.strictEqual(yield* exitCode, 7)
-      assert.isBelow(Number(said()), 10_000_000)
+      assert.isBelow(Number(said()), 5_000_000)
     }).pipe(Effect.scoped)
   )
 })
