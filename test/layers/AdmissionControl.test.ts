@@ -87,6 +87,8 @@ describe("admission control", () => {
         enter("c", "another client", () => resume(Effect.void))
         now.mockReturnValue(20)
       })
+      // once all have been looked at
+      yield* Effect.yieldNow
       assert.deepStrictEqual(notes, ["run a", "shed b"])
       assert.deepStrictEqual(admission.counts(), { answering: 1, waiting: 1, refused: 1 })
       now.mockReturnValue(30)

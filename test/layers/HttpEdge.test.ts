@@ -302,6 +302,30 @@ describe("what is no good request", () => {
       }
     }))
 
+  test("is what has a Host that is none", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      for (const host of [
+        "a b",
+        "a,\tb",
+        "a:b",
+        "a:80:80",
+        "::1",
+        "[::1",
+        "[::1]a",
+        "[g]",
+        "a\\b",
+        'a"b',
+        "a?b",
+        "a#b",
+        "ä"
+      ]) {
+        const { closed, send } = yield* open()
+        send(RawHttp.get("/", ["Connection: close"], host))
+        assert.deepStrictEqual(RawHttp.statuses(yield* closed), [400], host)
+      }
+    }))
+
   test("is not one with a body that nobody reads, nor one that waits to send it", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
