@@ -101,7 +101,8 @@ const withoutTls = (port: number) =>
       if (first[0] === 0x16) return
       const other = connect(port, "127.0.0.1").on("error", () => {})
       other.write(first)
-      socket.pipe(other).pipe(socket)
+      socket.pipe(other)
+      other.pipe(socket)
     })
   })
 
