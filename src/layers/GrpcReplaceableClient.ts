@@ -106,7 +106,6 @@ class ReplaceableClient {
 
   /** Makes a client with the latest credentials. Calls go on with the current one until the new one is connected. */
   renew(): void {
-    if (this.#current.state === "closed") return
     const candidate = this.#open("candidate")
     this.#abandonCandidate()
     this.#candidate = candidate
@@ -174,11 +173,7 @@ class ReplaceableClient {
     this.#warn(`${this.#options.target} does not let itself be connected to: starting over`)
     if (generation.state === "candidate") this.renew()
     // what is opened now has the latest credentials, as a candidate would
-    else if (generation.state === "current") {
-      const next = this.#open("current")
-      this.#abandonCandidate()
-      this.#replaceCurrent(next)
-    }
+    else if (generation.state === "current") this.#replaceCurrent(this.#open("current"))
     close(generation)
   }
 }

@@ -413,18 +413,11 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       },
       { annotations: ({ method, url }) => ({ method, path: url?.split("?")[0] }), recover: destroyRequest }
     )
-    const onContinue = guard(
-      "HTTP request",
-      (request: EdgeRequest, response: EdgeResponse) => {
-        // nobody wants its body, so it is answered without; then the client need not send it (RFC 9110, section 10.1.1)
-        response.shouldKeepAlive = false
-        onRequest(request, response)
-      },
-      { recover: destroyRequest }
-    )
+    // Nobody wants the body of a request that waits to send it, so it is answered without; then the client need not send it (RFC 9110,
+    // section 10.1.1), and Node closes the connection after the answer.
     return Effect.acquireRelease(
-      Effect.sync(() => void server.on("request", onRequest).on("checkContinue", onContinue)),
-      () => Effect.sync(() => void server.off("request", onRequest).off("checkContinue", onContinue))
+      Effect.sync(() => void server.on("request", onRequest).on("checkContinue", onRequest)),
+      () => Effect.sync(() => void server.off("request", onRequest).off("checkContinue", onRequest))
     )
   }
 

@@ -31,6 +31,9 @@ interface StandardStream extends Writable {
 /** What a waiting line costs besides its bytes, roughly. */
 const overhead = 128
 
+/** Stands where a line was, whose memory is free then. */
+const taken = Buffer.alloc(0)
+
 const guard = Callback.make()
 
 export class LogOutput {
@@ -75,7 +78,7 @@ export class LogOutput {
     const bytes = Buffer.from(line)
     this.#lines.push(bytes)
     this.#size += bytes.length + overhead
-    while (this.#size > this.#capacity && this.#lines.length > this.#first) {
+    while (this.#size > this.#capacity) {
       this.#take()
       this.#drop(1)
     }
@@ -149,6 +152,7 @@ export class LogOutput {
   /** Takes the oldest line. */
   #take(): Buffer {
     const line = this.#lines[this.#first]!
+    this.#lines[this.#first] = taken
     this.#first++
     this.#size -= line.length + overhead
     if (this.#first === this.#lines.length || this.#first >= 4096) {

@@ -75,6 +75,28 @@ describe("admission control", () => {
     })
   )
 
+  it.live("sheds each call when its own time is over, and no sooner", () =>
+    Effect.gen(function* () {
+      const now = vi.spyOn(performance, "now").mockReturnValue(0)
+      yield* Effect.addFinalizer(() => Effect.sync(() => now.mockRestore()))
+      const { admission, enter, notes } = make({ maxConcurrency: 1, maxQueueWait: Duration.millis(20) })
+      enter("a")
+      yield* Effect.callback<void>((resume) => {
+        enter("b", "a client", () => resume(Effect.void))
+        now.mockReturnValue(10)
+        enter("c", "another client", () => resume(Effect.void))
+        now.mockReturnValue(20)
+      })
+      // once all have been looked at
+      yield* Effect.yieldNow
+      assert.deepStrictEqual(notes, ["run a", "shed b"])
+      assert.deepStrictEqual(admission.counts(), { answering: 1, waiting: 1, refused: 1 })
+      now.mockReturnValue(30)
+      yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => admission.counts().waiting === 0 })
+      assert.deepStrictEqual(notes, ["run a", "shed b", "shed c"])
+    })
+  )
+
   it("gives slots by round robin over the clients that wait, whoever came first", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 1, maxQueue: 9 })
     const running = [enter("greedy 1", "greedy"), enter("greedy 2", "greedy"), enter("greedy 3", "greedy")]

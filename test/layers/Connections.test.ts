@@ -5,7 +5,7 @@ import { createServer, type Http2Server } from "node:http2"
 
 import { assert, describe, it, vi } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Layer, Metric, Queue, type Scope } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Metric, Queue, Scope } from "effect"
 
 import * as Callback from "../../src/layers/Callback.ts"
 import { Drain } from "../../src/layers/Drain.ts"
@@ -167,6 +167,51 @@ describe("a client that says GOAWAY with calls open", () => {
         const [waited] = yield* Effect.timed(closed)
         assert.isBelow(Duration.toMillis(waited), 5_000)
         yield* Effect.repeat(server.load, { until: ({ answering }) => answering === 0 })
+        yield* good(port)
+      })
+    )
+  )
+})
+
+describe("a client that was told of the age of its connection", () => {
+  it.live("and hangs with a call open does not hold up a server that leaves", () =>
+    Effect.gen(function* () {
+      const serving = yield* Scope.make()
+      const options = {
+        limits: { maxConnectionAge: Duration.millis(50) },
+        drain: Drain.layerTest(Duration.seconds(15))
+      }
+      const context = yield* Scope.provide(Layer.build(Echo.serve({}, options)), serving)
+      const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+      const { closed, received, socket } = yield* RawHttp2.connect(port)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
+      // the second GOAWAY, which names the last call
+      const last = RawHttp2.frame(7, 0, 0, Buffer.from([0, 0, 0, 1, 0, 0, 0, 0]))
+      yield* Effect.repeat(Effect.yieldNow, { until: () => received().includes(last) })
+      const [waited] = yield* Effect.timed(Scope.close(serving, Exit.void))
+      assert.isBelow(Duration.toMillis(waited), 10_000)
+      yield* closed
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a client that does not begin to speak HTTP/2", () => {
+  it.live("loses its connection when the time for that is over, and no other one does", () =>
+    withServer({}, ({ line, port, refused }) =>
+      Effect.gen(function* () {
+        const silent = yield* RawHttp2.connect(port)
+        silent.socket.write(RawHttp2.preface)
+        const idle = yield* RawHttp2.connect(port)
+        idle.socket.write(RawHttp2.begin)
+        const settingsAck = RawHttp2.frame(4, 1, 0)
+        yield* Effect.repeat(Effect.yieldNow, { until: () => idle.received().includes(settingsAck) })
+        const { now } = performance
+        const later = vi.spyOn(performance, "now").mockImplementation(() => now.call(performance) + 10_000)
+        yield* Effect.addFinalizer(() => Effect.sync(() => later.mockRestore()))
+        yield* silent.closed
+        yield* line(/^A connection from 127\.0\.0\.1:\d+ is refused: it did not begin to speak HTTP\/2$/)
+        assert.deepStrictEqual(yield* refused, { not_http2: 1 })
+        assert.isFalse(idle.socket.destroyed)
         yield* good(port)
       })
     )

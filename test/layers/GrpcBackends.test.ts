@@ -172,6 +172,26 @@ describe("headers of many values", () => {
     })
   )
 
+  it.live("are as many as 64, and not one more", () =>
+    Effect.gen(function* () {
+      for (const [count, tag] of [
+        [64, "OK"],
+        [65, "ResourceExhausted"]
+      ] as const) {
+        const port = yield* Http2Backend.serve((stream) => {
+          const headers = { "x-bin": Array.from({ length: count }, () => "YQ==").join(",") }
+          Http2Backend.respond(stream, Http2Backend.response("a"), { "grpc-status": "0" }, headers)
+        })
+        const client = yield* Http2Backend.connect(port, once)
+        const outcome = Effect.match(client.Echo({}, options), {
+          onSuccess: () => "OK",
+          onFailure: ({ reason }) => reason._tag
+        })
+        assert.strictEqual(yield* outcome, tag)
+      }
+    })
+  )
+
   it.live("as few as are meant are given", () =>
     Effect.gen(function* () {
       const [reason] = yield* failures((stream) =>

@@ -94,6 +94,18 @@ const serving = Effect.fnUntraced(function* ({ drain = Drain.layerTest(), truste
   }
 })
 
+/** An edge without an application around it. */
+const listening = Effect.gen(function* () {
+  const edge = yield* HttpEdge.make({
+    name: "test",
+    limits: HttpEdge.defaultLimits,
+    trustedProxies: IpNetworks.none
+  })
+  const { address } = yield* HttpEdge.listen(edge, { host: "127.0.0.1", port: 0 })
+  yield* edge.serve((_, response) => void response.end("ok"))
+  return { edge, port: NetAddress.isInetAddress(address) ? address.port : 0 }
+})
+
 const large = "x".repeat(8 * 1024 * 1024)
 
 /** Tries until an assertion holds. */
@@ -239,6 +251,47 @@ describe("what is no good request", () => {
       assert.strictEqual(yield* closed, "")
     }))
 
+  test("does not break into answers that are being made by a CONNECT either", () =>
+    Effect.gen(function* () {
+      const { open, started } = yield* serving()
+      const { closed, send } = yield* open()
+      send(RawHttp.get("/hang"))
+      yield* started
+      send("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+      assert.strictEqual(yield* closed, "")
+    }))
+
+  test("does no harm as a CONNECT whose client is gone before it is answered", () =>
+    Effect.gen(function* () {
+      const { edge, port } = yield* listening
+      const { closed, send, socket } = yield* RawHttp.open(port)
+      edge.server.prependListener("connect", () => socket.resetAndDestroy())
+      send("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+      yield* closed
+      yield* eventually(Effect.sync(() => assert.strictEqual(edge.connections.counts.connections, 0)))
+      const next = yield* RawHttp.open(port)
+      next.send(RawHttp.get())
+      yield* next.until("ok")
+    }))
+
+  test("is not one of HTTP/1.0 without a Host", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      const { closed, send } = yield* open()
+      send("GET / HTTP/1.0\r\n\r\n")
+      assert.deepStrictEqual(RawHttp.statuses(yield* closed), [200])
+    }))
+
+  test("is not one with as many headers as there may be", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      const { send, until } = yield* open()
+      // with that of its Host
+      const headers = Array.from({ length: 127 }, (_, at) => `X${at}: x`)
+      send(RawHttp.get("/", headers))
+      assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
+    }))
+
   test("is not what has one Host, of whatever form", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
@@ -246,6 +299,30 @@ describe("what is no good request", () => {
         const { send, until } = yield* open()
         send(RawHttp.get("/", [], host))
         assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200], host)
+      }
+    }))
+
+  test("is what has a Host that is none", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      for (const host of [
+        "a b",
+        "a,\tb",
+        "a:b",
+        "a:80:80",
+        "::1",
+        "[::1",
+        "[::1]a",
+        "[g]",
+        "a\\b",
+        'a"b',
+        "a?b",
+        "a#b",
+        "ä"
+      ]) {
+        const { closed, send } = yield* open()
+        send(RawHttp.get("/", ["Connection: close"], host))
+        assert.deepStrictEqual(RawHttp.statuses(yield* closed), [400], host)
       }
     }))
 
@@ -260,7 +337,9 @@ describe("what is no good request", () => {
       const waiting = yield* open()
       waiting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
       // without a 100 in between
-      assert.deepStrictEqual(RawHttp.statuses(yield* waiting.closed), [200])
+      const answer = yield* waiting.closed
+      assert.deepStrictEqual(RawHttp.statuses(answer), [200])
+      assert.match(answer, /connection: close\r\n/i)
     }))
 })
 
@@ -356,6 +435,24 @@ describe("requests in all", () => {
       for (const { until } of accepted) assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
       send(RawHttp.get())
       assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [503, 200])
+    }))
+
+  test("above the limit that have a body are 503 too, and close the connection", () =>
+    Effect.gen(function* () {
+      const { open, started } = yield* serving({ maxConcurrentRequests: 1 })
+      const accepted = yield* open()
+      accepted.send(RawHttp.get("/hang"))
+      yield* started
+      for (const header of ["Content-Length: 9", "Transfer-Encoding: chunked"]) {
+        const { closed, send } = yield* open()
+        send(`POST / HTTP/1.1\r\nHost: a\r\n${header}\r\n\r\n`)
+        const answer = yield* closed
+        assert.deepStrictEqual(RawHttp.statuses(answer), [503])
+        assert.match(answer, /connection: close\r\n/i)
+      }
+      const { send, until } = yield* open()
+      send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+      assert.match(yield* until("unavailable"), /connection: keep-alive\r\n/i)
     }))
 
   test("do not count while clients leave their answers unread", () =>
@@ -544,4 +641,20 @@ describe("the admin port", () => {
         assert.strictEqual(yield* statusOf(host, "0.0.0.0"), 200)
       }))
   }
+})
+
+describe("a server that drains", () => {
+  test("answers a request on a connection that it has kept, and has the client close it", () =>
+    Effect.gen(function* () {
+      const { edge, port } = yield* listening
+      const { closed, send, until } = yield* RawHttp.open(port)
+      send(RawHttp.get())
+      assert.match(yield* until("ok"), /connection: keep-alive\r\n/i)
+      edge.drain()
+      send(RawHttp.get())
+      const answers = yield* until("ok", 2)
+      assert.deepStrictEqual(RawHttp.statuses(answers), [200, 200])
+      assert.match(answers, /connection: close\r\n/i)
+      yield* closed
+    }))
 })

@@ -1,13 +1,17 @@
+import { spawn } from "node:child_process"
+import { closeSync, openSync, readFileSync } from "node:fs"
 import { Writable } from "node:stream"
 
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule } from "effect"
+import { Effect, FileSystem, Schedule } from "effect"
 
 import { LogOutput } from "../../src/layers/LogOutput.ts"
 
 /** A stream that takes a write only when the test says so, or fails it. */
 const makeStream = () => {
   const written: Array<string> = []
+  let attempts = 0
   let done: (() => void) | undefined
   let isStopped = false
   let failure: Error | undefined
@@ -15,14 +19,18 @@ const makeStream = () => {
   // like Node's standard streams, it takes writes again after an error
   stream.write = (chunk: Buffer, ...rest: ReadonlyArray<unknown>) => {
     const callback = rest.at(-1) as (error?: Error) => void
+    attempts++
     if (failure === undefined) written.push(String(chunk))
     if (isStopped) done = callback
-    else process.nextTick(callback, failure)
+    else if (typeof callback === "function") process.nextTick(callback, failure)
     return true
   }
   return {
     stream,
     text: () => written.join(""),
+    /** What has been written, by the write. */
+    writes: () => written,
+    attempts: () => attempts,
     stop: () => {
       isStopped = true
     },
@@ -105,6 +113,43 @@ describe("an output", () => {
     })
   )
 
+  it.live("that fails is left alone for a time", () =>
+    Effect.gen(function* () {
+      const { attempts, fail, stream } = makeStream()
+      const output = new LogOutput(stream, { retryDelay: 3_600_000 })
+      fail(new Error("ENOSPC"))
+      output.write("a\n")
+      yield* flushed(output)
+      for (let count = 0; count < 10; count++) output.write("b\n")
+      yield* flushed(output)
+      assert.strictEqual(attempts(), 1)
+    })
+  )
+
+  it.live("gives its stream whole lines, as many as fit into the size of a write", () =>
+    Effect.gen(function* () {
+      const { go, stop, stream, writes } = makeStream()
+      const output = new LogOutput(stream, { batchSize: 100 })
+      stop()
+      const lines = [40, 40, 40, 10, 50, 300, 1].map((length) => `${"x".repeat(length - 1)}\n`)
+      for (const line of ["first\n", ...lines]) output.write(line)
+      go()
+      yield* flushed(output)
+      assert.deepStrictEqual(
+        writes().map(({ length }) => length),
+        [6, 80, 100, 300, 1]
+      )
+    })
+  )
+
+  it("counts what a line costs besides its bytes", () => {
+    const { stop, stream } = makeStream()
+    const output = new LogOutput(stream, { capacity: 10_000 })
+    stop()
+    for (let count = 0; count < 1_000; count++) output.write("\n")
+    assert.isAbove(output.dropped, 900)
+  })
+
   it.live("takes lines again after an error that its stream tells between writes", () =>
     Effect.gen(function* () {
       const { stream, text } = makeStream()
@@ -114,5 +159,142 @@ describe("an output", () => {
       yield* flushed(output)
       assert.strictEqual(text(), "a\n")
     })
+  )
+})
+
+describe("an output whose process exits", () => {
+  /** Lines that wait since their stream is stopped, and what of them is in the file of the stream after the exit. */
+  const exiting = (
+    properties: { readonly isTTY?: boolean },
+    wait: (output: LogOutput) => void,
+    options: { readonly capacity?: number } = {}
+  ) =>
+    Effect.gen(function* () {
+      const path = `${yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()}/log`
+      const fd = yield* Effect.acquireRelease(
+        Effect.sync(() => openSync(path, "w")),
+        (fd) => Effect.sync(() => closeSync(fd))
+      )
+      const { stop, stream, text } = makeStream()
+      const output = new LogOutput(Object.assign(stream, { fd, ...properties }), options)
+      output.describeDropped = describeDropped
+      stop()
+      wait(output)
+      output.flushBlocking(1_000)
+      return { backlog: output.backlog, inFile: readFileSync(path, "utf8"), inStream: text() }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+
+  it.live("writes what waits to the file, below what may be half a line", () =>
+    Effect.gen(function* () {
+      const { backlog, inFile, inStream } = yield* exiting({}, (output) => {
+        for (const line of ["a\n", "b\n", "c\n"]) output.write(line)
+      })
+      assert.deepStrictEqual([inStream, inFile, backlog], ["a\n", "\nb\nc\n", 0])
+    })
+  )
+
+  it.live("says how many lines it has dropped", () =>
+    Effect.gen(function* () {
+      const { inFile } = yield* exiting(
+        {},
+        (output) => {
+          for (const line of ["a\n", "b\n", "c\n", "d\n"]) output.write(line)
+        },
+        { capacity: 150 }
+      )
+      assert.strictEqual(inFile, "\n2 dropped\nd\n")
+    })
+  )
+
+  it.live("writes nothing if nothing waits", () =>
+    Effect.gen(function* () {
+      const { inFile } = yield* exiting({}, (output) => output.write("a\n"))
+      assert.strictEqual(inFile, "")
+    })
+  )
+
+  it.live("does not block on a terminal, which may be paused", () =>
+    Effect.gen(function* () {
+      const { inFile, inStream } = yield* exiting({ isTTY: true }, (output) => {
+        for (const line of ["a\n", "b\n"]) output.write(line)
+      })
+      assert.deepStrictEqual([inFile, inStream], ["", "a\n\nb\n"])
+    })
+  )
+
+  /** Runs a program whose stdout is a pipe, which is not read unless the test does so, and which `output` writes to. */
+  const run = Effect.fnUntraced(function* (program: string, ...flags: ReadonlyArray<string>) {
+    const url = new URL("../../src/layers/LogOutput.ts", import.meta.url).href
+    const code = `import * as LogOutput from ${JSON.stringify(url)}\nconst output = LogOutput.stdout()\n${program}`
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(process.execPath, [...flags, "--input-type=module", "--eval", code], {
+          stdio: ["ignore", "pipe", "pipe"]
+        })
+      ),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    const exited = new Promise<number | null>((resolve) => child.on("exit", (code) => resolve(code)))
+    let said = ""
+    child.stderr.on("data", (chunk) => (said += String(chunk)))
+    return {
+      said: () => said,
+      exitCode: Effect.timeout(
+        Effect.promise(() => exited),
+        "15 seconds"
+      ),
+      read: Effect.promise(() => child.stdout.toArray()).pipe(Effect.map((chunks) => Buffer.concat(chunks).toString()))
+    }
+  })
+
+  /** More than a pipe takes. */
+  const many = Array.from({ length: 1_000 }, (_, index) => `${String(index).padStart(899, "x")}\n`)
+  const writeMany = `for (let i = 0; i < ${many.length}; i++) output.write(String(i).padStart(899, "x") + "\\n")`
+
+  it.live("writes a few lines by itself", () =>
+    Effect.gen(function* () {
+      const { exitCode, read } = yield* run(`output.write("a\\n")\noutput.write("b\\n")\nprocess.exit(7)`)
+      assert.strictEqual(yield* read, "a\n\nb\n")
+      assert.strictEqual(yield* exitCode, 7)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("does not wait for a reader that has stopped", () =>
+    Effect.gen(function* () {
+      const { exitCode } = yield* run(`${writeMany}\nprocess.exit(7)`)
+      assert.strictEqual(yield* exitCode, 7)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("waits for a reader that is slow, and loses nothing", () =>
+    Effect.gen(function* () {
+      const { exitCode, read, said } = yield* run(
+        `${writeMany}\nprocess.stderr.write("now")\noutput.flushBlocking(60_000)\nprocess.exit(7)`
+      )
+      yield* eventually(() => said() === "now")
+      assert.strictEqual(yield* read, many.toSpliced(1, 0, "\n").join(""))
+      assert.strictEqual(yield* exitCode, 7)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("keeps no line in memory that it has dropped", () =>
+    Effect.gen(function* () {
+      const { exitCode, said } = yield* run(
+        `const used = () => {
+          gc()
+          const { arrayBuffers, heapUsed } = process.memoryUsage()
+          return arrayBuffers + heapUsed
+        }
+        const before = used()
+        for (let i = 0; i < 1_000_000; i++) output.write("\\n")
+        for (let i = 0; i < 10_000; i++) output.write("x".repeat(8_000) + "\\n")
+        // buffers are released beside the program, and counted out by a later collection
+        process.stderr.write(String(Math.min(...Array.from({ length: 10 }, used)) - before))
+        process.exit(7)`,
+        "--expose-gc"
+      )
+      assert.strictEqual(yield* exitCode, 7)
+      assert.isBelow(Number(said()), 5_000_000)
+    }).pipe(Effect.scoped)
   )
 })

@@ -17,6 +17,7 @@ import { vi } from "vitest"
 
 import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as GrpcRetry from "../../src/layers/GrpcRetry.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as Logging from "../../src/layers/Logging.ts"
 import * as LogOutput from "../../src/layers/LogOutput.ts"
@@ -42,6 +43,22 @@ const env = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider
 
 /** What a process sends itself when it is sent the signal. */
 const signal = Effect.sync(() => process.emit("SIGUSR2"))
+
+/** Where stdout is a terminal, or is none. */
+const whereTerminal = <A, E>(isTTY: boolean, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    const { stdout } = process
+    const original = Object.getOwnPropertyDescriptor(stdout, "isTTY")
+    return Effect.acquireUseRelease(
+      Effect.sync(() => Object.defineProperty(stdout, "isTTY", { value: isTTY, configurable: true })),
+      () => effect,
+      () =>
+        Effect.sync(() => {
+          if (original === undefined) Reflect.deleteProperty(stdout, "isTTY")
+          else Object.defineProperty(stdout, "isTTY", original)
+        })
+    )
+  })
 
 const secret = "zzz9-secret"
 const redacted = Redacted.make(secret)
@@ -124,7 +141,14 @@ describe("a line of JSON", () => {
         yield* Effect.gen(function* () {
           const { call } = yield* EchoServer
           yield* call("unary", "hello")
-        }).pipe(Effect.provide(EchoServer.layer({ inputs: { hello: Effect.logInfo("in a handler") } })))
+        }).pipe(
+          Effect.provide(
+            EchoServer.layer({
+              inputs: { hello: Effect.logInfo("in a handler") },
+              client: { policy: { retry: GrpcRetry.never } }
+            })
+          )
+        )
         const [line, ...others] = logs.lines().filter(({ message }) => message === "in a handler")
         assert.deepStrictEqual(others, [])
         const { peer, ...annotations } = line?.annotations ?? {}
@@ -387,23 +411,13 @@ describe("the settings", () => {
     { isTTY: true, format: "pretty" },
     { isTTY: false, format: "json" }
   ] as const)("are Info and $format by default, where it is $isTTY that there is a terminal", ({ format, isTTY }) =>
-    Effect.gen(function* () {
-      const { stdout } = process
-      const original = Object.getOwnPropertyDescriptor(stdout, "isTTY")
-      yield* Effect.acquireUseRelease(
-        Effect.sync(() => Object.defineProperty(stdout, "isTTY", { value: isTTY, configurable: true })),
-        () =>
-          Effect.gen(function* () {
-            assert.deepStrictEqual(yield* read({}), { level: "Info", format })
-            assert.deepStrictEqual(yield* read({ LOG_LEVEL: "", LOG_FORMAT: "" }), { level: "Info", format })
-          }),
-        () =>
-          Effect.sync(() => {
-            if (original === undefined) Reflect.deleteProperty(stdout, "isTTY")
-            else Object.defineProperty(stdout, "isTTY", original)
-          })
-      )
-    })
+    whereTerminal(
+      isTTY,
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* read({}), { level: "Info", format })
+        assert.deepStrictEqual(yield* read({ LOG_LEVEL: "", LOG_FORMAT: "" }), { level: "Info", format })
+      })
+    )
   )
 
   it.live.each(LogLevel.values.map((level) => ({ level })))("read $level in any case", ({ level }) =>
@@ -449,12 +463,37 @@ describe("the settings", () => {
       yield* Effect.gen(function* () {
         yield* Effect.logInfo("not this")
         yield* Effect.logWarning("this")
+        yield* Effect.logWarning("and this")
       }).pipe(Effect.provide(Layer.provide(Logging.layerConfig, env({ LOG_LEVEL: "warn", LOG_FORMAT: "json" }))))
       const lines = written.mock.calls.map(([line]) => JSON.parse(String(line)) as Logs.Line)
       assert.deepStrictEqual(
         lines.map(({ message }) => message),
-        ["this"]
+        ["this", "and this"]
       )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("are those of the lines that tell of dropped ones, too", () =>
+    Effect.gen(function* () {
+      const outputs = [LogOutput.stdout(), LogOutput.stderr()] as const
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          for (const output of outputs) output.describeDropped = undefined
+        })
+      )
+      yield* Layer.build(Logging.layerConfig).pipe(Effect.provide(env({ LOG_FORMAT: "json" })))
+      const lines = outputs.map(({ describeDropped }) => describeDropped!(3))
+      for (const [at, line] of lines.entries()) {
+        assert.match(line, /\n$/)
+        const { level, message } = JSON.parse(line) as Logs.Line
+        const stream = ["stdout", "stderr"][at]
+        assert.deepStrictEqual(
+          [level, message],
+          ["WARN", `3 log lines dropped: ${stream} was not read or written in time`]
+        )
+      }
+      yield* Layer.build(Logging.layerConfig).pipe(Effect.provide(env({ LOG_FORMAT: "pretty" })))
+      assert.match(outputs[0].describeDropped!(3), /^\[.*\] WARN .*: 3 log lines dropped: stdout .*\n$/)
     }).pipe(Effect.scoped)
   )
 })
@@ -487,6 +526,19 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     )
   )
 
+  it.live("has a thousand characters of a field, and not more of a value that is no text, beside a cause too", () =>
+    logging({ format }, (logs) =>
+      Effect.gen(function* () {
+        yield* Effect.annotateLogs(Effect.logInfo("here"), { method: "m".repeat(5_000) })
+        assert.match(logs.text(), /[^m]m{1000}\.\.\. \(clipped, 4000 more characters\)/)
+        logs.clear()
+        yield* Effect.logError("here", { nested: "n".repeat(5_000) }, Cause.die(new Error("a bug")))
+        assert.match(logs.text(), /[^n]n{900,1200}\.\.\. \(clipped, \d+ more characters\)/)
+        assert.include(logs.text(), "a bug")
+      })
+    )
+  )
+
   it.live("of usual length is not clipped", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
@@ -501,10 +553,29 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
   it.live("controls no terminal, by its cause neither", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
-        yield* Effect.logError("wrong\u001b[2J", Cause.die(new Error("\u001b[2J\u0007 gone")))
+        yield* Effect.logError("wrong\u001b[2J", { more: 1 }, Cause.die(new Error("\u001b[2J\u0007 gone"))).pipe(
+          Effect.annotateLogs("key\u001b[2J", 1)
+        )
         assert.notMatch(logs.text(), /[^\P{Cc}\n]/u)
         assert.include(logs.text(), "\\u001b[2J\\u0007 gone")
+        assert.include(logs.text(), "key\\u001b[2J")
       })
     )
   )
 })
+
+it.live.each([true, false])(
+  "a clipped line for people ends what colours it on a terminal, and only there: %s",
+  (isTTY) =>
+    whereTerminal(
+      isTTY,
+      logging({ format: "pretty" }, (logs) =>
+        Effect.gen(function* () {
+          const many = Array.from({ length: 5_000 }, (_, index) => [`key${index}`, index])
+          yield* Effect.annotateLogs(Effect.logInfo("here"), Object.fromEntries(many))
+          assert.isTrue(logs.text().endsWith(isTTY ? " more characters)\u001b[0m\n" : " more characters)\n"))
+          assert.strictEqual(logs.text().includes("\u001b"), isTTY)
+        })
+      )
+    )
+)

@@ -5,7 +5,8 @@ import { connect as connectTcp, type Socket } from "node:net"
 
 import { Effect } from "effect"
 
-const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+/** The first bytes of a client (RFC 9113, section 3.4), which SETTINGS have to follow. */
+export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 /** A frame of RFC 9113, section 4.1. */
 export const frame = (type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): Buffer => {

@@ -57,6 +57,13 @@ describe("a catalogue file", () => {
     })
   )
 
+  it.effect("may have white space around titles and names, which is left out", () =>
+    Effect.gen(function* () {
+      const [book] = yield* read(`${header}1,\u00A0 The Title ,"  Ann A , Bob B ",,,HORROR\n`)
+      assert.deepInclude(book, { title: "The Title", authors: ["Ann A", "Bob B"] })
+    })
+  )
+
   it.effect("may begin with a BOM and have blank lines", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* read(`\uFEFF${header}\n1,A,B,,,HORROR\n\n`)).length, 1)
