@@ -27,7 +27,7 @@ export default defineConfig({
       // real servers and clients in this process
       project("layers", ["layers"], { testTimeout: 20_000, exclude: million }),
       // gRPC's interoperability tests, with what Node alone has
-      project("interop", ["interop"], { testTimeout: 30_000 }),
+      project("interop", ["interop"], { testTimeout: 60_000 }),
       // the built bundles, as processes, and the tools that check the project
       project("integration", ["integration", "toolchain", "k8s"], { ...slow, exclude: fleet }),
       // many processes under load, for minutes; grpc-js asks the name server of the test

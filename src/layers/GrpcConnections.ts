@@ -4,8 +4,11 @@ import type { X509Certificate } from "node:crypto"
  *
  * grpc-js answers calls, and gets its connections from here, because a server that is replaced without its clients noticing
  * has to know each of them: one that has sent nothing yet, one in the middle of its TLS handshake, one that never closes. And
- * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, with which calls that
- * are on their way are still answered, and a round trip later the one that names the last call. grpc-js takes both at once.
+ * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, and a round trip later the one
+ * that names the last call that is answered. grpc-js takes both at once, and a client that still sends may then lose the GOAWAY to a
+ * TCP reset. Calls that arrive after the first GOAWAY are not begun: Node sends it by nghttp2_submit_goaway, after which nghttp2
+ * ignores new streams, and does not offer nghttp2_submit_shutdown_notice, after which it would not. The second GOAWAY tells their
+ * client that it may send them again on another connection, and clients of gRPC do, whatever the method.
  */
 import {
   constants,

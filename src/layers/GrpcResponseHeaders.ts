@@ -1,14 +1,27 @@
 /**
+ * Checks the headers of responses before grpc-js reads them.
+ *
  * Bounds what the headers and trailers of a response make a client hold. Node bounds their size, and grpc-js makes a Buffer of each
  * of the values of a `-bin` header: of 64 kB of commas that is 65,000 of them, several megabytes for each call.
+ *
+ * A page of HTTP 200 that is not gRPC, as that of a proxy, fails the call with UNKNOWN
+ * (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md); grpc-js would take its first bytes for the length of a
+ * message.
  *
  * Headers are looked at in a listener that is there before those of grpc-js, by the diagnostics channel that tells of each new
  * stream of a client of node:http2. Streams that are not gRPC's are left alone.
  */
 import { subscribe } from "node:diagnostics_channel"
-import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
+import {
+  type ClientHttp2Stream,
+  constants,
+  type IncomingHttpHeaders,
+  type IncomingHttpStatusHeader,
+  type OutgoingHttpHeaders
+} from "node:http2"
 
 import * as Callback from "./Callback.ts"
+import * as GrpcContentType from "./GrpcContentType.ts"
 
 /** How many values a header may have whose name ends in "-bin". */
 const maxBinaryValues = 64
@@ -26,8 +39,12 @@ export const bound = (): void => {
     if (headers["content-type"] !== "application/grpc") return
     stream.on(
       "response",
-      guard("response headers", (received: IncomingHttpHeaders) => {
+      guard("response headers", (received: IncomingHttpHeaders & IncomingHttpStatusHeader) => {
         if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+        else if (received[":status"] === 200 && !GrpcContentType.isGrpc(received)) {
+          // grpc-js gives the status of HTTP with a call that has none of gRPC, unless it is 200
+          Object.assign(received, { ":status": `200 with content type "${received["content-type"] ?? ""}"` })
+        }
       })
     )
   })

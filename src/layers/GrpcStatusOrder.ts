@@ -64,11 +64,20 @@ export const keep = (): void => {
   }
 }
 
+/** As gRPC writes it. grpc-js takes all that JavaScript makes a number of, and so "" and "0x0" for OK. */
+const isCode = /^\d+$/
+
 /** Makes of trailers what grpc-js reads as it is meant, at a bounded cost. */
 const prepare = (headers: IncomingHttpHeaders): void => {
   if (GrpcResponseHeaders.removeExcess(headers)) {
     headers["grpc-status"] = String(Status.codes.ResourceExhausted)
     headers["grpc-message"] = "Too many values in the metadata of the response"
+    return
+  }
+  const code = headers["grpc-status"]
+  if (code !== undefined && !isCode.test(String(code))) {
+    headers["grpc-status"] = String(Status.codes.Unknown)
+    headers["grpc-message"] = "The status of the response is not a number"
     return
   }
   const message = headers["grpc-message"]

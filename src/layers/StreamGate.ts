@@ -1,8 +1,15 @@
 /**
  * What a stream of a server has to pass before grpc-js sees it. grpc-js takes the headers of every stream apart, whoever sent them,
- * so clients that may not call and headers that would grow in memory are answered here.
+ * so clients that may not call and headers that would grow in memory are answered here. So are methods of HTTP other than POST, which
+ * grpc-js serves like POST.
  */
-import { constants, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2"
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream
+} from "node:http2"
 
 import type { Guard } from "./Callback.ts"
 import * as Status from "./Status.ts"
@@ -19,7 +26,7 @@ export interface Options {
   readonly whyNotAllowed: (stream: ServerHttp2Stream) => Status.Status | undefined
   /** Called after a stream was answered because of {@link Options.whyNotAllowed}. */
   readonly onNotAllowed: (stream: ServerHttp2Stream) => void
-  /** Told of each stream that was answered here, with its status. */
+  /** Told of each stream that was answered here, with its status; HTTP 405 is UNKNOWN. */
   readonly onRefusedStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => void
   readonly onEntering?: OnStream | undefined
   readonly onStream: OnStream
@@ -65,6 +72,10 @@ export const install = (http2: Http2Server, options: Options): void => {
     }
     const wrong = whyTooLarge(rawHeaders, options.maxHeaderSize)
     if (wrong !== undefined) return refuse(stream, headers, wrong)
+    if (headers[":method"] !== "POST") {
+      respond(stream, { ":status": constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: "POST" })
+      return onRefusedStream(stream, headers, methodNotAllowed)
+    }
     onEntering?.(stream, headers)
     for (const listener of listeners) listener(stream, headers, flags, rawHeaders)
     onStream(stream, headers)
@@ -83,21 +94,26 @@ export const install = (http2: Http2Server, options: Options): void => {
   )
 }
 
+/** What observers are told of a call with another method than POST: what HTTP 405 is to clients of gRPC. */
+const methodNotAllowed = Status.unknown("The method of the HTTP request is not POST")
+
 /** Answers a stream with a status and nothing else; the rest of the request is not read. */
 const answer = (stream: ServerHttp2Stream, status: Status.Status): void => {
+  const { code, details, metadata } = StatusWire.encode(status)
+  respond(stream, {
+    ":status": 200,
+    "content-type": "application/grpc+proto",
+    ...metadata.toHttp2Headers(),
+    "grpc-status": code,
+    "grpc-message": encodeURI(details)
+  })
+}
+
+/** Answers a stream with headers alone. */
+const respond = (stream: ServerHttp2Stream, headers: OutgoingHttpHeaders): void => {
   stream.on("error", () => {})
   if (stream.destroyed || stream.closed || stream.headersSent) return
-  const { code, details, metadata } = StatusWire.encode(status)
-  stream.respond(
-    {
-      ":status": 200,
-      "content-type": "application/grpc+proto",
-      ...metadata.toHttp2Headers(),
-      "grpc-status": code,
-      "grpc-message": encodeURI(details)
-    },
-    { endStream: true }
-  )
+  stream.respond(headers, { endStream: true })
   stream.resume()
   // Tells the client that the rest of the request is not wanted (RFC 9113, section 8.1). At once it would take the place of the answer.
   setImmediate(() => {

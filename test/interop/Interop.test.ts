@@ -14,6 +14,7 @@ import * as Exceptions from "./Exceptions.ts"
 import * as GrpcJs from "./GrpcJs.ts"
 import * as InteropClient from "./InteropClient.ts"
 import * as InteropServer from "./InteropServer.ts"
+import { timeLimit } from "./InteropService.ts"
 
 const transports = ["plaintext", "TLS"] as const
 type Transport = (typeof transports)[number]
@@ -112,7 +113,7 @@ for (const { client, server } of pairs) {
         for (const name of clients[client].cases) {
           const reason = Exceptions.whyNotDone(name, server)
           const fault = Exceptions.faultOf(name, server)
-          const run = () => Effect.timeout(clients[client].run(name), "20 seconds")
+          const run = () => Effect.timeout(clients[client].run(name), timeLimit)
           if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)
           else if (fault !== undefined) it.effect.fails(`${name} (known fault: ${fault})`, run)
           else it.effect(name, run)

@@ -47,6 +47,9 @@ export const streamed = {
   responses: [31_415, 9, 2_653, 58_979]
 } as const
 
+/** How long a case may take. The largest takes seconds; it may run on a machine that is busy. */
+export const timeLimit = "50 seconds"
+
 /** Calls at the same time on one channel. */
 export const concurrency = 200
 

@@ -82,10 +82,10 @@ const headersOnly =
 
 /** HTTP without gRPC. */
 const page =
-  (status: number): Answer =>
+  (status: number, body = "<html>an answer of a proxy</html>"): Answer =>
   (stream) => {
     stream.respond({ ":status": status, "content-type": "text/html" })
-    stream.end("<html>an answer of a proxy</html>")
+    stream.end(body)
   }
 
 const reset =
@@ -113,6 +113,7 @@ interface Case {
 }
 
 const gzip = { "grpc-encoding": "gzip" }
+/** grpc-js keeps its decoder of frames to itself; a second one of ours would read all bytes of every response again. */
 const unnoticed = "grpc-js does not notice"
 
 const cases: ReadonlyArray<Case> = [
@@ -187,14 +188,12 @@ const cases: ReadonlyArray<Case> = [
   {
     name: "an empty status",
     answer: answer([whole], { "grpc-status": "" }),
-    unary: "Unknown",
-    fault: { unary: "grpc-js takes it for OK", stream: "grpc-js takes it for OK" }
+    unary: "Unknown"
   },
   {
     name: "a status in hexadecimal",
     answer: answer([whole], { "grpc-status": "0x0" }),
-    unary: "Unknown",
-    fault: { unary: "grpc-js takes it for OK", stream: "grpc-js takes it for OK" }
+    unary: "Unknown"
   },
   {
     name: "a message of a status that encodes much",
@@ -223,10 +222,13 @@ const cases: ReadonlyArray<Case> = [
     name: "a page of HTTP 200",
     answer: page(200),
     unary: "Unknown",
-    fault: {
-      unary: "its first bytes are taken for a length above the limit",
-      stream: "its first bytes are taken for a length above the limit"
-    }
+    text: 'Received HTTP status code 200 with content type "text/html"'
+  },
+  { name: "a short page of HTTP 200", answer: page(200, "no"), unary: "Unknown" },
+  {
+    name: "a content type with a format",
+    answer: answer([whole], { "grpc-status": "0" }, { "content-type": "application/grpc+proto" }),
+    unary: "OK"
   },
   {
     name: "an informational answer before",

@@ -9,6 +9,9 @@ import { Context, Duration, Effect, Exit, Layer, Metric, Queue, Scope } from "ef
 
 import * as Callback from "../../src/layers/Callback.ts"
 import { Drain } from "../../src/layers/Drain.ts"
+import { GrpcCall } from "../../src/layers/GrpcCall.ts"
+import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/GrpcClient.ts"
 import * as GrpcConnections from "../../src/layers/GrpcConnections.ts"
 import * as GrpcServer from "../../src/layers/GrpcServer.ts"
 import * as Status from "../../src/layers/Status.ts"
@@ -218,6 +221,62 @@ describe("a client that does not begin to speak HTTP/2", () => {
   )
 })
 
+/** A GOAWAY that names the last call that is answered. */
+const isGoAway = (last: number) => (frame: RawHttp2.Frame) => frame.type === 7 && frame.payload.readUInt32BE(0) === last
+
+describe("a connection that is too old", () => {
+  const aged = (millis: number) => ({ limits: { maxConnectionAge: Duration.millis(millis) } })
+
+  it.live("does not begin a call that comes after its first GOAWAY, and says so by the second", () =>
+    withServer(aged(10), ({ logs, port }) =>
+      Effect.gen(function* () {
+        const { closed, frame, received, socket } = yield* RawHttp2.connect(port)
+        socket.write(RawHttp2.begin)
+        assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
+        const ping = yield* frame(({ flags, type }) => type === 6 && flags === 0)
+        assert.isDefined(ping)
+        socket.write(Buffer.concat([RawHttp2.call(1, path), RawHttp2.frame(6, 1, 0, ping.payload)]))
+        assert.isDefined(yield* frame(isGoAway(0)))
+        yield* closed
+        assert.isFalse(RawHttp2.framesOf(received()).some(({ stream }) => stream === 1))
+        assert.deepStrictEqual(logs.access(), [])
+      })
+    )
+  )
+
+  it.live("costs no call of a client of gRPC, whose calls are sent again on the next", () => {
+    const peers = new Set<string>()
+    let calls = 0
+    const EchoOnce: typeof Echo.echo = (request) =>
+      Effect.gen(function* () {
+        calls++
+        peers.add((yield* GrpcCall).peer.address)
+        // so that there are calls when the connection is too old
+        yield* Effect.sleep("3 millis")
+        return yield* Echo.echo(request)
+      })
+    return withServer(
+      aged(20),
+      ({ port }) =>
+        Effect.gen(function* () {
+          const channel = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ target: `127.0.0.1:${port}` }))
+          const client = yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), channel)
+          let made = 0
+          const caller = Effect.suspend(() => {
+            made++
+            return client.EchoOnce({}, { timeout: "10 seconds" })
+          }).pipe(Effect.repeat({ until: () => peers.size >= 10 }))
+          yield* Effect.all(
+            Array.from({ length: 10 }, () => caller),
+            { concurrency: "unbounded" }
+          )
+          assert.strictEqual(calls, made)
+        }).pipe(Effect.provide(Echo.EchoProtos)),
+      { EchoOnce }
+    )
+  })
+})
+
 describe("a flood of frames", () => {
   const ping = RawHttp2.frame(6, 0, 0, Buffer.alloc(8))
   const settings = RawHttp2.frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 255, 255]))
@@ -394,9 +453,15 @@ describe("the certificate of a client", () => {
           const identity = yield* Tls.clientCertificate(authority, { notAfter: new Date(Date.now() + 2_000) })
           const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
           socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path)]))
-          yield* Tls.served(socket)
+          const { frame, received } = RawHttp2.watch(socket)
+          assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
+          socket.write(RawHttp2.call(3, path))
           const [waited] = yield* Effect.timed(Tls.closed(socket))
           assert.isBelow(Duration.toMillis(waited), 8_000)
+          // the client knows that its second call was not begun
+          const frames = RawHttp2.framesOf(received())
+          assert.isTrue(frames.some(isGoAway(1)))
+          assert.isFalse(frames.some(({ stream }) => stream === 3))
           assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity })).code, status.UNAVAILABLE)
         })
       )

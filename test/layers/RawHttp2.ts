@@ -70,10 +70,36 @@ export const call = (
 
 export const goAway = frame(7, 0, 0, Buffer.alloc(8))
 
+export interface Frame {
+  readonly type: number
+  readonly flags: number
+  readonly stream: number
+  readonly payload: Buffer
+}
+
+/** The whole frames of what a server has sent. */
+export const framesOf = (received: Buffer): ReadonlyArray<Frame> => {
+  const frames: Array<Frame> = []
+  for (let at = 0; at + 9 <= received.length;) {
+    const end = at + 9 + received.readUIntBE(at, 3)
+    if (end > received.length) break
+    frames.push({
+      type: received.readUInt8(at + 3),
+      flags: received.readUInt8(at + 4),
+      stream: received.readUInt32BE(at + 5),
+      payload: received.subarray(at + 9, end)
+    })
+    at = end
+  }
+  return frames
+}
+
 export interface Raw {
   readonly socket: Socket
   /** All that has come. */
   readonly received: () => Buffer
+  /** Waits for the first frame for which the predicate holds; undefined if the connection closes without one. */
+  readonly frame: (predicate: (frame: Frame) => boolean) => Effect.Effect<Frame | undefined>
   /** Waits until the server has closed the connection. */
   readonly closed: Effect.Effect<void>
 }
@@ -88,18 +114,30 @@ export const connect = (port: number, localAddress = "127.0.0.1") =>
       socket.once("close", () => resume(Effect.succeed(socket)))
     }),
     (socket) => Effect.sync(() => socket.destroy())
-  ).pipe(
-    Effect.map((socket): Raw => {
-      const chunks: Array<Buffer> = []
-      socket.on("data", (chunk: Buffer) => chunks.push(chunk))
-      const received = () => Buffer.concat(chunks)
-      return {
-        socket,
-        received,
-        closed: Effect.callback<void>((resume) => {
-          if (socket.destroyed) return resume(Effect.void)
-          socket.once("close", () => resume(Effect.void))
-        })
-      }
+  ).pipe(Effect.map(watch))
+
+/** What comes on a connection from now on. */
+export const watch = (socket: Socket): Raw => {
+  const chunks: Array<Buffer> = []
+  socket.on("data", (chunk: Buffer) => chunks.push(chunk))
+  const received = () => Buffer.concat(chunks)
+  return {
+    socket,
+    received,
+    frame: (predicate) =>
+      Effect.callback((resume) => {
+        const look = () => {
+          const found = framesOf(received()).find(predicate)
+          if (found !== undefined || socket.destroyed) resume(Effect.succeed(found))
+        }
+        socket.on("data", look)
+        socket.once("close", look)
+        look()
+        return Effect.sync(() => socket.off("data", look).off("close", look))
+      }),
+    closed: Effect.callback<void>((resume) => {
+      if (socket.destroyed) return resume(Effect.void)
+      socket.once("close", () => resume(Effect.void))
     })
-  )
+  }
+}

@@ -12,6 +12,7 @@ import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import * as Exceptions from "../interop/Exceptions.ts"
 import * as InteropClient from "../interop/InteropClient.ts"
 import * as InteropServer from "../interop/InteropServer.ts"
+import { timeLimit } from "../interop/InteropService.ts"
 import * as Tls from "../layers/Tls.ts"
 import { ForeignTools } from "./ForeignTools.ts"
 
@@ -140,7 +141,7 @@ for (const transport of transports) {
         const run = () =>
           Effect.flatMap(PythonServer, (connection) => InteropClient.run(name, connection)).pipe(
             Effect.provide(EchoProtos),
-            Effect.timeout("20 seconds")
+            Effect.timeout(timeLimit)
           )
         if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)
         else it.effect(name, run)

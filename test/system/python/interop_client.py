@@ -30,7 +30,7 @@ DAY = 24 * 60 * 60
 GZIP = grpc.Compression.Gzip
 
 # Far more than any call takes: one that hangs shows as DEADLINE_EXCEEDED.
-TIMEOUT = 20
+TIMEOUT = 40
 
 cases = {}
 
