@@ -26,8 +26,10 @@ export interface Limits {
   readonly trustedProxies: IpNetworks
 }
 
-/** Why a connection was closed before its client or a time-out closed it. */
-export type Reason = "connection limit" | "address limit" | "pipelining" | "unread answers" | "unread timeout"
+/** Why connections are closed or refused by a limit, as metrics name it. */
+export const reasons = ["connection limit", "address limit", "pipelining", "unread answers", "unread timeout"] as const
+
+export type Reason = (typeof reasons)[number]
 
 /** A request that has come on a connection, until its answer has been read or the connection is closed. */
 export class Exchange {

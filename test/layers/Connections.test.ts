@@ -25,7 +25,7 @@ type ServeOptions = Parameters<typeof Echo.serve>[1]
 interface Trial {
   readonly port: number
   readonly logs: Logs.Recorder
-  /** How many connections were refused, by the reason. */
+  /** How many connections were refused, by the reason, without the reasons that there were none for. */
   readonly refused: Effect.Effect<Record<string, number>>
   /** Waits for a line that begins so, and gives its message. */
   readonly line: (pattern: RegExp) => Effect.Effect<string>
@@ -47,7 +47,7 @@ const withServer = <A, E>(
         refused: Effect.map(Metric.snapshot, (snapshots) =>
           Object.fromEntries(
             snapshots.flatMap(({ attributes, id, state }) =>
-              id === "grpc_server_connections_refused_total" && "count" in state
+              id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
                 ? [[String(attributes?.["reason"]), Number(state.count)]]
                 : []
             )
@@ -205,6 +205,32 @@ describe("a flood of frames", () => {
         yield* good(port)
         yield* line(/^A connection from 127\.0\.0\.2:\d+ is refused: it broke HTTP\/2 or flooded the server: /)
         assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
+      })
+    )
+  )
+})
+
+describe("counters of a server", () => {
+  it.live("have a series at 0 for each of their reasons before anything has happened", () =>
+    withServer({}, () =>
+      Effect.gen(function* () {
+        const snapshots = yield* Metric.snapshot
+        const values = (name: string, label: string) =>
+          Object.fromEntries(
+            snapshots.flatMap(({ attributes, id, state }) =>
+              id === name && "count" in state ? [[attributes?.[label], state.count]] : []
+            )
+          )
+        assert.deepStrictEqual(
+          values("grpc_server_connections_refused_total", "reason"),
+          Object.fromEntries(GrpcConnections.refusalReasons.map((reason) => [reason, 0]))
+        )
+        assert.deepStrictEqual(values("grpc_server_accept_errors_total", "error"), {
+          EMFILE: 0,
+          ENFILE: 0,
+          ENOBUFS: 0,
+          ENOMEM: 0
+        })
       })
     )
   )

@@ -264,6 +264,53 @@ describe("what is no good request", () => {
     }))
 })
 
+describe("counters of refusals", () => {
+  type Scraped = ReturnType<typeof parse>
+  const counted = ({ samples }: Scraped, name: string) =>
+    Object.fromEntries(
+      samples.flatMap((sample) =>
+        sample.name === name ? [[sample.labels["error_type"] ?? sample.labels["reason"], sample.value]] : []
+      )
+    )
+  const unread = ["headers too large", "chunk extensions too large", "timeout", "no valid request", "CONNECT"]
+  const read = [
+    "too many headers",
+    "no Host",
+    "several Hosts",
+    "a broken Host",
+    "a Host that is not served",
+    "an expectation",
+    "too many requests of a connection",
+    "too many requests of an address",
+    "overload"
+  ]
+  const zeros = (reasons: ReadonlyArray<string>) => Object.fromEntries(reasons.map((reason) => [reason, 0]))
+  const closed = zeros([
+    "connection limit",
+    "address limit",
+    "pipelining",
+    "unread answers",
+    "unread timeout",
+    "accept failed"
+  ])
+
+  test("have a series at 0 for each of their reasons before anything has happened", () =>
+    Effect.gen(function* () {
+      const metrics = yield* (yield* serving()).scrape
+      assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
+      // those of requests that were read are durations of requests
+      assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros(unread))
+    }))
+
+  test("of the admin port have them too", () =>
+    Effect.gen(function* () {
+      yield* Layer.build(Admin.layer({ host: "127.0.0.1", port: 0 }).pipe(Layer.provide(Drain.layerTest())))
+      const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }))
+      assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
+      assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros([...unread, ...read]))
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+})
+
 describe("the requests of a connection", () => {
   test("are answered up to the limit, then one with 503, and then the connection is closed", () =>
     Effect.gen(function* () {
