@@ -2,7 +2,6 @@
  * Node's HTTP server with limits, for whatever faces clients: bounded connections, requests and unread answers, checked Host
  * headers, no upgrades, and a metric and a limited log line for everything that is refused.
  */
-import { readFile } from "node:fs/promises"
 import { createServer, IncomingMessage, type Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
@@ -13,6 +12,7 @@ import type { HttpServer, HttpServerRequest, HttpServerResponse } from "effect/h
 import * as Address from "./Address.ts"
 import * as Callback from "./Callback.ts"
 import * as ConnectionPacer from "./ConnectionPacer.ts"
+import * as FileDescriptors from "./FileDescriptors.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
 import { type Exchange, HttpConnections, type Reason, reasons } from "./HttpConnections.ts"
 import { clientNetwork, type IpNetworks } from "./IpNetworks.ts"
@@ -471,7 +471,7 @@ const makeAddressLimit = (limit = Infinity) => {
 
 /** Half of the descriptors are for connections of clients, so that there are always some for the rest of the process. */
 const withinDescriptors = Effect.fnUntraced(function* (name: string, maxConnections: number) {
-  const limit = yield* descriptorLimit
+  const limit = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
   const most = Math.max(1, Math.floor(limit / 2))
   if (maxConnections <= most) return maxConnections
   yield* Effect.logWarning(
@@ -479,12 +479,6 @@ const withinDescriptors = Effect.fnUntraced(function* (name: string, maxConnecti
   )
   return most
 })
-
-/** How many files the process may have open, which only Linux tells in a file. */
-const descriptorLimit = Effect.tryPromise(() => readFile("/proc/self/limits", "utf8")).pipe(
-  Effect.map((text) => Number(/^Max open files\s+(\d+)/m.exec(text)?.[1] ?? Infinity)),
-  Effect.orElseSucceed(() => Infinity)
-)
 
 /** Why a connection is counted as refused when it could not be accepted. */
 const acceptFailed = "accept failed"
