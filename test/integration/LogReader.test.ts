@@ -6,31 +6,16 @@ import { closeSync, constants, createReadStream, openSync } from "node:fs"
 import { type AddressInfo, createServer, type Server } from "node:net"
 import type { Readable } from "node:stream"
 
-import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import { defaultPolicy, GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
-import * as GrpcService from "../../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import { type Environment, Installation } from "./Installation.ts"
+import { Protos, RecommendationsService } from "./RecommendationsApi.ts"
 import { scrape } from "./Scrape.ts"
-
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
-
-const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
-  Layer.provide(NodeServices.layer)
-)
 
 /** However busy the machine is, a call is answered once, and no attempt is given up. */
 const patient = {
