@@ -338,7 +338,7 @@ const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
   )
 
 /** Connections that could not be accepted, by the system's error, such as EMFILE. */
-export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
+const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
   description: "Connections that could not be accepted, by the error of the system",
   incremental: true
 })
