@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
@@ -18,8 +19,19 @@ const make = (limits: { readonly maxConnections: number; readonly maxConnections
     { onClosed: (reason) => reasons.push(reason), onRefused: (reason) => reasons.push(reason) }
   )
   /** A connection that sends nothing. */
-  const connect = (remoteAddress: string) => connections.open({ remoteAddress, destroy: () => {} } as unknown as Socket)
-  return { connect, connections, reasons }
+  const connect = (remoteAddress: string) => {
+    const socket = { remoteAddress, destroyed: false, destroy: () => (socket.destroyed = true) }
+    connections.open(socket as unknown as Socket)
+    return socket
+  }
+  /** A request, and an answer that its client reads at once. */
+  const exchange = (socket: object) => {
+    const request = { socket, complete: true } as unknown as IncomingMessage
+    const begun = connections.begin(request, { req: request, closed: true } as unknown as ServerResponse)
+    connections.answered(begun!, 0)
+    connections.closeExchange(begun!)
+  }
+  return { connect, connections, exchange, reasons }
 }
 
 describe("the connections of an HTTP server", () => {
@@ -31,5 +43,18 @@ describe("the connections of an HTTP server", () => {
       Array.from({ length: 4 }, () => "address limit")
     )
     assert.strictEqual(connections.counts.connections, 1)
+  })
+
+  it("give way that have waited longest, of all addresses that hold equally many", () => {
+    const { connect, exchange } = make({ maxConnections: 4, maxConnectionsPerAddress: 4 })
+    const good = [connect("192.0.2.1"), connect("192.0.2.1")]
+    const idle = [connect("192.0.2.2"), connect("192.0.2.2")]
+    // one of the two waits at any time
+    good.forEach(exchange)
+    connect("192.0.2.3")
+    assert.deepStrictEqual(
+      [...good, ...idle].map(({ destroyed }) => destroyed),
+      [false, false, true, false]
+    )
   })
 })

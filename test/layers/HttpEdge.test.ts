@@ -430,6 +430,36 @@ describe("connections", () => {
       assert.strictEqual(total("http_server_open_connections"), 5)
     }))
 
+  test("from many addresses, idle or with half a request, give way to a good client", () =>
+    Effect.gen(function* () {
+      const { open, scrape } = yield* serving({ maxConnections: 40 })
+      const kept = yield* open()
+      for (let index = 0; index < 400; index++) {
+        const attacker = yield* open(`127.0.${1 + Math.floor(index / 200)}.${1 + (index % 200)}`)
+        if (index % 2 === 0) attacker.send("GET / HTTP")
+        if (index % 20 > 0) continue
+        // a good client goes on by its connection, and gets others
+        const another = yield* open()
+        for (const [{ send, until }, times] of [
+          [another, 1],
+          [kept, index / 20 + 1]
+        ] as const) {
+          send(RawHttp.get())
+          assert.deepStrictEqual(
+            RawHttp.statuses(yield* until("ok", times)),
+            Array.from({ length: times }, () => 200)
+          )
+        }
+        another.socket.destroy()
+        yield* another.closed
+      }
+      const { total } = yield* scrape
+      const closed = total("http_server_connections_refused_total", { reason: "connection limit" })
+      assert.isAtLeast(closed, 360)
+      assert.strictEqual(total("http_server_connections_refused_total"), closed)
+      assert.strictEqual(total("http_server_open_connections"), 40)
+    }))
+
   test("above the limit are refused with 503 when all others are being answered", () =>
     Effect.gen(function* () {
       const { open, started } = yield* serving({ maxConnections: 1 })
