@@ -42,12 +42,14 @@ export const makeOutage = (url: string): Outage => {
         const isFirst = failing.size === 0
         failing.add(signal)
         return isFirst
-          ? Effect.logWarning(`Telemetry does not get to ${url}: ${reason}. It is dropped until it does`)
+          ? Effect.logWarning(`OTLP export to ${url} failed; dropping telemetry until it recovers: ${reason}`)
           : Effect.void
       }),
     onSuccess: (signal) =>
       Effect.suspend(() =>
-        failing.delete(signal) && failing.size === 0 ? Effect.logInfo(`Telemetry gets to ${url} again`) : Effect.void
+        failing.delete(signal) && failing.size === 0
+          ? Effect.logInfo(`OTLP export to ${url} has recovered`)
+          : Effect.void
       )
   }
 }

@@ -183,7 +183,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
       Effect.fail(
         new GrpcError({
           method,
-          reason: Status.unavailable(`${target} has not answered, and is not called for a while`)
+          reason: Status.unavailable(`Circuit breaker is open for ${target}`)
         })
       )
   })

@@ -68,7 +68,9 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const open = () => {
     state = { _tag: "open", until: performance.now() + openFor }
     runFork(
-      Effect.logWarning(`${target} does not answer: it is not called for ${Duration.format(options.openDuration)}`)
+      Effect.logWarning(
+        `Circuit breaker is open for ${target}; next attempt in ${Duration.format(options.openDuration)}`
+      )
     )
   }
   const onAlive = () => {
@@ -78,7 +80,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     }
     // also told by a call that was begun before the circuit opened
     state = { _tag: "closed", failuresInARow: 0 }
-    runFork(Effect.logInfo(`${target} answers again`))
+    runFork(Effect.logInfo(`Circuit breaker is closed for ${target}`))
   }
   const onDead = () => {
     // while it is open or probed, a call that was begun before tells nothing new

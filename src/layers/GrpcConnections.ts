@@ -72,21 +72,25 @@ export interface Tls {
   readonly allowedClients?: ReadonlySet<string> | undefined
 }
 
-/** Why a connection is not served: one of few words, for metrics; and what there is to say besides, for the log. */
+/** Why connections are refused or closed, as metrics name it. */
+export const refusalReasons = [
+  "no_certificate",
+  "certificate_expired",
+  "certificate_untrusted",
+  "not_on_the_list",
+  "certificate_revoked",
+  "not_http2",
+  "handshake_failed",
+  "protocol_error",
+  "too_many_connections",
+  "too_many_connections_of_address",
+  "too_many_handshakes",
+  "too_many_handshakes_of_address"
+] as const
+
+/** Why a connection is refused or closed: the reason for metrics, the detail for the log. */
 export interface Refusal {
-  readonly reason:
-    | "no_certificate"
-    | "certificate_expired"
-    | "certificate_untrusted"
-    | "not_on_the_list"
-    | "certificate_revoked"
-    | "not_http2"
-    | "handshake_failed"
-    | "protocol_error"
-    | "too_many_connections"
-    | "too_many_connections_of_address"
-    | "too_many_handshakes"
-    | "too_many_handshakes_of_address"
+  readonly reason: (typeof refusalReasons)[number]
   readonly address: string
   readonly detail: string
 }

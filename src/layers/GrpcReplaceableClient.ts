@@ -170,7 +170,7 @@ class ReplaceableClient {
 
   /** Replaces a generation that has not connected in time. Calls that wait for its connection fail, since they wait in vain. */
   #restart(generation: Generation): void {
-    this.#warn(`${this.#options.target} does not let itself be connected to: starting over`)
+    this.#warn(`Connection to ${this.#options.target} timed out; recreating the channel`)
     if (generation.state === "candidate") this.renew()
     // what is opened now has the latest credentials, as a candidate would
     else if (generation.state === "current") this.#replaceCurrent(this.#open("current"))

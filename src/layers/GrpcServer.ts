@@ -338,10 +338,13 @@ const reportRefusal = ({ address, detail, reason }: GrpcConnections.Refusal) =>
   )
 
 /** Connections that could not be accepted, by the system's error, such as EMFILE. */
-export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
+const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
   description: "Connections that could not be accepted, by the error of the system",
   incremental: true
 })
+
+/** The errors of accept() when the process or the machine runs out of descriptors or memory. */
+const resourceErrors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
 
 const acceptErrorLines = LogLimit.make("errors of the listening socket", 1)
 
@@ -377,8 +380,11 @@ const observeConnections = (connections: GrpcConnections.GrpcConnections, limits
         "Connections that have not completed their TLS handshake",
         () => connections.counts().handshakes
       ),
-      // it is there from the start, so that its first increase is seen
-      Metric.update(Metric.withAttributes(acceptErrors, { error: "EMFILE" }), 0)
+      // counters are there from the start, so that their first increase is seen
+      ...GrpcConnections.refusalReasons.map((reason) =>
+        Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 0)
+      ),
+      ...resourceErrors.map((error) => Metric.update(Metric.withAttributes(acceptErrors, { error }), 0))
     ],
     { discard: true }
   )

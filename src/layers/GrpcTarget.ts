@@ -24,7 +24,7 @@ const split = (target: string): { readonly scheme: string; readonly rest: string
 }
 
 /** Whether that is a target that grpc-js can resolve and connect to. */
-export const isTarget = (text: string): boolean => {
+const isTarget = (text: string): boolean => {
   if (foreignPattern.test(text)) return false
   const { rest, scheme } = split(text)
   switch (scheme) {

@@ -26,8 +26,10 @@ export interface Limits {
   readonly trustedProxies: IpNetworks
 }
 
-/** Why a connection was closed before its client or a time-out closed it. */
-export type Reason = "connection limit" | "address limit" | "pipelining" | "unread answers" | "unread timeout"
+/** Why connections are closed or refused by a limit, as metrics name it. */
+export const reasons = ["connection limit", "address limit", "pipelining", "unread answers", "unread timeout"] as const
+
+export type Reason = (typeof reasons)[number]
 
 /** A request that has come on a connection, until its answer has been read or the connection is closed. */
 export class Exchange {
@@ -122,15 +124,27 @@ class HolderRanking {
     this.#byCount[holder.count]!.remove(holder)
   }
 
-  /** The one that holds most. */
-  top(): Holder | undefined {
+  /** Of the holders that hold most, the connection that has waited longest. */
+  longestWaiting(): Connection | undefined {
     while (this.#byCount.length > 0) {
-      const first = this.#byCount.at(-1)?.first
-      if (first !== undefined) return first
+      const longest = longestOf(this.#byCount.at(-1)?.first)
+      if (longest !== undefined) return longest
       this.#byCount.pop()
     }
     return undefined
   }
+}
+
+/** Of a holder and those that follow it in their list, which hold equally many, the connection that has waited longest. */
+const longestOf = (first: Holder | undefined): Connection | undefined => {
+  let longest = first?.waiting.first
+  // holders of one connection are in the order in which they began to wait, and there may be thousands of them
+  if (first?.count === 1) return longest
+  for (let holder = first?.next; holder !== undefined; holder = holder.next) {
+    const waiting = holder.waiting.first
+    if (waiting !== undefined && (longest === undefined || waiting.since < longest.since)) longest = waiting
+  }
+  return longest
 }
 
 const connectionKey = Symbol("connection")
@@ -212,7 +226,7 @@ export class HttpConnections {
       this.cut(holder.waiting.first, "address limit")
     }
     if (this.#open.size < maxConnections) return undefined
-    const victim = (this.#ranking.top() ?? this.#proxies).waiting.first
+    const victim = this.#ranking.longestWaiting() ?? this.#proxies.waiting.first
     if (victim === undefined) return "connection limit"
     this.cut(victim, "connection limit")
     return undefined

@@ -2,7 +2,6 @@
  * Node's HTTP server with limits, for whatever faces clients: bounded connections, requests and unread answers, checked Host
  * headers, no upgrades, and a metric and a limited log line for everything that is refused.
  */
-import { readFile } from "node:fs/promises"
 import { createServer, IncomingMessage, type Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
@@ -13,8 +12,9 @@ import type { HttpServer, HttpServerRequest, HttpServerResponse } from "effect/h
 import * as Address from "./Address.ts"
 import * as Callback from "./Callback.ts"
 import * as ConnectionPacer from "./ConnectionPacer.ts"
+import * as FileDescriptors from "./FileDescriptors.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
-import { type Connection, type Exchange, HttpConnections, type Reason } from "./HttpConnections.ts"
+import { type Connection, type Exchange, HttpConnections, type Reason, reasons } from "./HttpConnections.ts"
 import { clientNetwork, type IpNetworks } from "./IpNetworks.ts"
 import { fromCause, type ListenError, type ListenOptions } from "./ListenError.ts"
 import * as LoadShedder from "./LoadShedder.ts"
@@ -105,23 +105,36 @@ const hostPattern = /^(\[[\da-fA-F:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?$/
 /** More headers than any client sends. What is above the size that Node allows is refused by Node. */
 const maxHeaders = 128
 
+/** The status that a request is refused with, and why, as metrics name it. */
+type Refusal = readonly [status: number, reason: string]
+
+/** Refusals of requests that have been read. */
+const requestRefusals = {
+  tooManyHeaders: [431, "too many headers"],
+  noHost: [400, "no Host"],
+  severalHosts: [400, "several Hosts"],
+  brokenHost: [400, "a broken Host"],
+  foreignHost: [421, "a Host that is not served"],
+  expectation: [417, "an expectation"],
+  connectionLimit: [503, "too many requests of a connection"],
+  addressLimit: [503, "too many requests of an address"],
+  overload: [503, "overload"]
+} as const satisfies Readonly<Record<string, Refusal>>
+
 /** What is wrong with a request's headers, if anything. */
-const checkHeaders = (
-  request: IncomingMessage,
-  servesHost: Options["servesHost"]
-): readonly [status: number, reason: string] | undefined => {
+const checkHeaders = (request: IncomingMessage, servesHost: Options["servesHost"]): Refusal | undefined => {
   const { rawHeaders } = request
-  if (rawHeaders.length > 2 * maxHeaders) return [431, "too many headers"]
+  if (rawHeaders.length > 2 * maxHeaders) return requestRefusals.tooManyHeaders
   let hosts = 0
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!
     if (name.length === 4 && name.toLowerCase() === "host") hosts++
   }
-  if (hosts === 0) return request.httpVersion === "1.0" ? undefined : [400, "no Host"]
-  if (hosts > 1) return [400, "several Hosts"]
+  if (hosts === 0) return request.httpVersion === "1.0" ? undefined : requestRefusals.noHost
+  if (hosts > 1) return requestRefusals.severalHosts
   const [, host] = hostPattern.exec(request.headers.host ?? "") ?? []
-  if (host === undefined) return [400, "a broken Host"]
-  return servesHost === undefined || servesHost(host) ? undefined : [421, "a Host that is not served"]
+  if (host === undefined) return requestRefusals.brokenHost
+  return servesHost === undefined || servesHost(host) ? undefined : requestRefusals.foreignHost
 }
 
 const statusTexts: Readonly<Record<number, string>> = {
@@ -135,12 +148,17 @@ const statusTexts: Readonly<Record<number, string>> = {
   503: "Service unavailable"
 }
 
-/** What Node's parser says is wrong, by the status and the reason that are counted. */
-const parseFailures: Readonly<Record<string, readonly [number, string]>> = {
+/** Refusals of what Node's parser could not read, by its error. */
+const parseFailures: Readonly<Record<string, Refusal>> = {
   HPE_HEADER_OVERFLOW: [431, "headers too large"],
   HPE_CHUNK_EXTENSIONS_OVERFLOW: [413, "chunk extensions too large"],
   ERR_HTTP_REQUEST_TIMEOUT: [408, "timeout"]
 }
+
+/** The refusal for all other errors of the parser. */
+const invalidRequest: Refusal = [400, "no valid request"]
+
+const connectRefusal: Refusal = [405, "CONNECT"]
 
 /** The answer to what is no request, after which its connection is closed. */
 const rawAnswer = (status: number): string =>
@@ -185,7 +203,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const { limits, name, servesHost, trustedProxies } = options
   const context = yield* Effect.context<never>()
   const guard = Callback.make(context)
-  const refusals = yield* makeRefusals(name, context)
+  const refusals = yield* makeRefusals(options, context)
   const maxConnections = yield* withinDescriptors(name, limits.maxConnections)
 
   const repeat = (what: string) => (callback: () => void, period: number) => {
@@ -240,7 +258,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   // Node would drop what is above a limit; here it is refused
   server.maxHeadersCount = 0
 
-  const refuse = (request: EdgeRequest, response: EdgeResponse, status: number, reason: string) => {
+  const refuse = (request: EdgeRequest, response: EdgeResponse, [status, reason]: Refusal) => {
     if (status !== 503 || hasBody(request)) response.shouldKeepAlive = false
     const body = `${statusTexts[status]}\n`
     response.writeHead(status, {
@@ -251,7 +269,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       ...(status === 503 ? { "retry-after": "1" } : {})
     })
     response.end(request.method === "HEAD" ? undefined : body)
-    if (options.onRefused === undefined) refusals.request(status, reason, request.client?.address)
+    if (options.onRefused === undefined) refusals.request([status, reason], request.client?.address)
     else options.onRefused(request, status, reason)
   }
 
@@ -261,15 +279,15 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   }
 
   /** Why there is no place for a request, if there is none. */
-  const enter = (exchange: Exchange, { address }: ForwardedClient.Client): string | undefined => {
+  const enter = (exchange: Exchange, { address }: ForwardedClient.Client): Refusal | undefined => {
     const { isLast, connection } = exchange
-    if (isLast) return "too many requests of a connection"
+    if (isLast) return requestRefusals.connectionLimit
     // the connections of a proxy are not those of its clients
-    if (connection.isProxy && !perAddress.enter(address)) return "too many requests of an address"
+    if (connection.isProxy && !perAddress.enter(address)) return requestRefusals.addressLimit
     const leave = connection.isProxy ? () => perAddress.leave(address) : () => {}
     if (!shedder.enter()) {
       leave()
-      return "overload"
+      return requestRefusals.overload
     }
     exchange.release = () => {
       leave()
@@ -279,7 +297,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   }
 
   /** Takes in a request: whether the application is to answer it. */
-  const admit = (request: EdgeRequest, response: EdgeResponse, expectation?: string): boolean => {
+  const admit = (request: EdgeRequest, response: EdgeResponse, expectation?: Refusal): boolean => {
     const exchange = connections.begin(request, response)
     if (exchange === undefined) return false
     request.client = clientOf(exchange, request)
@@ -291,11 +309,11 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     )
     if (isDraining || exchange.isLast) response.shouldKeepAlive = false
     const wrong = checkHeaders(request, servesHost)
-    if (wrong !== undefined) return (refuse(request, response, ...wrong), false)
-    if (expectation !== undefined) return (refuse(request, response, 417, expectation), false)
+    if (wrong !== undefined) return (refuse(request, response, wrong), false)
+    if (expectation !== undefined) return (refuse(request, response, expectation), false)
     const shed = enter(exchange, request.client)
     if (shed === undefined) return true
-    refuse(request, response, 503, shed)
+    refuse(request, response, shed)
     return false
   }
 
@@ -330,15 +348,15 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   /** Something that is no request, or is none any more; errors of the connection itself come here too. */
   const onClientError = (error: NodeJS.ErrnoException, socket: Socket) => {
     const code = error.code ?? ""
-    const [status, reason] = parseFailures[code] ?? [400, "no valid request"]
-    if (code in parseFailures || code.startsWith("HPE_")) refusals.request(status, reason, socket.remoteAddress)
+    const refusal = parseFailures[code] ?? invalidRequest
+    if (code in parseFailures || code.startsWith("HPE_")) refusals.request(refusal, socket.remoteAddress)
     // an answer that is being made or sent must not be followed by something else
-    if (!HttpConnections.isAnswering(socket) && socket.writable) socket.write(rawAnswer(status))
+    if (!HttpConnections.isAnswering(socket) && socket.writable) socket.write(rawAnswer(refusal[0]))
     socket.destroy(error)
   }
 
   const onConnect = (request: IncomingMessage, socket: Socket) => {
-    refusals.request(405, "CONNECT", request.socket.remoteAddress)
+    refusals.request(connectRefusal, request.socket.remoteAddress)
     socket.on("error", () => {})
     if (HttpConnections.isAnswering(socket)) socket.destroy()
     else socket.end(rawAnswer(405), () => socket.destroy())
@@ -362,7 +380,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   )
   server.on(
     "checkExpectation",
-    guard("HTTP expectation", (request, response) => void admit(request, response, "an expectation"), {
+    guard("HTTP expectation", (request, response) => void admit(request, response, requestRefusals.expectation), {
       recover: destroyRequest
     })
   )
@@ -370,7 +388,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   server.on(
     "error",
     guard("HTTP server error", (error: NodeJS.ErrnoException) => {
-      if (server.listening) refusals.connection("accept failed", error.code ?? "")
+      if (server.listening) refusals.connection(acceptFailed, error.code ?? "")
     })
   )
   const sweeping = repeat("unread answers")(() => connections.sweep(), sweepPeriod)
@@ -452,7 +470,7 @@ const makeAddressLimit = (limit = Infinity) => {
 
 /** Half of the descriptors are for connections of clients, so that there are always some for the rest of the process. */
 const withinDescriptors = Effect.fnUntraced(function* (name: string, maxConnections: number) {
-  const limit = yield* descriptorLimit
+  const limit = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
   const most = Math.max(1, Math.floor(limit / 2))
   if (maxConnections <= most) return maxConnections
   yield* Effect.logWarning(
@@ -461,36 +479,46 @@ const withinDescriptors = Effect.fnUntraced(function* (name: string, maxConnecti
   return most
 })
 
-/** How many files the process may have open, which only Linux tells in a file. */
-const descriptorLimit = Effect.tryPromise(() => readFile("/proc/self/limits", "utf8")).pipe(
-  Effect.map((text) => Number(/^Max open files\s+(\d+)/m.exec(text)?.[1] ?? Infinity)),
-  Effect.orElseSucceed(() => Infinity)
-)
+/** Why a connection is counted as refused when it could not be accepted. */
+const acceptFailed = "accept failed"
+
+type ConnectionReason = Reason | typeof acceptFailed
 
 /** Counts and logs what never becomes a request of the application. */
-const makeRefusals = Effect.fnUntraced(function* (name: string, context: Context.Context<never>) {
+const makeRefusals = Effect.fnUntraced(function* (
+  { name, onRefused }: Pick<Options, "name" | "onRefused">,
+  context: Context.Context<never>
+) {
   const runFork = Effect.runForkWith(context)
   const requestLines = LogLimit.make("refused requests", 10)
   const connectionLines = LogLimit.make("connections closed by a limit", 10)
 
-  const requests = (status: number, reason: string) =>
+  const requests = ([status, reason]: Refusal) =>
     Metric.counter("http_server_refused_requests_total", {
       description: "Requests that were refused before they could be read as a whole",
       incremental: true,
       attributes: { server: name, "http.response.status_code": String(status), "error.type": reason }
     })
-  const closed = (reason: string) =>
+  const closed = (reason: ConnectionReason) =>
     Metric.counter("http_server_connections_refused_total", {
       description: "Connections that were closed or refused by a limit",
       incremental: true,
       attributes: { server: name, reason }
     })
-  // they are there from the start, so that their first increase is seen
-  for (const reason of ["connection limit", "unread timeout", "accept failed"]) yield* Metric.update(closed(reason), 0)
+  const counted = [
+    ...Object.values(parseFailures),
+    invalidRequest,
+    connectRefusal,
+    ...(onRefused === undefined ? Object.values(requestRefusals) : [])
+  ]
+  // counters are there from the start, so that their first increase is seen
+  for (const refusal of counted) yield* Metric.update(requests(refusal), 0)
+  for (const reason of [...reasons, acceptFailed] as const) yield* Metric.update(closed(reason), 0)
 
   return {
-    request: (status: number, reason: string, peer: string | undefined) => {
-      requests(status, reason).updateUnsafe(1, context)
+    request: (refusal: Refusal, peer: string | undefined) => {
+      requests(refusal).updateUnsafe(1, context)
+      const [status, reason] = refusal
       const line = Effect.logInfo("HTTP request refused").pipe(
         Effect.annotateLogs({
           server: name,
@@ -501,7 +529,7 @@ const makeRefusals = Effect.fnUntraced(function* (name: string, context: Context
       )
       runFork(requestLines.log(line))
     },
-    connection: (reason: Reason | "accept failed", peer: string) => {
+    connection: (reason: ConnectionReason, peer: string) => {
       closed(reason).updateUnsafe(1, context)
       const line = Effect.logWarning("HTTP connection closed by a limit").pipe(
         Effect.annotateLogs({ server: name, reason, peer: Address.unmapped(peer) })

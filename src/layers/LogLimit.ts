@@ -22,7 +22,7 @@ export const make = (what: string, perSecond = 50): LogLimit => {
     isCounting = false
     logged = 0
     omitted = 0
-    return count === 0 ? Effect.void : Effect.logWarning(`${count} more ${what} are not logged`)
+    return count === 0 ? Effect.void : Effect.logWarning(`${count} log lines suppressed in the last second: ${what}`)
   })
   // it is of all of them, and not of the one that comes first
   const count = Effect.suspend(() => {

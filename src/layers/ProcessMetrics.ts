@@ -32,7 +32,7 @@ export const observe: Effect.Effect<void, never, Scope.Scope> = Effect.gen(funct
   const bytes = { unit: "By" }
   yield* Observed.gauge("v8js.memory.heap.used", "What V8 uses", () => getHeapStatistics().used_heap_size, bytes)
   yield* Observed.gauge("v8js.memory.heap.limit", "What V8 may use", () => getHeapStatistics().heap_size_limit, bytes)
-  yield* Observed.gauge("process_resident_memory_bytes", "What the process has in memory", process.memoryUsage.rss)
+  yield* Observed.gauge("process_resident_memory_bytes", "What the process has in memory", makeResidentMemory())
   yield* Observed.counter("process_cpu_seconds_total", "The CPU time that the process has taken", () => {
     const { system, user } = process.cpuUsage()
     return (system + user) / 1e6
@@ -51,6 +51,19 @@ export const observe: Effect.Effect<void, never, Scope.Scope> = Effect.gen(funct
     )
   }
 })
+
+/** Reads the resident memory, for which Node opens a file: the last value is returned while no file descriptor is left. */
+const makeResidentMemory = () => {
+  let last = process.memoryUsage.rss()
+  return () => {
+    try {
+      last = process.memoryUsage.rss()
+    } catch {
+      // the metrics are needed most while descriptors run out
+    }
+    return last
+  }
+}
 
 /** The delays of the event loop in the last window, in seconds; of the first one, while it goes on. */
 const observeEventLoop = Effect.acquireRelease(

@@ -2,7 +2,9 @@
  * Follows the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their
  * bytes arrive, without keeping or copying any. A server uses it to know what a request will cost before anything is decoded.
  */
-import * as Frame from "./Frame.ts"
+
+/** The bytes before each message: one that says whether it is compressed, and four with its length. */
+const prefixSize = 5
 
 export class RequestFraming {
   /** How many messages have begun. */
@@ -45,7 +47,7 @@ export class RequestFraming {
       this.flag = byte
       this.#length = 0
     } else this.#length = this.#length * 256 + byte
-    this.#prefixRead = (this.#prefixRead + 1) % Frame.prefixSize
+    this.#prefixRead = (this.#prefixRead + 1) % prefixSize
     return this.#prefixRead === 0
   }
 }

@@ -125,7 +125,7 @@ const respond = (stream: ServerHttp2Stream, headers: OutgoingHttpHeaders): void 
  * Node resets streams with headers that are too large, too, but only once the client has acknowledged the limit: a round trip after
  * it connected, or never.
  */
-export const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): Status.Status | undefined => {
+const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): Status.Status | undefined => {
   const headers = rawHeaders.length / 2
   if (headers > maxHeaders) {
     return Status.resourceExhausted(`The call has ${headers} headers, and ${maxHeaders} are the limit`)

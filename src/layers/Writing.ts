@@ -14,7 +14,7 @@ export interface WriteObserver {
 }
 
 /** Messages below this size are not counted one by one, in bytes. */
-export const smallMessage = 512
+const smallMessage = 512
 
 const nobody: WriteObserver = { onWaiting: () => {}, onUnsent: () => {} }
 

@@ -22,7 +22,7 @@ const pagesWithoutBooks = Metric.counter("marketplace_pages_without_books_total"
   incremental: true
 })
 
-const lines = LogLimit.make("pages without books")
+const lines = LogLimit.make("pages without recommendations")
 
 /** What there is to show, before it is a page. */
 export interface Display {
@@ -75,7 +75,7 @@ export class Storefront extends Context.Service<
                   ),
                 RecommendationsUnavailable: ({ cause }): Effect.Effect<Content> =>
                   Metric.update(pagesWithoutBooks, 1).pipe(
-                    Effect.andThen(lines.log(Effect.logWarning("A page without books", cause))),
+                    Effect.andThen(lines.log(Effect.logWarning("Page rendered without recommendations", cause))),
                     Effect.as({ _tag: "Unavailable", category })
                   )
               })

@@ -50,7 +50,7 @@ export const settings: Config.Config<Settings> = Config.all({
 })
 
 /** The most bytes of a row. */
-export const maxRowSize = 65_536
+const maxRowSize = 65_536
 
 /** The most memory of the lines that are reported, in bytes; of those that are bad besides only the number is told. */
 const maxReport = 16_777_216

@@ -8,7 +8,6 @@ import type { Book } from "../domain/Book.ts"
 import type { Category } from "../domain/Category.ts"
 import type { RecommendResponse__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
 import { Encoded } from "../layers/Encoded.ts"
-import * as Frame from "../layers/Frame.ts"
 import type { WireWriter } from "../layers/WireWriter.ts"
 import * as Categories from "./Categories.ts"
 import * as LazyObject from "./LazyObject.ts"
@@ -133,7 +132,7 @@ export const at = (bytes: Buffer, start: number): Book => LazyObject.of(new Stor
 /** The response with these books, if all of them are stored ones. */
 export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined => {
   // all of them are looked at first, so that the memory that they are in is waited for once
-  let size = Frame.prefixSize
+  let size = 0
   const stored: Array<StoredBook> = []
   for (const book of books) {
     const source = LazyObject.sourceOf(book)
@@ -141,8 +140,8 @@ export const response = (books: ReadonlyArray<Book>): Encoded<RecommendResponse_
     stored.push(source)
     size += source.size
   }
-  const frame = Buffer.allocUnsafe(size)
-  let position: number = Frame.prefixSize
-  for (const book of stored) position = book.copy(frame, position)
-  return new Encoded({ frame })
+  const bytes = Buffer.allocUnsafe(size)
+  let position = 0
+  for (const book of stored) position = book.copy(bytes, position)
+  return new Encoded(bytes)
 }

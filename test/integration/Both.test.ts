@@ -5,50 +5,47 @@ import { fileURLToPath } from "node:url"
 
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect, Layer, Stream } from "effect"
+import { Effect, Layer } from "effect"
 import { HttpClient } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as OtlpReceiver from "./OtlpReceiver.ts"
+import * as Output from "./Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
+
+/** Starts both on ports of the system's choice, and waits until pages are served. */
+const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const handle = yield* spawner.spawn(
+    ChildProcess.make(process.execPath, [`${root}src/main.ts`], {
+      env: {
+        RECOMMENDATIONS_GRPC_PORT: "0",
+        RECOMMENDATIONS_ADMIN_PORT: "0",
+        MARKETPLACE_ADMIN_PORT: "0",
+        MARKETPLACE_HTTP_PORT: "0",
+        ...env
+      },
+      extendEnv: false
+    })
+  )
+  const { match } = yield* Output.follow("npm start", handle)
+  const [, url = ""] = yield* match(/HTTP is served on (http:\/\/[^\s"]+:\d+)/)
+  return { handle, url }
+})
 
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "both services in one process",
   (it) => {
     it.effect("find each other by address, whatever the environment says of proxies and name servers", () =>
       Effect.gen(function* () {
-        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-        const handle = yield* spawner.spawn(
-          ChildProcess.make(process.execPath, [`${root}src/main.ts`], {
-            env: {
-              // nobody is there, and no DNS server knows a localhost
-              http_proxy: "http://127.0.0.1:1",
-              grpc_proxy: "http://127.0.0.1:1",
-              GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true",
-              RECOMMENDATIONS_GRPC_PORT: "0",
-              RECOMMENDATIONS_ADMIN_PORT: "0",
-              MARKETPLACE_ADMIN_PORT: "0",
-              MARKETPLACE_HTTP_PORT: "0"
-            },
-            extendEnv: false
-          })
-        )
-        const started = yield* Deferred.make<string>()
-        let output = ""
-        yield* Effect.forkScoped(
-          handle.all.pipe(
-            Stream.decodeText(),
-            Stream.runForEach((text) =>
-              Effect.sync(() => {
-                output += text
-                const [, url] = /HTTP is served on (http:\/\/[^\s"]+:\d+)/.exec(output) ?? []
-                if (url !== undefined) Deferred.doneUnsafe(started, Effect.succeed(url))
-              })
-            )
-          )
-        )
-        const response = yield* HttpClient.get(`${yield* Deferred.await(started)}/`)
+        const { url } = yield* start({
+          // nobody is there, and no DNS server knows a localhost
+          http_proxy: "http://127.0.0.1:1",
+          grpc_proxy: "http://127.0.0.1:1",
+          GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true"
+        })
+        const response = yield* HttpClient.get(`${url}/`)
         assert.notMatch(yield* response.text, /We can(’|'|&#39;)t fetch suggestions/)
       })
     )
@@ -56,38 +53,14 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
     it.effect("export each its own spans, in one trace, and its own metrics", () =>
       Effect.gen(function* () {
         const collector = yield* OtlpReceiver.make()
-        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-        const handle = yield* spawner.spawn(
-          ChildProcess.make(process.execPath, [`${root}src/main.ts`], {
-            env: {
-              OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-              OTEL_TRACES_SAMPLER: "always_on",
-              OTEL_SERVICE_NAME: "neither",
-              OTEL_BSP_SCHEDULE_DELAY: "3600000",
-              OTEL_METRIC_EXPORT_INTERVAL: "3600000",
-              RECOMMENDATIONS_GRPC_PORT: "0",
-              RECOMMENDATIONS_ADMIN_PORT: "0",
-              MARKETPLACE_ADMIN_PORT: "0",
-              MARKETPLACE_HTTP_PORT: "0"
-            },
-            extendEnv: false
-          })
-        )
-        let output = ""
-        const started = yield* Deferred.make<string>()
-        yield* Effect.forkScoped(
-          handle.all.pipe(
-            Stream.decodeText(),
-            Stream.runForEach((text) =>
-              Effect.sync(() => {
-                output += text
-                const [, url] = /HTTP is served on (http:\/\/[^\s"]+:\d+)/.exec(output) ?? []
-                if (url !== undefined) Deferred.doneUnsafe(started, Effect.succeed(url))
-              })
-            )
-          )
-        )
-        const response = yield* HttpClient.get(`${yield* Deferred.await(started)}/`)
+        const { handle, url } = yield* start({
+          OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+          OTEL_TRACES_SAMPLER: "always_on",
+          OTEL_SERVICE_NAME: "neither",
+          OTEL_BSP_SCHEDULE_DELAY: "3600000",
+          OTEL_METRIC_EXPORT_INTERVAL: "3600000"
+        })
+        const response = yield* HttpClient.get(`${url}/`)
         assert.include(yield* response.text, "<title>Online Books For You</title>")
         process.kill(handle.pid, "SIGTERM")
         assert.strictEqual(Number(yield* handle.exitCode), 0)

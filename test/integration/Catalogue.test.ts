@@ -6,30 +6,14 @@ import { existsSync } from "node:fs"
 import { readFile, truncate, writeFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 
-import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
-import * as GrpcService from "../../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import { Installation } from "./Installation.ts"
 import { manyBooks } from "./ManyBooks.ts"
-
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
-
-const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
-  Layer.provide(NodeServices.layer)
-)
+import { Protos, RecommendationsService } from "./RecommendationsApi.ts"
 
 const clientOf = Effect.fnUntraced(function* (port: number) {
   const context = yield* Layer.build(Layer.merge(GrpcChannel.layer({ target: `localhost:${port}` }), Protos))

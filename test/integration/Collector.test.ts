@@ -45,7 +45,7 @@ const resident = (pid: number) =>
 
 const median = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
-const warning = "Telemetry does not get to"
+const warning = "; dropping telemetry until it recovers"
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true, timeout: "2 minutes" })(
   "a collector that",
@@ -129,7 +129,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         collector.behave("takes")
         // what failed has to succeed, and spans are sent only where there are calls
         yield* call(10)
-        yield* running.written("Telemetry gets to")
+        yield* running.written(" has recovered")
         const before = collector.spans.length
         yield* call(10)
         yield* collector.until(() => collector.spans.length >= before + 10)

@@ -46,7 +46,7 @@ export const emitted = Effect.gen(function* () {
   const garbage = yield* RawHttp.open(marketplace.port)
   garbage.send("no request\r\n\r\n")
   yield* garbage.closed
-  yield* recommendations.written("Telemetry does not get to")
+  yield* recommendations.written("; dropping telemetry until it recovers")
   return {
     recommendations: yield* scrape(recommendations.adminPort),
     marketplace: yield* scrape(marketplace.adminPort),

@@ -3,34 +3,18 @@
  */
 import { execFileSync, spawn } from "node:child_process"
 import { closeSync, constants, createReadStream, openSync } from "node:fs"
-import { type AddressInfo, createServer, type Server } from "node:net"
 import type { Readable } from "node:stream"
 
-import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import { defaultPolicy, GrpcChannel } from "../../src/layers/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/GrpcClient.ts"
-import * as GrpcService from "../../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import { type Environment, Installation } from "./Installation.ts"
+import { Protos, RecommendationsService } from "./RecommendationsApi.ts"
 import { scrape } from "./Scrape.ts"
-
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
-
-const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
-  Layer.provide(NodeServices.layer)
-)
 
 /** However busy the machine is, a call is answered once, and no attempt is given up. */
 const patient = {
@@ -38,30 +22,38 @@ const patient = {
   retry: { ...defaultPolicy.retry, attemptTimeout: Duration.minutes(1), maxAttempts: 1 }
 }
 
-/** A port that is free just now. */
-const freePort = Effect.acquireUseRelease(
-  Effect.callback<Server>((resume) => {
-    const server = createServer()
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.sync(() => (server.address() as AddressInfo).port),
-  (server) => Effect.sync(() => server.close())
-)
+/** A module that writes the port of each server that listens to stderr, since nothing may read the log here. */
+const tellPorts = `data:text/javascript,${encodeURIComponent(`
+import { subscribe } from "node:diagnostics_channel"
+subscribe("tracing:net.server.listen:asyncEnd", ({ server }) => console.error("port", server.address().port))
+`)}`
+
+/** The admin port and the gRPC port of a process with {@link tellPorts}, in the order in which it opens them. */
+const portsOf = (stderr: Readable) =>
+  Effect.callback<ReadonlyArray<number>>((resume) => {
+    let text = ""
+    stderr.on("data", (chunk) => {
+      text += String(chunk)
+      const ports = Array.from(text.matchAll(/^port (\d+)$/gm), ([, port]) => Number(port))
+      if (ports.length === 2) resume(Effect.succeed(ports))
+    })
+    stderr.once("end", () => resume(Effect.die(new Error(`Recommendations ended: ${text}`))))
+  })
 
 /** Starts Recommendations with a stdout of the test's choice, and waits until it is ready. */
 const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environment = {}) {
   const { folder } = yield* Installation
-  const [port, adminPort] = [yield* freePort, yield* freePort]
   const child = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      spawn(process.execPath, [`${folder}/dist/recommendations.js`], {
-        env: { RECOMMENDATIONS_GRPC_PORT: `${port}`, RECOMMENDATIONS_ADMIN_PORT: `${adminPort}`, ...env },
+      spawn(process.execPath, ["--import", tellPorts, `${folder}/dist/recommendations.js`], {
+        env: { RECOMMENDATIONS_GRPC_PORT: "0", RECOMMENDATIONS_ADMIN_PORT: "0", ...env },
         stdio: ["ignore", stdout, "pipe"]
       })
     ),
     (child) => Effect.sync(() => child.kill("SIGKILL"))
   )
   const exited = new Promise<number | null>((resolve) => child.on("exit", (code) => resolve(code)))
+  const [adminPort = 0, port] = yield* portsOf(child.stderr!)
   yield* HttpClient.get(`http://127.0.0.1:${adminPort}/readyz`).pipe(
     Effect.filterOrFail(({ status }) => status === 200),
     Effect.retry(Schedule.spaced("50 millis")),

@@ -77,7 +77,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       const marketplace = yield* start("marketplace", { RECOMMENDATIONS_TARGET: `localhost:${recommendations.port}` })
       assert.isFalse(yield* hasBooks(marketplace.port))
       yield* recommendations.written("is refused: its TLS handshake failed: wrong version number")
-      yield* marketplace.written("A page without books")
+      yield* marketplace.written("Page rendered without recommendations")
     })
   )
 })

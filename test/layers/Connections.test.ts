@@ -5,7 +5,7 @@ import { createServer, type Http2Server } from "node:http2"
 
 import { assert, describe, it, vi } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Layer, Metric, Queue, Scope } from "effect"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Metric, Queue, Scope } from "effect"
 
 import * as Callback from "../../src/layers/Callback.ts"
 import { Drain } from "../../src/layers/Drain.ts"
@@ -28,7 +28,7 @@ type ServeOptions = Parameters<typeof Echo.serve>[1]
 interface Trial {
   readonly port: number
   readonly logs: Logs.Recorder
-  /** How many connections were refused, by the reason. */
+  /** How many connections were refused, by the reason, without the reasons that there were none for. */
   readonly refused: Effect.Effect<Record<string, number>>
   /** Waits for a line that begins so, and gives its message. */
   readonly line: (pattern: RegExp) => Effect.Effect<string>
@@ -50,7 +50,7 @@ const withServer = <A, E>(
         refused: Effect.map(Metric.snapshot, (snapshots) =>
           Object.fromEntries(
             snapshots.flatMap(({ attributes, id, state }) =>
-              id === "grpc_server_connections_refused_total" && "count" in state
+              id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
                 ? [[String(attributes?.["reason"]), Number(state.count)]]
                 : []
             )
@@ -314,6 +314,32 @@ describe("a flood of frames", () => {
   )
 })
 
+describe("counters of a server", () => {
+  it.live("have a series at 0 for each of their reasons before anything has happened", () =>
+    withServer({}, () =>
+      Effect.gen(function* () {
+        const snapshots = yield* Metric.snapshot
+        const values = (name: string, label: string) =>
+          Object.fromEntries(
+            snapshots.flatMap(({ attributes, id, state }) =>
+              id === name && "count" in state ? [[attributes?.[label], state.count]] : []
+            )
+          )
+        assert.deepStrictEqual(
+          values("grpc_server_connections_refused_total", "reason"),
+          Object.fromEntries(GrpcConnections.refusalReasons.map((reason) => [reason, 0]))
+        )
+        assert.deepStrictEqual(values("grpc_server_accept_errors_total", "error"), {
+          EMFILE: 0,
+          ENFILE: 0,
+          ENOBUFS: 0,
+          ENOMEM: 0
+        })
+      })
+    )
+  )
+})
+
 describe("connections above the limits", () => {
   it.live("of an address: those without a call make room for one that calls", () =>
     withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
@@ -361,6 +387,59 @@ describe("connections above the limits", () => {
             assert.deepStrictEqual(yield* refused, { too_many_handshakes_of_address: 95 })
           })
       )
+    })
+  )
+})
+
+describe("connections from many addresses, each of which is below its own limit", () => {
+  /** Opens them one after the other, while a good client calls on connections of its own, which have to be answered. */
+  const withAttack = <E>(
+    { good, port, refused }: Pick<Trial, "port" | "refused"> & { readonly good: Effect.Effect<void, E> },
+    bytes: Uint8Array,
+    reason: GrpcConnections.Refusal["reason"]
+  ) =>
+    Effect.gen(function* () {
+      let isOver = false
+      let calls = 0
+      const calling = good.pipe(
+        Effect.tap(() => Effect.sync(() => void calls++)),
+        Effect.repeat({ until: () => isOver && calls >= 5 }),
+        Effect.forkChild
+      )
+      const fiber = yield* calling
+      const addresses = Array.from(
+        { length: 400 },
+        (_, index) => `127.0.${1 + Math.floor(index / 200)}.${1 + (index % 200)}`
+      )
+      const attack = yield* Effect.forEach(addresses, (address) =>
+        Effect.tap(RawHttp2.connect(port, address), ({ socket }) => Effect.sync(() => socket.write(bytes)))
+      )
+      isOver = true
+      yield* Fiber.join(fiber)
+      // the first of them are those that have waited longest
+      yield* Effect.forEach(attack.slice(0, 350), ({ closed }) => closed)
+      const reasons = yield* refused
+      assert.deepStrictEqual(Object.keys(reasons), [reason])
+      assert.isAtLeast(reasons[reason] ?? 0, 350)
+    })
+
+  it.live("that are idle give way to a good client", () =>
+    withServer({ limits: { maxConnections: 40, maxConnectionsPerAddress: 20 } }, ({ port, refused }) =>
+      withAttack({ good: good(port), port, refused }, RawHttp2.begin, "too_many_connections")
+    )
+  )
+
+  it.live("that are in the middle of their TLS handshake give way to a good client", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
+      const options = { limits: { maxConnections: 80, maxConnectionsPerAddress: 40 }, tls: { certificates: watched } }
+      yield* withServer(options, ({ port, refused }) => {
+        const good = Effect.map(Tls.call(port, { ca: authority.cert }), ({ code, details }) =>
+          assert.deepStrictEqual([code, details], [0, ""])
+        )
+        return withAttack({ good, port, refused }, Buffer.from("16030102000100", "hex"), "too_many_handshakes")
+      })
     })
   )
 })

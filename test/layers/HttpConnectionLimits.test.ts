@@ -19,12 +19,20 @@ const make = (limits: { readonly maxConnections: number; readonly maxConnections
     { onClosed: (reason) => reasons.push(reason), onRefused: (reason) => reasons.push(reason) }
   )
   /** A connection that sends nothing. */
-  const connect = (remoteAddress: string): Socket => {
-    const socket = { remoteAddress, destroy: () => {} } as unknown as Socket
-    connections.open(socket)
+  const connect = (remoteAddress: string) => {
+    const socket = { remoteAddress, destroyed: false, destroy: () => (socket.destroyed = true) }
+    connections.open(socket as unknown as Socket)
     return socket
   }
-  return { connect, connections, reasons }
+  /** A request, and an answer that its client reads at once. */
+  const exchange = (socket: object) => {
+    const request = { socket, complete: true } as unknown as IncomingMessage
+    const begun = connections.begin(request, { req: request, closed: true } as unknown as ServerResponse)
+    connections.answered(begun!, 0)
+    connections.closeExchange(begun!)
+    return begun!
+  }
+  return { connect, connections, exchange, reasons }
 }
 
 describe("the connections of an HTTP server", () => {
@@ -39,18 +47,26 @@ describe("the connections of an HTTP server", () => {
   })
 
   it("are known that no request has come on, of one address", () => {
-    const { connect, connections } = make({ maxConnections: 100, maxConnectionsPerAddress: 100 })
+    const { connect, connections, exchange } = make({ maxConnections: 100, maxConnectionsPerAddress: 100 })
     const [first, second, used] = [connect("192.0.2.1"), connect("192.0.2.1"), connect("192.0.2.1")]
     connect("192.0.2.2")
-    const request = { socket: used, complete: true }
-    const response = { req: request, closed: true }
-    const exchange = connections.begin(request as unknown as IncomingMessage, response as unknown as ServerResponse)
-    connections.answered(exchange!, 0)
-    connections.closeExchange(exchange!)
-    const unused = connections.unusedBeside(exchange!.connection)
-    assert.deepStrictEqual(
-      unused.map(({ socket }) => socket),
+    const { connection } = exchange(used)
+    assert.deepStrictEqual<ReadonlyArray<object>>(
+      connections.unusedBeside(connection).map(({ socket }) => socket),
       [first, second]
+    )
+  })
+
+  it("give way that have waited longest, of all addresses that hold equally many", () => {
+    const { connect, exchange } = make({ maxConnections: 4, maxConnectionsPerAddress: 4 })
+    const good = [connect("192.0.2.1"), connect("192.0.2.1")]
+    const idle = [connect("192.0.2.2"), connect("192.0.2.2")]
+    // one of the two waits at any time
+    good.forEach(exchange)
+    connect("192.0.2.3")
+    assert.deepStrictEqual(
+      [...good, ...idle].map(({ destroyed }) => destroyed),
+      [false, false, true, false]
     )
   })
 })

@@ -343,6 +343,53 @@ describe("what is no good request", () => {
     }))
 })
 
+describe("counters of refusals", () => {
+  type Scraped = ReturnType<typeof parse>
+  const counted = ({ samples }: Scraped, name: string) =>
+    Object.fromEntries(
+      samples.flatMap((sample) =>
+        sample.name === name ? [[sample.labels["error_type"] ?? sample.labels["reason"], sample.value]] : []
+      )
+    )
+  const unread = ["headers too large", "chunk extensions too large", "timeout", "no valid request", "CONNECT"]
+  const read = [
+    "too many headers",
+    "no Host",
+    "several Hosts",
+    "a broken Host",
+    "a Host that is not served",
+    "an expectation",
+    "too many requests of a connection",
+    "too many requests of an address",
+    "overload"
+  ]
+  const zeros = (reasons: ReadonlyArray<string>) => Object.fromEntries(reasons.map((reason) => [reason, 0]))
+  const closed = zeros([
+    "connection limit",
+    "address limit",
+    "pipelining",
+    "unread answers",
+    "unread timeout",
+    "accept failed"
+  ])
+
+  test("have a series at 0 for each of their reasons before anything has happened", () =>
+    Effect.gen(function* () {
+      const metrics = yield* (yield* serving()).scrape
+      assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
+      // those of requests that were read are durations of requests
+      assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros(unread))
+    }))
+
+  test("of the admin port have them too", () =>
+    Effect.gen(function* () {
+      yield* Layer.build(Admin.layer({ host: "127.0.0.1", port: 0 }).pipe(Layer.provide(Drain.layerTest())))
+      const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }))
+      assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
+      assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros([...unread, ...read]))
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+})
+
 describe("the requests of a connection", () => {
   test("are answered up to the limit, then one with 503, and then the connection is closed", () =>
     Effect.gen(function* () {
@@ -494,6 +541,36 @@ describe("connections", () => {
       const { total } = yield* scrape
       assert.strictEqual(total("http_server_connections_refused_total", { reason: "connection limit" }), 1)
       assert.strictEqual(total("http_server_open_connections"), 5)
+    }))
+
+  test("from many addresses, idle or with half a request, give way to a good client", () =>
+    Effect.gen(function* () {
+      const { open, scrape } = yield* serving({ maxConnections: 40 })
+      const kept = yield* open()
+      for (let index = 0; index < 400; index++) {
+        const attacker = yield* open(`127.0.${1 + Math.floor(index / 200)}.${1 + (index % 200)}`)
+        if (index % 2 === 0) attacker.send("GET / HTTP")
+        if (index % 20 > 0) continue
+        // a good client goes on by its connection, and gets others
+        const another = yield* open()
+        for (const [{ send, until }, times] of [
+          [another, 1],
+          [kept, index / 20 + 1]
+        ] as const) {
+          send(RawHttp.get())
+          assert.deepStrictEqual(
+            RawHttp.statuses(yield* until("ok", times)),
+            Array.from({ length: times }, () => 200)
+          )
+        }
+        another.socket.destroy()
+        yield* another.closed
+      }
+      const { total } = yield* scrape
+      const closed = total("http_server_connections_refused_total", { reason: "connection limit" })
+      assert.isAtLeast(closed, 360)
+      assert.strictEqual(total("http_server_connections_refused_total"), closed)
+      assert.strictEqual(total("http_server_open_connections"), 40)
     }))
 
   test("above the limit are refused with 503 when all others are being answered", () =>

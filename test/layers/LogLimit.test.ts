@@ -30,7 +30,7 @@ describe("a limit of lines", () => {
         assert.deepStrictEqual(logged(), ["event", "event"])
         // also if nothing happens any more
         yield* TestClock.adjust("1 second")
-        assert.deepStrictEqual(logged(), ["3 more events are not logged"])
+        assert.deepStrictEqual(logged(), ["3 log lines suppressed in the last second: events"])
         yield* TestClock.adjust("1 hour")
         assert.deepStrictEqual(logged(), [])
         yield* event
@@ -75,7 +75,7 @@ describe("a limit of lines", () => {
         logs.lines().map(({ annotations, message }) => [message, "trace_id" in annotations]),
         [
           ["event", true],
-          ["1 more events are not logged", false]
+          ["1 log lines suppressed in the last second: events", false]
         ]
       )
     }).pipe(Effect.provide(logs.layer))

@@ -55,7 +55,8 @@ export const recorder = (settings: Partial<Logging.Settings> = {}): Recorder => 
     access: () => lines().filter(({ annotations }) => "durationMs" in annotations),
     omitted: (what) =>
       lines().reduce((sum, { message }) => {
-        const [, count = "0"] = new RegExp(`^(\\d+) more ${what} are not logged$`).exec(String(message)) ?? []
+        const [, count = "0"] =
+          new RegExp(`^(\\d+) log lines suppressed in the last second: ${what}$`).exec(String(message)) ?? []
         return sum + Number(count)
       }, 0),
     clear: () => {

@@ -31,7 +31,7 @@ interface Trial {
   readonly lines: Queue.Queue<Line>
   /** The same at Debug, but for those of grpc-js. */
   readonly debugLines: Queue.Queue<Line>
-  /** How many connections have been refused, by the reason. */
+  /** How many connections have been refused, by the reason, without the reasons that there were none for. */
   readonly refused: Effect.Effect<Record<string, number>>
 }
 
@@ -69,7 +69,7 @@ const withServer = <A, E>(
     const refused = Effect.map(Metric.snapshot, (snapshots) =>
       Object.fromEntries(
         snapshots.flatMap(({ attributes, id, state }) =>
-          id === "grpc_server_connections_refused_total" && "count" in state
+          id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
             ? [[String(attributes?.["reason"]), Number(state.count)]]
             : []
         )

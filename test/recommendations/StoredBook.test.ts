@@ -1,32 +1,17 @@
 import { strict } from "node:assert"
 import { inspect } from "node:util"
 
-import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, Equal, Layer, Schema } from "effect"
 
 import { Book } from "../../src/domain/Book.ts"
 import { Recommender } from "../../src/domain/Recommender.ts"
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import { Encoded } from "../../src/layers/Encoded.ts"
 import * as GrpcService from "../../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
 import * as V1 from "../../src/recommendations/RecommendationsV1.ts"
 import { book } from "../domain/Books.ts"
+import { Protos, RecommendationsService } from "../integration/RecommendationsApi.ts"
 import { arbitraryBooks, stored } from "./Books.ts"
-
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
-
-const Protos = GrpcService.ProtoFiles.layer("proto").pipe(
-  Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
-  Layer.provide(NodeServices.layer)
-)
 
 /** What today's API answers when these books are recommended. */
 const answer = (books: ReadonlyArray<Book>) =>

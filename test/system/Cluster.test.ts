@@ -82,7 +82,7 @@ it.live(
       assert.isBelow(Number(seconds), 30, "the name server has forgotten the old replicas before the last of them left")
       assert.strictEqual(exitCode, 1)
       assert.match(output, /\n[1-9]\d* failed\n/)
-      assert.match(output, /No connection established|has not answered/)
+      assert.match(output, /No connection established|Circuit breaker is open/)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
   300_000
 )

@@ -11,17 +11,22 @@ import { HttpClient } from "effect/http"
 
 import { Installation } from "../integration/Installation.ts"
 
-/** Starts a program on a terminal that nobody reads, says its process id, and ends it with itself. */
+/**
+ * Starts a program on a terminal that nobody reads once the program has said where it answers probes, writes its process id and that
+ * port, and ends it with itself.
+ */
 const onTerminal = `
-import os, pty, subprocess, sys
+import os, pty, re, subprocess, sys
 master, slave = pty.openpty()
 child = subprocess.Popen(sys.argv[1:], stdout=slave, stdin=subprocess.DEVNULL)
-print(child.pid, flush=True)
+text, port = b"", None
+while port is None:
+    text += os.read(master, 1024)
+    port = re.search(rb"Probes are answered on http://127.0.0.1:(\\d+)\\D", text)
+print(child.pid, int(port[1]), flush=True)
 sys.stdin.read()
 child.kill()
 `
-
-const adminPort = 39_102
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "a process on a terminal",
@@ -35,15 +40,15 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
               env: {
                 PATH: process.env["PATH"],
                 RECOMMENDATIONS_GRPC_PORT: "0",
-                RECOMMENDATIONS_ADMIN_PORT: `${adminPort}`
+                RECOMMENDATIONS_ADMIN_PORT: "0"
               },
               stdio: ["pipe", "pipe", "inherit"]
             })
           ),
           ({ stdin }) => Effect.sync(() => stdin.end())
         )
-        const pid = yield* Effect.callback<number>((resume) => {
-          createInterface(python.stdout).once("line", (line) => resume(Effect.succeed(Number(line))))
+        const [pid = 0, adminPort] = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
+          createInterface(python.stdout).once("line", (line) => resume(Effect.succeed(line.split(" ").map(Number))))
         })
         const probe = Effect.timeout(HttpClient.get(`http://127.0.0.1:${adminPort}/livez`), "2 seconds")
         yield* Effect.retry(probe, { schedule: Schedule.spaced("50 millis"), times: 200 })
