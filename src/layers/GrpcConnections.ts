@@ -8,7 +8,7 @@ import type { X509Certificate } from "node:crypto"
  * that names the last call that is answered. grpc-js takes both at once, and a client that still sends may then lose the GOAWAY to a
  * TCP reset. Calls that arrive after the first GOAWAY are not begun: Node sends it by nghttp2_submit_goaway, after which nghttp2
  * ignores new streams, and does not offer nghttp2_submit_shutdown_notice, after which it would not. The second GOAWAY tells their
- * client that it may send them again on another connection, and clients of gRPC do, whatever the method.
+ * client that they were not begun, so that it may send them again on another connection.
  */
 import {
   constants,
