@@ -1,8 +1,7 @@
 /**
- * Delays new connections from client addresses whose last ones were closed for flooding. What has arrived on a connection is parsed
- * as a whole before it can be closed, so that a client that connects again at once would keep the process busy. New connections of
- * such an address are read one after the other, at intervals; others are read at once. Nobody is refused: many readers may share an
- * address.
+ * Delays reading from new connections of client addresses that have flooded the server. A connection is only closed after everything
+ * that has arrived on it is parsed, so a client that reconnects at once would keep the process busy. New connections of such an
+ * address are read one at a time, at intervals. None is refused, since many readers may share an address.
  */
 
 /** How long an address is delayed after its last flood, in milliseconds. */

@@ -1,11 +1,11 @@
 import type { X509Certificate } from "node:crypto"
 /**
- * The connections of a gRPC server, from the moment they are accepted to the moment they are closed.
+ * Accepts the connections of a gRPC server, limits them, checks client certificates, and drains them. grpc-js gets its connections
+ * from here and answers the calls on them.
  *
- * grpc-js answers calls, and gets its connections from here, because a server that is replaced without its clients noticing
- * has to know each of them: one that has sent nothing yet, one in the middle of its TLS handshake, one that never closes. And
- * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, with which calls that
- * are on their way are still answered, and a round trip later the one that names the last call. grpc-js takes both at once.
+ * grpc-js does not track connections that have sent nothing yet, are in their TLS handshake, or are never closed by their clients; a
+ * drain has to. A graceful shutdown of HTTP/2 also takes two GOAWAY frames (RFC 9113, section 6.8): the first announces it while calls
+ * that are on their way are still answered, the second, a round trip later, names the last call. grpc-js sends both at once.
  */
 import {
   constants,
@@ -109,7 +109,7 @@ export interface Connection {
   readonly client: string
 }
 
-/** What tells one connection from another. */
+/** What identifies a connection. */
 interface ConnectionInfo {
   readonly remoteAddress?: string | undefined
   readonly remotePort?: number | undefined
