@@ -1,8 +1,8 @@
 /**
- * Delays connections from client addresses whose last ones were closed for flooding. What has arrived on a connection is parsed as a
- * whole before it can be closed, so that a client that floods many, or connects again at once, would keep the process busy. Connections
- * of such an address on which nothing has come yet are read one after the other, at intervals; others are read at once. Nobody is
- * refused: many readers may share an address.
+ * Delays reading from connections of client addresses that have flooded the server. A connection is only closed after everything that
+ * has arrived on it is parsed, so a client that floods many, or reconnects at once, would keep the process busy. Connections of such an
+ * address from which nothing has been read yet are read one at a time, at intervals. None is refused, since many readers may share an
+ * address.
  */
 
 /** How long an address is delayed after its last flood, in milliseconds. */

@@ -1,5 +1,6 @@
 /**
- * Where a call of grpc-js becomes a fiber and the fiber's exit becomes the answer; and the calls that are between the two.
+ * Runs the handler of each gRPC call in a fiber and turns the fiber's exit into the response. Keeps the calls in flight, for limits
+ * and for the drain.
  */
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
 import type { Readable, Writable } from "node:stream"
@@ -74,7 +75,7 @@ export interface Options {
 /** The calls that a server is answering. */
 export interface GrpcCalls {
   readonly handle: <E, R>(method: Method<E, R>) => Handler
-  /** Sees the calls of methods that there are, from their headers to their status. */
+  /** Follows the calls of registered methods from their headers to their status. */
   readonly interceptor: GrpcJsInterceptor
   /** To be told of every stream right before grpc-js is. */
   readonly onEntering: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
@@ -411,7 +412,7 @@ export const shed = Metric.counter("grpc_server_calls_shed_total", {
   incremental: true
 })
 
-/** The two of "/service/method". */
+/** Splits "/service/method". */
 const namesOf = (path: string) => {
   const [, service = "", method = ""] = path.split("/")
   return { service, method }

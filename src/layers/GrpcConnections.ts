@@ -1,12 +1,12 @@
 import type { X509Certificate } from "node:crypto"
 /**
- * The connections of a gRPC server, from the moment they are accepted to the moment they are closed.
+ * Accepts the connections of a gRPC server, limits them, checks client certificates, and drains them. grpc-js gets its connections
+ * from here and answers the calls on them.
  *
- * grpc-js answers calls, and gets its connections from here, because a server that is replaced without its clients noticing
- * has to know each of them: one that has sent nothing yet, one in the middle of its TLS handshake, one that never closes. And
- * because HTTP/2 takes two steps to leave (RFC 9113, section 6.8): first a GOAWAY that announces it, and a round trip later the one
- * that names the last call that is answered. grpc-js takes both at once, and a client that still sends may then lose the GOAWAY to a
- * TCP reset. Calls that arrive after the first GOAWAY are not begun: Node sends it by nghttp2_submit_goaway, after which nghttp2
+ * grpc-js does not track connections that have sent nothing yet, are in their TLS handshake, or are never closed by their clients; a
+ * drain has to. A graceful shutdown of HTTP/2 also takes two GOAWAY frames (RFC 9113, section 6.8): the first announces it, the second,
+ * a round trip later, names the last call that is answered. grpc-js sends both at once, and a client that still sends may then lose them
+ * to a TCP reset. Calls that arrive after the first GOAWAY are not begun: Node sends it by nghttp2_submit_goaway, after which nghttp2
  * ignores new streams, and does not offer nghttp2_submit_shutdown_notice, after which it would not. The second GOAWAY tells their
  * client that they were not begun, so that it may send them again on another connection.
  */
@@ -112,7 +112,7 @@ export interface Connection {
   readonly client: string
 }
 
-/** What tells one connection from another. */
+/** What identifies a connection. */
 interface ConnectionInfo {
   readonly remoteAddress?: string | undefined
   readonly remotePort?: number | undefined

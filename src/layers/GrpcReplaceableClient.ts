@@ -1,6 +1,6 @@
 /**
- * The client of grpc-js that a channel makes its calls with, and the client that takes its place: when it does not connect in time,
- * for which grpc-js itself would wait without an end (grpc/grpc-node#2785), and when there are other certificates.
+ * The grpc-js client of a channel. It is replaced by a new one when the certificates change, and when it does not connect in time:
+ * grpc-js itself would wait for ever (grpc/grpc-node#2785).
  */
 import { type ChannelCredentials, type ChannelOptions, Client, connectivityState } from "@grpc/grpc-js"
 import { Cause, Effect, type Scope, Stream } from "effect"
@@ -10,14 +10,14 @@ import * as Status from "./Status.ts"
 
 export interface Options {
   readonly target: string
-  /** Made anew for each client: they have the certificates of their time. */
+  /** Called for each new client, so that it gets the current certificates. */
   readonly credentials: () => ChannelCredentials
   readonly channelOptions: ChannelOptions
   /** In milliseconds, for each time that the channel starts to connect. */
   readonly connectTimeout: number
   /** An element says that {@link Options.credentials} gives others now. */
   readonly changes: Stream.Stream<unknown>
-  /** How many calls may be under way at once: what each of them may bring is bounded, so all of them are. */
+  /** The most calls in flight. Each response is limited in size, so this limits what all responses together take. */
   readonly maxCalls: number
 }
 
