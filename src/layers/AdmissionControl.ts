@@ -1,6 +1,6 @@
 /**
- * How many calls a server runs at once, and whose. Above the limit a few wait, for a short time; the others are shed at once, since
- * an answer that comes after its client has given up helps nobody and takes the slot of one that would.
+ * How many calls a server runs at once, and whose. Above the limit a few calls wait, for a short time; the others are shed at once:
+ * an answer that comes after its client has given up is wasted, and so is the slot that it took.
  *
  * Clients are served fairly: waiting calls get slots by round robin over their clients, a full queue sheds a call of the client that
  * has most waiting, and no client holds all slots. A call takes a slot when its request is complete, and gives it back when its

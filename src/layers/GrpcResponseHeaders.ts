@@ -1,15 +1,15 @@
 /**
  * Checks the headers of responses before grpc-js reads them.
  *
- * Bounds what the headers and trailers of a response make a client hold. Node bounds their size, and grpc-js makes a Buffer of each
- * of the values of a `-bin` header: of 64 kB of commas that is 65,000 of them, several megabytes for each call.
+ * It limits the memory that the headers and trailers of a response take in a client. Node limits their size, but grpc-js makes a Buffer
+ * for each value of a `-bin` header: 64 kB of commas become 65,000 Buffers, several megabytes for each call.
  *
- * A page of HTTP 200 that is not gRPC, as that of a proxy, fails the call with UNKNOWN
+ * A response of HTTP 200 that is not gRPC, such as the page of a proxy, fails the call with UNKNOWN
  * (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md); grpc-js would take its first bytes for the length of a
  * message.
  *
- * Headers are looked at in a listener that is there before those of grpc-js, by the diagnostics channel that tells of each new
- * stream of a client of node:http2. Streams that are not gRPC's are left alone.
+ * A diagnostics channel of node:http2 announces each new client stream, so that the listener here runs before those of grpc-js. It
+ * ignores streams that are not gRPC.
  */
 import { subscribe } from "node:diagnostics_channel"
 import {

@@ -1,18 +1,18 @@
 /**
  * Load shedding: how many requests a server works on at the same time. The limit follows the delay of the event loop, in the way
  * that CoDel (RFC 8289) follows the delay of a queue: while every measurement of an interval is above the target, there is more
- * work than the processor can do, and the limit falls by a third; otherwise it grows again. So requests above what can be done are
- * refused at once, and those that are accepted are answered in time.
+ * work than the processor can do, and the limit falls by a third; otherwise it grows again. So excess requests are refused at once,
+ * and those that are accepted are answered in time.
  *
- * Requests that wait for a backend do not delay the event loop: for them only the maximum counts. Requests that are answered at
- * once are never active together, and wait in the operating system instead: of those that one turn of the event loop finds, it
- * accepts what it begins within a time, and refuses the others.
+ * Requests that wait for a backend do not delay the event loop: only the maximum limits them. Requests whose handlers never wait do
+ * not overlap, so a limit of concurrent requests does not see them: they queue in the operating system. Therefore each turn of the
+ * event loop accepts requests only for a limited time, and refuses the rest of what it has received.
  */
 
 export interface LoadShedder {
-  /** Takes a place for a request, or says that there is none. */
+  /** Acquires a slot for a request; false if it is to be refused. */
   readonly enter: () => boolean
-  /** Gives a place back. */
+  /** Releases a slot. */
   readonly leave: () => void
   readonly counts: () => { readonly active: number; readonly limit: number }
   /** Stops measuring. */

@@ -1,6 +1,6 @@
 /**
- * Certificate revocation lists (RFC 5280, section 5). OpenSSL refuses revoked certificates in handshakes; this says whether a list
- * is fit to be used, and which of the connections that are open already have a certificate that has been revoked since.
+ * Certificate revocation lists (RFC 5280, section 5). OpenSSL refuses revoked certificates in handshakes. This file validates a list
+ * before it is used, and finds the open connections whose certificates it revokes.
  */
 import { createHash, verify, type X509Certificate } from "node:crypto"
 

@@ -1,7 +1,7 @@
 /**
- * What a stream of a server has to pass before grpc-js sees it. grpc-js takes the headers of every stream apart, whoever sent them,
- * so clients that may not call and headers that would grow in memory are answered here. So are methods of HTTP other than POST, which
- * grpc-js serves like POST.
+ * Checks each new stream of a server before grpc-js sees it. grpc-js parses the headers of every stream, whoever sent them, so calls
+ * of clients that are not allowed, and headers that would take too much memory, are answered here. So are methods of HTTP other than
+ * POST, which grpc-js serves like POST.
  */
 import {
   constants,
@@ -15,7 +15,7 @@ import type { Guard } from "./Callback.ts"
 import * as Status from "./Status.ts"
 import * as StatusWire from "./StatusWire.ts"
 
-/** Called before grpc-js or after it, synchronously. */
+/** Called synchronously, before or after grpc-js gets the stream. */
 export type OnStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
 
 export interface Options {
