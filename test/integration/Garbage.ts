@@ -194,8 +194,7 @@ const makers: { readonly [kind: string]: Maker } = {
   "another method of HTTP": (chance, path) => ({
     headers: headersFor(path, { [constants.HTTP2_HEADER_METHOD]: chance.of(["PUT", "PATCH", "BREW", "OPTIONS"]) }),
     body: [framed(valid)],
-    // grpc-js does not look
-    answers: handled
+    answers: ["HTTP 405"]
   }),
   "a path that nobody serves": (chance, path) => ({
     headers: headersFor(
