@@ -232,7 +232,8 @@ describe("a client that does not get connected in time", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const { close, counts, current, lease, refusal } = yield* make(yield* silent, { connectTimeout: 50 })
-      const lines = () => logs.lines().filter(({ message }) => /^Connection to .* timed out; recreating the channel$/.test(`${message}`))
+      const lines = () =>
+        logs.lines().filter(({ message }) => /^Connection to .* timed out; recreating the channel$/.test(`${message}`))
       for (let count = 1; count <= 3; count++) {
         // with a call that waits for the connection
         const { client } = lease()
