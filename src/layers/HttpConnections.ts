@@ -232,7 +232,7 @@ export class HttpConnections {
     return undefined
   }
 
-  /** The other connections of a client address on which no request has come yet. */
+  /** The connections of the same client address from which no request has come yet. */
   unusedBeside({ holder }: Connection): ReadonlyArray<Connection> {
     return Array.from(holder.waiting).filter(({ isUsed }) => !isUsed)
   }

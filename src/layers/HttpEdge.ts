@@ -327,7 +327,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     if (isPaused) socket.pause()
   }
 
-  /** Has those wait for their turn, too, that were opened before the flood and have not been read yet. */
+  /** Also paces the open connections of the address from which no request has come yet. */
   const onFlood = (connection: Connection) => {
     pacer.flooded(clientNetwork(connection.peer))
     for (const { socket } of connections.unusedBeside(connection)) if (!socket.isPaused()) pace(socket)
