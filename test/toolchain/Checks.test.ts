@@ -53,28 +53,27 @@ const protosWith = Effect.fnUntraced(function* (file: string, from: string, to: 
 const v1 = "onlinebooks/recommendations/v1/recommendations.proto"
 const released = `${root}test/toolchain/released-api.json`
 
+const foundations = ["config", "collections"]
+const process = [...foundations, "telemetry"]
+const world = [...process, "process", "tls"]
+const edges = [...world, "grpc", "grpc/interceptors", "grpc/grpc-js"]
+
 /** The folders of src/layers, each with those that it may import. "grpc" stands for the public modules of that folder. */
 const imports: { readonly [folder: string]: ReadonlyArray<string> } = {
   config: [],
   collections: [],
-  telemetry: ["config", "collections"],
-  process: ["config", "collections", "telemetry"],
-  tls: ["config", "collections", "telemetry"],
-  sql: ["config", "collections", "telemetry", "process", "tls"],
-  http: ["config", "collections", "telemetry", "process", "tls"],
-  grpc: ["config", "collections", "telemetry", "process", "tls"],
-  "grpc/grpc-js": ["config", "collections", "telemetry", "process", "tls", "grpc"],
-  "grpc/interceptors": ["config", "collections", "telemetry", "process", "tls", "grpc"],
-  "grpc/server": ["config", "collections", "telemetry", "process", "tls", "grpc", "grpc/interceptors", "grpc/grpc-js"],
-  "grpc/client": ["config", "collections", "telemetry", "process", "tls", "grpc", "grpc/interceptors", "grpc/grpc-js"],
-  "grpc/services": [
-    ...["config", "collections", "telemetry", "process", "tls", "grpc"],
-    ...["grpc/server", "grpc/client", "grpc/interceptors"]
-  ],
-  testing: [
-    ...["config", "collections", "telemetry", "process", "tls", "sql", "http", "grpc"],
-    ...["grpc/server", "grpc/client", "grpc/interceptors", "grpc/services"]
-  ]
+  telemetry: foundations,
+  process,
+  tls: process,
+  sql: world,
+  http: world,
+  grpc: world,
+  "grpc/grpc-js": [...world, "grpc"],
+  "grpc/interceptors": [...world, "grpc"],
+  "grpc/server": edges,
+  "grpc/client": edges,
+  "grpc/services": [...world, "grpc", "grpc/server", "grpc/client", "grpc/interceptors"],
+  testing: [...world, "sql", "http", "grpc", "grpc/server", "grpc/client", "grpc/interceptors", "grpc/services"]
 }
 
 layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
