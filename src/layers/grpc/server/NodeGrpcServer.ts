@@ -23,8 +23,9 @@ import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
 import * as CallBudget from "./CallBudget.ts"
+import * as ConnectionRefusal from "./ConnectionRefusal.ts"
 import * as ServerCalls from "./ServerCalls.ts"
-import * as ServerConnections from "./ServerConnections.ts"
+import { type Secured, ServerConnections } from "./ServerConnections.ts"
 import * as TimeoutHeader from "./TimeoutHeader.ts"
 
 /** A server without services that does not listen yet. */
@@ -66,11 +67,11 @@ export const layer = (options: Options) =>
         "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
       })
       const runFork = Effect.runForkWith(context)
-      const connections: ServerConnections.ServerConnections = ServerConnections.make(server, {
+      const connections: ServerConnections = new ServerConnections(server, {
         ...limits,
         tls: options.tls,
         guard: Callback.make(context),
-        onRefused: (refusal) => void runFork(reportRefusal(refusal)),
+        onRefused: (refusal, address) => void runFork(reportRefusal(refusal, address)),
         onSecured: (secured) => void runFork(reportSecured(secured)),
         onAcceptError: (error) => void runFork(reportAcceptError(error)),
         onEntering: (stream, headers) => {
@@ -123,8 +124,7 @@ export const layer = (options: Options) =>
         const awaitClosed = (atMost: Duration.Duration) =>
           Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
         yield* Deferred.succeed(leaving, undefined)
-        connections.onEmpty(() => Deferred.doneUnsafe(closed, Effect.void))
-        connections.leave()
+        connections.drain(() => Deferred.doneUnsafe(closed, Effect.void))
         yield* awaitClosed(timeout)
         const { ended, inFlight: cut } = calls.counts()
         if (!(yield* Deferred.isDone(closed))) {
@@ -175,7 +175,7 @@ export const connectionsRefused = Metric.counter("grpc_server_connections_refuse
 
 const refusals = LogRateLimiter.make("refused connections")
 
-const reportRefusal = ({ address, detail, reason }: ServerConnections.Refusal) =>
+const reportRefusal = ({ detail, reason }: ConnectionRefusal.Refusal, address: string) =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
     refusals.log(
@@ -212,7 +212,7 @@ const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
   return { ...limits, maxConnections }
 })
 
-const observeConnections = (connections: ServerConnections.ServerConnections, limits: Limits) =>
+const observeConnections = (connections: ServerConnections, limits: Limits) =>
   Effect.all(
     [
       ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
@@ -227,7 +227,7 @@ const observeConnections = (connections: ServerConnections.ServerConnections, li
         () => connections.counts().handshakes
       ),
       // counters are there from the start, so that their first increase is seen
-      ...ServerConnections.refusalReasons.map((reason) =>
+      ...ConnectionRefusal.reasons.map((reason) =>
         Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 0)
       ),
       ...resourceErrors.map((error) => Metric.update(Metric.withAttributes(acceptErrors, { error }), 0))
@@ -275,7 +275,7 @@ const observeLoad = (admission: AdmissionControl.AdmissionControl, budget: CallB
     { discard: true }
   )
 
-const reportSecured = ({ cipher, peer, version }: ServerConnections.Secured) =>
+const reportSecured = ({ cipher, peer, version }: Secured) =>
   Effect.annotateLogs(
     Effect.logDebug(`A connection from ${peer.address} is secured with ${version}, ${cipher}`),
     PeerIdentity.annotations(peer)
