@@ -7,7 +7,7 @@
 const invisible = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu
 
 /** The text in quotes, as JSON has it, with a code in place of each character that cannot be seen: `"\u200b1"`. */
-export const quote = (text: string): string => JSON.stringify(text).replaceAll(invisible, escape)
+export const quoteText = (text: string): string => JSON.stringify(text).replaceAll(invisible, escape)
 
 const escape = (character: string): string => {
   const code = character.codePointAt(0)!.toString(16)

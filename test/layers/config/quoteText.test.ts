@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 
-import * as Visible from "../../../src/layers/config/Visible.ts"
+import { quoteText } from "../../../src/layers/config/quoteText.ts"
 
 describe("a text in quotes", () => {
   it.each([
@@ -12,10 +12,10 @@ describe("a text in quotes", () => {
     ["letters that are drawn as nothing", "\u3164\u115F\u2800", String.raw`\u3164\u115f\u2800`],
     ["private, unassigned and lone ones", "\uE000\u0378\uD800", String.raw`\ue000\u0378\ud800`],
     ["those above 16 bits", "\u{E0041}", String.raw`\u{e0041}`]
-  ])("shows %s", (_, text, shown) => assert.strictEqual(Visible.quote(text), `"${shown}"`))
+  ])("shows %s", (_, text, shown) => assert.strictEqual(quoteText(text), `"${shown}"`))
 
   it("keeps what can be seen", () => {
     const text = "Les Misérables: 你好, e\u0301, 😀"
-    assert.strictEqual(Visible.quote(text), `"${text}"`)
+    assert.strictEqual(quoteText(text), `"${text}"`)
   })
 })
