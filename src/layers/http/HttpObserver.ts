@@ -8,11 +8,11 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
+import { memoizeBy } from "../collections/memoize.ts"
 import * as Address from "../config/Address.ts"
 import { boundaries } from "../grpc/interceptors/Metrics.ts"
 import * as Logging from "../telemetry/Logging.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
-import { memoizedBy } from "../telemetry/Memoized.ts"
 import * as ServerSpan from "../telemetry/ServerSpan.ts"
 import * as Span from "../telemetry/Span.ts"
 import * as TraceContext from "../telemetry/TraceContext.ts"
@@ -188,7 +188,7 @@ const attributesOf = ({ client, method, path, request, route }: Exchange): Recor
 
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
 
-const durationOf = memoizedBy(
+const durationOf = memoizeBy(
   [
     ({ route }: Pick<Exchange, "method" | "route"> & Pick<Client, "scheme"> & { readonly status: number }) => route,
     ({ status }) => status,

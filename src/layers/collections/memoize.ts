@@ -6,7 +6,7 @@
 type Key = string | number | undefined
 
 /** Makes something once for each key, and keeps it for good. */
-export const memoized = <In, Out>(keyOf: (input: In) => Key, make: (input: In) => Out): ((input: In) => Out) => {
+export const memoize = <In, Out>(keyOf: (input: In) => Key, make: (input: In) => Out): ((input: In) => Out) => {
   const made = new Map<Key, Out>()
   return (input) => {
     const key = keyOf(input)
@@ -17,12 +17,12 @@ export const memoized = <In, Out>(keyOf: (input: In) => Key, make: (input: In) =
 }
 
 /** The same by several keys, for what is asked for so often that making them one would cost more than all else. */
-export const memoizedBy = <In, Out>(
+export const memoizeBy = <In, Out>(
   [keyOf, ...others]: readonly [(input: In) => Key, ...ReadonlyArray<(input: In) => Key>],
   make: (input: In) => Out
 ): ((input: In) => Out) => {
   const [next, ...rest] = others
-  if (next === undefined) return memoized(keyOf, make)
-  const inner = memoized(keyOf, () => memoizedBy([next, ...rest], make))
+  if (next === undefined) return memoize(keyOf, make)
+  const inner = memoize(keyOf, () => memoizeBy([next, ...rest], make))
   return (input) => inner(input)(input)
 }
