@@ -14,8 +14,8 @@ import * as IpNetworks from "../config/IpNetworks.ts"
 import * as Setting from "../config/Setting.ts"
 import { Drain } from "../process/Drain.ts"
 import type { ListenError, ListenOptions } from "../process/ListenError.ts"
-import * as MetricNames from "../telemetry/MetricNames.ts"
 import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
+import { prometheusName } from "../telemetry/prometheusName.ts"
 import * as HttpEdge from "./HttpEdge.ts"
 
 /** The address under a prefix: `<prefix>_ADMIN_HOST` (127.0.0.1) and `<prefix>_ADMIN_PORT`. */
@@ -76,7 +76,7 @@ const observeDrain = Effect.gen(function* () {
   )
 })
 
-const metrics = Effect.map(PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }), (body) =>
+const metrics = Effect.map(PrometheusMetrics.format({ metricNameMapper: prometheusName }), (body) =>
   HttpServerResponse.text(body, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
 )
 
