@@ -20,7 +20,7 @@ import {
 } from "effect"
 
 import * as Setting from "../config/Setting.ts"
-import * as Callback from "../telemetry/Callback.ts"
+import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as LogOutput from "../telemetry/LogOutput.ts"
 
 /** How a process leaves. */
@@ -178,7 +178,7 @@ const run = Runtime.makeRunMain(({ fiber }) => {
   })
 })
 
-const guard = Callback.make()
+const guard = CallbackGuard.make()
 
 /** How long the last lines have to be taken by whoever reads the output, in milliseconds. */
 const outputTimeout = 2_000

@@ -8,7 +8,7 @@ import * as Address from "../../config/Address.ts"
 import * as Setting from "../../config/Setting.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
@@ -69,7 +69,7 @@ export const layer = (options: Options) =>
       const connections: ServerConnections.ServerConnections = ServerConnections.make(server, {
         ...limits,
         tls: options.tls,
-        guard: Callback.make(context),
+        guard: CallbackGuard.make(context),
         onRefused: (refusal) => void runFork(reportRefusal(refusal)),
         onSecured: (secured) => void runFork(reportSecured(secured)),
         onAcceptError: (error) => void runFork(reportAcceptError(error)),

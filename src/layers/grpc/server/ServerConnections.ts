@@ -26,7 +26,7 @@ import { Duration, Effect } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import { fromCause, type ListenError, type ListenOptions } from "../../process/ListenError.ts"
-import type { Guard } from "../../telemetry/Callback.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as RevocationList from "../../tls/RevocationList.ts"
