@@ -5,7 +5,7 @@ import { Result, Schema, SchemaIssue } from "effect"
 
 import { Book, maxAuthors, maxNameLength, maxTitleLength } from "../domain/Book.ts"
 import { quoteText } from "../layers/config/quoteText.ts"
-import * as LogClip from "../layers/telemetry/LogClip.ts"
+import * as LogTruncation from "../layers/telemetry/LogTruncation.ts"
 
 const columns = ["id", "title", "authors", "year", "isbn10", "categories"] as const
 
@@ -57,7 +57,7 @@ export const warning = (cells: ReadonlyArray<string>): string | undefined => {
 }
 
 /** A cell in a message. */
-export const shown = (cell: string): string => quoteText(LogClip.text(cell, 200))
+export const shown = (cell: string): string => quoteText(LogTruncation.text(cell, 200))
 
 /** The number a cell is written as; anything but digits stays text, which is no number. */
 const toNumber = (cell: string): number | string => (/^-?[0-9]{1,10}$/.test(cell) ? Number(cell) : cell)
