@@ -27,10 +27,10 @@ export const RecordedSpan = Context.Reference<Tracer.Span | undefined>("layers/t
 export const start = (context: Context.Context<never>, request: Request): Context.Context<never> => {
   const tracer = Context.get(context, Tracer.Tracer)
   const { name, parent } = request
-  const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
-  if (passing !== undefined) return Context.add(context, Tracer.ParentSpan, passing)
+  const nonRecording = tracer === Tracer.nativeTracer ? parent : Sampling.nonRecordingSpan(tracer, parent)
+  if (nonRecording !== undefined) return Context.add(context, Tracer.ParentSpan, nonRecording)
   if (tracer === Tracer.nativeTracer) return context
-  const kind = { kind: "server", annotations: Sampling.decided } as const
+  const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
   const span = Effect.runSyncWith(context)(
     // without a parent it is not below the span in which the server was started
     Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })

@@ -39,11 +39,11 @@ export const client: ClientInterceptor = {
     const tracer = tracerOf(context)
     if (tracer === undefined) return undefined
     const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
-    const passing = Sampling.passing(tracer, parent)
-    if (passing !== undefined) {
-      return passing === parent ? undefined : { context: Context.add(context, Tracer.ParentSpan, passing) }
+    const nonRecording = Sampling.nonRecordingSpan(tracer, parent)
+    if (nonRecording !== undefined) {
+      return nonRecording === parent ? undefined : { context: Context.add(context, Tracer.ParentSpan, nonRecording) }
     }
-    const span = makeSpan(context, methodOf(info), { annotations: Sampling.decided })
+    const span = makeSpan(context, methodOf(info), { annotations: Sampling.alreadySampled })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
     if (!span.sampled) return { context: inSpan }
     setAttributes(span, clientAttributes(info))
