@@ -92,7 +92,7 @@ const beginSpan = (context: Context.Context<never>, exchange: Exchange, { trusts
   const { headers } = exchange.request
   return ServerSpan.start(context, {
     name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
-    parent: TraceContext.read((name) => headers[name]?.toString(), { isForeign: !trustsTraces }),
+    parent: TraceContext.fromHeaders((name) => headers[name]?.toString(), { isUntrusted: !trustsTraces }),
     attributes: () => attributesOf(exchange)
   })
 }

@@ -101,7 +101,7 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
       ? () => false
       : (traceId: string | undefined) => isWithin(ratio, traceId)
   return (caller) => {
-    const known = caller === undefined || Context.get(caller.annotations, TraceContext.IsForeign) ? undefined : caller
+    const known = caller === undefined || Context.get(caller.annotations, TraceContext.IsUntrusted) ? undefined : caller
     return known !== undefined && isParentBased ? known.sampled : own(known?.traceId)
   }
 }

@@ -132,7 +132,7 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
       if (path === "/string") return yield* Effect.die(secret)
       if (path === "/hang") return yield* Effect.andThen(Queue.offer(started, undefined), Effect.never)
       if (path === "/trace")
-        return HttpServerResponse.jsonUnsafe((yield* Effect.map(Effect.context<never>(), TraceContext.of)) ?? {})
+        return HttpServerResponse.jsonUnsafe((yield* Effect.map(Effect.context<never>(), TraceContext.toHeaders)) ?? {})
       return text("no such page", 404)
     })
     const routes = ["/", "/moved", "/down", "/bug", "/string", "/hang", "/trace"]

@@ -23,7 +23,7 @@ export const server: ServerInterceptor = {
   context: (context, call) =>
     ServerSpan.start(context, {
       name: methodOf(call),
-      parent: TraceContext.read(headersOf(call.metadata)),
+      parent: TraceContext.fromHeaders(headersOf(call.metadata)),
       attributes: () => serverAttributes(call)
     }),
   ended: (_call, exit, status, context) => {
@@ -53,12 +53,12 @@ export const client: ClientInterceptor = {
     const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
     // that of the call stands for this one too
     if (tracerOf(context) === undefined || outer?.sampled === false) {
-      send(info.metadata, TraceContext.of(context))
+      send(info.metadata, TraceContext.toHeaders(context))
       return undefined
     }
     const span = makeSpan(context, methodOf(info), { kind: "client" })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    send(info.metadata, TraceContext.of(inSpan))
+    send(info.metadata, TraceContext.toHeaders(inSpan))
     if (!span.sampled) return { context: inSpan }
     setAttributes(span, clientAttributes(info))
     // as gRPC's own conventions have it (A72)
@@ -86,14 +86,14 @@ const makeSpan = (context: Context.Context<never>, name: string, options: Tracer
 const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) =>
   end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
 
-const send = (metadata: Metadata, context: TraceContext.Sent | undefined): void => {
+const send = (metadata: Metadata, context: TraceContext.TraceHeaders | undefined): void => {
   if (context === undefined) return
   metadata.set("traceparent", context.traceparent)
   if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
 }
 
 const headersOf =
-  (metadata: Metadata): TraceContext.Headers =>
+  (metadata: Metadata): TraceContext.HeaderReader =>
   (name) => {
     const values = metadata.get(name)
     return values.length === 0 ? undefined : values.join(",")
