@@ -24,10 +24,9 @@ import {
 } from "effect"
 
 import * as Setting from "../config/Setting.ts"
-import { GrpcCall } from "../grpc/GrpcCall.ts"
-import * as PeerIdentity from "../tls/PeerIdentity.ts"
 import * as LogOutput from "./LogOutput.ts"
 import * as LogTruncation from "./LogTruncation.ts"
+import { RequestAnnotations } from "./RequestAnnotations.ts"
 
 export interface Settings {
   /** The least severe level that is logged. */
@@ -184,11 +183,11 @@ const inContext = <Output>(output: Logger.Logger<unknown, Output>): Logger.Logge
 
 const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, unknown> => {
   const span = fiber.cache.span
-  const call = Context.getOrUndefined(fiber.context, GrpcCall)
-  if (span === undefined && call === undefined) return fiber
+  const request = fiber.getRef(RequestAnnotations)(fiber.context)
+  if (span === undefined && request === undefined) return fiber
   const annotations = {
     ...(span === undefined ? {} : traceOf(span)),
-    ...(call === undefined ? {} : PeerIdentity.annotations(call.peer)),
+    ...request,
     ...fiber.getRef(References.CurrentLogAnnotations)
   }
   return withAnnotations(fiber, annotations)
