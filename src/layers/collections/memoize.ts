@@ -1,11 +1,10 @@
 /**
- * Things of which there are few, each made when it is first asked for.
+ * Memoization for small key sets, such as the label sets of a metric. Entries are never evicted.
  */
 
-/** What something is looked up by. */
 type Key = string | number | undefined
 
-/** Makes something once for each key, and keeps it for good. */
+/** Calls `make` once for each key and caches its result. */
 export const memoize = <In, Out>(keyOf: (input: In) => Key, make: (input: In) => Out): ((input: In) => Out) => {
   const made = new Map<Key, Out>()
   return (input) => {
@@ -16,7 +15,7 @@ export const memoize = <In, Out>(keyOf: (input: In) => Key, make: (input: In) =>
   }
 }
 
-/** The same by several keys, for what is asked for so often that making them one would cost more than all else. */
+/** Memoizes by several keys, in nested maps: on hot paths that is cheaper than building one combined key. */
 export const memoizeBy = <In, Out>(
   [keyOf, ...others]: readonly [(input: In) => Key, ...ReadonlyArray<(input: In) => Key>],
   make: (input: In) => Out

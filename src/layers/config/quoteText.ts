@@ -1,12 +1,12 @@
 /**
- * Text in messages for people, where nothing stays hidden: a byte order mark, a zero width space and a no-break space look like
- * nothing, or like something else, in most terminals and editors.
+ * Quotes text for messages. Characters that most terminals and editors do not show, such as a byte order mark or a zero width space,
+ * are escaped, so that the reader sees them.
  */
 
-/** Unicode's control, format, private, unassigned and lone surrogate characters, spaces other than " ", and what is drawn as nothing. */
+/** Control, format, private use, unassigned, surrogate and default-ignorable characters, and spaces other than U+0020. */
 const invisible = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]|(?! )\p{Zs}/gu
 
-/** The text in quotes, as JSON has it, with a code in place of each character that cannot be seen: `"\u200b1"`. */
+/** The text as a JSON string in which each invisible character is an escape sequence, such as `"\u200b1"`. */
 export const quoteText = (text: string): string => JSON.stringify(text).replaceAll(invisible, escape)
 
 const escape = (character: string): string => {

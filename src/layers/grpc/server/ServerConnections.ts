@@ -25,6 +25,7 @@ import { type Server as GrpcJsServer, ServerCredentials } from "@grpc/grpc-js"
 import { Duration, Effect } from "effect"
 
 import * as Address from "../../config/Address.ts"
+import * as IpNetworks from "../../config/IpNetworks.ts"
 import { fromCause, type ListenError, type ListenOptions } from "../../process/ListenError.ts"
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Certificates from "../../tls/Certificates.ts"
@@ -340,7 +341,7 @@ export const make = (server: GrpcJsServer, options: Options): ServerConnections 
     )
     // TLS and HTTP/2 have listeners of their own, but not before they have the socket, nor when they have let go of it
     socket.on("error", () => {})
-    const address = Address.network(socket.remoteAddress ?? "unknown")
+    const address = IpNetworks.clientNetwork(socket.remoteAddress ?? "unknown")
     entry.tracked = table.add(entry, address, tls === undefined ? "unused" : "handshake")
     if (socket.destroyed) return
     if (tls !== undefined) tls.emit("connection", socket)
