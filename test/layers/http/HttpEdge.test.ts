@@ -694,7 +694,7 @@ describe("the admin port", () => {
       yield* Layer.build(
         Admin.layer({ host: bound, port: 0 }).pipe(Layer.provide(Drain.layerTest()), Layer.provide(logs.layer))
       )
-      const [, port] = /Probes are answered on http:\/\/[^\s"]+?:(\d+)\b/.exec(logs.text()) ?? []
+      const [, port] = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/.exec(logs.text()) ?? []
       const { closed, send } = yield* RawHttp.open(Number(port))
       send(RawHttp.get("/livez", ["Connection: close"], host))
       return RawHttp.statuses(yield* closed)[0]
