@@ -2,21 +2,22 @@
  * {@link GrpcServer} over grpc-js: opens the port once every service is registered, and drains when its layer closes.
  */
 import { Server } from "@grpc/grpc-js"
-import { Config, Deferred, Duration, Effect, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
+import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import * as Setting from "../../config/Setting.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
+import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
 import * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import * as ContentType from "../ContentType.ts"
-import type { GrpcCall } from "../GrpcCall.ts"
+import { GrpcCall } from "../GrpcCall.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
 import * as GrpcService from "../GrpcService.ts"
@@ -43,7 +44,7 @@ export const layer = (options: Options) =>
         whenFull: "evict"
       })
       const budget = CallBudget.make(limits.maxBytesInFlight)
-      const context = yield* Effect.context<never>()
+      const context = annotatePeer(yield* Effect.context<never>())
       const { interceptors = [], observers = DefaultObservers.server } = options
       const calls = ServerCalls.make({
         admission,
@@ -70,7 +71,7 @@ export const layer = (options: Options) =>
       const connections: ServerConnections = new ServerConnections(server, {
         ...limits,
         tls: options.tls,
-        guard: Callback.make(context),
+        guard: CallbackGuard.make(context),
         onRefused: (refusal, address) => void runFork(reportRefusal(refusal, address)),
         onSecured: (secured) => void runFork(reportSecured(secured)),
         onAcceptError: (error) => void runFork(reportAcceptError(error)),
@@ -95,7 +96,7 @@ export const layer = (options: Options) =>
 
       const register = Effect.fnUntraced(function* <E, R>(registration: Registration<E, R>) {
         const { definition, handlers, isExempt = false, name, toStatus } = registration
-        const context = yield* Effect.context<Exclude<R, GrpcCall>>()
+        const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
         for (const [methodName, method] of Object.entries(definition)) {
           const handler = handlers[methodName]
           if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
@@ -160,6 +161,13 @@ export const layer = (options: Options) =>
       })
     })
   )
+
+/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
+const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(context, RequestAnnotations, (within) => {
+    const call = Context.getOrUndefined(within, GrpcCall)
+    return call && PeerIdentity.annotations(call.peer)
+  })
 
 /** Room for a few calls, in bytes. */
 const minBytesInFlight = 1024 * 1024

@@ -17,8 +17,9 @@ import type { Server as GrpcJsServer } from "@grpc/grpc-js"
 import { Duration, type Effect } from "effect"
 
 import * as Address from "../../config/Address.ts"
+import * as IpNetworks from "../../config/IpNetworks.ts"
 import type { ListenError, ListenOptions } from "../../process/ListenError.ts"
-import type { Guard } from "../../telemetry/Callback.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as InjectedHttp2Server from "../grpc-js/InjectedHttp2Server.ts"
@@ -309,7 +310,7 @@ export class ServerConnections {
     socket.once("close", this.#options.guard("socket close listener", onClose))
     // TLS and HTTP/2 listen for errors only while they own the socket
     socket.on("error", () => {})
-    const network = Address.network(socket.remoteAddress ?? "unknown")
+    const network = IpNetworks.clientNetwork(socket.remoteAddress ?? "unknown")
     accepted.tracked = this.#table.add(accepted, network, this.#tls === undefined ? "unused" : "handshake")
     if (socket.destroyed) return
     if (this.#tls === undefined) this.#serve(socket, TlsAcceptor.anonymous)

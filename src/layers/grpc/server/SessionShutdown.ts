@@ -9,7 +9,7 @@
  */
 import { constants, type ServerHttp2Session } from "node:http2"
 
-import type { Guard } from "../../telemetry/Callback.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 
 /** How long a client may take to answer the PING between both GOAWAY frames, in milliseconds. */
 const roundTripTimeout = 300

@@ -5,7 +5,7 @@
 import type { Socket } from "node:net"
 import { createServer, type TLSSocket } from "node:tls"
 
-import type { Guard } from "../../telemetry/Callback.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import type { Peer } from "../GrpcCall.ts"

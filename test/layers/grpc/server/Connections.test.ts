@@ -14,7 +14,7 @@ import * as ServerConnections from "../../../../src/layers/grpc/server/ServerCon
 import * as StreamGate from "../../../../src/layers/grpc/server/StreamGate.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 import { Drain } from "../../../../src/layers/process/Drain.ts"
-import * as Callback from "../../../../src/layers/telemetry/Callback.ts"
+import * as CallbackGuard from "../../../../src/layers/telemetry/CallbackGuard.ts"
 import * as Logs from "../../telemetry/Logs.ts"
 import * as Tls from "../../tls/Tls.ts"
 import * as Echo from "../Echo.ts"
@@ -120,7 +120,7 @@ describe("headers", () => {
 
 describe("a listener of streams that throws", () => {
   /** A server whose listener, as that of grpc-js, throws. */
-  const withGate = (http2: Http2Server, guard: Callback.Guard) => {
+  const withGate = (http2: Http2Server, guard: CallbackGuard.Guard) => {
     http2.on("stream", () => {
       throw new Error("a bug of grpc-js")
     })
@@ -139,7 +139,7 @@ describe("a listener of streams that throws", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const http2 = createServer()
-      withGate(http2, Callback.make(yield* Effect.context<never>()))
+      withGate(http2, CallbackGuard.make(yield* Effect.context<never>()))
       yield* Effect.callback<void>((resume) => void http2.listen(0, "127.0.0.1", () => resume(Effect.void)))
       const address = http2.address()
       const { socket, received } = yield* RawHttp2.connect(typeof address === "object" ? address!.port : 0)
