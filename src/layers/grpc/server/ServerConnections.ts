@@ -10,18 +10,11 @@ import type { X509Certificate } from "node:crypto"
  * ignores new streams, and does not offer nghttp2_submit_shutdown_notice, after which it would not. The second GOAWAY tells their
  * client that they were not begun, so that it may send them again on another connection.
  */
-import {
-  constants,
-  type Http2Server,
-  type Http2Session,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-  type ServerOptions
-} from "node:http2"
+import { constants, type Http2Session, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
 import { createServer as createTcpServer, type Socket } from "node:net"
 import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from "node:tls"
 
-import { type Server as GrpcJsServer, ServerCredentials } from "@grpc/grpc-js"
+import type { Server as GrpcJsServer } from "@grpc/grpc-js"
 import { Duration, Effect } from "effect"
 
 import * as Address from "../../config/Address.ts"
@@ -30,6 +23,7 @@ import type { Guard } from "../../telemetry/Callback.ts"
 import * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as RevocationList from "../../tls/RevocationList.ts"
+import * as InjectorServer from "../grpc-js/InjectorServer.ts"
 import type { Peer } from "../GrpcCall.ts"
 import type { Tls } from "../GrpcServer.ts"
 import * as Status from "../Status.ts"
@@ -217,7 +211,7 @@ const closed = Status.cancelled("The connection has been closed")
 
 export const make = (server: GrpcJsServer, options: Options): ServerConnections => {
   const { guard, maxConnections, maxConnectionsPerAddress } = options
-  const { http2, injector } = createInjector(server, {
+  const { http2, injector } = InjectorServer.create(server, {
     settings: { maxConcurrentStreams: options.maxConcurrentStreams, maxHeaderListSize: options.maxHeaderSize },
     ...resets,
     // A client that keeps to the limit of streams still exceeds it in Node's eyes, which count a stream until its events have
@@ -703,22 +697,6 @@ const clientCertificateOf = (socket: TLSSocket): ClientCertificate => {
 const whyNotValid = ({ isRevoked, notAfter }: ClientCertificate): Status.Status | undefined =>
   // the whole of the last second counts (RFC 5280, section 4.1.2.5)
   isRevoked ? revoked : Date.now() >= notAfter + 1000 ? expired : undefined
-
-/**
- * A server of HTTP/2 whose connections are given to it, and whose calls grpc-js answers. grpc-js keeps that server and its
- * options to itself, but there is no other way to set the limits of its connections, or to have their sessions.
- */
-const createInjector = (server: GrpcJsServer, options: ServerOptions) => {
-  const { commonServerOptions, http2Servers } = server as unknown as {
-    readonly commonServerOptions: ServerOptions
-    readonly http2Servers: ReadonlyMap<Http2Server, unknown>
-  }
-  Object.assign(commonServerOptions, options)
-  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
-  const [http2] = http2Servers.keys()
-  if (http2 === undefined) throw new Error("grpc-js has no HTTP/2 server for its injector")
-  return { http2, injector }
-}
 
 /** What OpenSSL's errors are to metrics. */
 const reasons: { readonly [error: string]: Refusal["reason"] } = {
