@@ -9,7 +9,7 @@ import { Config, Duration, Effect, Layer, Option, Stream } from "effect"
 import * as Setting from "../../config/Setting.ts"
 import * as Certificates from "../../tls/Certificates.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
-import * as ClientStreams from "../grpc-js/ClientStreams.ts"
+import * as Compat from "../grpc-js/compat.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
 import { defaultPolicy, GrpcChannel, type Options, type Policy, type Tls } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
@@ -64,9 +64,8 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
-  StatusOrder.keep()
-  ClientStreams.forget()
-  ResponseHeaders.bound()
+  yield* Compat.apply(StatusOrder.patch)
+  ResponseHeaders.install()
   const { compression = "identity", target, tls } = options
   const policy = { ...defaultPolicy, ...options.policy }
   const lease = yield* ReplaceableClient.make({
