@@ -5,7 +5,7 @@
  * from the client to the server of `layers/testing/EchoServer.ts`, with the defaults. Both sides are counted.
  *
  * V8's precise coverage counts the calls of each function. Requests are made one at a time on a warm connection, and a function is on
- * the path if every one of them called it: this leaves out timers and other background work.
+ * the path if each of them called it: this leaves out background work. Timers that repeat are paused.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"

@@ -1,6 +1,6 @@
 /**
  * Loaded by path.ts into a process before everything else: counts the functions of `src/` that the process calls. It answers the
- * message `take` with those that were called since the last one.
+ * message `take` with those that were called since the last one; the first one pauses timers that repeat.
  */
 import { readFileSync } from "node:fs"
 import { type Profiler, Session } from "node:inspector/promises"
@@ -39,8 +39,18 @@ session.connect()
 await session.post("Profiler.enable")
 await session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: false })
 
+/** Timers that repeat are paused while requests are counted: they belong to no request. */
+let isCounting = false
+const { setInterval } = globalThis
+const pausable = (callback: () => void, period: number) =>
+  setInterval(() => {
+    if (!isCounting) callback()
+  }, period)
+globalThis.setInterval = pausable as typeof setInterval
+
 process.on("message", async (message) => {
   if (message !== "take") return
+  isCounting = true
   const { result } = await session.post("Profiler.takePreciseCoverage")
   process.send?.(result.filter(({ url }) => url.startsWith(`${root}src/`)).flatMap(calledOf))
 })
