@@ -6,10 +6,10 @@ import { NodeServices } from "@effect/platform-node"
 import { ConfigProvider, Effect, FileSystem, Layer } from "effect"
 
 import { issue, makeAuthority, revoke } from "../../scripts/certificates.ts"
-import * as Drain from "../../src/layers/Drain.ts"
-import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
-import * as Logging from "../../src/layers/Logging.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import { ProjectRoot } from "../../src/layers/config/ProjectRoot.ts"
+import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as Drain from "../../src/layers/process/Drain.ts"
+import * as Logging from "../../src/layers/telemetry/Logging.ts"
 import * as Marketplace from "../../src/marketplace/Marketplace.ts"
 import * as Recommendations from "../../src/recommendations/Recommendations.ts"
 import type { Environment, Service } from "./Installation.ts"
@@ -33,7 +33,7 @@ const start = <A, E, R>(service: Layer.Layer<A, E, R>) =>
 const services = {
   recommendations: start(Recommendations.layer("0.0.0")),
   marketplace: start(
-    Marketplace.layer("0.0.0", GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" }))
+    Marketplace.layer("0.0.0", NodeGrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" }))
   )
 }
 
