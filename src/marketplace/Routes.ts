@@ -8,10 +8,10 @@ import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 import * as Setting from "../layers/config/Setting.ts"
 import * as HttpObserver from "../layers/http/HttpObserver.ts"
 import type { Site } from "../layers/http/WebServer.ts"
-import { favicon } from "./Favicon.ts"
-import { type Content, type Page, render } from "./Page.ts"
 import { Storefront } from "./Storefront.ts"
-import { css } from "./Stylesheet.ts"
+import { favicon } from "./view/favicon.ts"
+import { type Content, type Page, render } from "./view/Page.ts"
+import { css } from "./view/stylesheet.ts"
 
 /** What every answer says of itself: nothing here runs, is framed, or comes from elsewhere. */
 const baseHeaders = {

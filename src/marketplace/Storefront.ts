@@ -8,8 +8,8 @@ import * as Setting from "../layers/config/Setting.ts"
 import * as Deadline from "../layers/grpc/Deadline.ts"
 import * as LogRateLimiter from "../layers/telemetry/LogRateLimiter.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
-import { categoryOfSlug, type Content } from "./Page.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
+import { categoryOfSlug, type Content } from "./view/Page.ts"
 
 /** How many books lie on the front table. */
 const bookCount = 3

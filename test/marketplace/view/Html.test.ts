@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 
-import { html } from "../../src/marketplace/Html.ts"
+import { html } from "../../../src/marketplace/view/Html.ts"
 
 /** As a browser reads text back, for the characters that markup is made of. */
 const unescape = (text: string): string =>

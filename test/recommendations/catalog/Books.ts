@@ -3,8 +3,8 @@
  */
 import { Arbitrary, Array as Arr, Schema } from "effect"
 
-import { Book } from "../../src/domain/Book.ts"
-import * as BookStore from "../../src/recommendations/BookStore.ts"
+import { Book } from "../../../src/domain/Book.ts"
+import * as BookStore from "../../../src/recommendations/catalog/BookStore.ts"
 
 /** The same book as an object of its own, whatever keeps it. */
 export const plain = ({ authors, categories, id, isbn10, title, year }: Book): Book => ({

@@ -1,7 +1,7 @@
 /**
  * The reader's page: a bookshop's front table, complete without JavaScript.
  */
-import { categories, type Category, labels } from "../domain/Category.ts"
+import { categories, type Category, labels } from "../../domain/Category.ts"
 import { html, type Html, type Value } from "./Html.ts"
 
 /** What the page shows of a book. */

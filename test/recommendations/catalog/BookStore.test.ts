@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 
-import { BookCatalog, type Shelf } from "../../src/domain/BookCatalog.ts"
-import { categories } from "../../src/domain/Category.ts"
-import * as BookStore from "../../src/recommendations/BookStore.ts"
-import { book } from "../domain/Books.ts"
+import { BookCatalog, type Shelf } from "../../../src/domain/BookCatalog.ts"
+import { categories } from "../../../src/domain/Category.ts"
+import * as BookStore from "../../../src/recommendations/catalog/BookStore.ts"
+import { book } from "../../domain/Books.ts"
 import { plain } from "./Books.ts"
 
 const booksOf = ({ at, size }: Shelf) => Array.from({ length: size }, (_, position) => plain(at(position)))

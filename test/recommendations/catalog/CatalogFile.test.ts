@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, PlatformError } from "effect"
 
-import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import * as CatalogFile from "../../../src/recommendations/catalog/CatalogFile.ts"
 import { plain } from "./Books.ts"
 import * as OneFile from "./OneFile.ts"
 

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect, Schema, Stream } from "effect"
 import { Csv } from "effect/encoding"
 
-import * as WholeRecords from "../../src/recommendations/WholeRecords.ts"
+import * as WholeRecords from "../../../src/recommendations/catalog/CsvChunks.ts"
 import * as OneFile from "./OneFile.ts"
 
 /** The pieces of the file that there is. */

@@ -1,17 +1,17 @@
 /**
- * What becomes of the domain's errors on the wire, in both APIs.
+ * The gRPC status of each error of the domain, for both APIs.
  */
 import { String } from "effect"
 
-import type { CatalogUnavailable, CategoryNotFound } from "../domain/BookCatalog.ts"
-import type { InvalidQuery } from "../domain/Recommender.ts"
-import { ErrorInfo } from "../layers/grpc/ErrorDetail.ts"
-import type { StatusTable } from "../layers/grpc/GrpcHandlers.ts"
-import * as Status from "../layers/grpc/Status.ts"
+import type { CatalogUnavailable, CategoryNotFound } from "../../domain/BookCatalog.ts"
+import type { InvalidQuery } from "../../domain/Recommender.ts"
+import { ErrorInfo } from "../../layers/grpc/ErrorDetail.ts"
+import type { StatusTable } from "../../layers/grpc/GrpcHandlers.ts"
+import * as Status from "../../layers/grpc/Status.ts"
 
 export const statuses: StatusTable<InvalidQuery | CategoryNotFound | CatalogUnavailable> = {
   InvalidQuery: ({ violations }) =>
-    // a field of a query is one of the request, which protos write in snake case
+    // the fields of a query have the names of the request's fields, which are in snake case
     Status.invalidArgument(
       violations.map(({ description, field }) => ({ field: String.camelToSnake(field), description }))
     ),

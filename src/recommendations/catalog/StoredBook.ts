@@ -4,12 +4,12 @@
  */
 import protobuf from "protobufjs/minimal.js"
 
-import type { Book } from "../domain/Book.ts"
-import type { Category } from "../domain/Category.ts"
-import type { RecommendResponse__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
-import { Encoded } from "../layers/grpc/EncodedMessage.ts"
-import type { WireWriter } from "../layers/grpc/WireWriter.ts"
-import * as Categories from "./Categories.ts"
+import type { Book } from "../../domain/Book.ts"
+import type { Category } from "../../domain/Category.ts"
+import type { RecommendResponse__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
+import { Encoded } from "../../layers/grpc/EncodedMessage.ts"
+import type { WireWriter } from "../../layers/grpc/WireWriter.ts"
+import { categoryOf, numberOf } from "../categoryNumbers.ts"
 import * as LazyObject from "./LazyObject.ts"
 
 /** The fields of `RecommendResponse` and `Book`, as the proto numbers them. */
@@ -24,7 +24,7 @@ export const write = (writer: WireWriter, book: Book): void => {
   for (const author of authors) writer.string(fields.authors, author)
   if (year !== undefined) writer.int32(fields.year, year)
   if (isbn10 !== undefined) writer.string(fields.isbn10, isbn10)
-  writer.int32s(fields.categories, categories.map(Categories.toV1))
+  writer.int32s(fields.categories, categories.map(numberOf))
   writer.end(start)
 }
 
@@ -122,7 +122,7 @@ const readCategories = (reader: protobuf.Reader): ReadonlyArray<Category> => {
   const end = reader.uint32() + reader.pos
   const categories: Array<Category> = []
   // they have been categories when they were written
-  while (reader.pos < end) categories.push(Categories.fromV1(reader.int32()) as Category)
+  while (reader.pos < end) categories.push(categoryOf(reader.int32())!)
   return categories
 }
 

@@ -5,10 +5,10 @@
  * What is drawn from a million books is in no cache of the processor, and each piece of memory on the way to a book is waited for
  * (npm run bench): so there is one for all books, in which a shelf has where each of its own begins.
  */
-import type { Book } from "../domain/Book.ts"
-import { allOf, BookCatalog, type Shelf, type Stock } from "../domain/BookCatalog.ts"
-import { categories, type Category } from "../domain/Category.ts"
-import { WireWriter } from "../layers/grpc/WireWriter.ts"
+import type { Book } from "../../domain/Book.ts"
+import { allOf, BookCatalog, type Shelf, type Stock } from "../../domain/BookCatalog.ts"
+import { categories, type Category } from "../../domain/Category.ts"
+import { WireWriter } from "../../layers/grpc/WireWriter.ts"
 import * as CategorySets from "./CategorySets.ts"
 import * as StoredBook from "./StoredBook.ts"
 

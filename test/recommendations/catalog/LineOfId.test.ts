@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
-import * as LineOfId from "../../src/recommendations/LineOfId.ts"
+import * as LineOfId from "../../../src/recommendations/catalog/LineOfId.ts"
 
 const Few = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 50 }))
 const Any = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2 ** 31 - 1 }))

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 
-import * as CategorySets from "../../src/recommendations/CategorySets.ts"
+import * as CategorySets from "../../../src/recommendations/catalog/CategorySets.ts"
 
 describe("sets of categories", () => {
   it("are told apart, however many categories there are", () => {

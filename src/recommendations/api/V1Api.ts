@@ -1,22 +1,22 @@
 /**
- * Today's API: onlinebooks.recommendations.v1.
+ * The current API, onlinebooks.recommendations.v1 (proto/onlinebooks/recommendations/v1).
  */
 import { Effect, Layer } from "effect"
 
-import type { Book } from "../domain/Book.ts"
-import { type Query, Recommender } from "../domain/Recommender.ts"
-import definitions from "../generated/v1/definitions.ts"
+import type { Book } from "../../domain/Book.ts"
+import { type Query, Recommender } from "../../domain/Recommender.ts"
+import definitions from "../../generated/v1/definitions.ts"
 import type {
   RecommendationsServiceDefinition,
   RecommendationsServiceHandlers
-} from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
-import type { RecommendRequest__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
-import * as GrpcServer from "../layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../layers/grpc/GrpcService.ts"
-import * as Sampling from "../layers/telemetry/Sampling.ts"
-import * as Categories from "./Categories.ts"
-import { statuses } from "./DomainStatus.ts"
-import * as StoredBook from "./StoredBook.ts"
+} from "../../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
+import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
+import * as GrpcService from "../../layers/grpc/GrpcService.ts"
+import * as Sampling from "../../layers/telemetry/Sampling.ts"
+import * as StoredBook from "../catalog/StoredBook.ts"
+import { categoryOf, numberOf } from "../categoryNumbers.ts"
+import { statuses } from "./statusTable.ts"
 
 const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
   name: "onlinebooks.recommendations.v1.RecommendationsService",
@@ -33,7 +33,7 @@ export const handlers = Effect.gen(function* () {
       ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({
-        categories: summaries.map(({ bookCount, category }) => ({ category: Categories.toV1(category), bookCount }))
+        categories: summaries.map(({ bookCount, category }) => ({ category: numberOf(category), bookCount }))
       }))
   }
 })
@@ -45,8 +45,9 @@ export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses
 
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,
-  category: Categories.fromV1(category),
-  // 0 is what a field that is not set reads as
+  // 0 is BOOK_CATEGORY_UNSPECIFIED; the domain reports an unknown number as an unknown category of that name
+  category: category === 0 ? undefined : (categoryOf(category) ?? String(category)),
+  // an unset field decodes to 0
   maxResults: maxResults === 0 ? undefined : maxResults
 })
 
@@ -56,5 +57,5 @@ const toMessage = ({ authors, categories, id, isbn10 = "", title, year }: Book) 
   authors,
   year,
   isbn10,
-  categories: categories.map(Categories.toV1)
+  categories: categories.map(numberOf)
 })

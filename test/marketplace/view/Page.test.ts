@@ -1,10 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 
-import { categories, Category, labels } from "../../src/domain/Category.ts"
-import { favicon } from "../../src/marketplace/Favicon.ts"
-import { categoryOfSlug, type Content, type Page, type PageBook, render, slugOf } from "../../src/marketplace/Page.ts"
-import { css } from "../../src/marketplace/Stylesheet.ts"
+import { categories, Category, labels } from "../../../src/domain/Category.ts"
+import { favicon } from "../../../src/marketplace/view/favicon.ts"
+import {
+  categoryOfSlug,
+  type Content,
+  type Page,
+  type PageBook,
+  render,
+  slugOf
+} from "../../../src/marketplace/view/Page.ts"
+import { css } from "../../../src/marketplace/view/stylesheet.ts"
 
 const page = (content: Content, options: Partial<Page> = {}): string =>
   render({ content, menu: categories, home: false, stylesheetPath: "/style.0123abcd.css", ...options })

@@ -8,15 +8,15 @@
 import { Config, Duration, Effect, type FileSystem, Layer, Result, Schema, Stream } from "effect"
 import { Csv } from "effect/encoding"
 
-import { BookCatalog } from "../domain/BookCatalog.ts"
-import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
-import { quoteText } from "../layers/config/quoteText.ts"
-import * as Setting from "../layers/config/Setting.ts"
-import * as ObservableMetric from "../layers/telemetry/ObservableMetric.ts"
+import { BookCatalog } from "../../domain/BookCatalog.ts"
+import { ProjectRoot } from "../../layers/config/ProjectRoot.ts"
+import { quoteText } from "../../layers/config/quoteText.ts"
+import * as Setting from "../../layers/config/Setting.ts"
+import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
 import * as BookStore from "./BookStore.ts"
-import * as CatalogRow from "./CatalogRow.ts"
+import * as CatalogRow from "./catalogRow.ts"
+import * as WholeRecords from "./CsvChunks.ts"
 import * as LineOfId from "./LineOfId.ts"
-import * as WholeRecords from "./WholeRecords.ts"
 
 /** What is wrong at a line, which counts from 1. */
 const BadLine = Schema.Struct({ line: Schema.Int, reason: Schema.String })

@@ -3,9 +3,9 @@
  */
 import { Result, Schema, SchemaIssue } from "effect"
 
-import { Book, maxAuthors, maxNameLength, maxTitleLength } from "../domain/Book.ts"
-import { quoteText } from "../layers/config/quoteText.ts"
-import * as LogTruncation from "../layers/telemetry/LogTruncation.ts"
+import { Book, maxAuthors, maxNameLength, maxTitleLength } from "../../domain/Book.ts"
+import { quoteText } from "../../layers/config/quoteText.ts"
+import * as LogTruncation from "../../layers/telemetry/LogTruncation.ts"
 
 const columns = ["id", "title", "authors", "year", "isbn10", "categories"] as const
 
