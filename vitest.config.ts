@@ -11,7 +11,7 @@ const fleet = [
 ]
 
 /** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
-const million = ["test/layers/LeaksOfMillion.test.ts"]
+const million = ["test/layers/grpc/LeaksOfMillion.test.ts"]
 
 const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
   test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }

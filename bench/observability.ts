@@ -22,10 +22,10 @@ import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 import { build } from "rolldown"
 
-import * as GrpcChannel from "../src/layers/GrpcChannel.ts"
-import * as GrpcClient from "../src/layers/GrpcClient.ts"
-import * as GrpcService from "../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
+import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
+import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
+import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
 
 interface Variant {
@@ -159,7 +159,7 @@ const check = (port: number): Promise<void> =>
     if (response.text !== text) return yield* Effect.die(new Error(`It answers ${response.text}`))
   }).pipe(
     Effect.provide(
-      GrpcChannel.GrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [] }).pipe(
+      NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [] }).pipe(
         Layer.provideMerge(GrpcService.ProtoFiles.layer("src/layers/testing")),
         Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
         Layer.provide(NodeServices.layer)

@@ -5,15 +5,15 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
-import * as Drain from "../src/layers/Drain.ts"
-import * as GrpcChannel from "../src/layers/GrpcChannel.ts"
-import * as GrpcClient from "../src/layers/GrpcClient.ts"
-import * as GrpcObservers from "../src/layers/GrpcObservers.ts"
-import * as GrpcRetry from "../src/layers/GrpcRetry.ts"
-import * as GrpcService from "../src/layers/GrpcService.ts"
-import * as Logging from "../src/layers/Logging.ts"
-import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
-import * as Telemetry from "../src/layers/Telemetry.ts"
+import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
+import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as Retry from "../src/layers/grpc/client/Retry.ts"
+import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
+import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
+import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
+import * as Drain from "../src/layers/process/Drain.ts"
+import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
 
 const [, , part, target = ""] = process.argv
@@ -32,11 +32,11 @@ Layer.effectDiscard(
   })
 ).pipe(
   Layer.provide(
-    GrpcChannel.GrpcChannel.layer({
+    NodeGrpcChannel.layer({
       target,
-      observers: part === "everything" ? GrpcObservers.client : [],
+      observers: part === "everything" ? DefaultObservers.client : [],
       // a machine that has other things to do does not make it call twice
-      policy: { retry: GrpcRetry.never }
+      policy: { retry: Retry.never }
     })
   ),
   Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),

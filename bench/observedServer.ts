@@ -5,28 +5,29 @@
 import { NodeServices } from "@effect/platform-node"
 import { Duration, Effect, Layer, Stream } from "effect"
 
-import * as Drain from "../src/layers/Drain.ts"
-import type { EchoRequest__Output } from "../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
-import * as GrpcAccessLog from "../src/layers/GrpcAccessLog.ts"
-import * as GrpcErrorReport from "../src/layers/GrpcErrorReport.ts"
-import type { ServerInterceptor } from "../src/layers/GrpcInterceptor.ts"
-import * as GrpcMetrics from "../src/layers/GrpcMetrics.ts"
-import * as GrpcObservers from "../src/layers/GrpcObservers.ts"
-import * as GrpcServer from "../src/layers/GrpcServer.ts"
-import * as GrpcService from "../src/layers/GrpcService.ts"
-import * as GrpcTracing from "../src/layers/GrpcTracing.ts"
-import * as Logging from "../src/layers/Logging.ts"
-import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
-import * as Telemetry from "../src/layers/Telemetry.ts"
+import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
+import type { ServerInterceptor } from "../src/layers/grpc/GrpcInterceptor.ts"
+import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
+import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
+import * as AccessLog from "../src/layers/grpc/interceptors/AccessLog.ts"
+import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
+import * as ErrorReport from "../src/layers/grpc/interceptors/ErrorReport.ts"
+import * as Metrics from "../src/layers/grpc/interceptors/Metrics.ts"
+import * as Tracing from "../src/layers/grpc/interceptors/Tracing.ts"
+import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as Drain from "../src/layers/process/Drain.ts"
+import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
+import type { EchoRequest__Output } from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 
 const parts: { readonly [part: string]: ReadonlyArray<ServerInterceptor> } = {
   nothing: [],
-  metrics: [GrpcMetrics.server],
-  tracing: [GrpcTracing.server],
-  log: [GrpcAccessLog.server],
-  errors: [GrpcErrorReport.server],
-  everything: GrpcObservers.server
+  metrics: [Metrics.server],
+  tracing: [Tracing.server],
+  log: [AccessLog.server],
+  errors: [ErrorReport.server],
+  everything: DefaultObservers.server
 }
 
 const observers = parts[process.argv[2] ?? ""]
@@ -46,7 +47,7 @@ GrpcServer.serve(
   {}
 ).pipe(
   // no client is sent away in the middle of a round
-  GrpcServer.listen({ host: "127.0.0.1", port: 0, observers, limits: { maxConnectionAge: Duration.hours(1) } }),
+  NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, observers, limits: { maxConnectionAge: Duration.hours(1) } }),
   Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),

@@ -5,14 +5,15 @@
 import { NodeServices } from "@effect/platform-node"
 import { Duration, Effect, Layer, Stream } from "effect"
 
-import * as Drain from "../src/layers/Drain.ts"
+import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
+import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
+import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
+import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as Drain from "../src/layers/process/Drain.ts"
 import type {
   EchoServiceDefinition,
   EchoServiceHandlers
-} from "../src/layers/generated/testing/onlinebooks/layers/testing/EchoService.ts"
-import * as GrpcServer from "../src/layers/GrpcServer.ts"
-import * as GrpcService from "../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
+} from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoService.ts"
 
 const Echo = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
   name: "onlinebooks.layers.testing.EchoService",
@@ -44,7 +45,7 @@ GrpcServer.serve(
   }),
   {}
 ).pipe(
-  GrpcServer.listen({
+  NodeGrpcServer.listen({
     host: "127.0.0.1",
     port: 0,
     limits: isComputing ? {} : { maxConcurrency: 20, maxQueue: 20, maxQueueWait: Duration.millis(50) }

@@ -42,39 +42,48 @@ const apis: ReadonlyArray<Api> = [
     embed: "definitions.ts"
   },
   {
-    includeDir: "src/layers",
+    includeDir: "src/layers/grpc/proto",
     files: ["google/rpc/status.proto", "google/rpc/error_details.proto"],
-    outDir: "src/layers/generated/rpc",
+    outDir: "src/layers/grpc/generated/rpc",
     embed: "definitions.ts"
   },
   {
-    includeDir: "src/layers",
+    includeDir: "src/layers/grpc/proto",
     files: ["grpc/health/v1/health.proto"],
-    outDir: "src/layers/generated/health",
+    outDir: "src/layers/grpc/generated/health",
     embed: "definitions.ts"
   },
   {
-    includeDir: "src/layers",
+    includeDir: "src/layers/grpc/proto",
     files: ["grpc/reflection/v1/reflection.proto", "grpc/reflection/v1alpha/reflection.proto"],
-    outDir: "src/layers/generated/reflection",
+    outDir: "src/layers/grpc/generated/reflection",
     embed: "definitions.ts"
   },
   {
     includeDir: "src/layers/testing",
     files: ["echo.proto", "greeter.proto", "interop.proto"],
-    outDir: "src/layers/generated/testing"
+    outDir: "src/layers/testing/generated"
   }
 ]
 
 /** Sets of files whose descriptors are embedded, as the bytes that protoc writes. */
 const descriptorSets = [
   { input: "proto", paths: [], out: "src/generated/descriptors.ts" },
-  { input: "src/layers", paths: ["src/layers/grpc"], out: "src/layers/generated/descriptors.ts" },
-  { input: "src/layers", paths: ["src/layers/testing"], out: "src/layers/generated/testing/descriptors.ts" }
+  {
+    input: "src/layers/grpc/proto",
+    paths: ["src/layers/grpc/proto/grpc"],
+    out: "src/layers/grpc/generated/descriptors.ts"
+  },
+  { input: "src/layers/testing", paths: [], out: "src/layers/testing/generated/descriptors.ts" }
 ]
 
 /** Everything that is written is below these. */
-const outputFolders = ["src/generated", "src/layers/generated", "test/layers/generated"]
+const outputFolders = [
+  "src/generated",
+  "src/layers/grpc/generated",
+  "src/layers/testing/generated",
+  "test/layers/generated"
+]
 /** Hashes of the input and of the output of the last run. */
 const stampFile = "src/generated/stamp"
 const examples = "src/layers/README.md"
@@ -157,7 +166,7 @@ const generateApi = async (staging: string, { embed, files, includeDir, outDir }
   const index = path.resolve(staging, "protos", outDir, "index.proto")
   write(index, ['syntax = "proto3";', ...files.map((file) => `import "${file}";`)].join("\n"))
   await run("node_modules/@grpc/proto-loader/build/bin/proto-loader-gen-types.js", [
-    // the options that src/layers/GrpcService.ts loads protos with
+    // the options that src/layers/grpc/GrpcService.ts loads protos with
     "--longs=String",
     "--defaults",
     "--includeComments",

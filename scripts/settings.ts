@@ -7,11 +7,11 @@ import { fileURLToPath } from "node:url"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { ConfigProvider, Effect, FileSystem, Layer } from "effect"
 
-import * as Drain from "../src/layers/Drain.ts"
-import { GrpcChannel } from "../src/layers/GrpcChannel.ts"
-import * as Logging from "../src/layers/Logging.ts"
-import { ProjectRoot } from "../src/layers/ProjectRoot.ts"
-import * as Setting from "../src/layers/Setting.ts"
+import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
+import * as Setting from "../src/layers/config/Setting.ts"
+import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as Drain from "../src/layers/process/Drain.ts"
+import * as Logging from "../src/layers/telemetry/Logging.ts"
 import * as Marketplace from "../src/marketplace/Marketplace.ts"
 import * as Recommendations from "../src/recommendations/Recommendations.ts"
 import { issue, makeAuthority, revoke } from "./certificates.ts"
@@ -32,7 +32,7 @@ const start = <A, E, R>(service: Layer.Layer<A, E, R>) =>
 const services = {
   recommendations: start(Recommendations.layer("0.0.0")),
   marketplace: start(
-    Marketplace.layer("0.0.0", GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" }))
+    Marketplace.layer("0.0.0", NodeGrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" }))
   )
 }
 

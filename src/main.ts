@@ -5,13 +5,13 @@ import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
 import project from "../package.json" with { type: "json" }
-import * as Address from "./layers/Address.ts"
-import * as Drain from "./layers/Drain.ts"
-import { GrpcChannel, settings } from "./layers/GrpcChannel.ts"
-import { GrpcServer } from "./layers/GrpcServer.ts"
-import * as Logging from "./layers/Logging.ts"
-import { ProjectRoot } from "./layers/ProjectRoot.ts"
-import * as Telemetry from "./layers/Telemetry.ts"
+import * as Address from "./layers/config/Address.ts"
+import { ProjectRoot } from "./layers/config/ProjectRoot.ts"
+import * as NodeGrpcChannel from "./layers/grpc/client/NodeGrpcChannel.ts"
+import { GrpcServer } from "./layers/grpc/GrpcServer.ts"
+import * as Drain from "./layers/process/Drain.ts"
+import * as Logging from "./layers/telemetry/Logging.ts"
+import * as Telemetry from "./layers/telemetry/Telemetry.ts"
 import * as Marketplace from "./marketplace/Marketplace.ts"
 import * as Recommendations from "./recommendations/Recommendations.ts"
 
@@ -22,7 +22,9 @@ import * as Recommendations from "./recommendations/Recommendations.ts"
 const ChannelToServer = Layer.unwrap(
   Effect.gen(function* () {
     const address = yield* (yield* GrpcServer).address
-    return GrpcChannel.layer(yield* settings("MARKETPLACE", Address.format(toLoopback(address)), "localhost"))
+    return NodeGrpcChannel.layer(
+      yield* NodeGrpcChannel.settings("MARKETPLACE", Address.format(toLoopback(address)), "localhost")
+    )
   })
 )
 

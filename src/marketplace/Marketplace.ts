@@ -3,10 +3,10 @@
  */
 import { Layer } from "effect"
 
-import * as Admin from "../layers/Admin.ts"
-import type { GrpcChannel } from "../layers/GrpcChannel.ts"
-import * as Telemetry from "../layers/Telemetry.ts"
-import * as WebServer from "../layers/WebServer.ts"
+import type { GrpcChannel } from "../layers/grpc/GrpcChannel.ts"
+import * as Admin from "../layers/http/Admin.ts"
+import * as WebServer from "../layers/http/WebServer.ts"
+import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
 import * as Routes from "./Routes.ts"
 import { Storefront } from "./Storefront.ts"

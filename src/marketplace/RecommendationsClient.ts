@@ -14,9 +14,9 @@ import type {
   RecommendationsServiceDefinition,
   RecommendationsServiceHandlers
 } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
-import * as GrpcClient from "../layers/GrpcClient.ts"
-import * as GrpcService from "../layers/GrpcService.ts"
-import * as Sampling from "../layers/Sampling.ts"
+import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
+import * as GrpcService from "../layers/grpc/GrpcService.ts"
+import * as Sampling from "../layers/telemetry/Sampling.ts"
 import type { PageBook } from "./Page.ts"
 
 /** Recommendations has no books of that category. */

@@ -5,9 +5,9 @@ import { Effect, Option } from "effect"
 import { Digest } from "effect/crypto"
 import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import * as Setting from "../layers/Setting.ts"
-import * as WebObserver from "../layers/WebObserver.ts"
-import type { Site } from "../layers/WebServer.ts"
+import * as Setting from "../layers/config/Setting.ts"
+import * as HttpObserver from "../layers/http/HttpObserver.ts"
+import type { Site } from "../layers/http/WebServer.ts"
 import { favicon } from "./Favicon.ts"
 import { type Content, type Page, render } from "./Page.ts"
 import { Storefront } from "./Storefront.ts"
@@ -102,8 +102,8 @@ export const make = Effect.gen(function* () {
     ["/favicon.ico", () => Effect.succeed(icon)]
   ])
 
-  const app: WebObserver.App = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
-    const { path, query } = WebObserver.split(url)
+  const app: HttpObserver.App = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ method, url }) => {
+    const { path, query } = HttpObserver.split(url)
     const route = routes.get(path)
     if (route === undefined) return notFound
     // the answer to HEAD is that to GET, of which the server leaves the body out

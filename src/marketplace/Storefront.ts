@@ -4,10 +4,10 @@
 import { Cache, Clock, Context, Duration, Effect, Layer, Match, Metric } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
-import * as Deadline from "../layers/Deadline.ts"
-import * as LogLimit from "../layers/LogLimit.ts"
-import * as Sampling from "../layers/Sampling.ts"
-import * as Setting from "../layers/Setting.ts"
+import * as Setting from "../layers/config/Setting.ts"
+import * as Deadline from "../layers/grpc/Deadline.ts"
+import * as LogRateLimiter from "../layers/telemetry/LogRateLimiter.ts"
+import * as Sampling from "../layers/telemetry/Sampling.ts"
 import { categoryOfSlug, type Content } from "./Page.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
 
@@ -22,7 +22,7 @@ const pagesWithoutBooks = Metric.counter("marketplace_pages_without_books_total"
   incremental: true
 })
 
-const lines = LogLimit.make("pages without recommendations")
+const lines = LogRateLimiter.make("pages without recommendations")
 
 /** What there is to show, before it is a page. */
 export interface Display {

@@ -2,13 +2,16 @@ import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
 import project from "../../package.json" with { type: "json" }
-import * as Drain from "../layers/Drain.ts"
-import { GrpcChannel } from "../layers/GrpcChannel.ts"
-import * as Logging from "../layers/Logging.ts"
-import { ProjectRoot } from "../layers/ProjectRoot.ts"
+import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import * as NodeGrpcChannel from "../layers/grpc/client/NodeGrpcChannel.ts"
+import * as Drain from "../layers/process/Drain.ts"
+import * as Logging from "../layers/telemetry/Logging.ts"
 import * as Marketplace from "./Marketplace.ts"
 
-Marketplace.layer(project.version, GrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })).pipe(
+Marketplace.layer(
+  project.version,
+  NodeGrpcChannel.layerConfig({ server: "RECOMMENDATIONS", client: "MARKETPLACE" })
+).pipe(
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeFileSystem.layer),
   Layer.provide(NodePath.layer),

@@ -8,7 +8,7 @@
 import type { Book } from "../domain/Book.ts"
 import { allOf, BookCatalog, type Shelf, type Stock } from "../domain/BookCatalog.ts"
 import { categories, type Category } from "../domain/Category.ts"
-import { WireWriter } from "../layers/WireWriter.ts"
+import { WireWriter } from "../layers/grpc/WireWriter.ts"
 import * as CategorySets from "./CategorySets.ts"
 import * as StoredBook from "./StoredBook.ts"
 

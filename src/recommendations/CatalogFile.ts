@@ -9,10 +9,10 @@ import { Config, Duration, Effect, type FileSystem, Layer, Result, Schema, Strea
 import { Csv } from "effect/encoding"
 
 import { BookCatalog } from "../domain/BookCatalog.ts"
-import * as Observed from "../layers/Observed.ts"
-import { ProjectRoot } from "../layers/ProjectRoot.ts"
-import * as Setting from "../layers/Setting.ts"
-import * as Visible from "../layers/Visible.ts"
+import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import * as Setting from "../layers/config/Setting.ts"
+import * as Visible from "../layers/config/Visible.ts"
+import * as ObservableMetric from "../layers/telemetry/ObservableMetric.ts"
 import * as BookStore from "./BookStore.ts"
 import * as CatalogRow from "./CatalogRow.ts"
 import * as LineOfId from "./LineOfId.ts"
@@ -133,8 +133,8 @@ export const layer = Layer.effect(
     for (const { line, reason } of warnings.first) yield* Effect.logWarning(`${path}, line ${line}: ${reason}`)
     const others = warnings.count - warnings.first.length
     if (others > 0) yield* Effect.logWarning(`${path}: ${others} more rows like these`)
-    yield* Observed.gauge("catalog_books", "Books in the catalogue", () => allBooks.size)
-    yield* Observed.gauge("catalog_load_duration_seconds", "How long the catalogue took to be read", () =>
+    yield* ObservableMetric.gauge("catalog_books", "Books in the catalogue", () => allBooks.size)
+    yield* ObservableMetric.gauge("catalog_load_duration_seconds", "How long the catalogue took to be read", () =>
       Duration.toSeconds(elapsed)
     )
     yield* Effect.logInfo(

@@ -4,8 +4,8 @@
 import { Result, Schema, SchemaIssue } from "effect"
 
 import { Book, maxAuthors, maxNameLength, maxTitleLength } from "../domain/Book.ts"
-import * as LogClip from "../layers/LogClip.ts"
-import * as Visible from "../layers/Visible.ts"
+import * as Visible from "../layers/config/Visible.ts"
+import * as LogClip from "../layers/telemetry/LogClip.ts"
 
 const columns = ["id", "title", "authors", "year", "isbn10", "categories"] as const
 

@@ -5,9 +5,9 @@ import { String } from "effect"
 
 import type { CatalogUnavailable, CategoryNotFound } from "../domain/BookCatalog.ts"
 import type { InvalidQuery } from "../domain/Recommender.ts"
-import { ErrorInfo } from "../layers/ErrorDetail.ts"
-import type { StatusTable } from "../layers/GrpcHandlers.ts"
-import * as Status from "../layers/Status.ts"
+import { ErrorInfo } from "../layers/grpc/ErrorDetail.ts"
+import type { StatusTable } from "../layers/grpc/GrpcHandlers.ts"
+import * as Status from "../layers/grpc/Status.ts"
 
 export const statuses: StatusTable<InvalidQuery | CategoryNotFound | CatalogUnavailable> = {
   InvalidQuery: ({ violations }) =>

@@ -6,11 +6,11 @@ import { Layer } from "effect"
 
 import { Recommender } from "../domain/Recommender.ts"
 import descriptors from "../generated/descriptors.ts"
-import * as Admin from "../layers/Admin.ts"
-import * as GrpcServer from "../layers/GrpcServer.ts"
-import { Health } from "../layers/Health.ts"
-import * as Reflection from "../layers/Reflection.ts"
-import * as Telemetry from "../layers/Telemetry.ts"
+import * as NodeGrpcServer from "../layers/grpc/server/NodeGrpcServer.ts"
+import { Health } from "../layers/grpc/services/Health.ts"
+import * as Reflection from "../layers/grpc/services/Reflection.ts"
+import * as Admin from "../layers/http/Admin.ts"
+import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as CatalogFile from "./CatalogFile.ts"
 import * as RecommendationsFirst from "./RecommendationsFirst.ts"
 import * as RecommendationsV1 from "./RecommendationsV1.ts"
@@ -23,7 +23,7 @@ export const layer = (version: string) =>
     Health.layer,
     Reflection.layer([descriptors])
   ).pipe(
-    GrpcServer.listenConfig("RECOMMENDATIONS"),
+    NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
     Layer.provide(CatalogFile.layer),
     Layer.provide(Telemetry.exported),

@@ -11,9 +11,9 @@ import type {
   RecommendationsServiceHandlers
 } from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import type { RecommendRequest__Output } from "../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
-import * as GrpcServer from "../layers/GrpcServer.ts"
-import * as GrpcService from "../layers/GrpcService.ts"
-import * as Sampling from "../layers/Sampling.ts"
+import * as GrpcServer from "../layers/grpc/GrpcServer.ts"
+import * as GrpcService from "../layers/grpc/GrpcService.ts"
+import * as Sampling from "../layers/telemetry/Sampling.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
 import * as StoredBook from "./StoredBook.ts"

@@ -2,9 +2,9 @@ import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
 import project from "../../package.json" with { type: "json" }
-import * as Drain from "../layers/Drain.ts"
-import * as Logging from "../layers/Logging.ts"
-import { ProjectRoot } from "../layers/ProjectRoot.ts"
+import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import * as Drain from "../layers/process/Drain.ts"
+import * as Logging from "../layers/telemetry/Logging.ts"
 import * as Recommendations from "./Recommendations.ts"
 
 Recommendations.layer(project.version).pipe(

@@ -37,7 +37,7 @@ export const make = Effect.fnUntraced(function* (options: { readonly isProductio
   yield* fs.makeDirectory(folder, { recursive: true })
   for (const name of copied) yield* fs.copy(path.join(root, name), path.join(folder, name))
   // what the examples of src/layers/README.md are written to is below test/
-  for (const generated of ["src/generated", "src/layers/generated"]) {
+  for (const generated of ["src/generated", "src/layers/grpc/generated", "src/layers/testing/generated"]) {
     yield* fs.remove(path.join(folder, generated), { recursive: true, force: true })
   }
   for (const name of yield* installed(options.isProduction)) {

@@ -8,7 +8,7 @@ import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
-import * as Tls from "../layers/Tls.ts"
+import * as Tls from "../layers/tls/Tls.ts"
 import * as CertificateFolder from "./CertificateFolder.ts"
 import { Installation } from "./Installation.ts"
 import { manyBooks } from "./ManyBooks.ts"

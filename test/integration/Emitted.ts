@@ -6,7 +6,7 @@ import { Effect } from "effect"
 import { HttpClient } from "effect/http"
 
 import { revoke } from "../../scripts/certificates.ts"
-import * as RawHttp from "../layers/RawHttp.ts"
+import * as RawHttp from "../layers/http/RawHttp.ts"
 import * as CertificateFolder from "./CertificateFolder.ts"
 import { Installation } from "./Installation.ts"
 import * as OtlpReceiver from "./OtlpReceiver.ts"

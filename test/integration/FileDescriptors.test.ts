@@ -7,7 +7,7 @@ import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 
-import * as RawHttp from "../layers/RawHttp.ts"
+import * as RawHttp from "../layers/http/RawHttp.ts"
 import { Installation } from "./Installation.ts"
 import { scrape } from "./Scrape.ts"
 

@@ -8,7 +8,7 @@ import { credentials } from "@grpc/grpc-js"
 import { Effect, Exit, Schedule, Scope } from "effect"
 
 import { issue, type Issued, makeAuthority } from "../../scripts/certificates.ts"
-import * as Tls from "../layers/Tls.ts"
+import * as Tls from "../layers/tls/Tls.ts"
 import * as CertificateFolder from "./CertificateFolder.ts"
 import { Fleet } from "./Fleet.ts"
 import { Installation } from "./Installation.ts"

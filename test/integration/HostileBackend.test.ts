@@ -9,7 +9,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { HttpClient } from "effect/http"
 
-import * as Http2Backend from "../layers/Http2Backend.ts"
+import * as Http2Backend from "../layers/grpc/Http2Backend.ts"
 import { Installation } from "./Installation.ts"
 
 const times = (count: number, bytes: Buffer) => Buffer.concat(Array.from({ length: count }, () => bytes))

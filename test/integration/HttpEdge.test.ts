@@ -6,7 +6,7 @@ import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
-import * as RawHttp from "../layers/RawHttp.ts"
+import * as RawHttp from "../layers/http/RawHttp.ts"
 import { Installation } from "./Installation.ts"
 import * as Scrape from "./Scrape.ts"
 

@@ -10,8 +10,9 @@ import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
-import { defaultPolicy, GrpcChannel } from "../../src/layers/GrpcChannel.ts"
-import * as GrpcClient from "../../src/layers/GrpcClient.ts"
+import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import { defaultPolicy } from "../../src/layers/grpc/GrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import { type Environment, Installation } from "./Installation.ts"
 import { Protos, RecommendationsService } from "./RecommendationsApi.ts"
 import { scrape } from "./Scrape.ts"
@@ -60,7 +61,7 @@ const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environ
     Effect.timeout("20 seconds")
   )
   const context = yield* Layer.build(
-    Layer.merge(GrpcChannel.layer({ target: `localhost:${port}`, policy: patient }), Protos)
+    Layer.merge(NodeGrpcChannel.layer({ target: `localhost:${port}`, policy: patient }), Protos)
   )
   const client = yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
   /** Makes calls, each of which is a line of the log at Debug, and gives how many were answered. */

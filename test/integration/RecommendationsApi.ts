@@ -8,8 +8,8 @@ import type {
   RecommendationsServiceDefinition,
   RecommendationsServiceHandlers
 } from "../../src/generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
-import * as GrpcService from "../../src/layers/GrpcService.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
+import { ProjectRoot } from "../../src/layers/config/ProjectRoot.ts"
+import * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
 
 export const RecommendationsService = GrpcService.make<
   RecommendationsServiceDefinition,

@@ -5,16 +5,17 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Schema, Stream } from "effect"
 
-import * as Admin from "../../src/layers/Admin.ts"
-import * as Drain from "../../src/layers/Drain.ts"
-import type { EchoRequest__Output } from "../../src/layers/generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
-import * as GrpcServer from "../../src/layers/GrpcServer.ts"
-import { Health } from "../../src/layers/Health.ts"
-import * as Logging from "../../src/layers/Logging.ts"
-import { ProjectRoot } from "../../src/layers/ProjectRoot.ts"
-import * as Reflection from "../../src/layers/Reflection.ts"
-import * as Status from "../../src/layers/Status.ts"
+import { ProjectRoot } from "../../src/layers/config/ProjectRoot.ts"
+import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
+import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
+import { Health } from "../../src/layers/grpc/services/Health.ts"
+import * as Reflection from "../../src/layers/grpc/services/Reflection.ts"
+import * as Status from "../../src/layers/grpc/Status.ts"
+import * as Admin from "../../src/layers/http/Admin.ts"
+import * as Drain from "../../src/layers/process/Drain.ts"
+import * as Logging from "../../src/layers/telemetry/Logging.ts"
 import { EchoProtos, EchoService } from "../../src/layers/testing/EchoServer.ts"
+import type { EchoRequest__Output } from "../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 
 class Failed extends Schema.TaggedError<Failed>()("Failed", {}) {}
 
@@ -47,7 +48,7 @@ const echoes = GrpcServer.serve(
 )
 
 Layer.mergeAll(echoes, Health.layer, Reflection.layer([])).pipe(
-  GrpcServer.listenConfig("ECHO"),
+  NodeGrpcServer.listenConfig("ECHO"),
   Layer.provide(EchoProtos),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),

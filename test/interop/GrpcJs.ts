@@ -27,22 +27,22 @@ import {
 } from "@grpc/grpc-js"
 import { loadSync } from "@grpc/proto-loader"
 
-import type { EchoStatus__Output } from "../../src/layers/generated/testing/grpc/testing/EchoStatus.ts"
-import type { Empty } from "../../src/layers/generated/testing/grpc/testing/Empty.ts"
-import type { SimpleRequest__Output } from "../../src/layers/generated/testing/grpc/testing/SimpleRequest.ts"
+import type { EchoStatus__Output } from "../../src/layers/testing/generated/grpc/testing/EchoStatus.ts"
+import type { Empty } from "../../src/layers/testing/generated/grpc/testing/Empty.ts"
+import type { SimpleRequest__Output } from "../../src/layers/testing/generated/grpc/testing/SimpleRequest.ts"
 import type {
   SimpleResponse,
   SimpleResponse__Output
-} from "../../src/layers/generated/testing/grpc/testing/SimpleResponse.ts"
-import type { StreamingInputCallRequest__Output } from "../../src/layers/generated/testing/grpc/testing/StreamingInputCallRequest.ts"
-import type { StreamingInputCallResponse } from "../../src/layers/generated/testing/grpc/testing/StreamingInputCallResponse.ts"
-import type { StreamingOutputCallRequest__Output } from "../../src/layers/generated/testing/grpc/testing/StreamingOutputCallRequest.ts"
+} from "../../src/layers/testing/generated/grpc/testing/SimpleResponse.ts"
+import type { StreamingInputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingInputCallRequest.ts"
+import type { StreamingInputCallResponse } from "../../src/layers/testing/generated/grpc/testing/StreamingInputCallResponse.ts"
+import type { StreamingOutputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingOutputCallRequest.ts"
 import type {
   StreamingOutputCallResponse,
   StreamingOutputCallResponse__Output
-} from "../../src/layers/generated/testing/grpc/testing/StreamingOutputCallResponse.ts"
-import type { TestServiceClient } from "../../src/layers/generated/testing/grpc/testing/TestService.ts"
-import type { UnimplementedServiceClient } from "../../src/layers/generated/testing/grpc/testing/UnimplementedService.ts"
+} from "../../src/layers/testing/generated/grpc/testing/StreamingOutputCallResponse.ts"
+import type { TestServiceClient } from "../../src/layers/testing/generated/grpc/testing/TestService.ts"
+import type { UnimplementedServiceClient } from "../../src/layers/testing/generated/grpc/testing/UnimplementedService.ts"
 import {
   concurrency,
   file,

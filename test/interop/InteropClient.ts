@@ -8,13 +8,14 @@ import { assert } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { type Cause, Deferred, Effect, Exit, Fiber, Layer, Queue, type Scope, Stream } from "effect"
 
-import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
-import * as GrpcClient from "../../src/layers/GrpcClient.ts"
-import type { GrpcError } from "../../src/layers/GrpcError.ts"
-import type { ClientInterceptor } from "../../src/layers/GrpcInterceptor.ts"
-import type * as GrpcService from "../../src/layers/GrpcService.ts"
-import * as MessageCompression from "../../src/layers/MessageCompression.ts"
-import type { StatusName } from "../../src/layers/Status.ts"
+import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as GrpcChannel from "../../src/layers/grpc/GrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
+import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
+import type { ClientInterceptor } from "../../src/layers/grpc/GrpcInterceptor.ts"
+import type * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
+import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts"
+import type { StatusName } from "../../src/layers/grpc/Status.ts"
 import {
   concurrency,
   initialKey,
@@ -39,7 +40,7 @@ const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChan
     watchCall: ({ method }) => ({ ended: (_, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`) })
   }
   const channel = yield* Layer.build(
-    GrpcChannel.GrpcChannel.layer({
+    NodeGrpcChannel.layer({
       ...options,
       interceptors: [noteEnds],
       // larger responses, and more calls at the same time, than the defaults allow

@@ -5,17 +5,18 @@
 import { Metadata } from "@grpc/grpc-js"
 import { Effect, Layer, Schema, Stream } from "effect"
 
-import { Drain } from "../../src/layers/Drain.ts"
-import type { EchoStatus__Output } from "../../src/layers/generated/testing/grpc/testing/EchoStatus.ts"
-import type { ResponseParameters__Output } from "../../src/layers/generated/testing/grpc/testing/ResponseParameters.ts"
-import type { SimpleRequest__Output } from "../../src/layers/generated/testing/grpc/testing/SimpleRequest.ts"
-import type { StreamingInputCallRequest__Output } from "../../src/layers/generated/testing/grpc/testing/StreamingInputCallRequest.ts"
-import type { StreamingOutputCallRequest__Output } from "../../src/layers/generated/testing/grpc/testing/StreamingOutputCallRequest.ts"
-import { GrpcCall } from "../../src/layers/GrpcCall.ts"
-import * as GrpcServer from "../../src/layers/GrpcServer.ts"
-import * as MessageCompression from "../../src/layers/MessageCompression.ts"
-import * as Status from "../../src/layers/Status.ts"
+import { GrpcCall } from "../../src/layers/grpc/GrpcCall.ts"
+import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
+import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts"
+import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as Status from "../../src/layers/grpc/Status.ts"
+import { Drain } from "../../src/layers/process/Drain.ts"
 import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
+import type { EchoStatus__Output } from "../../src/layers/testing/generated/grpc/testing/EchoStatus.ts"
+import type { ResponseParameters__Output } from "../../src/layers/testing/generated/grpc/testing/ResponseParameters.ts"
+import type { SimpleRequest__Output } from "../../src/layers/testing/generated/grpc/testing/SimpleRequest.ts"
+import type { StreamingInputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingInputCallRequest.ts"
+import type { StreamingOutputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingOutputCallRequest.ts"
 import { initialKey, payloadOf, TestService, trailingKey } from "./InteropService.ts"
 
 /** The client has asked for a status. */
@@ -104,7 +105,7 @@ export const layer = (options: Pick<GrpcServer.Options, "tls"> = {}) =>
         { field: "expect_compressed", description: `is ${expected}, which the message that carries it is not` }
       ])
   }).pipe(
-    GrpcServer.listen({
+    NodeGrpcServer.listen({
       ...options,
       host: "127.0.0.1",
       port: 0,

@@ -1,3 +1,4 @@
+import * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
 /**
  * The services of gRPC's interoperability tests, and the messages and metadata that its clients and servers agree on:
  * https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md
@@ -5,12 +6,11 @@
 import type {
   TestServiceDefinition,
   TestServiceHandlers
-} from "../../src/layers/generated/testing/grpc/testing/TestService.ts"
+} from "../../src/layers/testing/generated/grpc/testing/TestService.ts"
 import type {
   UnimplementedServiceDefinition,
   UnimplementedServiceHandlers
-} from "../../src/layers/generated/testing/grpc/testing/UnimplementedService.ts"
-import * as GrpcService from "../../src/layers/GrpcService.ts"
+} from "../../src/layers/testing/generated/grpc/testing/UnimplementedService.ts"
 
 export const file = "interop.proto"
 

@@ -15,10 +15,10 @@ import { gzipSync } from "node:zlib"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Stream } from "effect"
 
-import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
-import * as GrpcClient from "../../src/layers/GrpcClient.ts"
-import type { GrpcError } from "../../src/layers/GrpcError.ts"
-import type { StatusName } from "../../src/layers/Status.ts"
+import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
+import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
+import type { StatusName } from "../../src/layers/grpc/Status.ts"
 import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import * as Frames from "./Frames.ts"
 import { TestService } from "./InteropService.ts"
@@ -264,7 +264,7 @@ const call = Effect.fnUntraced(
   function* (answer: Answer, kind: "unary" | "stream") {
     const { answerWith, target } = yield* Peer
     yield* answerWith(answer)
-    const context = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ target }))
+    const context = yield* Layer.build(NodeGrpcChannel.layer({ target }))
     const { StreamingOutputCall, UnaryCall } = yield* Effect.provideContext(GrpcClient.make(TestService), context)
     // without a time-out: one that hangs is found by that of the test
     const call: Effect.Effect<unknown, GrpcError> =

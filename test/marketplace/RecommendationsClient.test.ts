@@ -4,9 +4,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Result } from "effect"
 
-import { GrpcChannel } from "../../src/layers/GrpcChannel.ts"
+import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import { RecommendationsClient } from "../../src/marketplace/RecommendationsClient.ts"
-import * as Http2Backend from "../layers/Http2Backend.ts"
+import * as Http2Backend from "../layers/grpc/Http2Backend.ts"
 
 const field = (number: number, bytes: Uint8Array): Buffer =>
   Buffer.concat([Buffer.from([number * 8 + 2]), varint(bytes.length), bytes])
@@ -41,7 +41,7 @@ const clientOf = Effect.fnUntraced(function* (message: Buffer) {
     Http2Backend.respond(stream, Http2Backend.frame(message), { "grpc-status": "0" })
   )
   const context = yield* Layer.build(
-    RecommendationsClient.layer.pipe(Layer.provide(GrpcChannel.layer({ target: `127.0.0.1:${port}` })))
+    RecommendationsClient.layer.pipe(Layer.provide(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}` })))
   )
   return yield* RecommendationsClient.pipe(Effect.provideContext(context))
 })

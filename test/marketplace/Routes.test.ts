@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Layer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import * as WebObserver from "../../src/layers/WebObserver.ts"
+import * as HttpObserver from "../../src/layers/http/HttpObserver.ts"
 import type { Content } from "../../src/marketplace/Page.ts"
 import * as Routes from "../../src/marketplace/Routes.ts"
 import { Storefront } from "../../src/marketplace/Storefront.ts"
@@ -19,7 +19,7 @@ const withContent = (content: (slug: string | undefined) => Effect.Effect<Conten
 const request = Effect.fnUntraced(function* (path: string, method = "GET") {
   const { app, failed, routeOf } = yield* Routes.make
   const response = yield* Effect.provideService(
-    WebObserver.observe(app, { failed, routeOf, trustsTraces: false }),
+    HttpObserver.observe(app, { failed, routeOf, trustsTraces: false }),
     HttpServerRequest.HttpServerRequest,
     HttpServerRequest.fromWeb(new Request(`http://localhost${path}`, { method }))
   )

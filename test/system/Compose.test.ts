@@ -14,7 +14,7 @@ import { HttpClient } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { parse } from "yaml"
 
-import * as Drain from "../../src/layers/Drain.ts"
+import * as Drain from "../../src/layers/process/Drain.ts"
 import { Installation } from "../integration/Installation.ts"
 import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
 import { MissingTool } from "./ForeignTools.ts"

@@ -206,7 +206,7 @@ export class ForeignTools extends Context.Service<
       const generateDetails = succeed(pythonFile, [
         "-m",
         "grpc_tools.protoc",
-        "--proto_path=src/layers",
+        "--proto_path=src/layers/grpc/proto",
         `--python_out=${stubs}`,
         "google/rpc/status.proto",
         "google/rpc/error_details.proto"

@@ -6,14 +6,14 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, FileSystem, Layer } from "effect"
 
-import * as Address from "../../src/layers/Address.ts"
-import * as GrpcServer from "../../src/layers/GrpcServer.ts"
+import * as Address from "../../src/layers/config/Address.ts"
+import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
 import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import * as Exceptions from "../interop/Exceptions.ts"
 import * as InteropClient from "../interop/InteropClient.ts"
 import * as InteropServer from "../interop/InteropServer.ts"
 import { timeLimit } from "../interop/InteropService.ts"
-import * as Tls from "../layers/Tls.ts"
+import * as Tls from "../layers/tls/Tls.ts"
 import { ForeignTools } from "./ForeignTools.ts"
 
 const transports = ["plaintext", "TLS"] as const

@@ -9,14 +9,14 @@ import { parse } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
-import * as Admin from "../../src/layers/Admin.ts"
-import * as Drain from "../../src/layers/Drain.ts"
-import * as GrpcChannel from "../../src/layers/GrpcChannel.ts"
-import * as GrpcServer from "../../src/layers/GrpcServer.ts"
-import * as Logging from "../../src/layers/Logging.ts"
-import * as Telemetry from "../../src/layers/Telemetry.ts"
-import * as TlsSettings from "../../src/layers/TlsSettings.ts"
-import * as WebServer from "../../src/layers/WebServer.ts"
+import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as Admin from "../../src/layers/http/Admin.ts"
+import * as WebServer from "../../src/layers/http/WebServer.ts"
+import * as Drain from "../../src/layers/process/Drain.ts"
+import * as Logging from "../../src/layers/telemetry/Logging.ts"
+import * as Telemetry from "../../src/layers/telemetry/Telemetry.ts"
+import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
 import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
 import type { Service } from "../integration/Installation.ts"
 import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
@@ -161,10 +161,10 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
     Telemetry.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [GrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
       : [
           WebServer.settings(subject.prefix, 0),
-          GrpcChannel.policyConfig(subject.prefix),
+          NodeGrpcChannel.policyConfig(subject.prefix),
           TlsSettings.client(subject.prefix)
         ])
   ])
@@ -271,7 +271,7 @@ function* pace(subject: Subject): Iterable<string> {
   const { minReadySeconds = 0, progressDeadlineSeconds = 0 } = spec
   if (service === "recommendations") {
     const client = subjectOf(installation, "marketplace")
-    const policy = settingOf(GrpcChannel.policyConfig("MARKETPLACE"), client?.environment ?? new Map())
+    const policy = settingOf(NodeGrpcChannel.policyConfig("MARKETPLACE"), client?.environment ?? new Map())
     const interval = Duration.toSeconds(policy?.resolutionInterval ?? 0)
     if (minReadySeconds <= interval + dnsTtl) {
       yield `minReadySeconds: ${minReadySeconds}, when clients take ${interval} + ${dnsTtl} s to find a new replica`

@@ -9,8 +9,8 @@ import { Deferred, Effect, Fiber, FileSystem, Layer, Queue, Schema, Stream } fro
 
 import * as CertificateFolder from "../integration/CertificateFolder.ts"
 import { type Environment, Installation } from "../integration/Installation.ts"
-import * as Echo from "../layers/Echo.ts"
-import * as Certificates from "../layers/Tls.ts"
+import * as Echo from "../layers/grpc/Echo.ts"
+import * as Certificates from "../layers/tls/Tls.ts"
 import { decodePrinted, ForeignTools, type TlsSettings, type TlsStep } from "./ForeignTools.ts"
 
 const recommend = "/Recommendations/Recommend"

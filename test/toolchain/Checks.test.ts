@@ -53,6 +53,29 @@ const protosWith = Effect.fnUntraced(function* (file: string, from: string, to: 
 const v1 = "onlinebooks/recommendations/v1/recommendations.proto"
 const released = `${root}test/toolchain/released-api.json`
 
+const foundations = ["config", "collections"]
+const process = [...foundations, "telemetry"]
+const world = [...process, "process", "tls"]
+const edges = [...world, "grpc", "grpc/interceptors", "grpc/grpc-js"]
+
+/** The folders of src/layers, each with those that it may import. "grpc" stands for the public modules of that folder. */
+const imports: { readonly [folder: string]: ReadonlyArray<string> } = {
+  config: [],
+  collections: [],
+  telemetry: foundations,
+  process,
+  tls: process,
+  sql: world,
+  http: world,
+  grpc: world,
+  "grpc/grpc-js": [...world, "grpc"],
+  "grpc/interceptors": [...world, "grpc"],
+  "grpc/server": edges,
+  "grpc/client": edges,
+  "grpc/services": [...world, "grpc", "grpc/server", "grpc/client", "grpc/interceptors"],
+  testing: [...world, "sql", "http", "grpc", "grpc/server", "grpc/client", "grpc/interceptors", "grpc/services"]
+}
+
 layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
   it.effect.each([
     { what: "a field that changes its number", file: v1, from: "string title = 2", to: "string title = 7" },
@@ -89,8 +112,9 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
     { file: "src/domain/Planted.ts", content: 'import "node:fs"', message: "The domain is pure" },
     { file: "src/domain/Planted.ts", content: 'import "../layers/Status.ts"\n', message: "The domain is pure" },
     { file: "src/domain/Planted.ts", content: "export const x = Math.random()\n", message: "Use Random" },
-    { file: "src/layers/Planted.ts", content: 'import "../domain/Book.ts"\n', message: "knows nothing of books" },
-    { file: "src/layers/Planted.ts", content: 'import "../generated/descriptors.ts"\n', message: "nothing of books" },
+    { file: "src/layers/http/Planted.ts", content: 'import "../../domain/Book.ts"\n', message: "is a library" },
+    { file: "src/layers/grpc/Planted.ts", content: 'import "../../generated/v1.ts"\n', message: "is a library" },
+    { file: "src/layers/grpc/client/Planted.ts", content: 'import "../../../main.ts"\n', message: "is a library" },
     {
       file: "src/layers/Planted.ts",
       content: 'import fs from "node:fs"\n\nexport const x = fs.readFileSync("x")\n',
@@ -113,6 +137,35 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
       const { exitCode, output } = yield* run(yield* projectWith(file, content), "oxlint", "src")
       assert.notStrictEqual(exitCode, 0)
       assert.include(output, message)
+    })
+  )
+
+  it.effect("refuse every import between the folders of src/layers that is against their order", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* projectWith("src/layers/grpc/Planted.ts", "")
+      const folders = Object.keys(imports)
+      const pairs = folders.flatMap((from) => folders.flatMap((to) => (from === to ? [] : [{ from, to }])))
+      for (const { from, to } of pairs) {
+        const file = path.join(folder, "src/layers", from, `${to.replace("/", "-")}.ts`)
+        yield* fs.makeDirectory(path.dirname(file), { recursive: true })
+        const specifier = path.relative(`src/layers/${from}`, `src/layers/${to}/Planted.ts`)
+        yield* fs.writeFileString(file, `import "${specifier.startsWith(".") ? specifier : `./${specifier}`}"\n`)
+      }
+      const { output } = yield* run(folder, "oxlint", "--format=unix", "src")
+      const refused = new Set(
+        Array.from(
+          output.matchAll(/^src\/layers\/(.*)\/(.*)\.ts:\d+:\d+: .*restricted/gm),
+          ([, from, to]) => `${from} > ${to}`
+        )
+      )
+      assert.deepStrictEqual(
+        pairs.map(
+          ({ from, to }) => `${from} > ${to}: ${refused.has(`${from} > ${to.replace("/", "-")}`) ? "no" : "yes"}`
+        ),
+        pairs.map(({ from, to }) => `${from} > ${to}: ${imports[from]?.includes(to) === true ? "yes" : "no"}`)
+      )
     })
   )
 

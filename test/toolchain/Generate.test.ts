@@ -34,7 +34,12 @@ const contentOf = Effect.fnUntraced(function* (folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const files: Record<string, string> = {}
-  for (const generated of ["src/generated", "src/layers/generated", "test/layers/generated"]) {
+  for (const generated of [
+    "src/generated",
+    "src/layers/grpc/generated",
+    "src/layers/testing/generated",
+    "test/layers/generated"
+  ]) {
     for (const name of yield* fs.readDirectory(path.join(folder, generated), { recursive: true })) {
       const file = path.join(folder, generated, name)
       if ((yield* fs.stat(file)).type === "File") files[path.join(generated, name)] = yield* fs.readFileString(file)
@@ -97,7 +102,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
       const folder = yield* Checkout.make({ isProduction: true })
       yield* generate(folder)
       const expected = yield* contentOf(folder)
-      yield* fs.remove(path.join(folder, "src/layers/generated/descriptors.ts"))
+      yield* fs.remove(path.join(folder, "src/layers/grpc/generated/descriptors.ts"))
       yield* fs.writeFileString(path.join(folder, "src/generated/descriptors.ts"), "broken")
       assert.deepStrictEqual(yield* generate(folder), done)
       assert.deepStrictEqual(yield* contentOf(folder), expected)

@@ -23,21 +23,20 @@ import { fileURLToPath } from "node:url"
 
 import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
 
-import * as Address from "../Address.ts"
-import { Drain } from "../Drain.ts"
-import type { EchoRequest__Output } from "../generated/testing/onlinebooks/layers/testing/EchoRequest.ts"
-import type {
-  EchoServiceDefinition,
-  EchoServiceHandlers
-} from "../generated/testing/onlinebooks/layers/testing/EchoService.ts"
-import type { GrpcCall, Kind } from "../GrpcCall.ts"
-import * as GrpcChannel from "../GrpcChannel.ts"
-import * as GrpcClient from "../GrpcClient.ts"
-import type { GrpcError } from "../GrpcError.ts"
-import * as GrpcServer from "../GrpcServer.ts"
-import * as GrpcService from "../GrpcService.ts"
-import { ProjectRoot } from "../ProjectRoot.ts"
-import * as Status from "../Status.ts"
+import * as Address from "../config/Address.ts"
+import { ProjectRoot } from "../config/ProjectRoot.ts"
+import * as NodeGrpcChannel from "../grpc/client/NodeGrpcChannel.ts"
+import type { GrpcCall, Kind } from "../grpc/GrpcCall.ts"
+import * as GrpcChannel from "../grpc/GrpcChannel.ts"
+import * as GrpcClient from "../grpc/GrpcClient.ts"
+import type { GrpcError } from "../grpc/GrpcError.ts"
+import * as GrpcServer from "../grpc/GrpcServer.ts"
+import * as GrpcService from "../grpc/GrpcService.ts"
+import * as NodeGrpcServer from "../grpc/server/NodeGrpcServer.ts"
+import * as Status from "../grpc/Status.ts"
+import { Drain } from "../process/Drain.ts"
+import type { EchoRequest__Output } from "./generated/onlinebooks/layers/testing/EchoRequest.ts"
+import type { EchoServiceDefinition, EchoServiceHandlers } from "./generated/onlinebooks/layers/testing/EchoService.ts"
 
 /** Echo's methods, one of each kind and one more. */
 export const EchoService = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
@@ -85,7 +84,7 @@ export class EchoServer extends Context.Service<
     /** Where the server listens, for clients of other kinds. */
     readonly target: string
   }
->()("onlinebooks/layers/testing/EchoServer") {
+>()("layers/testing/EchoServer") {
   /** Serves for as long as the layer is there. */
   static readonly layer = (options: Options = {}) =>
     Layer.effect(
@@ -93,7 +92,7 @@ export class EchoServer extends Context.Service<
       Effect.gen(function* () {
         const server = yield* GrpcServer.GrpcServer
         const target = Address.format(yield* server.address)
-        const channel = yield* Layer.build(GrpcChannel.GrpcChannel.layer({ ...options.client, target }))
+        const channel = yield* Layer.build(NodeGrpcChannel.layer({ ...options.client, target }))
         const client = yield* Effect.provideContext(GrpcClient.make(EchoService), channel)
         const call = (kind: Kind, text: string, options?: GrpcClient.CallOptions) => {
           switch (kind) {
@@ -113,7 +112,7 @@ export class EchoServer extends Context.Service<
       Layer.provideMerge(
         GrpcServer.serve(EchoService, Effect.succeed(handlers(options.inputs ?? {})), {
           Failure: ({ status }) => status
-        }).pipe(GrpcServer.listen({ ...options, host: "127.0.0.1", port: 0 }))
+        }).pipe(NodeGrpcServer.listen({ ...options, host: "127.0.0.1", port: 0 }))
       ),
       Layer.provideMerge(EchoProtos),
       Layer.provide(Drain.layerTest(Duration.seconds(1)))

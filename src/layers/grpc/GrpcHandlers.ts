@@ -1,0 +1,101 @@
+/**
+ * The types of a service's handlers. Leaving out a method, misspelling a field of a response, or leaving an error without
+ * a status does not compile. A method that is left out on purpose has {@link Unimplemented} in place of its handler.
+ */
+import type { Effect, Stream, Types } from "effect"
+
+import type { Encoded } from "./EncodedMessage.ts"
+import type { GrpcCall } from "./GrpcCall.ts"
+import type * as GrpcService from "./GrpcService.ts"
+import type { Status } from "./Status.ts"
+
+/** An error that a handler may fail with: anything that can be told apart by its tag. */
+export interface TaggedError {
+  readonly _tag: string
+}
+
+/** In place of the handler of a method that a server does not offer; the value is `GrpcServer.unimplemented`. */
+export interface Unimplemented {
+  readonly _tag: "Unimplemented"
+}
+
+/** One function for each method of a service: streams of messages are Streams, in either direction. */
+export type Handlers<Methods> = {
+  readonly [Name in keyof Methods]: Methods[Name] extends GrpcService.AnyMethod
+    ? Handler<Methods[Name]> | Unimplemented
+    : never
+}
+
+type Handler<Method extends GrpcService.AnyMethod> = {
+  readonly unary: (request: Method["requestOut"]) => Effect.Effect<Response<Method>, TaggedError, unknown>
+  readonly serverStream: (request: Method["requestOut"]) => Stream.Stream<Response<Method>, TaggedError, unknown>
+  readonly clientStream: (
+    requests: Stream.Stream<Method["requestOut"]>
+  ) => Effect.Effect<Response<Method>, TaggedError, unknown>
+  readonly bidi: (
+    requests: Stream.Stream<Method["requestOut"]>
+  ) => Stream.Stream<Response<Method>, TaggedError, unknown>
+}[Method["kind"]]
+
+/** A message, or its bytes. */
+type Response<Method extends GrpcService.AnyMethod> = Method["responseIn"] | Encoded<Method["responseIn"]>
+
+/** What a handler answers with, may fail with, and needs at each call. */
+type Answer<H> = H extends (request: never) => infer Answer
+  ? Answer extends Effect.Effect<infer A, infer E, infer R>
+    ? { readonly message: A; readonly error: E; readonly services: R }
+    : Answer extends Stream.Stream<infer A, infer E, infer R>
+      ? { readonly message: A; readonly error: E; readonly services: R }
+      : never
+  : never
+
+/** What any of some handlers may fail with. */
+export type ErrorOf<H> = { [Name in keyof H]: Answer<H[Name]>["error"] }[keyof H]
+
+/** What any of some handlers needs at each call, besides the call itself. */
+export type ServicesOf<H> = Exclude<{ [Name in keyof H]: Answer<H[Name]>["services"] }[keyof H], GrpcCall>
+
+/** A status for every error, by tag. */
+export type StatusTable<E> = {
+  readonly [Tag in Types.Tags<E>]: (error: Types.ExtractTag<E, Tag>) => Status
+}
+
+/**
+ * Handlers that answer with nothing but the fields of their messages, at any depth. Without this, a misspelt field beside
+ * right ones would compile, since nothing forbids a value to have more properties than its type.
+ */
+export type Exact<Methods, H> = {
+  readonly [Name in keyof H]: Name extends keyof Methods
+    ? Methods[Name] extends GrpcService.AnyMethod
+      ? [ExtraField<Methods[Name]["responseIn"], Answer<H[Name]>["message"]>] extends [never]
+        ? unknown
+        : {
+            readonly "the response has no such field": ExtraField<
+              Methods[Name]["responseIn"],
+              Answer<H[Name]>["message"]
+            >
+          }
+      : unknown
+    : { readonly "the service has no such method": Name }
+}
+
+type ExtraField<Expected, Actual> =
+  Actual extends Encoded<infer Message>
+    ? ExtraField<Expected, Message>
+    : Actual extends ReadonlyArray<infer ActualItem>
+      ? Expected extends ReadonlyArray<infer ExpectedItem>
+        ? ExtraField<ExpectedItem, ActualItem>
+        : never
+      : Actual extends Uint8Array
+        ? never
+        : Actual extends object
+          ? Expected extends object
+            ? string extends keyof Expected // a map has any key
+              ? never
+              : {
+                  [K in keyof Actual & string]: K extends keyof Expected
+                    ? ExtraField<NonNullable<Expected[K]>, NonNullable<Actual[K]>>
+                    : K
+                }[keyof Actual & string]
+            : never
+          : never

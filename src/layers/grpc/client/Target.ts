@@ -1,0 +1,122 @@
+/**
+ * The target of a channel, as https://github.com/grpc/grpc/blob/master/doc/naming.md names it. grpc-js takes almost any text, and
+ * fails at the first call, or calls somebody else: what it cannot serve is refused at the start.
+ */
+import { isIP } from "node:net"
+
+import { Config, Effect, Option } from "effect"
+
+import * as Address from "../../config/Address.ts"
+import * as Setting from "../../config/Setting.ts"
+
+/** The schemes of grpc-js. A text without one is a name for DNS. */
+const schemePattern = /^(dns|ipv4|ipv6|unix):(.*)$/
+
+/** Schemes of other gRPC implementations, which grpc-js would take for the name of a host. */
+const foreignPattern = /^(unix-abstract|vsock|xds|google-c2p|https?):/
+
+/** The longest path of a socket that Linux takes. */
+const longestSocketPath = 107
+
+const split = (target: string): { readonly scheme: string; readonly rest: string } => {
+  const [, scheme = "dns", rest = target] = schemePattern.exec(target) ?? []
+  return { scheme, rest }
+}
+
+/** Whether that is a target that grpc-js can resolve and connect to. */
+const isTarget = (text: string): boolean => {
+  if (foreignPattern.test(text)) return false
+  const { rest, scheme } = split(text)
+  switch (scheme) {
+    case "unix":
+      return isSocketPath(rest)
+    case "ipv4":
+      return rest.split(",").every((address) => isHostPort(address, (host) => isIP(host) === 4))
+    case "ipv6":
+      return rest.split(",").every((address) => isHostPort(address, isIPv6))
+    default:
+      return isDnsTarget(rest)
+  }
+}
+
+/** Whether a target names a host, whose certificate can be told by that. */
+export const isName = (target: string): boolean => {
+  const { rest, scheme } = split(target)
+  const name = rest.slice(rest.lastIndexOf("/") + 1).replace(/:\d+$/, "")
+  return scheme === "dns" && isIP(name.replace(/^\[(.*)\]$/, "$1")) === 0
+}
+
+/** unix:path or unix:///absolute/path. With another authority, grpc-js would drop that part of the path. */
+const isSocketPath = (rest: string): boolean => {
+  const path = rest.startsWith("//") ? rest.slice(2) : rest
+  if (rest.startsWith("//") && !path.startsWith("/")) return false
+  return path !== "" && path !== "/" && Buffer.byteLength(path) <= longestSocketPath
+}
+
+const isDnsTarget = (rest: string): boolean => {
+  const [, server = "", name = rest] = /^\/\/([^/]*)\/(.*)$/.exec(rest) ?? []
+  return (
+    isHostPort(name, isResolvable) && (server === "" || isHostPort(server, (host) => isIP(host) === 4 || isIPv6(host)))
+  )
+}
+
+const hasNameServer = (target: string) => /^dns:\/\/[^/]/.test(target)
+
+/** An address with a zone ("fe80::1%eth0") is none: grpc-js makes a URL of it, which knows no zones. */
+const isIPv6 = (host: string) => isIP(host) === 6 && !host.includes("%")
+
+const isResolvable = (host: string): boolean =>
+  isIP(host) === 0
+    ? Address.isHost(host) && host.length <= 253 && host.replace(/\.$/, "").split(".").every(isLabel)
+    : !host.includes("%")
+
+const isLabel = (label: string): boolean => label.length >= 1 && label.length <= 63
+
+/** Whether that is a host, in brackets if and only if it has colons, with a port from 1 to 65535 or without. */
+const isHostPort = (text: string, isHost: (host: string) => boolean): boolean => {
+  const [, bracketed, plain, port = "443"] = /^(?:\[([^\]]*:[^\]]*)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? []
+  return isHost(bracketed ?? plain ?? "") && Number(port) >= 1 && Number(port) <= 65535
+}
+
+/** `<prefix>_TARGET`, or else `<prefix>_HOST` (localhost) and `<prefix>_GRPC_PORT` (50051). */
+export const config = (prefix: string): Config.Config<string> =>
+  Config.all({
+    target: Setting.optional(`${prefix}_TARGET`, {
+      description:
+        "The [gRPC target](https://github.com/grpc/grpc/blob/master/doc/naming.md) to call, with the scheme `dns`, `ipv4`, `ipv6` " +
+        "or `unix`, and without IPv6 zones.",
+      unset: `\`${prefix}_HOST\` and \`${prefix}_GRPC_PORT\``,
+      expected: 'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"',
+      parse: Option.liftPredicate(isTarget)
+    }),
+    host: Setting.host(`${prefix}_HOST`, { description: "The host to call.", unset: "`localhost`" }).pipe(
+      Config.map(Option.getOrElse(() => "localhost"))
+    ),
+    port: Setting.port(`${prefix}_GRPC_PORT`, { description: "The port to call.", default: 50051 }),
+    // grpc-js reads this variable, too
+    asksNameServers: Setting.flag("GRPC_NODE_USE_ALTERNATIVE_RESOLVER", {
+      description:
+        "Whether grpc-js resolves names by DNS servers instead of the system's resolver. Only then may a target name a DNS server, " +
+        "as in `dns://10.0.0.1:53/recommendations:50051`.",
+      default: false
+    })
+  }).pipe(
+    Config.mapEffect(
+      Effect.fnUntraced(function* ({ asksNameServers, host, port, target }) {
+        if (Option.isNone(target)) {
+          yield* refuse(host.includes("%"), `${prefix}_HOST`, host, "a name or an IP address without a zone")
+          return Address.format({ host, port })
+        }
+        yield* refuse(
+          hasNameServer(target.value) && !asksNameServers,
+          `${prefix}_TARGET`,
+          target.value,
+          "no name server in it (dns:///name), since grpc-js asks it only with GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"
+        )
+        return target.value
+      })
+    )
+  )
+
+const refuse = (isBad: boolean, variable: string, value: string, expected: string) =>
+  isBad ? Effect.fail(new Setting.SettingError({ variable, value, expected })) : Effect.void

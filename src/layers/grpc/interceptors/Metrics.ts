@@ -1,0 +1,166 @@
+/**
+ * Counts and durations of calls, under the names that dashboards know: OpenTelemetry's
+ * (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) and those of the gRPC libraries for Prometheus
+ * (https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/prometheus). Durations are in seconds.
+ *
+ * What labels say is known beforehand, and never what a caller has made up.
+ */
+import { Effect, Metric } from "effect"
+
+import { memoized, memoizedBy } from "../../telemetry/Memoized.ts"
+import type { GrpcCall, Kind } from "../GrpcCall.ts"
+import type { ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
+import * as Status from "../Status.ts"
+import * as Tracing from "./Tracing.ts"
+
+/**
+ * The bounds of durations, in seconds: those that OpenTelemetry advises, which begin with 5 ms, and smaller ones, since most calls
+ * take less than that.
+ */
+export const boundaries = [
+  0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10
+]
+
+/** Counts the calls of a server, and how long they take from their headers to their end. */
+export const server: ServerInterceptor = {
+  // what is alerted on is there from the start, so that its first increase is seen
+  method: (method) =>
+    Effect.withFiber(({ context }) => {
+      const series = serverSeries(method)
+      series.started.updateUnsafe(0, context)
+      for (const status of [undefined, ...serverErrors]) {
+        const { handled, rejected } = series.ended(status)
+        handled.updateUnsafe(0, context)
+        rejected.updateUnsafe(0, context)
+      }
+      return Effect.void
+    }),
+  begun: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
+  ended: (call, _, status, context) => {
+    const seconds = (performance.now() - call.startedAt) / 1000
+    const series = serverSeries(call)
+    const ended = series.ended(status)
+    ended.handled.updateUnsafe(1, context)
+    ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, context)
+    ended.duration.updateUnsafe(seconds, context)
+    series.handling.updateUnsafe(seconds, context)
+  }
+}
+
+/** Counts the calls of a client, how long they take with all their attempts, and the attempts after the first. */
+export const client: ClientInterceptor = {
+  watchCall: (info, context) => {
+    const startedAt = performance.now()
+    return {
+      ended: (_, status) =>
+        clientSeries(info)
+          .duration(status)
+          .updateUnsafe((performance.now() - startedAt) / 1000, context)
+    }
+  },
+  watchAttempt: (info, context) => {
+    clientSeries(info).retries.updateUnsafe(info.attempt === 1 ? 0 : 1, context)
+    return undefined
+  }
+}
+
+const serverErrors = Object.values(Status.codes)
+  .map((code) => Status.fromCode(code, ""))
+  .filter(Status.isServerError)
+
+const types: { readonly [K in Kind]: string } = {
+  unary: "unary",
+  clientStream: "client_stream",
+  serverStream: "server_stream",
+  bidi: "bidi_stream"
+}
+
+/** The series of one method: what a status has of its own is made when it is first met. */
+const serverSeries = memoizedBy(
+  [({ service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => service, ({ method }) => method],
+  ({ kind, method, service }) => {
+    const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
+    return {
+      started: Metric.counter("grpc_server_started_total", {
+        description: "Calls that have begun",
+        attributes,
+        incremental: true
+      }),
+      handling: Metric.histogram("grpc_server_handling_seconds", {
+        description: "How long calls took, from their headers to their end",
+        attributes,
+        boundaries
+      }),
+      ended: memoized(
+        (status: Status.Status | undefined) => status?._tag ?? "OK",
+        (status) => {
+          const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
+          return {
+            handled: Metric.counter("grpc_server_handled_total", {
+              description: "Calls that have ended, by their status",
+              attributes: withCode,
+              incremental: true
+            }),
+            rejected: Metric.counter("grpc_server_rejected_total", {
+              description:
+                "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
+              attributes: withCode,
+              incremental: true
+            }),
+            duration: Metric.histogram("rpc.server.call.duration", {
+              description: "How long calls took, from their headers to their end",
+              attributes: {
+                ...rpcAttributes({ method, service }, status),
+                ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
+              },
+              boundaries
+            })
+          }
+        }
+      )
+    }
+  }
+)
+
+const clientSeries = memoizedBy(
+  [
+    ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
+    ({ service }) => service,
+    ({ method }) => method
+  ],
+  ({ method, service, target }) => ({
+    retries: Metric.counter("grpc_client_retries_total", {
+      description: "Attempts of calls after the first",
+      attributes: { grpc_service: service, grpc_method: method },
+      incremental: true
+    }),
+    duration: memoized(
+      (status: Status.Status | undefined) => status?._tag ?? "OK",
+      (status) =>
+        Metric.histogram("rpc.client.call.duration", {
+          description: "How long calls took with all their attempts",
+          attributes: {
+            ...rpcAttributes({ method, service }, status),
+            ...(status === undefined ? {} : errorType(status)),
+            "server.address": Tracing.hostOf(target)
+          },
+          boundaries
+        })
+    )
+  })
+)
+
+const rpcAttributes = (
+  call: { readonly method: string; readonly service: string },
+  status: Status.Status | undefined
+): Record<string, string> => ({
+  // the unit is none of the labels
+  unit: "s",
+  "rpc.system.name": "grpc",
+  "rpc.method": Tracing.methodOf(call),
+  "rpc.status_code": status === undefined ? "OK" : Status.nameInCapitals[status._tag]
+})
+
+const errorType = (status: Status.Status): Record<string, string> => ({
+  "error.type": Status.nameInCapitals[status._tag]
+})

@@ -1,0 +1,205 @@
+/**
+ * The open connections of a server, by the address of their clients, with limits in all and for each address. Above a limit one of
+ * the connections of whoever holds the most is evicted, so that a new client still gets in while one address holds all the rest.
+ */
+import { type Linked, LinkedList } from "../../collections/LinkedList.ts"
+
+export interface Limits {
+  readonly maxConnections: number
+  readonly maxConnectionsPerAddress: number
+  /** TLS handshakes that are not complete. */
+  readonly maxHandshakes: number
+  readonly maxHandshakesPerAddress: number
+}
+
+/**
+ * What a connection does: its TLS handshake, nothing since it was accepted (`unused`), nothing since its last call (`idle`), or
+ * calls.
+ */
+export type State = "handshake" | "unused" | "idle" | "busy"
+
+/** The limit that a connection was evicted for. */
+export type Limit = keyof Limits
+
+/** A connection. Only the table changes it. */
+export class Tracked<Connection> implements Linked<Tracked<Connection>> {
+  previous: Tracked<Connection> | undefined = undefined
+  next: Tracked<Connection> | undefined = undefined
+  readonly connection: Connection
+  readonly group: Group<Connection>
+  state: State
+  /** When it entered that state, by `performance.now()`. */
+  since = performance.now()
+
+  constructor(connection: Connection, group: Group<Connection>, state: State) {
+    this.connection = connection
+    this.group = group
+    this.state = state
+  }
+}
+
+/** The connections of one address, each state in the order of {@link Tracked.since}. */
+class Group<Connection> {
+  readonly key: string
+  readonly states: Readonly<Record<State, LinkedList<Tracked<Connection>>>> = {
+    handshake: new LinkedList(),
+    unused: new LinkedList(),
+    idle: new LinkedList(),
+    busy: new LinkedList()
+  }
+  size = 0
+
+  constructor(key: string) {
+    this.key = key
+  }
+}
+
+export interface ConnectionTable<Connection> {
+  /** Adds a connection, and evicts as many as are above a limit, which may be this one. */
+  readonly add: (connection: Connection, address: string, state: State) => Tracked<Connection>
+  readonly move: (tracked: Tracked<Connection>, state: State) => void
+  readonly remove: (tracked: Tracked<Connection>) => void
+  readonly size: () => number
+  /** How many are doing their TLS handshake. */
+  readonly handshakes: () => number
+}
+
+/** `evict` has to close the connection that it is given, which has left the table already. */
+export const make = <Connection>(
+  limits: Limits,
+  evict: (tracked: Tracked<Connection>, limit: Limit) => void
+): ConnectionTable<Connection> => {
+  const groups = new Map<string, Group<Connection>>()
+  const sizes = new Ranking<Group<Connection>>()
+  const handshakes = new Ranking<Group<Connection>>()
+  const removed = new WeakSet<Tracked<Connection>>()
+  let size = 0
+  let handshaking = 0
+
+  const enter = (tracked: Tracked<Connection>, state: State) => {
+    const { group } = tracked
+    tracked.state = state
+    tracked.since = performance.now()
+    group.states[state].add(tracked)
+    if (state !== "handshake") return
+    handshaking++
+    handshakes.move(group, group.states.handshake.size - 1, group.states.handshake.size)
+  }
+
+  const leave = (tracked: Tracked<Connection>) => {
+    const { group, state } = tracked
+    group.states[state].remove(tracked)
+    if (state !== "handshake") return
+    handshaking--
+    handshakes.move(group, group.states.handshake.size + 1, group.states.handshake.size)
+  }
+
+  const remove = (tracked: Tracked<Connection>) => {
+    if (removed.has(tracked)) return
+    removed.add(tracked)
+    const { group } = tracked
+    leave(tracked)
+    size--
+    group.size--
+    sizes.move(group, group.size + 1, group.size)
+    if (group.size === 0) groups.delete(group.key)
+  }
+
+  const end = (tracked: Tracked<Connection>, limit: Limit) => {
+    remove(tracked)
+    evict(tracked, limit)
+  }
+
+  const enforce = (added: Tracked<Connection>) => {
+    const { group } = added
+    const own = group.states.handshake
+    if (added.state === "handshake" && own.size > limits.maxHandshakesPerAddress) {
+      end(firstOther(own, added) ?? added, "maxHandshakesPerAddress")
+    } else if (added.state === "handshake" && handshaking > limits.maxHandshakes) {
+      // all that hold the most hold equally many, so that the first of any of them will do
+      const [largest = group] = handshakes.largest()
+      end(firstOther(largest.states.handshake, added) ?? added, "maxHandshakes")
+    }
+    if (removed.has(added)) return
+    if (group.size > limits.maxConnectionsPerAddress) {
+      end(victimOf(group, added), "maxConnectionsPerAddress")
+    } else if (size > limits.maxConnections) {
+      end(victimAmong(sizes.largest(), added), "maxConnections")
+    }
+  }
+
+  return {
+    add: (connection, address, state) => {
+      let group = groups.get(address)
+      if (group === undefined) groups.set(address, (group = new Group(address)))
+      size++
+      group.size++
+      sizes.move(group, group.size - 1, group.size)
+      const tracked = new Tracked(connection, group, state)
+      enter(tracked, state)
+      enforce(tracked)
+      return tracked
+    },
+    move: (tracked, state) => {
+      if (tracked.state === state || removed.has(tracked)) return
+      leave(tracked)
+      enter(tracked, state)
+    },
+    remove,
+    size: () => size,
+    handshakes: () => handshaking
+  }
+}
+
+/** In the order in which connections are evicted: what is lost grows. */
+const order = ["handshake", "unused", "idle"] as const
+
+/** The one that has been in its state the longest, of those that have no calls; then the new one; then the newest that has calls. */
+const victimOf = <Connection>(group: Group<Connection>, added: Tracked<Connection>): Tracked<Connection> => {
+  for (const state of order) {
+    const victim = firstOther(group.states[state], added)
+    if (victim !== undefined) return victim
+  }
+  return added.group === group ? added : (group.states.busy.last ?? added)
+}
+
+/** The same of several groups that are equally large. */
+const victimAmong = <Connection>(
+  groups: Iterable<Group<Connection>>,
+  added: Tracked<Connection>
+): Tracked<Connection> => {
+  let best: Tracked<Connection> | undefined
+  for (const group of groups) {
+    const victim = victimOf(group, added)
+    if (victim !== added && (best === undefined || isBefore(victim, best))) best = victim
+  }
+  if (best === undefined) return added
+  // no call is lost for a connection that may never have one, when nobody holds more than anybody else
+  return best.state === "busy" && best.group.size <= added.group.size ? added : best
+}
+
+const isBefore = <Connection>(one: Tracked<Connection>, other: Tracked<Connection>): boolean => {
+  const ranks = [...order, "busy"]
+  const difference = ranks.indexOf(one.state) - ranks.indexOf(other.state)
+  if (difference !== 0) return difference < 0
+  return one.state === "busy" ? one.since > other.since : one.since < other.since
+}
+
+const firstOther = <A extends Linked<A>>(list: LinkedList<A>, except: A): A | undefined =>
+  list.first === except ? except.next : list.first
+
+/** Which have the highest count, when counts change by one at a time. */
+class Ranking<Key> {
+  readonly #byCount: Array<Set<Key>> = []
+
+  move(key: Key, from: number, to: number): void {
+    this.#byCount[from]?.delete(key)
+    while (this.#byCount.length <= to) this.#byCount.push(new Set())
+    if (to > 0) this.#byCount[to]!.add(key)
+    while (this.#byCount.at(-1)?.size === 0) this.#byCount.pop()
+  }
+
+  largest(): Iterable<Key> {
+    return this.#byCount.at(-1) ?? []
+  }
+}

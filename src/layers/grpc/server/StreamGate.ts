@@ -1,0 +1,154 @@
+/**
+ * Checks each new stream of a server before grpc-js sees it. grpc-js parses the headers of every stream, whoever sent them, so calls
+ * of clients that are not allowed, and headers that would take too much memory, are answered here. So are methods of HTTP other than
+ * POST, which grpc-js serves like POST.
+ */
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Stream
+} from "node:http2"
+
+import type { Guard } from "../../telemetry/Callback.ts"
+import * as Status from "../Status.ts"
+import * as StatusCodec from "../StatusCodec.ts"
+
+/** Called synchronously, before or after grpc-js gets the stream. */
+export type OnStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
+
+export interface Options {
+  /** The headers of one call, in bytes as HTTP/2 counts them. */
+  readonly maxHeaderSize: number
+  readonly guard: Guard
+  /** Why the client of a stream may not call; undefined if it may. */
+  readonly whyNotAllowed: (stream: ServerHttp2Stream) => Status.Status | undefined
+  /** Called after a stream was answered because of {@link Options.whyNotAllowed}. */
+  readonly onNotAllowed: (stream: ServerHttp2Stream) => void
+  /** Told of each stream that was answered here, with its status; HTTP 405 is UNKNOWN. */
+  readonly onRefusedStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => void
+  readonly onEntering?: OnStream | undefined
+  readonly onStream: OnStream
+  /** What the log says of a stream whose listener threw. */
+  readonly annotations: (stream: ServerHttp2Stream) => Readonly<Record<string, unknown>>
+}
+
+/**
+ * How many values all `-bin` headers of a call may have together. grpc-js makes a Buffer of each, and commas are enough to make
+ * thousands of them out of a header that HTTP/2's compression sends in two bytes.
+ */
+const maxBinaryValues = 64
+
+/** How many headers a call may have: Node's own default. */
+const maxHeaders = 128
+
+/** RFC 9113, section 6.5.2: what a header counts for besides its name and its value. */
+const headerOverhead = 32
+
+type StreamListener = (
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  flags: number,
+  rawHeaders: Array<string>
+) => void
+
+/** Takes the listeners that grpc-js has on the streams of a server, and calls them for the streams that pass. */
+export const install = (http2: Http2Server, options: Options): void => {
+  const { annotations, guard, onEntering, onNotAllowed, onRefusedStream, onStream, whyNotAllowed } = options
+  const listeners = http2.listeners("stream") as unknown as ReadonlyArray<StreamListener>
+  http2.removeAllListeners("stream")
+
+  const refuse = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => {
+    answer(stream, status)
+    onRefusedStream(stream, headers, status)
+  }
+
+  const onEach: StreamListener = (stream, headers, flags, rawHeaders) => {
+    const forbidden = whyNotAllowed(stream)
+    if (forbidden !== undefined) {
+      refuse(stream, headers, forbidden)
+      return onNotAllowed(stream)
+    }
+    const wrong = whyTooLarge(rawHeaders, options.maxHeaderSize)
+    if (wrong !== undefined) return refuse(stream, headers, wrong)
+    if (headers[":method"] !== "POST") {
+      respond(stream, { ":status": constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: "POST" })
+      return onRefusedStream(stream, headers, methodNotAllowed)
+    }
+    onEntering?.(stream, headers)
+    for (const listener of listeners) listener(stream, headers, flags, rawHeaders)
+    onStream(stream, headers)
+  }
+
+  http2.on(
+    "stream",
+    guard("stream listener", onEach, {
+      annotations: (stream, headers) => ({ method: headers[":path"]?.slice(1), ...annotations(stream) }),
+      recover: (stream) => {
+        // it may not have one, and what the listener of grpc-js began may still fail
+        stream.on("error", () => {})
+        stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+      }
+    }) as StreamListener
+  )
+}
+
+/** What observers are told of a call with another method than POST: what HTTP 405 is to clients of gRPC. */
+const methodNotAllowed = Status.unknown("The method of the HTTP request is not POST")
+
+/** Answers a stream with a status and nothing else; the rest of the request is not read. */
+const answer = (stream: ServerHttp2Stream, status: Status.Status): void => {
+  const { code, details, metadata } = StatusCodec.encode(status)
+  respond(stream, {
+    ":status": 200,
+    "content-type": "application/grpc+proto",
+    ...metadata.toHttp2Headers(),
+    "grpc-status": code,
+    "grpc-message": encodeURI(details)
+  })
+}
+
+/** Answers a stream with headers alone. */
+const respond = (stream: ServerHttp2Stream, headers: OutgoingHttpHeaders): void => {
+  stream.on("error", () => {})
+  if (stream.destroyed || stream.closed || stream.headersSent) return
+  stream.respond(headers, { endStream: true })
+  stream.resume()
+  // Tells the client that the rest of the request is not wanted (RFC 9113, section 8.1). At once it would take the place of the answer.
+  setImmediate(() => {
+    if (!stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR)
+  })
+}
+
+/**
+ * Node resets streams with headers that are too large, too, but only once the client has acknowledged the limit: a round trip after
+ * it connected, or never.
+ */
+const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): Status.Status | undefined => {
+  const headers = rawHeaders.length / 2
+  if (headers > maxHeaders) {
+    return Status.resourceExhausted(`The call has ${headers} headers, and ${maxHeaders} are the limit`)
+  }
+  let size = 0
+  let values = 0
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!
+    const value = rawHeaders[i + 1]!
+    size += name.length + value.length + headerOverhead
+    if (name.endsWith("-bin")) values += 1 + commas(value)
+  }
+  if (size > maxHeaderSize) {
+    return Status.resourceExhausted(`The headers have ${size} bytes, and ${maxHeaderSize} are the limit`)
+  }
+  if (values > maxBinaryValues) {
+    return Status.resourceExhausted(`The "-bin" headers have ${values} values, and ${maxBinaryValues} are the limit`)
+  }
+  return undefined
+}
+
+const commas = (text: string): number => {
+  let count = 0
+  for (let at = text.indexOf(","); at !== -1; at = text.indexOf(",", at + 1)) count++
+  return count
+}

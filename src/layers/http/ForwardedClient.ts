@@ -1,0 +1,48 @@
+/**
+ * Who a request comes from, where reverse proxies stand between the client and this server: X-Forwarded-For and
+ * X-Forwarded-Proto, which are believed only when a trusted proxy sends them.
+ */
+import { isIP } from "node:net"
+
+import * as Address from "../config/Address.ts"
+import type { IpNetworks } from "../config/IpNetworks.ts"
+
+export interface Client {
+  readonly address: string
+  readonly scheme: "http" | "https"
+}
+
+type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
+
+/**
+ * The client behind a trusted proxy: the last hop of X-Forwarded-For that is not a trusted proxy, as nginx's `real_ip_recursive`
+ * has it. A hop that is no IP address ends the search, since what stands before it was not written by a trusted proxy.
+ */
+export const behind = (trusted: IpNetworks, peer: string, headers: Headers): Client => ({
+  address: lastUntrusted(trusted, peer, text(headers["x-forwarded-for"])),
+  scheme: text(headers["x-forwarded-proto"]).split(",").at(-1)?.trim().toLowerCase() === "https" ? "https" : "http"
+})
+
+const text = (value: Headers[string]): string => (typeof value === "string" ? value : (value?.join(",") ?? ""))
+
+/** Proxies that a request may have passed. More of them are not looked at. */
+const maxHops = 32
+
+const lastUntrusted = (trusted: IpNetworks, peer: string, header: string): string => {
+  let known = peer
+  const hops = header.split(",").slice(-maxHops)
+  for (const hop of hops.toReversed()) {
+    const address = parseHop(hop.trim())
+    if (address === undefined) return known
+    known = address
+    if (!trusted.contains(address)) return known
+  }
+  return known
+}
+
+/** An address, which some proxies write with its port, and with brackets around IPv6. */
+const parseHop = (hop: string): string | undefined => {
+  const [, bracketed, withPort] = /^(?:\[([^\]]*)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+)$/.exec(hop) ?? []
+  const address = Address.unmapped(bracketed ?? withPort ?? hop)
+  return isIP(address) !== 0 && !address.includes("%") ? address : undefined
+}

@@ -1,0 +1,140 @@
+/**
+ * The settings of TLS, for a server and for a client. Nothing set is plaintext; half of what belongs together stops the
+ * start, since the other half was meant. So does a variable that is set to nothing: it would let in everybody.
+ */
+import { Config, Effect, Option } from "effect"
+
+import { isHost } from "../config/Address.ts"
+import * as Setting from "../config/Setting.ts"
+import type { CertificateFiles } from "./Certificates.ts"
+
+/** What a server proves itself with, and whom it lets in. */
+export interface ServerTls {
+  /** With a CA, a client has to have a certificate that the CA has signed. The paths are as they were given. */
+  readonly files: CertificateFiles
+  /** The clients that may call, by a DNS name or a URI of their certificate; none is any that the CA has signed. */
+  readonly allowedClients: Option.Option<ReadonlySet<string>>
+}
+
+/** By what a client knows its server, and what it proves itself with. */
+export interface ClientTls {
+  /** With a certificate this is mutual TLS. The paths are as they were given. */
+  readonly files: CertificateFiles
+  /** The name that the server's certificate has to have; none is the host of the target. */
+  readonly serverName: Option.Option<string>
+}
+
+/** TLS of a server from the variables under a prefix, such as `<prefix>_TLS_CERT_FILE`. None is plaintext. */
+export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> => {
+  const variables = {
+    certFile: `${prefix}_TLS_CERT_FILE`,
+    keyFile: `${prefix}_TLS_KEY_FILE`,
+    caFile: `${prefix}_TLS_CLIENT_CA_FILE`,
+    crlFile: `${prefix}_TLS_CLIENT_CRL_FILE`
+  }
+  const allowedVariable = `${prefix}_TLS_ALLOWED_CLIENTS`
+  return Config.all({
+    certFile: file(variables.certFile, "The server's certificate chain (PEM).", "plaintext"),
+    keyFile: file(variables.keyFile, "The private key of the server's certificate (PEM)."),
+    caFile: file(
+      variables.caFile,
+      "The certificate authorities of clients (PEM). With it every client needs a certificate (mutual TLS)."
+    ),
+    crlFile: file(
+      variables.crlFile,
+      "Revoked certificates of clients (PEM): one CRL for each authority of their chains, the root included."
+    ),
+    allowedClients: optionalNames(allowedVariable)
+  }).pipe(
+    Config.mapEffect(
+      Effect.fnUntraced(function* ({ allowedClients, caFile, certFile, crlFile, keyFile }) {
+        yield* needs(certFile, variables.certFile, keyFile, variables.keyFile)
+        yield* needs(keyFile, variables.keyFile, certFile, variables.certFile)
+        yield* needs(caFile, variables.caFile, certFile, variables.certFile)
+        yield* needs(crlFile, variables.crlFile, caFile, variables.caFile)
+        yield* needs(Option.map(allowedClients, joined), allowedVariable, caFile, variables.caFile)
+        return Option.map(Option.all({ certFile, keyFile }), (identity): ServerTls => ({
+          files: {
+            ...identity,
+            caFile: Option.getOrUndefined(caFile),
+            crlFile: Option.getOrUndefined(crlFile),
+            variables
+          },
+          allowedClients
+        }))
+      })
+    )
+  )
+}
+
+/** TLS of a client from the variables under a prefix, such as `<prefix>_TLS_CA_FILE`. None is plaintext. */
+export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> => {
+  const variables = {
+    certFile: `${prefix}_TLS_CERT_FILE`,
+    keyFile: `${prefix}_TLS_KEY_FILE`,
+    caFile: `${prefix}_TLS_CA_FILE`
+  }
+  const nameVariable = `${prefix}_TLS_SERVER_NAME`
+  return Config.all({
+    certFile: file(variables.certFile, "The client's certificate chain (PEM), for mutual TLS."),
+    keyFile: file(variables.keyFile, "The private key of the client's certificate (PEM)."),
+    caFile: file(variables.caFile, "The certificate authorities of the server (PEM).", "plaintext"),
+    // TLS cannot ask for an address by name (RFC 6066, section 3)
+    serverName: Setting.optional(nameVariable, {
+      description: "The name in the server's certificate. Required if the target is an address.",
+      unset: "the host of the target",
+      refuseEmpty: true,
+      expected: "a DNS name that the server's certificate has",
+      parse: Option.liftPredicate(isDnsName)
+    })
+  }).pipe(
+    Config.mapEffect(
+      Effect.fnUntraced(function* ({ caFile, certFile, keyFile, serverName }) {
+        yield* needs(certFile, variables.certFile, keyFile, variables.keyFile)
+        yield* needs(keyFile, variables.keyFile, certFile, variables.certFile)
+        yield* needs(certFile, variables.certFile, caFile, variables.caFile)
+        yield* needs(serverName, nameVariable, caFile, variables.caFile)
+        const identity = Option.getOrUndefined(Option.all({ certFile, keyFile }))
+        return Option.map(caFile, (ca): ClientTls => ({ files: { ...identity, caFile: ca, variables }, serverName }))
+      })
+    )
+  )
+}
+
+const file = (variable: string, description: string, unset = "none") =>
+  Setting.optional(variable, { description, unset, expected: "a path", parse: Option.some, refuseEmpty: true })
+
+/** Fails if one is set without the other. */
+const needs = (
+  value: Option.Option<string>,
+  variable: string,
+  other: Option.Option<string>,
+  otherVariable: string
+): Effect.Effect<void, Setting.SettingError> =>
+  Option.isSome(value) && Option.isNone(other)
+    ? Effect.fail(
+        new Setting.SettingError({ variable, value: value.value, expected: `${otherVariable} to be set too` })
+      )
+    : Effect.void
+
+const joined = (names: ReadonlySet<string>) => Array.from(names).join(",")
+
+const optionalNames = (variable: string) =>
+  Setting.optional(variable, {
+    description:
+      "The clients that may call, by the DNS names and URIs of their certificates (subjectAltName). Others are answered " +
+      "PERMISSION_DENIED.",
+    unset: "every client with a certificate of the authorities",
+    refuseEmpty: true,
+    expected: 'DNS names or URIs with commas between them, such as "frontend,spiffe://example.org/frontend"',
+    parse: (value): Option.Option<ReadonlySet<string>> => {
+      const names = value.split(",").map((name) => name.trim())
+      return names.every((name) => isDnsName(name) || isUri(name)) ? Option.some(new Set(names)) : Option.none()
+    }
+  })
+
+/** An address is a host too, but no name that a client is known by. */
+const isDnsName = (text: string): boolean => isHost(text) && !text.includes(":") && !/^[\d.]+$/.test(text)
+
+/** Not "DNS:frontend", as openssl writes it, which would never match. */
+const isUri = (text: string): boolean => /^[a-z][a-z\d+.-]*:[^\s,]+$/i.test(text) && !/^(dns|uri|ip|email):/i.test(text)

@@ -1,0 +1,129 @@
+/**
+ * Each duration, number and size that can be set, at its edges: what would mean "never" or "always" by accident, or is more than a
+ * timer can wait, is refused with the range.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { type Config, ConfigProvider, Duration, Effect } from "effect"
+
+import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as Drain from "../../../src/layers/process/Drain.ts"
+import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
+
+interface Range {
+  readonly config: Config.Config<unknown>
+  readonly variable: string
+  readonly accepted: ReadonlyArray<string>
+  readonly refused: ReadonlyArray<string>
+}
+
+const server: Config.Config<unknown> = NodeGrpcServer.settings("S")
+const client: Config.Config<unknown> = NodeGrpcChannel.policyConfig("C")
+const drain: Config.Config<unknown> = Drain.settings
+const telemetry: Config.Config<unknown> = Telemetry.settings
+
+const ranges: ReadonlyArray<Range> = [
+  // 0 is "at once": nothing is waited for
+  { config: drain, variable: "DRAIN_DELAY", accepted: ["0s", "1 day"], refused: ["25h", "24 days"] },
+  { config: drain, variable: "DRAIN_TIMEOUT", accepted: ["0s", "1 day"], refused: ["25h", "24 days"] },
+  { config: server, variable: "S_MAX_QUEUE_WAIT", accepted: ["0s", "1h"], refused: ["2h"] },
+  // 0 would let clients reconnect without end
+  {
+    config: server,
+    variable: "S_MAX_CONNECTION_AGE",
+    accepted: ["1s", "20 days"],
+    refused: ["0s", "999ms", "21 days"]
+  },
+  // 0 would ask without pause
+  { config: server, variable: "S_KEEPALIVE_TIME", accepted: ["1s", "24 days"], refused: ["0s", "999ms", "25 days"] },
+  { config: client, variable: "C_KEEPALIVE_TIME", accepted: ["1s", "24 days"], refused: ["0s", "999ms", "25 days"] },
+  // 0 would close all connections
+  {
+    config: server,
+    variable: "S_KEEPALIVE_TIMEOUT",
+    accepted: ["100ms", "24 days"],
+    refused: ["0s", "99ms", "25 days"]
+  },
+  {
+    config: client,
+    variable: "C_KEEPALIVE_TIMEOUT",
+    accepted: ["100ms", "24 days"],
+    refused: ["0s", "99ms", "25 days"]
+  },
+  { config: server, variable: "S_MAX_CONCURRENCY", accepted: ["1", "2147483647"], refused: ["0", "2147483648"] },
+  // 0 lets no call wait
+  { config: server, variable: "S_MAX_QUEUE", accepted: ["0", "2147483647"], refused: ["2147483648"] },
+  { config: server, variable: "S_MAX_REQUEST_SIZE", accepted: ["1024"], refused: ["0", "2147483648"] },
+  { config: server, variable: "S_MAX_RESPONSE_SIZE", accepted: ["1024"], refused: ["0", "2147483648"] },
+  // no call has less
+  { config: server, variable: "S_MAX_HEADER_SIZE", accepted: ["1024"], refused: ["0", "1", "1023", "2147483648"] },
+  { config: server, variable: "S_MAX_CONCURRENT_STREAMS", accepted: ["1", "2147483647"], refused: ["0", "2147483648"] },
+  // 0 would let no attempt be answered
+  { config: client, variable: "C_ATTEMPT_TIMEOUT", accepted: ["1ms", "24 days"], refused: ["0s", "25 days"] },
+  { config: client, variable: "C_RETRY_MAX_ATTEMPTS", accepted: ["1", "100"], refused: ["0", "101", "2147483647"] },
+  // 0 is "at once"
+  { config: client, variable: "C_RETRY_BACKOFF", accepted: ["0s", "20 days"], refused: ["21 days"] },
+  { config: client, variable: "C_RETRY_MAX_BACKOFF", accepted: ["0s", "20 days"], refused: ["21 days"] },
+  // with less nothing would ever be retried
+  { config: client, variable: "C_RETRY_MAX_TOKENS", accepted: ["3", "2147483647"], refused: ["0", "1", "2"] },
+  { config: client, variable: "C_RETRY_TOKEN_RATIO", accepted: ["0.001", "1"], refused: ["0", "0.0001", "1.1"] },
+  { config: client, variable: "C_CIRCUIT_FAILURES", accepted: ["1", "2147483647"], refused: ["0"] },
+  // 0 would never open it
+  { config: client, variable: "C_CIRCUIT_OPEN", accepted: ["1ms", "24 days"], refused: ["0s", "25 days"] },
+  // 0 passes over no replica
+  { config: client, variable: "C_SUSPENSION", accepted: ["0s", "24 days"], refused: ["25 days"] },
+  // 0 would never connect
+  { config: client, variable: "C_CONNECT_TIMEOUT", accepted: ["100ms", "24 days"], refused: ["0s", "99ms", "25 days"] },
+  // 0 would connect without pause
+  { config: client, variable: "C_CONNECT_BACKOFF", accepted: ["10ms", "20 days"], refused: ["0s", "9ms", "21 days"] },
+  { config: client, variable: "C_CONNECT_MAX_BACKOFF", accepted: ["10ms", "20 days"], refused: ["0s", "21 days"] },
+  // 0 would look up without pause
+  {
+    config: client,
+    variable: "C_RESOLUTION_INTERVAL",
+    accepted: ["10ms", "24 days"],
+    refused: ["0s", "9ms", "25 days"]
+  },
+  { config: client, variable: "C_MAX_RESPONSE_SIZE", accepted: ["1024", "2147483647"], refused: ["0", "2147483648"] },
+  {
+    config: telemetry,
+    variable: "OTEL_EXPORTER_OTLP_TIMEOUT",
+    accepted: ["1", "2147483647"],
+    refused: ["0", "2147483648"]
+  },
+  {
+    config: telemetry,
+    variable: "OTEL_BSP_SCHEDULE_DELAY",
+    accepted: ["1", "2147483647"],
+    refused: ["0", "2147483648"]
+  },
+  {
+    config: telemetry,
+    variable: "OTEL_METRIC_EXPORT_INTERVAL",
+    accepted: ["1", "2147483647"],
+    refused: ["0", "2147483648"]
+  },
+  { config: telemetry, variable: "OTEL_TRACES_SAMPLER_ARG", accepted: ["0", "1"], refused: ["1.1"] }
+]
+
+const read = (config: Config.Config<unknown>, env: Record<string, string>) =>
+  config.parse(ConfigProvider.fromEnv({ env }))
+
+describe("a setting at its edges", () => {
+  it.effect.each(ranges)("$variable", ({ accepted, config, refused, variable }) =>
+    Effect.gen(function* () {
+      for (const value of accepted) yield* read(config, { [variable]: value })
+      for (const value of refused) {
+        const { message } = yield* Effect.flip(read(config, { [variable]: value }))
+        assert.match(message, new RegExp(`^${variable}="${value}": expected a [a-z ]+ from \\S+ to \\S+`))
+        assert.notInclude(message, "\n")
+      }
+    })
+  )
+
+  it("has a jitter that a timer can wait", () => {
+    const longest = 2 ** 31 - 1
+    assert.isBelow(Duration.toMillis(Duration.days(20)) * 1.2, longest)
+    assert.isBelow(Duration.toMillis(Duration.days(24)), longest)
+  })
+})

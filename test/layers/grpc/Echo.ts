@@ -1,0 +1,104 @@
+/**
+ * A real server of the Echo service on a port of the system's choice, and clients of it.
+ */
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
+import { Effect, Layer, Schema, Stream } from "effect"
+
+import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import type { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
+import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import type * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
+import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as Status from "../../../src/layers/grpc/Status.ts"
+import { Drain } from "../../../src/layers/process/Drain.ts"
+import { EchoProtos, EchoService } from "../../../src/layers/testing/EchoServer.ts"
+import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
+import type { EchoResponse__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoResponse.ts"
+
+export { EchoProtos, EchoService }
+
+/** What the tests' handlers fail with. */
+export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}
+
+export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", {
+  metadata: Schema.instanceOf(Metadata)
+}) {}
+
+type EchoError = Refused | Unavailable
+
+type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, EchoError, GrpcCall>
+type Requests = Stream.Stream<EchoRequest__Output>
+
+/** The handlers of Echo, each of which does what its proto says. */
+export const handlers = {
+  Echo: ((request) => echo(request)) as EchoHandler,
+  EchoOnce: ((request) => echo(request)) as EchoHandler,
+  Expand: ({ numbers, text }: EchoRequest__Output): Stream.Stream<EchoResponse__Output, EchoError, GrpcCall> =>
+    Stream.map(Stream.fromIterable(numbers), (number) => ({ text, number, items: [] })),
+  Collect: (requests: Requests): Effect.Effect<EchoResponse__Output, EchoError, GrpcCall> =>
+    Effect.map(Stream.runCollect(requests), (all) => ({ text: all.map(({ text }) => text).join(" "), items: [] })),
+  Chat: (requests: Requests): Stream.Stream<EchoResponse__Output, EchoError, GrpcCall> =>
+    Stream.map(requests, ({ text }) => ({ text, items: [] }))
+}
+
+/** Answers with the text of the request. */
+export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] })
+
+/** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones, and whatever else is given. */
+export const serve = (
+  overrides: Partial<typeof handlers> = {},
+  options: Pick<GrpcServer.Options, "limits" | "tls"> & {
+    readonly drain?: Layer.Layer<Drain>
+    /** One of the system's choice unless it is given. */
+    readonly port?: number
+    readonly beside?: Layer.Layer<never, never, GrpcServer.GrpcServer>
+  } = {}
+) =>
+  GrpcServer.serve(EchoService, Effect.succeed({ ...handlers, ...overrides }), {
+    Refused: ({ field }) => {
+      if (field === "throw") throw new Error("secret")
+      return Status.invalidArgument([{ field, description: "refused" }])
+    },
+    Unavailable: ({ metadata }) => Status.unavailable("Unavailable", { metadata })
+  }).pipe(
+    Layer.merge(options.beside ?? Layer.empty),
+    NodeGrpcServer.listen({ host: "127.0.0.1", port: options.port ?? 0, limits: options.limits, tls: options.tls }),
+    Layer.provideMerge(EchoProtos),
+    Layer.provideMerge(options.drain ?? Drain.layerTest())
+  )
+
+/** Serves Echo, by a handler of its first method. */
+export const layer = (handler: EchoHandler, drain?: Layer.Layer<Drain>) =>
+  serve({ Echo: handler }, drain === undefined ? {} : { drain })
+
+/** The target of the server that is there. */
+export const target = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) =>
+  Effect.map(address, ({ host, port }) => `${host}:${port}`)
+)
+
+/** A client of the server that is there, of Echo or of another of its services. */
+export const clientOf = Effect.fnUntraced(function* <Methods>(service: GrpcService.GrpcService<Methods>) {
+  const context = yield* Layer.build(NodeGrpcChannel.layer({ target: yield* target }))
+  return yield* Effect.provideContext(GrpcClient.make(service), context)
+})
+
+export const client = clientOf(EchoService)
+
+/** How a call ended that was made with bytes, by grpc-js alone. */
+export const callWithBytes = (path: string, bytes: Uint8Array) =>
+  Effect.flatMap(target, (target) =>
+    Effect.callback<{ readonly code: number; readonly details: string; readonly metadata: Metadata }>((resume) => {
+      const client = new Client(target, credentials.createInsecure())
+      client.makeUnaryRequest(
+        path,
+        (request: Buffer) => request,
+        (response: Buffer) => response,
+        Buffer.from(bytes),
+        (error: ServiceError | null) => {
+          client.close()
+          resume(Effect.succeed(error ?? { code: 0, details: "OK", metadata: undefined as never }))
+        }
+      )
+    })
+  )

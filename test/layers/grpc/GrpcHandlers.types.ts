@@ -1,0 +1,225 @@
+/**
+ * What must not compile. The compiler runs over this file with all others (`npm run check`), and complains of an
+ * expected error that is none.
+ */
+import { Effect, type Layer, Stream } from "effect"
+
+import { Encoded } from "../../../src/layers/grpc/EncodedMessage.ts"
+import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
+import type * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
+import * as Status from "../../../src/layers/grpc/Status.ts"
+import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
+import type { EchoResponse__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoResponse.ts"
+import type {
+  EchoServiceDefinition,
+  EchoServiceHandlers
+} from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoService.ts"
+import { Refused } from "./Echo.ts"
+
+type Request = EchoRequest__Output
+
+/** One method of each kind is enough here. */
+const EchoService = GrpcService.make<Pick<EchoServiceDefinition, "Echo">, EchoServiceHandlers>()({
+  name: "Echo",
+  file: "echo.proto"
+})
+const StreamService = GrpcService.make<Pick<EchoServiceDefinition, "Expand" | "Collect">, EchoServiceHandlers>()({
+  name: "Streams",
+  file: "echo.proto"
+})
+const refused = { Refused: () => Status.notFound("refused") }
+
+// this is right
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({
+    Echo: ({ text }: Request) =>
+      text === "" ? Effect.fail(new Refused({ field: "text" })) : Effect.succeed({ text, items: [{ name: "a" }] })
+  }),
+  refused
+)
+
+// @ts-expect-error a method is missing
+GrpcServer.serve(EchoService, Effect.succeed({}), {})
+
+// this is right: it is left out on purpose
+GrpcServer.serve(EchoService, Effect.succeed({ Echo: GrpcServer.unimplemented }), {}) satisfies Layer.Layer<
+  never,
+  GrpcService.ProtoError,
+  GrpcServer.GrpcServer | GrpcService.ProtoFiles
+>
+
+// @ts-expect-error a method is missing beside one that is left out on purpose
+GrpcServer.serve(StreamService, Effect.succeed({ Expand: GrpcServer.unimplemented }), {})
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error there is no such method
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [] }), Ecco: () => Effect.void }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field is missing
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field is misspelt beside right ones: "number" is optional
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [], nubmer: 1 }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error the same, further down
+  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [{ name: "a", cuont: 1 }] }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field of another type
+  Effect.succeed({ Echo: () => Effect.succeed({ text: 1, items: [] }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({ Echo: () => Effect.fail(new Refused({ field: "text" })) }),
+  // @ts-expect-error an error has no status
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({ Echo: () => Effect.fail(new Refused({ field: "text" })) }),
+  // @ts-expect-error a status for an error that there is not
+  { ...refused, Other: () => Status.notFound("other") }
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error an error without a tag
+  // @effect-diagnostics-next-line missingEffectError:off
+  Effect.succeed({ Echo: () => Effect.fail("no tag") }),
+  {}
+)
+
+// this is right: what a stream needs of its call is there, and its error has a status
+GrpcServer.serve(
+  StreamService,
+  Effect.succeed({
+    Expand: ({ text }: Request) =>
+      Stream.fromEffect(Effect.map(GrpcCall, ({ peer }) => ({ text: text + peer.address, items: [] }))).pipe(
+        Stream.concat(Stream.fail(new Refused({ field: "text" })))
+      ),
+    Collect: (requests: Stream.Stream<Request>) =>
+      Effect.map(Stream.runCount(requests), (count) => ({ text: String(count), items: [] }))
+  }),
+  refused
+) satisfies Layer.Layer<never, GrpcService.ProtoError, GrpcServer.GrpcServer | GrpcService.ProtoFiles>
+
+GrpcServer.serve(
+  StreamService,
+  // @ts-expect-error an Effect where a Stream is wanted
+  Effect.succeed({
+    Expand: ({ text }: Request) => Effect.succeed({ text, items: [] }),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  StreamService,
+  // @ts-expect-error a field is misspelt in a stream
+  Effect.succeed({
+    Expand: ({ text }: Request) => Stream.succeed({ text, items: [], nubmer: 1 }),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  StreamService,
+  Effect.succeed({
+    Expand: () => Stream.fail(new Refused({ field: "text" })),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  // @ts-expect-error the error of a stream has no status
+  {}
+)
+
+// these are right: bytes in place of a message, and one or the other
+GrpcServer.serve(
+  EchoService,
+  Effect.succeed({
+    Echo: ({ text }: Request) =>
+      Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [] })
+  }),
+  {}
+)
+GrpcServer.serve(
+  StreamService,
+  Effect.succeed({
+    Expand: () => Stream.make(new Encoded<EchoResponse__Output>(Buffer.of()), { text: "", items: [] }),
+    Collect: () => Effect.succeed(new Encoded<EchoResponse__Output>(Buffer.of()))
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error the bytes of another message
+  Effect.succeed({ Echo: () => Effect.succeed(new Encoded<Request>(Buffer.of())) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error bytes alone
+  Effect.succeed({ Echo: () => Effect.succeed({ bytes: Buffer.of() }) }),
+  {}
+)
+
+GrpcServer.serve(
+  EchoService,
+  // @ts-expect-error a field is misspelt where there might be bytes
+  Effect.succeed({
+    Echo: ({ text }: Request) =>
+      Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [], nubmer: 1 })
+  }),
+  {}
+)
+
+GrpcServer.serve(
+  StreamService,
+  // @ts-expect-error the same in a stream
+  Effect.succeed({
+    Expand: () => Stream.make(new Encoded<EchoResponse__Output>(Buffer.of()), { text: "", items: [], nubmer: 1 }),
+    Collect: () => Effect.succeed({ text: "", items: [] })
+  }),
+  {}
+)
+
+declare const client: GrpcClient.GrpcClient<(typeof EchoService)["Methods"] & {}>
+declare const streams: GrpcClient.GrpcClient<(typeof StreamService)["Methods"] & {}>
+
+export const calls = [
+  client.Echo({ text: "a", color: 1 }),
+  // @ts-expect-error a request with a field that there is not
+  client.Echo({ txt: "a" }),
+  // @ts-expect-error a request with a field of another type
+  client.Echo({ int32Value: "1" }),
+  // @ts-expect-error no such method
+  client.Ecco({}),
+  Stream.runCollect(streams.Expand({ text: "a" })),
+  streams.Collect(Stream.make({ text: "a" })),
+  // @ts-expect-error a request where a stream of them is wanted
+  streams.Collect({ text: "a" })
+]

@@ -1,0 +1,670 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { Context, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
+
+import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
+import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
+import type { ClientInterceptor, ServerInterceptor } from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import { clientStatusOf } from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import * as Status from "../../../src/layers/grpc/Status.ts"
+import { EchoServer, EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
+import * as RawCall from "../../integration/RawCall.ts"
+import * as Outcomes from "./Outcomes.ts"
+
+/** Whatever an interceptor puts into the context. */
+const Name = Context.Reference("test/layers/GrpcInterceptor/Name", { defaultValue: () => "nobody" })
+
+/** Notes how calls end. */
+const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
+  answer: (answer, call) =>
+    Effect.onExit(answer, (exit) =>
+      Effect.sync(() => {
+        notes.push(`${prefix}${call.kind} ${call.statusOf(exit)?._tag ?? "OK"}`)
+      })
+    )
+})
+
+describe("an interceptor of a server", () => {
+  it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { run } = yield* Outcomes.make({ interceptors: [noting(notes)] })
+      notes.length = 0
+      yield* run(kind, outcome)
+      assert.deepStrictEqual(notes, [`${kind} ${code}`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("sees the call", () =>
+    Effect.gen(function* () {
+      const calls: Array<GrpcCall["Service"]> = []
+      const metadata = new Metadata()
+      metadata.set("accept-language", "de")
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* client.EchoOnce({ text: "hello" }, { metadata, timeout: "1 minute" })
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            interceptors: [
+              {
+                answer: (answer, call) => {
+                  calls.push(call)
+                  return answer
+                }
+              }
+            ]
+          })
+        )
+      )
+      const [call, ...others] = calls
+      assert.deepStrictEqual(others, [])
+      assert(call !== undefined)
+      assert.strictEqual(call.service, EchoService.name)
+      assert.strictEqual(call.method, "EchoOnce")
+      assert.strictEqual(call.name, `${EchoService.name}/EchoOnce`)
+      assert.match(call.peer.address, /^127\.0\.0\.1:\d+$/)
+      assert.deepStrictEqual(call.metadata.get("accept-language"), ["de"])
+      assert.closeTo(call.deadline, performance.now() + 60_000, 30_000)
+      assert.isFalse(call.isRejected)
+      assert.isAtMost(call.startedAt, performance.now())
+      assert.strictEqual(call.id, call.id)
+    })
+  )
+
+  it.live("is around the ones after it, and all are around the handler", () =>
+    Effect.gen(function* () {
+      const steps: Array<string> = []
+      const step = (name: string) => Effect.sync(() => void steps.push(name))
+      const named = (name: string): ServerInterceptor => ({
+        answer: (answer) =>
+          step(`${name} begins`).pipe(
+            Effect.andThen(answer),
+            Effect.ensuring(Effect.suspend(() => step(`${name} ends`)))
+          )
+      })
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* client.Echo({ text: "hello" })
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            observers: [named("observer")],
+            interceptors: [named("first"), named("second")],
+            inputs: { hello: step("handler") }
+          })
+        )
+      )
+      assert.deepStrictEqual(steps, [
+        "observer begins",
+        "first begins",
+        "second begins",
+        "handler",
+        "second ends",
+        "first ends",
+        "observer ends"
+      ])
+    })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may answer a $kind call instead of the handler", ({ kind }) =>
+    Effect.gen(function* () {
+      let handled = 0
+      const authenticate: ServerInterceptor = {
+        answer: (answer, { metadata }) =>
+          metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
+      }
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        const { reason } = yield* Effect.flip(call(kind, "hello"))
+        assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Who are you?"])
+        assert.strictEqual(handled, 0)
+        const metadata = new Metadata()
+        metadata.set("authorization", "it is me")
+        assert.deepStrictEqual(yield* call(kind, "hello", { metadata }), ["hello"])
+        assert.strictEqual(handled, 1)
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({ interceptors: [authenticate], inputs: { hello: Effect.sync(() => void handled++) } })
+        )
+      )
+    })
+  )
+
+  it.live("may provide what handlers find around them", () =>
+    Effect.gen(function* () {
+      const found: Array<string> = []
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* client.Echo({ text: "hello" })
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            interceptors: [{ answer: (answer) => Effect.withSpan(answer, "outer") }],
+            inputs: {
+              hello: Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
+                Effect.flatMap(GrpcCall, ({ method }) => Effect.sync(() => void found.push(`${name} ${method}`)))
+              )
+            }
+          })
+        )
+      )
+      assert.deepStrictEqual(found, ["outer Echo"])
+    })
+  )
+
+  it.live("may see the messages of a Stream", () =>
+    Effect.gen(function* () {
+      let messages = 0
+      const counting: ServerInterceptor = {
+        stream: (stream) => Stream.tap(stream, () => Effect.sync(() => void messages++))
+      }
+      yield* Effect.gen(function* () {
+        const { client } = yield* EchoServer
+        yield* Stream.runDrain(client.Expand({ text: "hello", numbers: [1, 2, 3] }))
+        yield* client.Echo({ text: "hello" })
+      }).pipe(Effect.provide(EchoServer.layer({ interceptors: [counting] })))
+      assert.strictEqual(messages, 3)
+    })
+  )
+
+  const path = `/${EchoService.name}/Echo`
+  const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
+  it.live.each([
+    { what: "an unknown method", path: `${path}zzz9`, code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "an unknown service", path: "/zzz9/zzz9", code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "a path that is none", path: "/", code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "a message that does not decode", body: frame([0xff, 0xff, 0xff]), code: "Internal" },
+    { what: "no message", body: Buffer.alloc(0), code: "Unimplemented" },
+    { what: "two messages", body: Buffer.concat([frame([]), frame([])]), code: "Unimplemented" },
+    { what: "another content type", headers: { "content-type": "text/plain" }, code: "Unknown" },
+    { what: "a deadline that is none", headers: { "grpc-timeout": "soon" }, code: "Internal" }
+  ])("sees a call that no handler gets, once: $what", (wrong) =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const {
+        run,
+        seen: end,
+        target
+      } = yield* Outcomes.make({
+        interceptors: [
+          {
+            answer: (answer, call) =>
+              Effect.onExit(answer, (exit) =>
+                Effect.sync(() => {
+                  const name = `${call.service}/${call.method}`
+                  seen.push(`${name} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
+                })
+              )
+          }
+        ]
+      })
+      seen.length = 0
+      yield* RawCall.send(target, { path, body: frame([]), ...wrong })
+      yield* end
+      yield* run("unary", "success")
+      assert.deepStrictEqual(seen, [`${wrong.name ?? path.slice(1)} ${wrong.code} rejected`, `${path.slice(1)} OK`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Outcomes.cases)(
+    "is told of $outcome of a $kind call as one around it sees it",
+    ({ code, kind, outcome }) =>
+      Effect.gen(function* () {
+        const told = (notes: Array<string>): ServerInterceptor => ({
+          context: (context) => Context.add(context, Name, "told"),
+          begun: (call, context) => void notes.push(`${call.kind} begins, ${Context.get(context, Name)}`),
+          ended: (call, exit, status, context) => {
+            assert.strictEqual(status?._tag, call.statusOf(exit)?._tag)
+            notes.push(`${call.kind} ends with ${status?._tag ?? "OK"}, ${Context.get(context, Name)}`)
+            return Effect.sync(() => void notes.push("and after that"))
+          }
+        })
+        const around: ServerInterceptor = { answer: (answer) => answer }
+        const expected = [`${kind} begins, told`, `${kind} ends with ${code}, told`, "and after that"]
+        for (const interceptors of [[], [around]]) {
+          for (const observers of [[], [around]]) {
+            const notes: Array<string> = []
+            const { run } = yield* Outcomes.make({ observers: [...observers, told(notes)], interceptors })
+            notes.length = 0
+            yield* run(kind, outcome)
+            assert.deepStrictEqual(notes, expected)
+          }
+        }
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("is told in the order of the list, the first one last of the end", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const named = (name: string): ServerInterceptor => ({
+        begun: () => void notes.push(`${name} begins`),
+        ended: () => void notes.push(`${name} ends`)
+      })
+      const { run } = yield* Outcomes.make({ observers: [named("a")], interceptors: [named("b"), named("c")] })
+      notes.length = 0
+      yield* run("unary", "success")
+      assert.deepStrictEqual(notes, ["a begins", "b begins", "c begins", "c ends", "b ends", "a ends"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("takes nothing from a call when it throws where it is told", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const bug = () => {
+        throw new Error("a bug")
+      }
+      const { call } = yield* Outcomes.make({
+        observers: [{ ended: () => void notes.push("ended") }, { begun: bug }, { ended: bug }]
+      })
+      notes.length = 0
+      assert.deepStrictEqual(yield* call("unary", "hello"), ["hello"])
+      assert.deepStrictEqual(notes, ["ended"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("sees a stream with a message that does not decode", () =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const { seen: end, target } = yield* Outcomes.make({
+        interceptors: [
+          {
+            answer: (answer, call) =>
+              Effect.onExit(answer, (exit) =>
+                Effect.sync(() => {
+                  seen.push(`${call.method} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
+                })
+              )
+          }
+        ]
+      })
+      seen.length = 0
+      const body = Buffer.concat([frame([]), frame([0xff, 0xff, 0xff])])
+      assert.strictEqual(yield* RawCall.send(target, { path: `/${EchoService.name}/Chat`, body }), "13")
+      yield* end
+      assert.deepStrictEqual(seen, ["Chat Internal rejected"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("sees a call that is evicted", () =>
+    Effect.gen(function* () {
+      const messages: Array<string | undefined> = []
+      const { client, target } = yield* Outcomes.make({
+        // room for one call
+        limits: { maxBytesInFlight: 20 * 1024 },
+        interceptors: [
+          {
+            answer: (answer, call) =>
+              Effect.onExit(answer, (exit) => Effect.sync(() => void messages.push(call.statusOf(exit)?.message)))
+          }
+        ]
+      })
+      messages.length = 0
+      const held = yield* RawCall.hold(Number(target.split(":")[1]), path)
+      yield* client.EchoOnce({})
+      assert.match(yield* held.status, /NGHTTP2_ENHANCE_YOUR_CALM/)
+      assert.deepStrictEqual(messages, [
+        "Evicted: the call waited for its client while others wanted its memory or its slot",
+        undefined
+      ])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "sees a $kind call that the server cuts when it closes",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const scope = yield* Scope.make()
+        const { call, started } = yield* Effect.provideService(
+          Outcomes.make({ interceptors: [noting(notes)] }),
+          Scope.Scope,
+          scope
+        )
+        notes.length = 0
+        const cut = yield* Effect.forkChild(Effect.flip(call(kind, "hang")))
+        yield* started
+        yield* Scope.close(scope, Exit.void)
+        yield* Fiber.join(cut)
+        assert.deepStrictEqual(notes, [`${kind} Unavailable`])
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "that throws has died, which those around it see: $kind",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const throwing: ServerInterceptor = {
+          answer: () => {
+            throw new Error(Outcomes.secret)
+          }
+        }
+        yield* Effect.gen(function* () {
+          const { call, target } = yield* EchoServer
+          const { reason } = yield* Effect.flip(call(kind, "hello"))
+          assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
+          assert.deepStrictEqual(notes, [`${kind} Internal`])
+          // nor does it harm where no handler gets the call
+          assert.strictEqual(yield* RawCall.send(target, { path: "/no/no", body: frame([]) }), "12")
+          assert.strictEqual((yield* Effect.flip(call(kind, "hello"))).reason._tag, "Internal")
+        }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], interceptors: [throwing] })))
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "sees that the answer to a $kind call is too large to be sent",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          const { reason } = yield* Effect.flip(call(kind, "x".repeat(200)))
+          assert.strictEqual(reason._tag, "ResourceExhausted")
+          assert.match(reason.message, /^The response has \d+ bytes, and 100 are the limit$/)
+          assert.deepStrictEqual(notes, [`${kind} ResourceExhausted`])
+        }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], limits: { maxResponseSize: 100 } })))
+      })
+  )
+
+  it.live.each([{ kind: "clientStream" as const }, { kind: "bidi" as const }])(
+    "sees a $kind call whose client is lost in the middle of its requests",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const { seen, target } = yield* Outcomes.make({ interceptors: [noting(notes)] })
+        notes.length = 0
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const held = yield* RawCall.hold(Number(target.split(":")[1]), `/${EchoService.name}/${methods[kind]}`)
+            yield* held.send
+          })
+        )
+        yield* seen
+        assert.deepStrictEqual(notes, [`${kind} Cancelled`])
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("sees a call that is refused for load", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { client, run, seen, started } = yield* Outcomes.make({
+        interceptors: [noting(notes)],
+        limits: { maxConcurrency: 1, maxQueue: 0 }
+      })
+      notes.length = 0
+      const first = yield* Effect.forkChild(client.EchoOnce({ text: "hang" }))
+      yield* started
+      const { reason } = yield* Effect.flip(client.EchoOnce({ text: "hello" }))
+      assert.strictEqual(reason._tag, "ResourceExhausted")
+      yield* seen
+      yield* Fiber.interrupt(first)
+      yield* seen
+      yield* run("unary", "success")
+      assert.deepStrictEqual(notes, ["unary ResourceExhausted", "unary Cancelled", "unary OK"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("an interceptor of a client", () => {
+  /** Notes how calls and attempts end. */
+  const noting = (notes: Array<string>): ClientInterceptor => ({
+    call: (call, info) =>
+      Effect.onExit(call, (exit) =>
+        Effect.sync(() => void notes.push(`call ${info.method} ${clientStatusOf(exit)?._tag ?? "OK"}`))
+      ),
+    attempt: (attempt, info) =>
+      Effect.onExit(attempt, (exit) =>
+        Effect.sync(() => void notes.push(`attempt ${info.attempt} ${clientStatusOf(exit)?._tag ?? "OK"}`))
+      )
+  })
+
+  it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { run } = yield* Outcomes.make({ client: { interceptors: [noting(notes)] } })
+      notes.length = 0
+      yield* run(kind, outcome)
+      assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
+    }).pipe(Effect.scoped)
+  )
+
+  /** The same by looking on. */
+  const watching = (notes: Array<string>): ClientInterceptor => ({
+    watchCall: ({ method }) => ({ ended: (_, status) => void notes.push(`call ${method} ${status?._tag ?? "OK"}`) }),
+    watchAttempt: ({ attempt }) => ({
+      ended: (_, status) => void notes.push(`attempt ${attempt} ${status?._tag ?? "OK"}`)
+    })
+  })
+
+  it.live.each(Outcomes.cases)("may only look on, and sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { run } = yield* Outcomes.make({ client: { interceptors: [watching(notes)] } })
+      notes.length = 0
+      yield* run(kind, outcome)
+      assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "that looks on has its place among those that are effects: $kind",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const name = (what: string, name: string, context: Context.Context<never>) => {
+          notes.push(`${what} ${name} within ${Context.get(context, Name)}`)
+          return {
+            context: Context.add(context, Name, name),
+            ended: () =>
+              Effect.sync(() => {
+                notes.push(`${what} ${name} has ended`)
+              })
+          }
+        }
+        const watch = (own: string): ClientInterceptor => ({
+          watchCall: (_, context) => name("call", own, context),
+          watchAttempt: (_, context) => name("attempt", own, context)
+        })
+        const wrap = (own: string) => {
+          const around = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+            Effect.suspend(() => {
+              notes.push(`${what} ${own} around`)
+              return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${own} is over`)))
+            })
+          return {
+            call: (call) => around("call", call),
+            attempt: (attempt) => around("attempt", attempt)
+          } satisfies ClientInterceptor
+        }
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          // what a channel does to get to know its server is none of the call
+          notes.length = 0
+          yield* call(kind, "hello")
+        }).pipe(
+          Effect.provide(
+            EchoServer.layer({
+              // the third does both
+              client: { interceptors: [watch("a"), wrap("b"), { ...wrap("c"), ...watch("c") }, watch("d")] }
+            })
+          )
+        )
+        const told = (what: string, outer: string) => [
+          `${what} a within ${outer}`,
+          `${what} b around`,
+          `${what} c within a`,
+          `${what} c around`,
+          `${what} d within c`
+        ]
+        const ended = (what: string) => [
+          `${what} d has ended`,
+          `${what} c is over`,
+          `${what} c has ended`,
+          `${what} b is over`,
+          `${what} a has ended`
+        ]
+        assert.deepStrictEqual(notes, [
+          ...told("call", "nobody"),
+          ...told("attempt", "d"),
+          ...ended("attempt"),
+          ...ended("call")
+        ])
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "takes nothing from a $kind call when it throws where it is told",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const bug = () => {
+          throw new Error("a bug")
+        }
+        const notes: Array<string> = []
+        const interceptors: ReadonlyArray<ClientInterceptor> = [
+          watching(notes),
+          { watchCall: bug, watchAttempt: bug },
+          { watchCall: () => ({ ended: bug }), watchAttempt: () => ({ ended: bug }) }
+        ]
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
+        }).pipe(Effect.provide(EchoServer.layer({ client: { interceptors } })))
+        assert.deepStrictEqual(notes, ["attempt 1 OK", `call ${methods[kind]} OK`])
+      })
+  )
+
+  it.live.each([{ kind: "unary" as const }, { kind: "serverStream" as const }])(
+    "sees each attempt of a $kind call",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const peers: Array<string | undefined> = []
+        let failures = 2
+        const layer = EchoServer.layer({
+          inputs: {
+            flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
+          },
+          client: {
+            policy: { retry: Retry.defaultPolicy },
+            interceptors: [
+              noting(notes),
+              {
+                attempt: (attempt, { peer }) =>
+                  Effect.ensuring(
+                    attempt,
+                    Effect.sync(() => void peers.push(peer()))
+                  )
+              }
+            ]
+          }
+        })
+        yield* Effect.gen(function* () {
+          const { call, target } = yield* EchoServer
+          assert.deepStrictEqual(yield* call(kind, "flaky"), ["flaky"])
+          assert.deepStrictEqual(notes, [
+            "attempt 1 Unavailable",
+            "attempt 2 Unavailable",
+            "attempt 3 OK",
+            `call ${methods[kind]} OK`
+          ])
+          assert.deepStrictEqual(peers, [target, target, target])
+        }).pipe(Effect.provide(layer))
+      })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may add to what goes out with a $kind call", ({ kind }) =>
+    Effect.gen(function* () {
+      const got: Array<unknown> = []
+      const authorize: ClientInterceptor = {
+        call: (call, { metadata }) =>
+          Effect.andThen(
+            Effect.sync(() => metadata.set("authorization", "it is me")),
+            call
+          )
+      }
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        yield* call(kind, "hello")
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            client: { interceptors: [authorize] },
+            inputs: {
+              hello: Effect.map(GrpcCall, ({ metadata }) => void got.push(...metadata.get("authorization")))
+            }
+          })
+        )
+      )
+      assert.deepStrictEqual(got, ["it is me"])
+    })
+  )
+
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may keep a $kind call from being made", ({ kind }) =>
+    Effect.gen(function* () {
+      let handled = 0
+      const metadata = new Metadata()
+      metadata.set("forbidden", "yes")
+      const forbid: ClientInterceptor = {
+        attempt: (attempt, { metadata }) =>
+          metadata.get("forbidden").length === 0 ? attempt : Effect.fail(Status.failedPrecondition("not now"))
+      }
+      yield* Effect.gen(function* () {
+        const { call } = yield* EchoServer
+        const { reason } = yield* Effect.flip(call(kind, "hello", { metadata }))
+        assert.deepStrictEqual([reason._tag, reason.message], ["FailedPrecondition", "not now"])
+        assert.strictEqual(handled, 0)
+      }).pipe(
+        Effect.provide(
+          EchoServer.layer({
+            client: { interceptors: [forbid] },
+            inputs: { hello: Effect.sync(() => void handled++) }
+          })
+        )
+      )
+    })
+  )
+
+  it.live("is around a Stream until its reader has enough of it", () =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { client, seen } = yield* Outcomes.make({ client: { interceptors: [noting(notes)] } })
+      notes.length = 0
+      const first = yield* client.Chat(Stream.concat(Stream.make({ text: "hello" }), Stream.never)).pipe(
+        Stream.tap(() => Effect.sync(() => void notes.push("message"))),
+        Stream.take(1),
+        Stream.runCollect
+      )
+      assert.strictEqual(first.length, 1)
+      yield* seen
+      assert.deepStrictEqual(notes, ["message", "attempt 1 Cancelled", "call Chat Cancelled"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+it.live("a Stream is read within what interceptors put around it", () =>
+  Effect.gen(function* () {
+    const inner = yield* Deferred.make<string>()
+    yield* Effect.gen(function* () {
+      const { client } = yield* EchoServer
+      yield* Stream.runDrain(client.Chat(Stream.make({ text: "hello" })))
+    }).pipe(
+      Effect.provide(
+        EchoServer.layer({
+          client: {
+            interceptors: [
+              { call: (call) => Effect.withSpan(call, "outer") },
+              {
+                attempt: (attempt) =>
+                  Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
+                    Effect.andThen(Deferred.succeed(inner, name), attempt)
+                  )
+              }
+            ]
+          }
+        })
+      )
+    )
+    assert.strictEqual(yield* Deferred.await(inner), "outer")
+  })
+)

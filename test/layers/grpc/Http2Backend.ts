@@ -1,0 +1,80 @@
+/**
+ * A server that answers calls by node:http2 alone, so that it can answer what grpc-js never would.
+ */
+import { createServer, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
+
+import { Effect, Layer } from "effect"
+
+import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import { type Options } from "../../../src/layers/grpc/GrpcChannel.ts"
+import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as Echo from "./Echo.ts"
+
+/** A message in its frame. */
+export const frame = (message: Uint8Array, isCompressed = false): Buffer => {
+  const prefix = Buffer.alloc(5)
+  prefix[0] = isCompressed ? 1 : 0
+  prefix.writeUInt32BE(message.length, 1)
+  return Buffer.concat([prefix, message])
+}
+
+/** An EchoResponse with a text. */
+export const response = (text: string): Buffer => {
+  const bytes = Buffer.from(text)
+  return frame(Buffer.concat([Buffer.from([0x0a, bytes.length]), bytes]))
+}
+
+/** Answers with headers, bytes and trailers. */
+export const respond = (
+  stream: ServerHttp2Stream,
+  body: Buffer,
+  trailers: OutgoingHttpHeaders,
+  headers: OutgoingHttpHeaders = {}
+): void => {
+  stream.respond({ ":status": 200, "content-type": "application/grpc", ...headers }, { waitForTrailers: true })
+  stream.once("wantTrailers", () => stream.sendTrailers(trailers))
+  stream.end(body)
+}
+
+/** Answers with a status alone, all of it in the headers. */
+export const respondStatus = (stream: ServerHttp2Stream, trailers: OutgoingHttpHeaders): void =>
+  stream.respond({ ":status": 200, "content-type": "application/grpc", ...trailers }, { endStream: true })
+
+/** Serves on 127.0.0.1, with an answer for each call, which is given once its request has ended. */
+export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
+        const sessions = new Set<ServerHttp2Session>()
+        const server = createServer()
+        server.on("session", (session: ServerHttp2Session) => {
+          sessions.add(session)
+          session.on("error", () => {})
+        })
+        server.on("stream", (stream: ServerHttp2Stream) => {
+          stream.on("error", () => {})
+          stream.on("end", () => answer(stream))
+          stream.resume()
+        })
+        server.listen(0, "127.0.0.1", () => {
+          const address = server.address()
+          const port = address !== null && typeof address === "object" ? address.port : 0
+          const close = () => {
+            server.close()
+            for (const session of sessions) session.destroy()
+          }
+          resume(Effect.succeed({ port, close }))
+        })
+      }),
+      ({ close }) => Effect.sync(close)
+    ),
+    ({ port }) => port
+  )
+
+/** A client of Echo on that port. */
+export const connect = Effect.fnUntraced(function* (port: number, options: Partial<Options> = {}) {
+  const context = yield* Layer.build(
+    Layer.merge(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, ...options }), Echo.EchoProtos)
+  )
+  return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
+})

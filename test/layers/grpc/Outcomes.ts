@@ -1,0 +1,86 @@
+/**
+ * All that may become of a call, for tests of what sees calls.
+ */
+import { Effect, Fiber, Layer, Queue } from "effect"
+
+import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
+import type { Kind } from "../../../src/layers/grpc/GrpcCall.ts"
+import * as DefaultObservers from "../../../src/layers/grpc/interceptors/DefaultObservers.ts"
+import * as Status from "../../../src/layers/grpc/Status.ts"
+import { EchoServer, type Options } from "../../../src/layers/testing/EchoServer.ts"
+
+export const kinds: ReadonlyArray<Kind> = ["unary", "serverStream", "clientStream", "bidi"]
+
+export const secret = "the secret of a bug"
+
+/** How a call ends, and with which status. */
+export const outcomes = [
+  { outcome: "success", code: "OK" },
+  { outcome: "a failure of the caller's", code: "NotFound" },
+  { outcome: "a failure of ours", code: "Unavailable" },
+  { outcome: "a defect", code: "Internal" },
+  { outcome: "interruption", code: "Cancelled" },
+  { outcome: "deadline", code: "DeadlineExceeded" }
+] as const
+
+export type Outcome = (typeof outcomes)[number]["outcome"]
+
+export const cases = outcomes.flatMap((outcome) => kinds.map((kind) => ({ ...outcome, kind })))
+
+/** Makes calls of a server that is seen by what is given, each to a certain end. */
+export const make = Effect.fnUntraced(function* (options: Options = {}) {
+  const started = yield* Queue.unbounded<void>()
+  const ended = yield* Queue.unbounded<void>()
+  const context = yield* Layer.build(
+    EchoServer.layer({
+      ...options,
+      observers: [
+        // what is within it has seen the whole call by then
+        { ended: () => void Queue.offerUnsafe(ended, undefined) },
+        ...(options.observers ?? DefaultObservers.server)
+      ],
+      inputs: {
+        missing: Effect.fail(Status.notFound("no such thing")),
+        down: Effect.fail(Status.unavailable("down")),
+        die: Effect.suspend(() => Effect.die(new Error(secret))),
+        hang: Effect.andThen(Queue.offer(started, undefined), Effect.never),
+        ...options.inputs
+      },
+      client: { policy: { retry: Retry.never }, ...options.client }
+    })
+  )
+  const server = yield* Effect.provideContext(EchoServer, context)
+
+  /** Waits until a call has been seen. */
+  const seen = Queue.take(ended)
+
+  /** Makes a call that ends like that, and waits until it has been seen. */
+  const run = (kind: Kind, outcome: Outcome): Effect.Effect<void> => {
+    const fails = (text: string) => Effect.flip(server.call(kind, text))
+    const call = (): Effect.Effect<unknown, unknown> => {
+      switch (outcome) {
+        case "success":
+          return server.call(kind, "hello")
+        case "a failure of the caller's":
+          return fails("missing")
+        case "a failure of ours":
+          return fails("down")
+        case "a defect":
+          return fails("die")
+        case "interruption":
+          return Effect.gen(function* () {
+            const fiber = yield* Effect.forkChild(server.call(kind, "hang"))
+            yield* Queue.take(started)
+            yield* Fiber.interrupt(fiber)
+          })
+        case "deadline":
+          return Effect.flip(server.call(kind, "hang", { timeout: "200 millis" }))
+      }
+    }
+    return Effect.orDie(Effect.andThen(call(), seen))
+  }
+
+  // with a connection that is there, a deadline begins for both sides at the same time
+  yield* run("unary", "success")
+  return { ...server, run, seen, started: Queue.take(started), context }
+})

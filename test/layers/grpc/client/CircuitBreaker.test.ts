@@ -1,0 +1,123 @@
+/**
+ * The circuit breaker of a channel by itself, with calls that end when the test says so.
+ */
+import { assert, describe, it, vi } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber } from "effect"
+
+import * as CircuitBreaker from "../../../../src/layers/grpc/client/CircuitBreaker.ts"
+import { GrpcError } from "../../../../src/layers/grpc/GrpcError.ts"
+import * as Status from "../../../../src/layers/grpc/Status.ts"
+
+const fails = (reason: Status.Status) => Effect.fail(new GrpcError({ method: "Echo", reason }))
+
+const unavailable = fails(Status.unavailable("down"))
+const succeeds = Effect.succeed("OK")
+
+/** A circuit that opens after two failures in a row, and what becomes of a call: the outcome, or "refused". */
+const make = (openDuration: Duration.Input) =>
+  Effect.map(
+    CircuitBreaker.make({
+      target: "books",
+      failures: 2,
+      openDuration: Duration.fromInputUnsafe(openDuration),
+      refuse: () => fails(Status.unavailable("refused"))
+    }),
+    (circuit) => (call: Effect.Effect<string, GrpcError>) =>
+      Effect.match(circuit("Echo", call), { onSuccess: (text) => text, onFailure: ({ reason }) => reason.message })
+  )
+
+/** A call that is under way, which ends as the test says. */
+const begin = Effect.fnUntraced(function* (call: (effect: Effect.Effect<string, GrpcError>) => Effect.Effect<string>) {
+  const answer = yield* Deferred.make<string, GrpcError>()
+  const fiber = yield* Effect.forkChild(call(Deferred.await(answer)), { startImmediately: true })
+  return {
+    end: (outcome: Effect.Effect<string, GrpcError>) =>
+      Effect.andThen(Deferred.complete(answer, outcome), Fiber.join(fiber)),
+    interrupt: Fiber.interrupt(fiber)
+  }
+})
+
+describe("a circuit", () => {
+  it.effect("counts failures in a row only", () =>
+    Effect.gen(function* () {
+      const call = yield* make("1 hour")
+      for (let round = 0; round < 5; round++) {
+        assert.strictEqual(yield* call(unavailable), "down")
+        assert.strictEqual(yield* call(succeeds), "OK")
+      }
+      yield* call(unavailable)
+      yield* call(unavailable)
+      assert.strictEqual(yield* call(succeeds), "refused")
+    })
+  )
+
+  it.effect("is opened by calls that got no answer, and by no others", () =>
+    Effect.gen(function* () {
+      const call = yield* make("1 hour")
+      const busy = fails(Status.resourceExhausted("busy"))
+      for (const answer of [fails(Status.notFound("no")), busy, fails(Status.internal("bug"))]) {
+        for (let count = 0; count < 5; count++) yield* call(answer)
+      }
+      // neither a sign of life nor of death
+      yield* call(unavailable)
+      yield* call(busy)
+      yield* (yield* begin(call)).interrupt
+      yield* call(fails(Status.deadlineExceeded("late")))
+      assert.strictEqual(yield* call(succeeds), "refused")
+    })
+  )
+
+  it.effect("is probed by one call at a time", () =>
+    Effect.gen(function* () {
+      const call = yield* make(0)
+      yield* call(unavailable)
+      yield* call(unavailable)
+      const probe = yield* begin(call)
+      assert.strictEqual(yield* call(succeeds), "refused")
+      assert.strictEqual(yield* probe.end(succeeds), "OK")
+      assert.strictEqual(yield* call(succeeds), "OK")
+    })
+  )
+
+  it.effect("stays open for its whole time again when the probe fails", () =>
+    Effect.gen(function* () {
+      const now = vi.spyOn(performance, "now").mockReturnValue(0)
+      yield* Effect.addFinalizer(() => Effect.sync(() => now.mockRestore()))
+      const call = yield* make("1 second")
+      yield* call(unavailable)
+      yield* call(unavailable)
+      now.mockReturnValue(1000)
+      assert.strictEqual(yield* call(unavailable), "down")
+      now.mockReturnValue(1999)
+      assert.strictEqual(yield* call(succeeds), "refused")
+      now.mockReturnValue(2000)
+      assert.strictEqual(yield* call(succeeds), "OK")
+    })
+  )
+
+  it.effect("is probed by the next call when a probe has shown nothing", () =>
+    Effect.gen(function* () {
+      const call = yield* make(0)
+      yield* call(unavailable)
+      yield* call(unavailable)
+      yield* (yield* begin(call)).interrupt
+      assert.strictEqual(yield* call(fails(Status.resourceExhausted("busy"))), "busy")
+      const probe = yield* begin(call)
+      assert.strictEqual(yield* call(succeeds), "refused")
+      yield* probe.end(succeeds)
+      assert.strictEqual(yield* call(succeeds), "OK")
+    })
+  )
+
+  it.effect("is closed by the success of a call that was begun before it opened", () =>
+    Effect.gen(function* () {
+      const call = yield* make("1 hour")
+      const early = yield* begin(call)
+      yield* call(unavailable)
+      yield* call(unavailable)
+      assert.strictEqual(yield* call(succeeds), "refused")
+      assert.strictEqual(yield* early.end(succeeds), "OK")
+      assert.strictEqual(yield* call(succeeds), "OK")
+    })
+  )
+})

@@ -1,0 +1,251 @@
+/**
+ * The clients of grpc-js that a channel has one after the other: each is closed when nothing needs it any more.
+ */
+import { connect, createServer, type Server, type Socket } from "node:net"
+
+import { assert, describe, it, vi } from "@effect/vitest"
+import { type ChannelCredentials, Client, connectivityState, credentials } from "@grpc/grpc-js"
+import { Effect, Exit, Queue, Scope, Stream } from "effect"
+
+import * as ReplaceableClient from "../../../../src/layers/grpc/client/ReplaceableClient.ts"
+import * as Logs from "../../telemetry/Logs.ts"
+import * as Http2Backend from "../Http2Backend.ts"
+
+interface Options {
+  readonly maxCalls?: number
+  readonly connectTimeout?: number
+  /** Of each client in turn; plaintext by default. */
+  readonly credentials?: (count: number) => ChannelCredentials
+}
+
+/** Leases of clients of a port, until the scope closes, and how many clients were made and closed. */
+const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
+  const counts = { made: 0, closed: 0 }
+  const { close } = Client.prototype
+  const closing = vi.spyOn(Client.prototype, "close").mockImplementation(function (this: Client) {
+    counts.closed++
+    close.call(this)
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(() => closing.mockRestore()))
+  const changes = yield* Queue.unbounded<void>()
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const lease = yield* ReplaceableClient.make({
+    target: `127.0.0.1:${port}`,
+    credentials: () => (options.credentials ?? credentials.createInsecure)(++counts.made),
+    channelOptions: { "grpc.ssl_target_name_override": "localhost" },
+    connectTimeout: options.connectTimeout ?? 60_000,
+    changes: Stream.fromQueue(changes),
+    maxCalls: options.maxCalls ?? 10
+  }).pipe(Scope.provide(scope))
+  const granted = () => {
+    const leased = lease()
+    assert(leased._tag === "Lease")
+    return leased
+  }
+  return {
+    counts,
+    /** A lease that there has to be. */
+    lease: granted,
+    /** The client of the next call. */
+    current: () => {
+      const { client, release } = granted()
+      release()
+      return client
+    },
+    refusal: () => lease()._tag,
+    /** There are other credentials, and they have been noticed. */
+    change: Effect.suspend(() => {
+      const before = counts.made
+      return Effect.andThen(
+        Queue.offer(changes, undefined),
+        until(() => counts.made > before)
+      )
+    }),
+    close: Scope.close(scope, Exit.void)
+  }
+})
+
+const until = (condition: () => boolean) => Effect.asVoid(Effect.repeat(Effect.yieldNow, { until: condition }))
+
+const isClosed = (client: Client) => client.getChannel().getConnectivityState(false) === connectivityState.SHUTDOWN
+
+const connected = (client: Client) =>
+  Effect.callback<void, Error>((resume) => {
+    client.waitForReady(Date.now() + 10_000, (error) => resume(error === undefined ? Effect.void : Effect.fail(error)))
+  })
+
+const backend = Http2Backend.serve((stream) => stream.close())
+
+/** A port where connections are handled like that. */
+const accepting = (onConnection: (socket: Socket) => void) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<Server>((resume) => {
+        const server = createServer((socket) => onConnection(socket.on("error", () => {})))
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    ),
+    (server) => {
+      const address = server.address()
+      return address !== null && typeof address === "object" ? address.port : 0
+    }
+  )
+
+const silent = accepting(() => {})
+
+/** A port where plaintext is that of another one, and clients that begin with TLS are not answered. */
+const withoutTls = (port: number) =>
+  accepting((socket) => {
+    socket.once("data", (first: Buffer) => {
+      if (first[0] === 0x16) return
+      const other = connect(port, "127.0.0.1").on("error", () => {})
+      other.write(first)
+      socket.pipe(other)
+      other.pipe(socket)
+    })
+  })
+
+describe("leases", () => {
+  it.live("are as many as there may be calls, and each is given back once", () =>
+    Effect.gen(function* () {
+      const { change, lease, refusal } = yield* make(yield* backend, { maxCalls: 2 })
+      const [first] = [lease(), lease()]
+      assert.strictEqual(refusal(), "ResourceExhausted")
+      // the calls of clients that were replaced count, too
+      yield* change
+      assert.strictEqual(refusal(), "ResourceExhausted")
+      first!.release()
+      first!.release()
+      lease()
+      assert.strictEqual(refusal(), "ResourceExhausted")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a client with credentials of the past", () => {
+  it.live("is closed at once if it has no calls", () =>
+    Effect.gen(function* () {
+      const { change, close, counts, current } = yield* make(yield* backend)
+      const client = current()
+      yield* change
+      assert.isTrue(isClosed(client))
+      assert.isFalse(isClosed(current()))
+      yield* close
+      assert.deepStrictEqual(counts, { made: 2, closed: 2 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is closed when its last call has ended, and no sooner", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const { change, counts, current, lease } = yield* make(yield* backend)
+      const [one, other] = [lease(), lease()]
+      yield* change
+      assert.notStrictEqual(current(), one!.client)
+      one!.release()
+      assert.isFalse(isClosed(other!.client))
+      other!.release()
+      assert.isTrue(isClosed(other!.client))
+      assert.deepStrictEqual(counts, { made: 2, closed: 1 })
+      assert.strictEqual(logs.text(), "")
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+
+  it.live("is kept while it is connected and its successors are not, each of which gives way to the next", () =>
+    Effect.gen(function* () {
+      const { change, close, counts, current } = yield* make(yield* backend, {
+        // the server does not speak TLS, except for the fifth client
+        credentials: (count) => (count === 1 || count === 5 ? credentials.createInsecure() : credentials.createSsl())
+      })
+      const client = current()
+      yield* connected(client)
+      for (let count = 1; count <= 3; count++) yield* change
+      assert.strictEqual(current(), client)
+      assert.deepStrictEqual(counts, { made: 4, closed: 2 })
+      // it connects by itself
+      yield* change
+      yield* until(() => current() !== client).pipe(Effect.timeout("10 seconds"))
+      yield* change
+      yield* close
+      assert.deepStrictEqual(counts, { made: 6, closed: 6 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("gives way to its successor when its connection is lost", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const serving = yield* Scope.make()
+      const { change, counts, current } = yield* make(yield* Scope.provide(backend, serving), {
+        credentials: (count) => (count === 1 ? credentials.createInsecure() : credentials.createSsl())
+      })
+      const client = current()
+      yield* connected(client)
+      yield* change
+      assert.strictEqual(current(), client)
+      yield* Scope.close(serving, Exit.void)
+      yield* until(() => current() !== client).pipe(Effect.timeout("10 seconds"))
+      assert.isTrue(isClosed(client))
+      assert.deepStrictEqual(counts, { made: 2, closed: 1 })
+      assert.strictEqual(logs.text(), "")
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+
+  it.live("is kept while its successors do not get connected in time, each of which is followed by another one", () =>
+    Effect.gen(function* () {
+      const { change, counts, current } = yield* make(yield* withoutTls(yield* backend), {
+        connectTimeout: 200,
+        credentials: (count) => (count === 1 ? credentials.createInsecure() : credentials.createSsl())
+      })
+      const client = current()
+      yield* connected(client)
+      yield* change
+      yield* until(() => counts.made >= 4).pipe(Effect.timeout("10 seconds"))
+      assert.strictEqual(current(), client)
+      // all but the one that is kept, and the one that connects
+      assert.strictEqual(counts.closed, counts.made - 2)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is kept when the new ones cannot be used, and those after them are", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const { change, current } = yield* make(yield* backend, {
+        credentials: (count) => {
+          if (count === 2) throw new Error("no certificate")
+          return credentials.createInsecure()
+        }
+      })
+      const client = current()
+      yield* change
+      yield* until(() => logs.text() !== "")
+      assert.match(logs.text(), /The new certificates cannot be used/)
+      assert.strictEqual(current(), client)
+      yield* change
+      assert.notStrictEqual(current(), client)
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+})
+
+describe("a client that does not get connected in time", () => {
+  it.live("is replaced and closed, with a line of the log each time, while it is needed", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const { close, counts, current, lease, refusal } = yield* make(yield* silent, { connectTimeout: 50 })
+      const lines = () =>
+        logs.lines().filter(({ message }) => /^Connection to .* timed out; recreating the channel$/.test(`${message}`))
+      for (let count = 1; count <= 3; count++) {
+        // with a call that waits for the connection
+        const { client } = lease()
+        client.getChannel().getConnectivityState(true)
+        yield* until(() => current() !== client).pipe(Effect.timeout("10 seconds"))
+        assert.isTrue(isClosed(client))
+        assert.deepStrictEqual(counts, { made: count + 1, closed: count })
+        assert.strictEqual(lines().length, count)
+      }
+      yield* close
+      assert.deepStrictEqual(counts, { made: 4, closed: 4 })
+      assert.strictEqual(refusal(), "Unavailable")
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+})

@@ -1,0 +1,449 @@
+/**
+ * What a client does when its servers fail: real servers and clients, in this process.
+ */
+import { createServer, type Socket } from "node:net"
+
+import { assert, describe, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream } from "effect"
+
+import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
+import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
+import { defaultPolicy, type Policy } from "../../../../src/layers/grpc/GrpcChannel.ts"
+import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
+import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as Echo from "../Echo.ts"
+
+/** Serves Echo until the scope closes, and says where. */
+const serve = Effect.fnUntraced(function* (
+  handlers: Parameters<typeof Echo.serve>[0],
+  options?: Parameters<typeof Echo.serve>[1]
+) {
+  const context = yield* Layer.build(Layer.fresh(Echo.serve(handlers, options)))
+  const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+  return port
+})
+
+/** A client of servers on this machine. */
+const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<Policy> = {}) {
+  const target = `ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(",")}`
+  const context = yield* Layer.build(
+    Layer.merge(NodeGrpcChannel.layer({ target, policy: { retry: patient, ...policy } }), Echo.EchoProtos)
+  )
+  return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
+})
+
+interface Echoed {
+  readonly text: string
+  readonly items: []
+}
+
+const patient: Retry.RetryPolicy = { ...Retry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
+
+/** A handler that counts its calls, and what it does at each. */
+const counted = (answer: () => ReturnType<typeof Echo.echo>) => {
+  const count = { calls: 0 }
+  const handler = () =>
+    Effect.suspend(() => {
+      count.calls++
+      return answer()
+    })
+  return { count, handler }
+}
+
+const slow = Effect.delay(Effect.succeed({ text: "slow", items: [] }), "250 millis")
+
+const unavailable = (metadata = new Metadata()) => new Echo.Unavailable({ metadata })
+
+describe("a method that may be called twice", () => {
+  it.live("is called again when its server is unavailable, and the server is told how often it was", () =>
+    Effect.gen(function* () {
+      const attempts: Array<unknown> = []
+      const port = yield* serve({
+        Echo: ({ text }) =>
+          Effect.gen(function* () {
+            const { metadata } = yield* GrpcCall
+            attempts.push(metadata.get("grpc-previous-rpc-attempts"))
+            if (attempts.length < 3) return yield* unavailable()
+            return { text, items: [] }
+          })
+      })
+      const client = yield* connect([port])
+      assert.strictEqual((yield* client.Echo({ text: "again" }, { timeout: "10 seconds" })).text, "again")
+      assert.deepStrictEqual(attempts, [[], ["1"], ["2"]])
+    })
+  )
+
+  it.live("is called as often as the policy says, and no more", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => unavailable())
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port], { retry: { ...patient, maxAttempts: 3 } })
+      const error = yield* Effect.flip(client.Echo({}, { timeout: "10 seconds" }))
+      assert.strictEqual(error.reason._tag, "Unavailable")
+      assert.strictEqual(count.calls, 3)
+    })
+  )
+
+  it.live("waits before it is called again as long as its server asks, or is not if it asks for that", () =>
+    Effect.gen(function* () {
+      const called: Array<number> = []
+      const port = yield* serve({
+        Echo: ({ text }) =>
+          Effect.suspend(() => {
+            called.push(performance.now())
+            if (called.length > 1 && text === "later") return Effect.succeed({ text, items: [] })
+            const metadata = new Metadata()
+            metadata.set("grpc-retry-pushback-ms", text === "later" ? "300" : "-1")
+            return unavailable(metadata)
+          })
+      })
+      const client = yield* connect([port])
+      yield* client.Echo({ text: "later" }, { timeout: "10 seconds" })
+      assert.strictEqual(called.length, 2)
+      assert.isAtLeast(called[1]! - called[0]!, 295)
+      yield* Effect.flip(client.Echo({ text: "never" }, { timeout: "10 seconds" }))
+      assert.strictEqual(called.length, 3)
+    })
+  )
+
+  it.live("is not called again for an error that would be the same", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port])
+      assert.strictEqual((yield* Effect.flip(client.Echo({}))).reason._tag, "InvalidArgument")
+      assert.strictEqual(count.calls, 1)
+    })
+  )
+
+  it.live("is not called again when the budget is spent, however many calls there are", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => unavailable())
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port], {
+        circuitFailures: 1_000,
+        retry: { ...patient, maxAttempts: 5, maxTokens: 10 }
+      })
+      for (let call = 0; call < 20; call++) yield* Effect.flip(client.Echo({}))
+      // four failures leave more than a half of ten tokens, so there are four retries
+      assert.strictEqual(count.calls, 24)
+    })
+  )
+
+  it.live("is given twice the time at each attempt, so that a slow server answers one", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => slow)
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port], {
+        retry: { ...patient, maxAttempts: 20, attemptTimeout: Duration.millis(100) }
+      })
+      assert.strictEqual((yield* client.Echo({}, { timeout: "30 seconds" })).text, "slow")
+      // 100 and 200 milliseconds are not enough
+      assert.isAtLeast(count.calls, 3)
+      assert.isBelow(count.calls, 10)
+    })
+  )
+
+  it.live("is given all the time there is when the budget allows no other attempt", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => slow)
+      const port = yield* serve({ Echo: handler })
+      const client = yield* connect([port], {
+        retry: { ...patient, attemptTimeout: Duration.millis(50), maxTokens: 1 }
+      })
+      assert.strictEqual((yield* client.Echo({}, { timeout: "30 seconds" })).text, "slow")
+      assert.strictEqual(count.calls, 1)
+    })
+  )
+
+  it.live("goes to another server when one hangs, which is then passed over until it answers", () =>
+    Effect.gen(function* () {
+      let isHanging = true
+      const calls = { hanging: 0, well: 0 }
+      const hanging = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls.hanging++
+            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+          })
+      })
+      const well = yield* serve({
+        Echo: () =>
+          Effect.sync(() => {
+            calls.well++
+            return { text: "well", items: [] }
+          })
+      })
+      const client = yield* connect([hanging, well], {
+        suspension: Duration.millis(300),
+        retry: { ...patient, attemptTimeout: Duration.millis(200) }
+      })
+      for (let call = 0; call < 20; call++) {
+        assert.strictEqual((yield* client.Echo({}, { timeout: "5 seconds" })).text, "well")
+      }
+      // once, and once more each time that the suspension is over
+      assert.isAtLeast(calls.hanging, 1)
+      assert.isAtMost(calls.hanging, 4)
+      isHanging = false
+      const { text } = yield* client
+        .Echo({}, { timeout: "5 seconds" })
+        .pipe(
+          Effect.repeat({ until: ({ text }) => text === "hanging", schedule: Schedule.spaced("10 millis") }),
+          Effect.timeout("10 seconds")
+        )
+      assert.strictEqual(text, "hanging")
+      // one of two again
+      const before = calls.hanging
+      for (let call = 0; call < 10; call++) yield* client.Echo({})
+      assert.strictEqual(calls.hanging - before, 5)
+    })
+  )
+
+  it.live("finds out that a server is well again, also while a stream that was to find out goes on", () =>
+    Effect.gen(function* () {
+      let isHanging = true
+      let calls = 0
+      let streams = 0
+      const begun = Stream.concat(Stream.succeed({ text: "begun", items: [] }), Stream.never)
+      const hanging = yield* serve({
+        Echo: () =>
+          Effect.suspend(() => {
+            calls++
+            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+          }),
+        Expand: () =>
+          Stream.suspend(() => {
+            streams++
+            return begun
+          })
+      })
+      const well = yield* serve({ Expand: () => begun })
+      const client = yield* connect([hanging, well], {
+        suspension: Duration.millis(300),
+        retry: { ...patient, attemptTimeout: Duration.millis(200) }
+      })
+      const call = client.Echo({}, { timeout: "5 seconds" })
+      yield* Effect.repeat(call, { until: () => calls > 0 })
+      const openStream = Effect.forkScoped(Stream.runDrain(client.Expand({})))
+      yield* openStream.pipe(
+        Effect.repeat({ until: () => streams > 0, schedule: Schedule.spaced("20 millis") }),
+        Effect.timeout("10 seconds")
+      )
+      isHanging = false
+      yield* call.pipe(
+        Effect.repeat({ until: ({ text }) => text === "hanging", schedule: Schedule.spaced("10 millis") }),
+        Effect.timeout("10 seconds")
+      )
+    })
+  )
+
+  it.live("does not hang without a limit because the budget leaves it alone", () =>
+    Effect.gen(function* () {
+      const port = yield* serve({ Echo: () => Effect.never })
+      const client = yield* connect([port], {
+        retry: { ...patient, attemptTimeout: Duration.millis(50), maxTokens: 1 }
+      })
+      assert.strictEqual((yield* Effect.flip(client.Echo({}))).reason._tag, "DeadlineExceeded")
+    })
+  )
+
+  it.live("is called on another server when one goes away", () =>
+    Effect.gen(function* () {
+      const leaving = yield* Scope.make()
+      const [first, second] = [yield* Scope.provide(serve({}), leaving), yield* serve({})]
+      const client = yield* connect([first, second])
+      yield* client.Echo({ text: "both are there" })
+      yield* Effect.forkScoped(Scope.close(leaving, Exit.void))
+      yield* Effect.forEach(
+        Array.from({ length: 500 }),
+        () => client.Echo({ text: "one has gone" }, { timeout: "5 seconds" }),
+        { concurrency: 10, discard: true }
+      )
+    })
+  )
+})
+
+describe("a method that may not be called twice", () => {
+  it.live("is called once", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => unavailable())
+      const port = yield* serve({ EchoOnce: handler })
+      const client = yield* connect([port])
+      assert.strictEqual((yield* Effect.flip(client.EchoOnce({}))).reason._tag, "Unavailable")
+      assert.strictEqual(count.calls, 1)
+    })
+  )
+
+  it.live("has all the time of its call for its one attempt", () =>
+    Effect.gen(function* () {
+      const port = yield* serve({
+        EchoOnce: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "400 millis")
+      })
+      const client = yield* connect([port], { retry: { ...patient, attemptTimeout: Duration.millis(50) } })
+      assert.strictEqual((yield* client.EchoOnce({ text: "slow" }, { timeout: "10 seconds" })).text, "slow")
+    })
+  )
+})
+
+describe("a target that does not answer", () => {
+  it.live("is not called for a while, and is when it answers again", () =>
+    Effect.gen(function* () {
+      let isDown = true
+      let calls = 0
+      const port = yield* serve({
+        EchoOnce: ({ text }) =>
+          Effect.suspend(() => {
+            calls++
+            return isDown ? unavailable() : Effect.succeed({ text, items: [] })
+          })
+      })
+      const client = yield* connect([port], { circuitFailures: 3, circuitOpen: Duration.millis(200) })
+      for (let call = 0; call < 3; call++) yield* Effect.flip(client.EchoOnce({}))
+      const error = yield* Effect.flip(client.EchoOnce({}))
+      assert.match(error.reason.message, /^Circuit breaker is open for /)
+      assert.strictEqual(error.reason._tag, "Unavailable")
+      assert.strictEqual(calls, 3)
+      isDown = false
+      const { text } = yield* client
+        .EchoOnce({ text: "up" })
+        .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
+      assert.strictEqual(text, "up")
+      assert.strictEqual(calls, 4)
+    })
+  )
+
+  it.live("is not taken for dead by failures that are not in a row, however many calls are under way", () =>
+    Effect.gen(function* () {
+      const waiting: Array<(answer: Effect.Effect<Echoed, Echo.Unavailable>) => void> = []
+      const port = yield* serve({ EchoOnce: () => Effect.callback((resume) => void waiting.push(resume)) })
+      const client = yield* connect([port])
+      const outcomes: Array<string> = []
+      const call = client.EchoOnce({}, { timeout: "10 seconds" }).pipe(
+        Effect.match({ onSuccess: () => "OK", onFailure: ({ reason }) => reason.message }),
+        Effect.tap((outcome) => Effect.sync(() => void outcomes.push(outcome)))
+      )
+      const calls = yield* Effect.forkChild(
+        Effect.all(
+          Array.from({ length: 12 }, () => call),
+          { concurrency: "unbounded" }
+        )
+      )
+      const until = (condition: () => boolean) =>
+        Effect.repeat(Effect.yieldNow, { until: condition, schedule: Schedule.spaced("1 millis") })
+      yield* until(() => waiting.length === 12)
+      // failure, success, failure, success, ...
+      for (const [index, answer] of waiting.entries()) {
+        answer(index % 2 === 0 ? unavailable() : Effect.succeed({ text: "", items: [] }))
+        yield* until(() => outcomes.length === index + 1)
+      }
+      yield* Fiber.await(calls)
+      const next = yield* Effect.forkChild(client.EchoOnce({}, { timeout: "10 seconds" }))
+      yield* until(() => waiting.length === 13 || next.pollUnsafe() !== undefined)
+      waiting[12]?.(Effect.succeed({ text: "sound", items: [] }))
+      assert.strictEqual((yield* Fiber.join(next)).text, "sound")
+    })
+  )
+
+  it.live("is called again when its time is over, also if the wall clock is set back meanwhile", () =>
+    Effect.gen(function* () {
+      const now = Date.now
+      yield* Effect.addFinalizer(() => Effect.sync(() => void (Date.now = now)))
+      let isDown = true
+      const port = yield* serve({
+        EchoOnce: () => Effect.suspend(() => (isDown ? unavailable() : Effect.succeed({ text: "up", items: [] })))
+      })
+      const client = yield* connect([port], { circuitFailures: 1, circuitOpen: Duration.millis(100) })
+      yield* Effect.flip(client.EchoOnce({}))
+      Date.now = () => now() - 3_600_000
+      isDown = false
+      const { text } = yield* client
+        .EchoOnce({})
+        .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
+      assert.strictEqual(text, "up")
+    })
+  )
+
+  it.live("is not taken for dead by errors that it answers with", () =>
+    Effect.gen(function* () {
+      const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
+      const port = yield* serve({ EchoOnce: handler })
+      const client = yield* connect([port], { circuitFailures: 2 })
+      for (let call = 0; call < 10; call++) yield* Effect.flip(client.EchoOnce({}))
+      assert.strictEqual(count.calls, 10)
+    })
+  )
+})
+
+/** A port where a connection is accepted, and then nothing is said. */
+const silent = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly close: () => Promise<void> }>((resume) => {
+    const sockets = new Set<Socket>()
+    const server = createServer((socket) => {
+      sockets.add(socket)
+      socket.on("error", () => {})
+      socket.on("close", () => sockets.delete(socket))
+    })
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      const port = address !== null && typeof address === "object" ? address.port : 0
+      resume(
+        Effect.succeed({
+          port,
+          // the connections stay open, so that only a new one can get anywhere
+          close: () => new Promise((resolve) => server.close(() => resolve()))
+        })
+      )
+    })
+    return Effect.sync(() => sockets.forEach((socket) => socket.destroy()))
+  }),
+  ({ close }) => Effect.sync(() => void close())
+)
+
+describe("a channel that does not get connected", () => {
+  it.live("is replaced by another one", () =>
+    Effect.gen(function* () {
+      const { port } = yield* silent
+      const client = yield* connect([port], { ...defaultPolicy, connectTimeout: Duration.millis(300) })
+      // it would wait for its connection until its deadline, which is far
+      const error = yield* Effect.flip(client.EchoOnce({}, { timeout: "1 minute" }))
+      assert.strictEqual(error.reason._tag, "Unavailable")
+    })
+  )
+})
+
+describe("a server that has too much to do", () => {
+  it.live("refuses calls above its limit at once, says when to come back, and answers those that do", () =>
+    Effect.gen(function* () {
+      const port = yield* serve(
+        {
+          Echo: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "100 millis"),
+          EchoOnce: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "100 millis")
+        },
+        { limits: { maxConcurrency: 2, maxQueue: 1, maxQueueWait: Duration.seconds(5) } }
+      )
+      const client = yield* connect([port])
+      const results = yield* Effect.forEach(
+        Array.from({ length: 6 }),
+        () => Effect.option(Effect.flip(client.EchoOnce({}))),
+        { concurrency: "unbounded" }
+      )
+      const refused = results.filter(Option.isSome).map(({ value }) => value)
+      assert.strictEqual(refused.length, 3)
+      for (const { reason } of refused) {
+        assert.strictEqual(reason._tag, "ResourceExhausted")
+        const [pushback] = reason.metadata.get("grpc-retry-pushback-ms")
+        assert.deepStrictEqual(
+          reason.details.map((detail) => detail._tag === "RetryInfo" && Duration.toMillis(detail.retryDelay)),
+          [Number(pushback)]
+        )
+        assert.isAtLeast(Number(pushback), 1)
+      }
+      // these may be called again, and are
+      yield* Effect.forEach(Array.from({ length: 6 }), () => client.Echo({}, { timeout: "10 seconds" }), {
+        concurrency: "unbounded"
+      })
+    })
+  )
+})

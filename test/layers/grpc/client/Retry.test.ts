@@ -1,0 +1,83 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Metadata } from "@grpc/grpc-js"
+import { Duration, Option } from "effect"
+
+import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
+import * as Status from "../../../../src/layers/grpc/Status.ts"
+
+const withPushback = (value: string) => {
+  const metadata = new Metadata()
+  metadata.set("grpc-retry-pushback-ms", value)
+  return Status.resourceExhausted("too many calls", { metadata })
+}
+
+describe("a retry", () => {
+  it.each([
+    ["an unavailable server", Status.unavailable("Connection dropped"), false, true],
+    ["an attempt that ran out of its own time", Status.deadlineExceeded("Deadline exceeded"), true, true],
+    ["a call that ran out of all time", Status.deadlineExceeded("Deadline exceeded"), false, false],
+    ["a refusal that says when to come back", withPushback("50"), false, true],
+    ["a refusal that does not", Status.resourceExhausted("quota"), false, false],
+    [
+      "a stream that HTTP/2 refused",
+      Status.resourceExhausted("Bandwidth exhausted or memory limit exceeded"),
+      false,
+      true
+    ],
+    // the two shapes of grpc/grpc-node#2625
+    [
+      "a connection closed under a call",
+      Status.internal("Received RST_STREAM with code 2 (Internal server error)"),
+      false,
+      true
+    ],
+    ["a stream closed under a call", Status.cancelled("Call cancelled"), false, true],
+    ["a call that the server cancelled", Status.cancelled("Cancelled"), false, false],
+    ["a bug", Status.internal("Internal error"), false, false],
+    ["a request that is wrong", Status.invalidArgument([{ field: "a", description: "b" }]), false, false],
+    ["what is not there", Status.notFound("Category not found"), false, false]
+  ] as ReadonlyArray<readonly [string, Status.Status, boolean, boolean]>)(
+    "may help after %s: %#",
+    (_what, status, isOwnTimeout, expected) => {
+      assert.strictEqual(Retry.isRetryable(status, isOwnTimeout), expected)
+    }
+  )
+
+  it("waits as long as the server says, and is not made if it says so or nonsense", () => {
+    assert.strictEqual(Retry.pushbackOf(Status.unavailable("")), undefined)
+    assert.deepStrictEqual(Retry.pushbackOf(withPushback("50")), Option.some(Duration.millis(50)))
+    assert.deepStrictEqual(Retry.pushbackOf(withPushback("-1")), Option.none())
+    assert.deepStrictEqual(Retry.pushbackOf(withPushback("soon")), Option.none())
+  })
+
+  it("waits longer each time, give or take a fifth, up to the maximum", () => {
+    const policy = {
+      ...Retry.defaultPolicy,
+      initialBackoff: Duration.millis(100),
+      maxBackoff: Duration.millis(300)
+    }
+    const waits = [2, 3, 4, 5].map((attempt) => Duration.toMillis(Retry.backoff(policy, attempt, 0.5)))
+    assert.deepStrictEqual(waits, [100, 200, 300, 300])
+    assert.strictEqual(Duration.toMillis(Retry.backoff(policy, 2, 0)), 80)
+    assert.approximately(Duration.toMillis(Retry.backoff(policy, 2, 1)), 120, 1e-9)
+  })
+})
+
+describe("the budget for retries", () => {
+  it("is spent by failures down to a half, and earned back by successes", () => {
+    const budget = Retry.makeBudget({ ...Retry.defaultPolicy, maxTokens: 4, tokenRatio: 0.5 })
+    assert.isTrue(budget.allows())
+    // 3 left of 4: above a half
+    assert.isTrue(budget.onFailure())
+    assert.isFalse(budget.allows())
+    assert.isFalse(budget.onFailure())
+    assert.isFalse(budget.onFailure())
+    // back to 3, from which a failure leaves 2: a half is not enough
+    for (let success = 0; success < 4; success++) budget.onSuccess()
+    assert.isFalse(budget.onFailure())
+    for (let success = 0; success < 100; success++) budget.onSuccess()
+    // never more than 4
+    assert.isTrue(budget.onFailure())
+    assert.isFalse(budget.onFailure())
+  })
+})

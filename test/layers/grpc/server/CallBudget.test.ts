@@ -1,0 +1,74 @@
+import { assert, describe, it } from "@effect/vitest"
+
+import * as CallBudget from "../../../../src/layers/grpc/server/CallBudget.ts"
+
+const make = (maxBytes: number) => {
+  const evicted: Array<string> = []
+  const budget = CallBudget.make(maxBytes)
+  const open = (name: string, client: string, bytes: number) => {
+    const call: CallBudget.Holder = { client, evict: () => evicted.push(name) }
+    return { call, isOpen: budget.open(call, bytes) }
+  }
+  const wait = (name: string, client: string, bytes: number) => {
+    const { call } = open(name, client, bytes)
+    budget.wait(call)
+    return call
+  }
+  return { budget, evicted, open, wait }
+}
+
+describe("call budget", () => {
+  it("evicts the call that has waited the longest, of the client that holds most", () => {
+    const { budget, evicted, wait } = make(100)
+    wait("good", "good", 30)
+    wait("greedy 1", "greedy", 30)
+    wait("greedy 2", "greedy", 30)
+    assert.deepStrictEqual(evicted, [])
+    wait("new", "new", 20)
+    assert.deepStrictEqual(evicted, ["greedy 1"])
+    assert.deepStrictEqual(budget.counts(), { bytes: 80, evicted: 1 })
+  })
+
+  it("evicts calls that wait before those that do not, and never one of another client for them", () => {
+    const { budget, evicted, open, wait } = make(100)
+    wait("good", "good", 10)
+    open("active 1", "greedy", 30)
+    open("active 2", "greedy", 30)
+    wait("waiting", "greedy", 20)
+    open("new 1", "new", 20)
+    open("new 2", "new", 20)
+    assert.deepStrictEqual(evicted, ["waiting", "active 1"])
+    assert.deepStrictEqual(budget.counts(), { bytes: 80, evicted: 2 })
+  })
+
+  it("refuses a call that would be the first to be evicted", () => {
+    const { budget, evicted, open, wait } = make(100)
+    wait("good", "good", 10)
+    assert.isFalse(open("refused", "other", 95).isOpen)
+    assert.deepStrictEqual(evicted, [])
+    assert.deepStrictEqual(budget.counts(), { bytes: 10, evicted: 0 })
+  })
+
+  it("evicts a call by what it adds itself", () => {
+    const { budget, evicted, wait } = make(100)
+    wait("good", "good", 40)
+    const greedy = wait("greedy", "greedy", 10)
+    budget.add(greedy, 60)
+    budget.add(greedy, 60)
+    assert.deepStrictEqual(evicted, ["greedy"])
+    assert.deepStrictEqual(budget.counts(), { bytes: 40, evicted: 1 })
+  })
+
+  it("counts what is given back, and nothing of a call that is over", () => {
+    const { budget, open, wait } = make(100)
+    const call = wait("call", "a client", 50)
+    budget.resume(call)
+    budget.add(call, -20)
+    assert.strictEqual(budget.counts().bytes, 30)
+    budget.close(call)
+    budget.add(call, 70)
+    budget.close(call)
+    assert.strictEqual(budget.counts().bytes, 0)
+    assert.isTrue(open("another", "a client", 100).isOpen)
+  })
+})

@@ -1,0 +1,586 @@
+/**
+ * What a server does about connections that harm others: each is bounded, refused or ended, and a good client is served.
+ */
+import { createServer, type Http2Server } from "node:http2"
+
+import { assert, describe, it, vi } from "@effect/vitest"
+import { status } from "@grpc/grpc-js"
+import { Context, Duration, Effect, Exit, Fiber, Layer, Metric, Queue, Scope } from "effect"
+
+import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as NodeGrpcServer from "../../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as ServerConnections from "../../../../src/layers/grpc/server/ServerConnections.ts"
+import * as StreamGate from "../../../../src/layers/grpc/server/StreamGate.ts"
+import * as Status from "../../../../src/layers/grpc/Status.ts"
+import { Drain } from "../../../../src/layers/process/Drain.ts"
+import * as Callback from "../../../../src/layers/telemetry/Callback.ts"
+import * as Logs from "../../telemetry/Logs.ts"
+import * as Tls from "../../tls/Tls.ts"
+import * as Echo from "../Echo.ts"
+import * as RawHttp2 from "../RawHttp2.ts"
+
+const path = `/${Echo.EchoService.name}/Echo`
+
+type ServeOptions = Parameters<typeof Echo.serve>[1]
+
+interface Trial {
+  readonly port: number
+  readonly logs: Logs.Recorder
+  /** How many connections were refused, by the reason, without the reasons that there were none for. */
+  readonly refused: Effect.Effect<Record<string, number>>
+  /** Waits for a line that begins so, and gives its message. */
+  readonly line: (pattern: RegExp) => Effect.Effect<string>
+}
+
+const withServer = <A, E>(
+  options: ServeOptions,
+  trial: (trial: Trial) => Effect.Effect<A, E, Scope.Scope | GrpcServer.GrpcServer>,
+  overrides: Parameters<typeof Echo.serve>[0] = {}
+) => {
+  const logs = Logs.recorder()
+  return Effect.gen(function* () {
+    const context = yield* Layer.build(Echo.serve(overrides, options).pipe(Layer.provideMerge(logs.layer)))
+    const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+    return yield* Effect.provideContext(
+      trial({
+        port,
+        logs,
+        refused: Effect.map(Metric.snapshot, (snapshots) =>
+          Object.fromEntries(
+            snapshots.flatMap(({ attributes, id, state }) =>
+              id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
+                ? [[String(attributes?.["reason"]), Number(state.count)]]
+                : []
+            )
+          )
+        ),
+        line: (pattern) =>
+          Effect.sync(() =>
+            logs
+              .lines()
+              .map(({ message }) => String(message))
+              .find((text) => pattern.test(text))
+          ).pipe(
+            Effect.tap(() => Effect.yieldNow),
+            Effect.repeat({ until: (text) => text !== undefined }),
+            Effect.map(String)
+          )
+      }),
+      context
+    )
+  }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()), Effect.timeout("20 seconds"))
+}
+
+const good = (port: number) =>
+  Effect.map(Tls.call(port, {}), ({ code, details }) => assert.deepStrictEqual([code, details], [0, ""]))
+
+describe("headers", () => {
+  it.live("of many binary values are refused before grpc-js makes Buffers of them, and the call is seen once", () =>
+    withServer({}, ({ line, logs, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* RawHttp2.connect(port)
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-bin", ",".repeat(12_000)]])]))
+        yield* line(/^A call failed: The "-bin" headers have 12001 values, and 64 are the limit$/)
+        assert.strictEqual(logs.access().length, 1)
+        assert.strictEqual(logs.access()[0]?.annotations["code"], "ResourceExhausted")
+        // the connection goes on, for headers that are not too many
+        socket.write(RawHttp2.call(3, "/nobody/Knows", [["x-bin", ",".repeat(60)]]))
+        yield* line(/nobody/)
+        yield* good(port)
+      })
+    )
+  )
+
+  it.live("that are too many are refused with a status, and seen", () =>
+    withServer({}, ({ line, logs, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* RawHttp2.connect(port)
+        const headers = Array.from({ length: 150 }, (_, index) => [`x-${index}`, ""] as const)
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers)]))
+        yield* line(/^A call failed: The call has 156 headers, and 128 are the limit$/)
+        assert.strictEqual(logs.access().length, 1)
+        yield* good(port)
+      })
+    )
+  )
+
+  it.live("that are too large are refused before the client has acknowledged the limit", () =>
+    withServer({}, ({ line, logs, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* RawHttp2.connect(port)
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-large", "a".repeat(40_000)]])]))
+        yield* line(/^A call failed: The headers have 40\d\d\d bytes, and 16384 are the limit$/)
+        assert.strictEqual(logs.access().length, 1)
+        yield* good(port)
+      })
+    )
+  )
+})
+
+describe("a listener of streams that throws", () => {
+  /** A server whose listener, as that of grpc-js, throws. */
+  const withGate = (http2: Http2Server, guard: Callback.Guard) => {
+    http2.on("stream", () => {
+      throw new Error("a bug of grpc-js")
+    })
+    StreamGate.install(http2, {
+      maxHeaderSize: 16_384,
+      guard,
+      whyNotAllowed: () => undefined,
+      onNotAllowed: () => {},
+      onRefusedStream: () => {},
+      onStream: () => {},
+      annotations: () => ({ peer: "someone" })
+    })
+  }
+
+  it.live("ends its stream and nothing else, and is logged with its call", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const http2 = createServer()
+      withGate(http2, Callback.make(yield* Effect.context<never>()))
+      yield* Effect.callback<void>((resume) => void http2.listen(0, "127.0.0.1", () => resume(Effect.void)))
+      const address = http2.address()
+      const { socket, received } = yield* RawHttp2.connect(typeof address === "object" ? address!.port : 0)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path), RawHttp2.call(3, path)]))
+      const reset = (stream: number) => RawHttp2.frame(3, 0, stream, Buffer.from([0, 0, 0, 2]))
+      yield* Effect.repeat(Effect.yieldNow, {
+        until: () => Effect.sync(() => received().includes(reset(1)) && received().includes(reset(3)))
+      })
+      assert.deepStrictEqual(
+        logs.lines().map(({ annotations, message }) => [message, annotations["method"], annotations["peer"]]),
+        Array.from({ length: 2 }, () => ["Exception in a callback: stream listener", path.slice(1), "someone"])
+      )
+      http2.close()
+    }).pipe(Effect.scoped, Effect.provide(logs.layer), Effect.timeout("10 seconds"))
+  })
+})
+
+describe("a client that says GOAWAY with calls open", () => {
+  it.live("and then breaks HTTP/2 is gone within seconds", () =>
+    withServer({}, ({ port }) =>
+      Effect.gen(function* () {
+        const server = yield* GrpcServer.GrpcServer
+        const { closed, socket } = yield* RawHttp2.connect(port)
+        socket.write(RawHttp2.begin)
+        for (let stream = 1; stream < 20; stream += 2) socket.write(RawHttp2.call(stream, path, [], false))
+        socket.write(Buffer.concat([RawHttp2.goAway, RawHttp2.frame(0, 0, 0, Buffer.from("DATA"))]))
+        const [waited] = yield* Effect.timed(closed)
+        assert.isBelow(Duration.toMillis(waited), 5_000)
+        yield* Effect.repeat(server.load, { until: ({ answering }) => answering === 0 })
+        yield* good(port)
+      })
+    )
+  )
+})
+
+describe("a client that was told of the age of its connection", () => {
+  it.live("and hangs with a call open does not hold up a server that leaves", () =>
+    Effect.gen(function* () {
+      const serving = yield* Scope.make()
+      const options = {
+        limits: { maxConnectionAge: Duration.millis(50) },
+        drain: Drain.layerTest(Duration.seconds(15))
+      }
+      const context = yield* Scope.provide(Layer.build(Echo.serve({}, options)), serving)
+      const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+      const { closed, received, socket } = yield* RawHttp2.connect(port)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
+      // the second GOAWAY, which names the last call
+      const last = RawHttp2.frame(7, 0, 0, Buffer.from([0, 0, 0, 1, 0, 0, 0, 0]))
+      yield* Effect.repeat(Effect.yieldNow, { until: () => received().includes(last) })
+      const [waited] = yield* Effect.timed(Scope.close(serving, Exit.void))
+      assert.isBelow(Duration.toMillis(waited), 10_000)
+      yield* closed
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a client that does not begin to speak HTTP/2", () => {
+  it.live("loses its connection when the time for that is over, and no other one does", () =>
+    withServer({}, ({ line, port, refused }) =>
+      Effect.gen(function* () {
+        const silent = yield* RawHttp2.connect(port)
+        silent.socket.write(RawHttp2.preface)
+        const idle = yield* RawHttp2.connect(port)
+        idle.socket.write(RawHttp2.begin)
+        const settingsAck = RawHttp2.frame(4, 1, 0)
+        yield* Effect.repeat(Effect.yieldNow, { until: () => idle.received().includes(settingsAck) })
+        const { now } = performance
+        const later = vi.spyOn(performance, "now").mockImplementation(() => now.call(performance) + 10_000)
+        yield* Effect.addFinalizer(() => Effect.sync(() => later.mockRestore()))
+        yield* silent.closed
+        yield* line(/^A connection from 127\.0\.0\.1:\d+ is refused: it did not begin to speak HTTP\/2$/)
+        assert.deepStrictEqual(yield* refused, { not_http2: 1 })
+        assert.isFalse(idle.socket.destroyed)
+        yield* good(port)
+      })
+    )
+  )
+})
+
+/** A GOAWAY that names the last call that is answered. */
+const isGoAway = (last: number) => (frame: RawHttp2.Frame) => frame.type === 7 && frame.payload.readUInt32BE(0) === last
+
+describe("a connection that is too old", () => {
+  const aged = { limits: { maxConnectionAge: Duration.millis(10) } }
+
+  it.live("does not begin a call that comes after its first GOAWAY, and says so by the second", () =>
+    withServer(aged, ({ logs, port }) =>
+      Effect.gen(function* () {
+        const { closed, frame, received, socket } = yield* RawHttp2.connect(port)
+        socket.write(RawHttp2.begin)
+        assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
+        const ping = yield* frame(({ flags, type }) => type === 6 && flags === 0)
+        assert.isDefined(ping)
+        socket.write(Buffer.concat([RawHttp2.call(1, path), RawHttp2.frame(6, 1, 0, ping.payload)]))
+        assert.isDefined(yield* frame(isGoAway(0)))
+        yield* closed
+        assert.isFalse(RawHttp2.framesOf(received()).some(({ stream }) => stream === 1))
+        assert.deepStrictEqual(logs.access(), [])
+      })
+    )
+  )
+})
+
+describe("a flood of frames", () => {
+  const ping = RawHttp2.frame(6, 0, 0, Buffer.alloc(8))
+  const settings = RawHttp2.frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 255, 255]))
+  const open = RawHttp2.call(1, path, [], false)
+  const floods = [
+    ["of PING, whose answers are not read", ping, Buffer.alloc(0)],
+    ["of SETTINGS, whose answers are not read", settings, Buffer.alloc(0)],
+    ["of empty DATA", RawHttp2.frame(0, 0, 1), open],
+    // HEADERS without their end
+    [
+      "of CONTINUATION",
+      RawHttp2.frame(9, 0, 1),
+      Buffer.concat([open.subarray(0, 4), Buffer.from([0]), open.subarray(5)])
+    ]
+  ] as const
+
+  it.live.each(floods)("%s ends the connection, with a line and a metric, and no other", ([, frame, first]) =>
+    withServer({}, ({ line, port, refused }) =>
+      Effect.gen(function* () {
+        const { closed, socket } = yield* RawHttp2.connect(port, "127.0.0.2")
+        socket.pause()
+        socket.write(Buffer.concat([RawHttp2.begin, first]))
+        const many = Buffer.concat(Array.from({ length: 2_000 }, () => frame))
+        const flood = () => {
+          while (!socket.destroyed && socket.write(many));
+        }
+        socket.on("drain", flood)
+        flood()
+        yield* Effect.raceFirst(closed, Effect.asVoid(line(/it broke HTTP\/2 or flooded the server/)))
+        yield* good(port)
+        yield* line(/^A connection from 127\.0\.0\.2:\d+ is refused: it broke HTTP\/2 or flooded the server: /)
+        assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
+      })
+    )
+  )
+})
+
+describe("counters of a server", () => {
+  it.live("have a series at 0 for each of their reasons before anything has happened", () =>
+    withServer({}, () =>
+      Effect.gen(function* () {
+        const snapshots = yield* Metric.snapshot
+        const values = (name: string, label: string) =>
+          Object.fromEntries(
+            snapshots.flatMap(({ attributes, id, state }) =>
+              id === name && "count" in state ? [[attributes?.[label], state.count]] : []
+            )
+          )
+        assert.deepStrictEqual(
+          values("grpc_server_connections_refused_total", "reason"),
+          Object.fromEntries(ServerConnections.refusalReasons.map((reason) => [reason, 0]))
+        )
+        assert.deepStrictEqual(values("grpc_server_accept_errors_total", "error"), {
+          EMFILE: 0,
+          ENFILE: 0,
+          ENOBUFS: 0,
+          ENOMEM: 0
+        })
+      })
+    )
+  )
+})
+
+describe("connections above the limits", () => {
+  it.live("of an address: those without a call make room for one that calls", () =>
+    withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
+      Effect.gen(function* () {
+        const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
+        for (const { socket } of idle) socket.write(RawHttp2.begin)
+        yield* good(port)
+        yield* Effect.forEach(idle.slice(0, 16), ({ closed }) => closed)
+        assert.isFalse(idle.at(-1)!.socket.destroyed)
+        assert.deepStrictEqual(yield* refused, { too_many_connections_of_address: 16 })
+        yield* line(
+          /^A connection from 127\.0\.0\.1:\d+ is refused: 5 connections of one address are the limit; it was without a call$/
+        )
+      })
+    )
+  )
+
+  it.live("of all: the address that holds the most loses some", () =>
+    withServer({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } }, ({ port, refused }) =>
+      Effect.gen(function* () {
+        const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
+        const many = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 200)
+        yield* good(port)
+        yield* Effect.forEach(many.slice(0, 190), ({ closed }) => closed)
+        for (const { socket } of others) assert.isFalse(socket.destroyed)
+        const { too_many_connections: ofAll = 0, too_many_connections_of_address: ofAddress = 0 } = yield* refused
+        assert.isAbove(ofAll, 0)
+        assert.isAtMost(ofAll + ofAddress, 193)
+      })
+    )
+  )
+
+  it.live("in the middle of their TLS handshake: a good client gets through meanwhile", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
+      yield* withServer(
+        { limits: { maxConnections: 20, maxConnectionsPerAddress: 10 }, tls: { certificates: watched } },
+        ({ port, refused }) =>
+          Effect.gen(function* () {
+            const half = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 100)
+            for (const { socket } of half) socket.write(Buffer.from("16030102000100", "hex"))
+            assert.strictEqual((yield* Tls.call(port, { ca: authority.cert })).code, 0)
+            yield* Effect.forEach(half.slice(0, 95), ({ closed }) => closed)
+            assert.deepStrictEqual(yield* refused, { too_many_handshakes_of_address: 95 })
+          })
+      )
+    })
+  )
+})
+
+describe("connections from many addresses, each of which is below its own limit", () => {
+  /** Opens them one after the other, while a good client calls on connections of its own, which have to be answered. */
+  const withAttack = <E>(
+    { good, port, refused }: Pick<Trial, "port" | "refused"> & { readonly good: Effect.Effect<void, E> },
+    bytes: Uint8Array,
+    reason: ServerConnections.Refusal["reason"]
+  ) =>
+    Effect.gen(function* () {
+      let isOver = false
+      let calls = 0
+      const calling = good.pipe(
+        Effect.tap(() => Effect.sync(() => void calls++)),
+        Effect.repeat({ until: () => isOver && calls >= 5 }),
+        Effect.forkChild
+      )
+      const fiber = yield* calling
+      const addresses = Array.from(
+        { length: 400 },
+        (_, index) => `127.0.${1 + Math.floor(index / 200)}.${1 + (index % 200)}`
+      )
+      const attack = yield* Effect.forEach(addresses, (address) =>
+        Effect.tap(RawHttp2.connect(port, address), ({ socket }) => Effect.sync(() => socket.write(bytes)))
+      )
+      isOver = true
+      yield* Fiber.join(fiber)
+      // the first of them are those that have waited longest
+      yield* Effect.forEach(attack.slice(0, 350), ({ closed }) => closed)
+      const reasons = yield* refused
+      assert.deepStrictEqual(Object.keys(reasons), [reason])
+      assert.isAtLeast(reasons[reason] ?? 0, 350)
+    })
+
+  it.live("that are idle give way to a good client", () =>
+    withServer({ limits: { maxConnections: 40, maxConnectionsPerAddress: 20 } }, ({ port, refused }) =>
+      withAttack({ good: good(port), port, refused }, RawHttp2.begin, "too_many_connections")
+    )
+  )
+
+  it.live("that are in the middle of their TLS handshake give way to a good client", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
+      const options = { limits: { maxConnections: 80, maxConnectionsPerAddress: 40 }, tls: { certificates: watched } }
+      yield* withServer(options, ({ port, refused }) => {
+        const good = Effect.map(Tls.call(port, { ca: authority.cert }), ({ code, details }) =>
+          assert.deepStrictEqual([code, details], [0, ""])
+        )
+        return withAttack({ good, port, refused }, Buffer.from("16030102000100", "hex"), "too_many_handshakes")
+      })
+    })
+  )
+})
+
+describe("a client that is not on the list", () => {
+  it.live("is told so on its first call, and its connection ends; grpc-js does not see its headers", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      const tls = { certificates: watched, allowedClients: new Set(["frontend"]) }
+      yield* withServer({ tls }, ({ line, logs, port }) =>
+        Effect.gen(function* () {
+          const identity = yield* Tls.clientCertificate(authority, { names: ["DNS:stranger"] })
+          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+          const headers = [["x-bin", ",".repeat(12_000)]] as const
+          socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers, false)]))
+          yield* Tls.closed(socket)
+          yield* line(/^A call failed: This client may not call this server$/)
+          assert.strictEqual(logs.access().length, 1)
+          assert.strictEqual(logs.access()[0]?.annotations["code"], "PermissionDenied")
+          // and it is seen with who it was
+          assert.strictEqual(logs.access()[0]?.annotations["peerNames"], "DNS:stranger")
+        })
+      )
+    })
+  )
+})
+
+describe("a server in plaintext", () => {
+  const warned = (host: string) =>
+    Effect.gen(function* () {
+      const logs = Logs.recorder()
+      yield* Effect.scoped(
+        Layer.build(
+          GrpcServer.serve(Echo.EchoService, Effect.succeed(Echo.handlers), {
+            Refused: () => Status.internal("refused"),
+            Unavailable: () => Status.internal("unavailable")
+          }).pipe(
+            NodeGrpcServer.listen({ host, port: 0 }),
+            Layer.provide(Layer.mergeAll(Echo.EchoProtos, Drain.layerTest())),
+            Layer.provideMerge(logs.layer)
+          )
+        )
+      )
+      return logs.lines().filter(({ level }) => level === "WARN").length
+    })
+
+  it.live("says once that others can read it, where they can reach it", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* warned("0.0.0.0"), 1)
+      assert.strictEqual(yield* warned("127.0.0.1"), 0)
+    })
+  )
+})
+
+describe("the certificate of a client", () => {
+  it.live("is asked for again at each connection: no session is resumed", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { replace, watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      yield* withServer({ tls: { certificates: watched } }, ({ port }) =>
+        Effect.gen(function* () {
+          const identity = yield* Tls.clientCertificate(authority)
+          for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+            const options = { ca: authority.cert, ...identity, maxVersion }
+            const first = yield* Tls.handshake(port, options)
+            const sessions = yield* Queue.unbounded<Buffer>()
+            const offer = () => {
+              const session = first.socket.getSession()
+              if (session !== undefined) Queue.offerUnsafe(sessions, session)
+            }
+            first.socket.once("data", offer)
+            const session = yield* Queue.take(sessions)
+            const second = yield* Tls.handshake(port, { ...options, session })
+            assert.isFalse(second.socket.isSessionReused(), maxVersion)
+            // nor after a reload
+            yield* replace(yield* Tls.serverCertificate(authority), authority.cert)
+          }
+        })
+      )
+    })
+  )
+
+  it.live("expires while its connection is open: the connection ends", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      yield* withServer({ tls: { certificates: watched } }, ({ port }) =>
+        Effect.gen(function* () {
+          const identity = yield* Tls.clientCertificate(authority, { notAfter: new Date(Date.now() + 2_000) })
+          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+          socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path)]))
+          const { frame, received } = RawHttp2.watch(socket)
+          assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
+          socket.write(RawHttp2.call(3, path))
+          const [waited] = yield* Effect.timed(Tls.closed(socket))
+          assert.isBelow(Duration.toMillis(waited), 8_000)
+          // the client knows that its second call was not begun
+          const frames = RawHttp2.framesOf(received())
+          assert.isTrue(frames.some(isGoAway(1)))
+          assert.isFalse(frames.some(({ stream }) => stream === 3))
+          assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity })).code, status.UNAVAILABLE)
+        })
+      )
+    })
+  )
+
+  it.live("gets UNAUTHENTICATED at calls that come before the server has looked at its connection", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+      // connections are looked at in an interval, which does not come
+      vi.useFakeTimers({ toFake: ["setInterval", "Date"] })
+      yield* withServer({ tls: { certificates: watched } }, ({ line, logs, port }) =>
+        Effect.gen(function* () {
+          const notAfter = new Date(Date.now() + 60 * 60 * 1000)
+          const identity = yield* Tls.clientCertificate(authority, { notAfter })
+          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+          socket.write(RawHttp2.begin)
+          yield* Tls.served(socket)
+          vi.setSystemTime(notAfter.getTime() + 1_000)
+          socket.write(RawHttp2.call(1, path))
+          yield* line(/^A call failed: The certificate of this client has expired$/)
+          assert.deepStrictEqual(
+            logs.access().map(({ annotations }) => annotations["code"]),
+            ["Unauthenticated"]
+          )
+        })
+      )
+    }).pipe(Effect.ensuring(Effect.sync(() => vi.useRealTimers())))
+  )
+})
+
+describe("a client whose certificate is revoked", () => {
+  it.live("loses its connection when the list says so, and gets no other; others go on", () =>
+    Effect.gen(function* () {
+      const authority = yield* Tls.makeAuthority()
+      const identity = yield* Tls.serverCertificate(authority)
+      const none = yield* Tls.revoke(authority, [])
+      const { replace, watched } = yield* Tls.watch(identity, authority.cert, none)
+      yield* withServer({ tls: { certificates: watched } }, ({ port, refused }) =>
+        Effect.gen(function* () {
+          const clients = [yield* Tls.clientCertificate(authority), yield* Tls.clientCertificate(authority)] as const
+          const [bad, other] = yield* Effect.forEach(clients, (client) =>
+            Effect.map(Tls.handshake(port, { ca: authority.cert, ...client }), ({ socket }) => socket)
+          )
+          for (const socket of [bad!, other!]) {
+            // with a call open
+            socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
+            yield* Tls.served(socket)
+          }
+          yield* replace(identity, authority.cert, yield* Tls.revoke(authority, [clients[0]]))
+          yield* Tls.closed(bad!)
+          assert.isFalse(other!.destroyed)
+          const papers = { ca: authority.cert }
+          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[0] })).code, status.UNAVAILABLE)
+          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[1] })).code, 0)
+          assert.strictEqual((yield* refused)["certificate_revoked"], 2)
+          // and it is let in again when it is not revoked any more
+          yield* replace(identity, authority.cert, none)
+          yield* Effect.repeat(Tls.call(port, { ...papers, identity: clients[0] }), { until: ({ code }) => code === 0 })
+        })
+      )
+    })
+  )
+})
+
+describe("who a client is, for fairness", () => {
+  it("is its names, in order, and its network", () => {
+    const names = [
+      { type: "URI", value: "spiffe://a/b" },
+      { type: "DNS", value: "b" },
+      { type: "DNS", value: "a b" }
+    ]
+    assert.strictEqual(ServerConnections.clientOf(names, "10.0.0.1"), 'DNS:"a b", DNS:b, URI:spiffe://a/b 10.0.0.1')
+    assert.strictEqual(ServerConnections.clientOf([], "2001:db8:1:2::/64"), "2001:db8:1:2::/64")
+  })
+})

@@ -1,0 +1,261 @@
+import { assert, describe, it } from "@effect/vitest"
+import { status } from "@grpc/grpc-js"
+import {
+  Cause,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Queue,
+  References,
+  Result,
+  Scope
+} from "effect"
+
+import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as GrpcService from "../../../../src/layers/grpc/GrpcService.ts"
+import * as NodeGrpcServer from "../../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import { Drain } from "../../../../src/layers/process/Drain.ts"
+import * as RawCall from "../../../integration/RawCall.ts"
+import * as Echo from "../Echo.ts"
+
+const path = `/${Echo.EchoService.name}/Echo`
+
+describe("a server", () => {
+  it.live("answers what its handler gives", () =>
+    Effect.gen(function* () {
+      const { Echo: call } = yield* Echo.client
+      assert.deepStrictEqual(yield* call({ text: "hello שלום" }), { text: "hello שלום", items: [] })
+      assert.deepStrictEqual(yield* call({}), { text: "", items: [] })
+    }).pipe(Effect.provide(Echo.layer(Echo.echo)))
+  )
+
+  it.live("starts every call at once: five that wait for each other all end", () =>
+    Effect.gen(function* () {
+      let started = 0
+      const allStarted = yield* Deferred.make<void>()
+      const handler = Effect.fnUntraced(function* ({ text }: { readonly text: string }) {
+        if (++started === 5) yield* Deferred.succeed(allStarted, undefined)
+        yield* Deferred.await(allStarted)
+        return { text, items: [] }
+      })
+      const answers = yield* Effect.gen(function* () {
+        const { Echo: call } = yield* Echo.client
+        return yield* Effect.forEach(["a", "b", "c", "d", "e"], (text) => call({ text }), { concurrency: 5 })
+      }).pipe(Effect.provide(Echo.layer(handler)))
+      assert.deepStrictEqual(
+        answers.map(({ text }) => text),
+        ["a", "b", "c", "d", "e"]
+      )
+    })
+  )
+
+  it.live("turns an error into the status that its table says, details and all", () =>
+    Effect.gen(function* () {
+      const { Echo: call } = yield* Echo.client
+      const status = yield* call({ text: "x" }).pipe(
+        Effect.map(() => assert.fail("it should fail")),
+        Effect.catchReason("GrpcError", "InvalidArgument", (status) => Effect.succeed(status))
+      )
+      assert.strictEqual(status.code, 3)
+      assert.strictEqual(status.message, "text: refused")
+      assert.deepStrictEqual(status.details, [
+        { _tag: "BadRequest", fieldViolations: [{ field: "text", description: "refused" }] }
+      ])
+    }).pipe(Effect.provide(Echo.layer(() => Effect.fail(new Echo.Refused({ field: "text" })))))
+  )
+
+  it.live.each([
+    { what: "dies", handler: () => Effect.die(new Error("secret")) },
+    {
+      what: "throws",
+      handler: () => {
+        throw new Error("secret")
+      }
+    },
+    {
+      what: "fails with an error whose status throws",
+      handler: () => Effect.fail(new Echo.Refused({ field: "throw" }))
+    },
+    // an item is a message, and this is none
+    { what: "answers nonsense", handler: () => Effect.succeed({ text: "", items: ["secret" as never] }) }
+  ])("tells nobody but the log why a handler $what", ({ handler }) =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ cause, fiber, message }) => {
+        lines.push(
+          `${JSON.stringify(fiber.getRef(References.CurrentLogAnnotations))} ${String(message)} ${Cause.pretty(cause)}`
+        )
+      })
+      const status = yield* Effect.gen(function* () {
+        const { Echo: call } = yield* Echo.client
+        const error = yield* Effect.flip(call({}))
+        return error.reason
+      }).pipe(Effect.provide(Echo.layer(handler).pipe(Layer.provideMerge(Logger.layer([logger])))))
+      assert.strictEqual(status._tag, "Internal")
+      assert.strictEqual(status.message, "Internal error")
+      assert.notInclude(JSON.stringify(status), "secret")
+      const ids = status.details.map((detail) => (detail._tag === "RequestInfo" ? detail.requestId : detail._tag))
+      assert.strictEqual(ids.length, 1)
+      const line = lines.find((line) => line.includes("A bug in a handler"))
+      assert.include(line, ids[0])
+      assert.match(line ?? "", /secret|object expected/)
+    })
+  )
+
+  it.live("lives on after bytes that are no message, and after calls of methods that it does not have", () =>
+    Effect.gen(function* () {
+      // grpc-js answers these by itself
+      assert.strictEqual((yield* Echo.callWithBytes(path, Uint8Array.of(0xff, 0xff, 0xff))).code, 13)
+      assert.strictEqual((yield* Echo.callWithBytes(`${path}o`, new Uint8Array())).code, 12)
+      assert.strictEqual((yield* Echo.callWithBytes("/No/No", new Uint8Array())).code, 12)
+      assert.strictEqual((yield* Echo.callWithBytes(path, new Uint8Array())).code, 0)
+    }).pipe(Effect.provide(Echo.layer(Echo.echo)))
+  )
+
+  it.live("interrupts a handler when its client cancels or its deadline passes", () =>
+    Effect.gen(function* () {
+      const interrupted = yield* Queue.unbounded<string>()
+      const started = yield* Queue.unbounded<string>()
+      const handler = ({ text }: { readonly text: string }) =>
+        Effect.andThen(Queue.offer(started, text), Effect.never).pipe(
+          Effect.onInterrupt(() => Queue.offer(interrupted, text))
+        )
+      yield* Effect.gen(function* () {
+        const { Echo: call } = yield* Echo.client
+
+        const cancelled = yield* Effect.forkChild(call({ text: "cancelled" }))
+        assert.strictEqual(yield* Queue.take(started), "cancelled")
+        yield* Fiber.interrupt(cancelled)
+        assert.strictEqual(yield* Queue.take(interrupted), "cancelled")
+
+        const late = yield* Effect.flip(call({ text: "late" }, { timeout: "50 millis" }))
+        assert.strictEqual(late.reason._tag, "DeadlineExceeded")
+        assert.strictEqual(yield* Queue.take(interrupted), "late")
+      }).pipe(Effect.provide(Echo.layer(handler)))
+    })
+  )
+})
+
+describe("a call that has ended", () => {
+  it.live("is not handled when its message comes after its deadline", () => {
+    let handled = 0
+    return Effect.gen(function* () {
+      const { port } = yield* (yield* GrpcServer.GrpcServer).address
+      const call = yield* RawCall.hold(port, path, { "grpc-timeout": "50m" })
+      yield* call.send
+      // the answer is grpc-js's own, DEADLINE_EXCEEDED
+      assert.strictEqual(yield* call.status, "4")
+      yield* call.end
+      // a call that comes after it has been answered
+      yield* (yield* Echo.client).Echo({})
+      assert.strictEqual(handled, 1)
+    }).pipe(
+      Effect.provide(
+        Echo.layer((request) => {
+          handled++
+          return Echo.echo(request)
+        })
+      )
+    )
+  })
+})
+
+describe("a server that closes", () => {
+  /** Closes a server while a call is in flight; what is asked of the call happens when the server has begun to close. */
+  const closeDuringCall = (timeout: Duration.Duration, then: "finish" | "hang") =>
+    Effect.gen(function* () {
+      const started = yield* Deferred.make<void>()
+      const draining = yield* Deferred.make<void>()
+      let interrupted = false
+      const handler = ({ text }: { readonly text: string }) =>
+        Effect.gen(function* () {
+          yield* Deferred.succeed(started, undefined)
+          yield* Deferred.await(draining)
+          if (then === "hang") return yield* Effect.never
+          return { text, items: [] }
+        }).pipe(Effect.onInterrupt(() => Effect.sync(() => (interrupted = true))))
+      const drain = Layer.succeed(Drain, {
+        isStarted: Effect.succeed(true),
+        isDraining: Effect.succeed(true),
+        awaitDraining: Effect.void,
+        timeLeft: Effect.as(Deferred.succeed(draining, undefined), timeout)
+      })
+      const lines: Array<string> = []
+      const logger = Logger.layer([Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))])
+
+      const scope = yield* Scope.make()
+      const server = Echo.serve({ EchoOnce: handler }, { drain })
+      const services = yield* Layer.buildWithScope(server.pipe(Layer.provideMerge(logger)), scope)
+      // the client stays connected, before and after
+      const { EchoOnce: call } = yield* Effect.provideContext(Echo.client, services)
+      const calling = yield* Effect.forkChild(Effect.result(call({ text: "in flight" })))
+      yield* Deferred.await(started)
+      // the handler has said so from within its call, which has to come to wait first
+      yield* Effect.yieldNow
+      yield* Scope.close(scope, Exit.void)
+      return { result: yield* Fiber.join(calling), after: yield* Effect.result(call({})), interrupted, lines }
+    })
+
+  it.live("answers the call in flight, and no other", () =>
+    Effect.gen(function* () {
+      const { after, interrupted, lines, result } = yield* closeDuringCall(Duration.seconds(20), "finish")
+      assert.deepStrictEqual(result, Result.succeed({ text: "in flight", items: [] }))
+      assert.strictEqual(Result.isFailure(after) && after.failure.reason._tag, "Unavailable")
+      assert.isFalse(interrupted)
+      assert.include(lines, "gRPC is closed: 1 calls in flight finished, 0 were cut")
+    })
+  )
+
+  it.live("cuts a call that takes longer than it may", () =>
+    Effect.gen(function* () {
+      const { interrupted, lines, result } = yield* closeDuringCall(Duration.millis(50), "hang")
+      assert.strictEqual(Result.isFailure(result) && result.failure.reason._tag, "Unavailable")
+      assert.strictEqual(Result.isFailure(result) && result.failure.reason.message, "The server is shutting down")
+      assert.isTrue(interrupted)
+      assert.include(lines, "gRPC is closed: 0 calls in flight finished, 1 were cut")
+    })
+  )
+})
+
+describe("a client that never ends its call", () => {
+  it.live("is told, and disconnected, by a server that closes", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const server = Echo.layer(Echo.echo, Drain.layerTest(Duration.millis(50)))
+      const { address } = Context.get(yield* Layer.buildWithScope(server, scope), GrpcServer.GrpcServer)
+      const call = yield* RawCall.hold((yield* address).port, path)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* call.status, String(status.UNAVAILABLE))
+    })
+  )
+})
+
+describe("a service", () => {
+  it.effect("is not served when its proto is missing, or does not define it", () =>
+    Effect.gen(function* () {
+      const missing = yield* Effect.flip(GrpcService.load({ name: "a.B", file: "no.proto" }))
+      assert.match(missing.message, /no such file/)
+      const other = yield* Effect.flip(GrpcService.load({ name: "a.B", file: "echo.proto" }))
+      assert.strictEqual(other.message, "it defines no service a.B")
+      const message = yield* Effect.flip(
+        GrpcService.load({ name: "onlinebooks.layers.testing.EchoRequest", file: "echo.proto" })
+      )
+      assert.strictEqual(message.message, "it defines no service onlinebooks.layers.testing.EchoRequest")
+    }).pipe(Effect.provide(Echo.EchoProtos))
+  )
+
+  it.live("needs a port that is free", () =>
+    Effect.gen(function* () {
+      const { port } = yield* (yield* GrpcServer.GrpcServer).address
+      const error = yield* Layer.build(
+        Layer.fresh(NodeGrpcServer.listen({ host: "127.0.0.1", port })(Layer.empty))
+      ).pipe(Effect.flip)
+      assert.strictEqual(error.message, `port=${port}: expected a port that is free, but 127.0.0.1:${port} is in use`)
+    }).pipe(Effect.provide(Echo.layer(Echo.echo)))
+  )
+})

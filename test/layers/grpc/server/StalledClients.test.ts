@@ -1,0 +1,151 @@
+/**
+ * Clients that begin a call and do not go on. They take nothing away from others.
+ */
+import { gzipSync } from "node:zlib"
+
+import { assert, it } from "@effect/vitest"
+import { Deferred, Effect, Schedule, Stream } from "effect"
+
+import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as RawCall from "../../../integration/RawCall.ts"
+import * as Echo from "../Echo.ts"
+
+/** One call at a time, and the next one is shed. */
+const limits = { maxConcurrency: 1, maxQueue: 0 }
+
+const pathOf = (method: string) => `/${Echo.EchoService.name}/${method}`
+
+const port = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) => Effect.map(address, ({ port }) => port))
+
+/** Calls once, without a retry. */
+const call = Effect.gen(function* () {
+  const { EchoOnce: call } = yield* Echo.client
+  assert.strictEqual((yield* call({ text: "hello" })).text, "hello")
+})
+
+/** How a call ends that loses what it holds. */
+const evicted = /NGHTTP2_ENHANCE_YOUR_CALM/
+
+it.live.each(["does not come", "is not said to be all"])("a request that %s takes no slot", (what) =>
+  Effect.gen(function* () {
+    for (let count = 0; count < 3; count++) {
+      const held = yield* RawCall.hold(yield* port, pathOf("Echo"))
+      if (what === "is not said to be all") yield* held.send
+    }
+    yield* call
+  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
+)
+
+it.live("an answer that is not read takes no slot", () =>
+  Effect.gen(function* () {
+    const answered = yield* Deferred.make<void>()
+    const handler: typeof Echo.echo = (request) => Effect.tap(Echo.echo(request), Deferred.succeed(answered, undefined))
+    yield* Effect.gen(function* () {
+      // no byte of a message may be sent
+      const held = yield* RawCall.hold(yield* port, pathOf("Echo"), {}, { initialWindowSize: 0 })
+      yield* held.send
+      yield* held.end
+      yield* Deferred.await(answered)
+      yield* call
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve({ Echo: handler }, { limits })))
+  })
+)
+
+it.live.each(["Expand", "Chat", "Collect"])(
+  "the answer of %s takes no slot once it is made, though it is not read",
+  (method) =>
+    Effect.gen(function* () {
+      const answered = yield* Deferred.make<void>()
+      const done = Deferred.succeed(answered, undefined)
+      const one = { text: "one", number: 1, items: [] }
+      const handlers = {
+        Expand: () => Stream.ensuring(Stream.succeed(one), done),
+        Chat: (requests: Stream.Stream<unknown>) =>
+          Stream.ensuring(
+            Stream.map(requests, () => one),
+            done
+          ),
+        Collect: (requests: Stream.Stream<unknown>) => Effect.ensuring(Effect.as(Stream.runDrain(requests), one), done)
+      }
+      yield* Effect.gen(function* () {
+        const held = yield* RawCall.hold(yield* port, pathOf(method), {}, { initialWindowSize: 0 })
+        yield* held.send
+        yield* held.end
+        const { load } = yield* GrpcServer.GrpcServer
+        yield* Deferred.await(answered)
+        yield* Effect.retry(call, { schedule: Schedule.spaced("5 millis"), times: 100 })
+        assert.deepInclude(yield* load, { answering: 0, waiting: 0 })
+      }).pipe(Effect.scoped, Effect.provide(Echo.serve(handlers, { limits })))
+    })
+)
+
+it.live("messages that are not read take a slot for a second and no more", () =>
+  Effect.gen(function* () {
+    const endless = { Expand: () => Stream.forever(Stream.succeed({ text: "on", number: 1, items: [] })) }
+    yield* Effect.gen(function* () {
+      const held = yield* RawCall.hold(yield* port, pathOf("Expand"), {}, { initialWindowSize: 0 })
+      yield* held.send
+      yield* held.end
+      const { load } = yield* GrpcServer.GrpcServer
+      yield* Effect.repeat(load, { until: ({ answering }) => answering === 1, schedule: Schedule.spaced("5 millis") })
+      yield* Effect.retry(call, { schedule: Schedule.spaced("20 millis"), times: 500 })
+      assert.match(yield* held.status, evicted)
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve(endless, { limits })))
+  })
+)
+
+it.live("unfinished requests of a client evict each other, and not those of others, when all hold too much", () =>
+  Effect.gen(function* () {
+    const held = yield* Effect.forEach([1, 2, 3, 4], () =>
+      Effect.flatMap(port, (port) => RawCall.hold(port, pathOf("Echo")))
+    )
+    yield* call
+    assert.match(yield* held[0]!.status, evicted)
+    yield* held[3]!.send
+    yield* held[3]!.end
+    assert.strictEqual(yield* held[3]!.status, "0")
+  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 70 * 1024 } })))
+)
+
+it.live("messages of a stream that are small on the wire and large in memory end the call that sends them", () =>
+  Effect.gen(function* () {
+    const zeros = gzipSync(Buffer.alloc(200_000))
+    const prefix = Buffer.alloc(5)
+    prefix[0] = 1
+    prefix.writeUInt32BE(zeros.length, 1)
+    const message = Buffer.concat([prefix, zeros])
+    const status = yield* RawCall.send(`127.0.0.1:${yield* port}`, {
+      path: pathOf("Chat"),
+      headers: { "grpc-encoding": "gzip" },
+      body: Buffer.concat(Array.from({ length: 200 }, () => message))
+    })
+    assert.isUndefined(status)
+    yield* call
+    const { load } = yield* GrpcServer.GrpcServer
+    assert.deepInclude(yield* load, { answering: 0, waiting: 0 })
+  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 4 * 1024 * 1024 } })))
+)
+
+it.live("messages that are not taken end at the deadline", () =>
+  Effect.gen(function* () {
+    const interrupted = yield* Deferred.make<void>()
+    const endless = {
+      Expand: () =>
+        Stream.ensuring(
+          Stream.forever(Stream.succeed({ text: "and on", number: 1, items: [] })),
+          Deferred.succeed(interrupted, undefined)
+        )
+    }
+    yield* Effect.gen(function* () {
+      const held = yield* RawCall.hold(
+        yield* port,
+        pathOf("Expand"),
+        { "grpc-timeout": "200m" },
+        { initialWindowSize: 0 }
+      )
+      yield* held.send
+      yield* held.end
+      yield* Effect.timeout(Deferred.await(interrupted), "20 seconds")
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve(endless)))
+  })
+)

@@ -1,0 +1,383 @@
+/**
+ * Who is not served by a server with mutual TLS: each is refused, once, by a line of the log and a metric that say why; and
+ * the server goes on.
+ */
+import { connect as connectTcp } from "node:net"
+
+import { assert, describe, it } from "@effect/vitest"
+import { status } from "@grpc/grpc-js"
+import { Context, Effect, Layer, Logger, Metric, Queue, References, type Scope } from "effect"
+
+import { type Authority, day, type Issued } from "../../../../scripts/certificates.ts"
+import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
+import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
+import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as Tls from "../../tls/Tls.ts"
+import * as Echo from "../Echo.ts"
+
+interface Line {
+  readonly level: string
+  readonly message: string
+  readonly annotations: Readonly<Record<string, unknown>>
+}
+
+interface Trial {
+  readonly port: number
+  readonly authority: Authority
+  /** Of a client that is served. */
+  readonly good: Issued
+  /** The lines of the log, at Info and above, in turn. */
+  readonly lines: Queue.Queue<Line>
+  /** The same at Debug, but for those of grpc-js. */
+  readonly debugLines: Queue.Queue<Line>
+  /** How many connections have been refused, by the reason, without the reasons that there were none for. */
+  readonly refused: Effect.Effect<Record<string, number>>
+}
+
+const listening = /^gRPC is served/
+
+/** A server of Echo, for clients that the authority has signed and that are called "frontend" or "spiffe://shop/frontend". */
+const withServer = <A, E>(
+  trial: (trial: Trial) => Effect.Effect<A, E, Scope.Scope>,
+  overrides: Parameters<typeof Echo.serve>[0] = {}
+) =>
+  Effect.gen(function* () {
+    const lines = yield* Queue.unbounded<Line>()
+    const debugLines = yield* Queue.unbounded<Line>()
+    const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
+      const line = {
+        level: logLevel,
+        message: String(Array.isArray(message) ? message[0] : message),
+        annotations: fiber.getRef(References.CurrentLogAnnotations)
+      }
+      if (listening.test(line.message) || line.message.startsWith("grpc-js")) return
+      Queue.offerUnsafe(logLevel === "Debug" ? debugLines : lines, line)
+    })
+    const authority = yield* Tls.makeAuthority()
+    const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
+    const tls = { certificates: watched, allowedClients: new Set(["frontend", "spiffe://shop/frontend"]) }
+    const context = yield* Layer.build(
+      Echo.serve(overrides, { tls }).pipe(
+        Layer.provideMerge(
+          Layer.merge(Logger.layer([logger]), Layer.succeed(References.MinimumLogLevel, "Debug" as const))
+        )
+      )
+    )
+    const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
+    const good = yield* Tls.clientCertificate(authority)
+    const refused = Effect.map(Metric.snapshot, (snapshots) =>
+      Object.fromEntries(
+        snapshots.flatMap(({ attributes, id, state }) =>
+          id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
+            ? [[String(attributes?.["reason"]), Number(state.count)]]
+            : []
+        )
+      )
+    )
+    return yield* trial({ port, authority, good, lines, debugLines, refused })
+  }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
+
+/** What a stranger does until it knows that it is not served. */
+type Stranger = (trial: Trial) => Effect.Effect<unknown, unknown, Scope.Scope>
+
+/** A client of grpc-js, that is told no more than that there is no connection. */
+const grpcJs =
+  (papers: (trial: Trial) => Effect.Effect<Tls.Papers>): Stranger =>
+  (trial) =>
+    Effect.gen(function* () {
+      const { code, details } = yield* Tls.call(trial.port, yield* papers(trial))
+      assert.strictEqual(code, status.UNAVAILABLE, details)
+    })
+
+const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason: string, detail: string]> = [
+  [
+    "has no certificate",
+    grpcJs(({ authority }) => Effect.succeed({ ca: authority.cert })),
+    "no_certificate",
+    "it has no certificate"
+  ],
+  [
+    "has one from another authority",
+    grpcJs(({ authority }) =>
+      Effect.gen(function* () {
+        const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
+        return { ca: authority.cert, identity: yield* Tls.clientCertificate(other) }
+      })
+    ),
+    "certificate_untrusted",
+    "its certificate, of DNS:frontend, is not accepted: UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+  ],
+  [
+    "has one that it has signed itself",
+    grpcJs(({ authority }) =>
+      Effect.map(Tls.makeAuthority({ commonName: String.raw`a\0Ab` }), (identity) => ({ ca: authority.cert, identity }))
+    ),
+    "certificate_untrusted",
+    String.raw`its certificate, of CN:"a\nb", is not accepted: INVALID_PURPOSE`
+  ],
+  [
+    "has one that has expired",
+    grpcJs(({ authority }) =>
+      Effect.map(
+        Tls.clientCertificate(authority, {
+          notBefore: new Date(Date.now() - 2 * day),
+          notAfter: new Date(Date.now() - day)
+        }),
+        (identity) => ({ ca: authority.cert, identity })
+      )
+    ),
+    "certificate_expired",
+    "its certificate, of DNS:frontend, is not accepted: CERT_HAS_EXPIRED"
+  ],
+  [
+    "has one that is not valid yet",
+    grpcJs(({ authority }) =>
+      Effect.map(
+        Tls.clientCertificate(authority, {
+          notBefore: new Date(Date.now() + day),
+          notAfter: new Date(Date.now() + 2 * day)
+        }),
+        (identity) => ({ ca: authority.cert, identity })
+      )
+    ),
+    "certificate_untrusted",
+    "its certificate, of DNS:frontend, is not accepted: CERT_NOT_YET_VALID"
+  ],
+  [
+    "has one that is for servers",
+    grpcJs(({ authority }) =>
+      Effect.map(Tls.serverCertificate(authority, { names: ["DNS:frontend"] }), (identity) => ({
+        ca: authority.cert,
+        identity
+      }))
+    ),
+    "certificate_untrusted",
+    "its certificate, of DNS:frontend, is not accepted: INVALID_PURPOSE"
+  ],
+  [
+    "speaks plaintext",
+    grpcJs(() => Effect.succeed({})),
+    "handshake_failed",
+    "its TLS handshake failed: wrong version number"
+  ],
+  [
+    "does not trust the server",
+    grpcJs(({ good }) => Effect.map(Tls.makeAuthority(), ({ cert }) => ({ ca: cert, identity: good }))),
+    "handshake_failed",
+    "it left its TLS handshake"
+  ],
+  [
+    "speaks HTTP/1.1 in plaintext",
+    ({ port }) => Effect.flip(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/`))),
+    "handshake_failed",
+    "its TLS handshake failed: http request"
+  ],
+  [
+    "speaks TLS 1.1 at the most",
+    ({ authority, port }) =>
+      Effect.flip(
+        // OpenSSL itself has to be asked to speak it
+        Tls.handshake(port, {
+          ca: authority.cert,
+          minVersion: "TLSv1.1",
+          maxVersion: "TLSv1.1",
+          ciphers: "DEFAULT@SECLEVEL=0"
+        })
+      ),
+    "handshake_failed",
+    "its TLS handshake failed: unsupported protocol"
+  ],
+  [
+    "knows no cipher of ours",
+    ({ authority, port }) =>
+      Effect.flip(
+        Tls.handshake(port, { ca: authority.cert, maxVersion: "TLSv1.2", ciphers: "ECDHE-ECDSA-AES128-SHA256" })
+      ),
+    "handshake_failed",
+    "its TLS handshake failed: no shared cipher"
+  ],
+  [
+    "offers HTTP/1.1 alone",
+    ({ authority, good, port }) =>
+      Effect.flip(Tls.handshake(port, { ca: authority.cert, ...good, ALPNProtocols: ["http/1.1"] })),
+    "handshake_failed",
+    "its TLS handshake failed: no application protocol"
+  ],
+  [
+    "offers no protocol",
+    ({ authority, good, port }) =>
+      Effect.gen(function* () {
+        const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...good, ALPNProtocols: [] })
+        let received = ""
+        socket.on("data", (data) => (received += String(data)))
+        yield* Tls.closed(socket)
+        assert.strictEqual(received, "")
+      }),
+    "not_http2",
+    "it does not offer h2"
+  ],
+  [
+    "goes away in the middle of its handshake",
+    ({ port }) => sendAndClose(port, halfClientHello),
+    "handshake_failed",
+    "it left its TLS handshake"
+  ]
+]
+
+/** The first bytes of a ClientHello of 512 bytes. */
+const halfClientHello = Buffer.from("16030102000100", "hex")
+
+/** Sends bytes, and then says that there will be no more, which the server answers by closing. */
+const sendAndClose = (port: number, bytes: Uint8Array) =>
+  Effect.callback<void>((resume) => {
+    const socket = connectTcp(port, "127.0.0.1", () => socket.end(bytes))
+    socket.on("error", () => {})
+    socket.on("close", () => resume(Effect.void))
+    socket.resume()
+  })
+
+describe("a stranger, who", () => {
+  it.live.each(strangers)("%s", ([, stranger, reason, detail]) =>
+    withServer((trial) =>
+      Effect.gen(function* () {
+        const { authority, good, lines, port, refused } = trial
+        yield* stranger(trial)
+        const line = yield* Queue.take(lines)
+        assert.strictEqual(line.level, "Warn")
+        const [, address = "", said = ""] =
+          /^A connection from (127\.0\.0\.1:\d+) is refused: (.*)$/.exec(line.message) ?? []
+        assert.strictEqual(said, detail, line.message)
+        assert.deepInclude(line.annotations, { reason, address })
+        assert.deepStrictEqual(yield* refused, { [reason]: 1 })
+
+        // who is right is served afterwards, and nothing more is said
+        assert.deepStrictEqual(yield* Tls.call(port, { ca: authority.cert, identity: good }), { code: 0, details: "" })
+        assert.deepStrictEqual(yield* Queue.clear(lines), [])
+        assert.deepStrictEqual(yield* refused, { [reason]: 1 })
+      })
+    )
+  )
+
+  it.live("is not on the list may not call, and is told so", () =>
+    withServer(({ authority, good, lines, port, refused }) =>
+      Effect.gen(function* () {
+        const identity = yield* Tls.clientCertificate(authority, {
+          names: ["DNS:backend", "URI:spiffe://shop/backend"]
+        })
+        assert.deepStrictEqual(yield* Tls.call(port, { ca: authority.cert, identity }), {
+          code: status.PERMISSION_DENIED,
+          details: "This client may not call this server"
+        })
+        const { annotations, message } = yield* Queue.take(lines)
+        assert.match(
+          message,
+          /^A connection from 127\.0\.0\.1:\d+ is refused: none of its names is allowed: DNS:backend, URI:spiffe:\/\/shop\/backend$/
+        )
+        assert.strictEqual(annotations["reason"], "not_on_the_list")
+        assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity: good })).code, 0)
+        // that of the call, and no other of the connection
+        assert.deepStrictEqual(
+          (yield* Queue.clear(lines)).map(({ message }) => message),
+          ["A call failed: This client may not call this server"]
+        )
+        assert.deepStrictEqual(yield* refused, { not_on_the_list: 1 })
+      })
+    )
+  )
+
+  it.live("only looks whether the port is open is not worth a line", () =>
+    withServer(({ authority, good, lines, port, refused }) =>
+      Effect.gen(function* () {
+        yield* sendAndClose(port, new Uint8Array())
+        assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity: good })).code, 0)
+        assert.deepStrictEqual(yield* Queue.clear(lines), [])
+        assert.deepStrictEqual(yield* refused, {})
+      })
+    )
+  )
+})
+
+describe("a client that is known", () => {
+  it.live("is known to handlers, to the line of its connection, and to that of a bug", () =>
+    withServer(
+      ({ authority, debugLines, lines, port }) =>
+        Effect.gen(function* () {
+          const { client } = yield* connect(port, authority, {
+            identity: yield* Tls.clientCertificate(authority, { names: ["DNS:a b", "URI:spiffe://shop/frontend"] })
+          })
+          const { text } = yield* client.Echo({})
+          const [address, ...names] = text.split(" | ")
+          assert.match(address!, /^127\.0\.0\.1:\d+$/)
+          assert.deepStrictEqual(names, ["DNS=a b", "URI=spiffe://shop/frontend"])
+          const known = { peer: address, peerNames: 'DNS:"a b", URI:spiffe://shop/frontend' }
+
+          const secured = yield* Queue.take(debugLines)
+          assert.strictEqual(
+            secured.message,
+            `A connection from ${address} is secured with TLSv1.3, TLS_AES_128_GCM_SHA256`
+          )
+          assert.deepInclude(secured.annotations, known)
+
+          const { reason } = yield* Effect.flip(client.EchoOnce({}))
+          assert.strictEqual(reason._tag, "Internal")
+          const bug = yield* Queue.take(lines)
+          assert.strictEqual(bug.message, "A bug in a handler")
+          assert.deepInclude(bug.annotations, known)
+
+          // both calls came on one connection, and the line of the second is that of its bug
+          assert.deepStrictEqual(
+            (yield* Queue.clear(debugLines)).map(({ annotations, message }) => [message, annotations["method"]]),
+            [["A call", `${Echo.EchoService.name}/Echo`]]
+          )
+        }),
+      {
+        Echo: () =>
+          Effect.map(GrpcCall, ({ peer }) => ({
+            text: [peer.address, ...peer.names.map(({ type, value }) => `${type}=${value}`)].join(" | "),
+            items: []
+          })),
+        EchoOnce: () => Effect.die(new Error("a bug"))
+      }
+    )
+  )
+
+  it.live("does not call a server that has another name, and says why", () =>
+    withServer(({ authority, good, port }) =>
+      Effect.gen(function* () {
+        const { client } = yield* connect(port, authority, { identity: good, serverName: "elsewhere" })
+        const { reason } = yield* Effect.flip(client.Echo({}))
+        assert.strictEqual(reason._tag, "Unavailable")
+        assert.match(reason.message, /Host: elsewhere\. is not in the cert's altnames: DNS:localhost/)
+      })
+    )
+  )
+
+  it.live("does not call a server that another authority has signed, and says why", () =>
+    withServer(({ good, port }) =>
+      Effect.gen(function* () {
+        const { client } = yield* connect(port, yield* Tls.makeAuthority(), { identity: good })
+        const { reason } = yield* Effect.flip(client.Echo({}))
+        assert.strictEqual(reason._tag, "Unavailable")
+        assert.match(reason.message, /Last error: Error: self-signed certificate in certificate chain/)
+      })
+    )
+  )
+})
+
+/** Our client of that port. */
+const connect = Effect.fnUntraced(function* (
+  port: number,
+  authority: Authority,
+  { identity, serverName = "localhost" }: { readonly identity?: Issued; readonly serverName?: string }
+) {
+  const { replace, watched } = yield* Tls.watch(identity, authority.cert)
+  const channel = yield* Layer.build(
+    NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, tls: { certificates: watched, serverName } })
+  )
+  const client = yield* GrpcClient.make(Echo.EchoService).pipe(
+    Effect.provideContext(channel),
+    Effect.provide(Echo.EchoProtos)
+  )
+  return { client, replace }
+})

@@ -1,0 +1,47 @@
+/**
+ * The hooks that Node calls at the end of an answer: what throws there ends a connection and never the process.
+ */
+import { get } from "node:http"
+
+import { assert, it, vi } from "@effect/vitest"
+import { Effect } from "effect"
+import * as NetAddress from "effect/net/NetAddress"
+
+import * as IpNetworks from "../../../src/layers/config/IpNetworks.ts"
+import * as HttpEdge from "../../../src/layers/http/HttpEdge.ts"
+import * as Logs from "../telemetry/Logs.ts"
+
+/** Once the connection of a request is closed: its status, if there was one. */
+const request = (port: number) =>
+  Effect.callback<number | undefined>((resume) => {
+    let status: number | undefined
+    const sent = get({ host: "127.0.0.1", port, agent: false }, (response) => {
+      status = response.statusCode
+      response.on("error", () => {}).resume()
+    })
+    sent.on("error", () => {}).on("close", () => resume(Effect.succeed(status)))
+  })
+
+it.live.each(["answered", "closeExchange"] as const)(
+  "an exception of %s closes the connection and is logged",
+  (hook) => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const edge = yield* HttpEdge.make({
+        name: "test",
+        limits: HttpEdge.defaultLimits,
+        trustedProxies: IpNetworks.none
+      })
+      const { address } = yield* HttpEdge.listen(edge, { host: "127.0.0.1", port: 0 })
+      // no listener of the server's is on the stack then
+      yield* edge.serve((_, response) => void setImmediate(() => response.end("ok")))
+      const port = NetAddress.isInetAddress(address) ? address.port : 0
+      vi.spyOn(edge.connections, hook).mockImplementationOnce(() => {
+        throw new Error("a bug")
+      })
+      yield* request(port)
+      assert.strictEqual(yield* request(port), 200)
+      assert.match(logs.text(), /Exception in a callback: HTTP answer (end|close)/)
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  }
+)

@@ -1,0 +1,111 @@
+/**
+ * Load shedding by the delay of the event loop, which the tests make by blocking it.
+ */
+import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
+
+import * as LoadShedder from "../../../src/layers/http/LoadShedder.ts"
+
+/** A load shedder whose measurements come when the test says so, each that much too late. */
+const measured = (maximum: number) => {
+  let measure = () => {}
+  let period = 0
+  let endTurn = () => {}
+  const shedder = LoadShedder.make(maximum, {
+    every: (callback, every) => {
+      measure = callback
+      period = every
+      return { close: () => {} }
+    },
+    afterTurn: (callback) => void (endTurn = callback)
+  })
+  return {
+    ...shedder,
+    limit: () => shedder.counts().limit,
+    /** As many measurements as fill some intervals. */
+    run: (delay: number, milliseconds: number) => {
+      for (let passed = 0; passed < milliseconds; passed += period + delay) {
+        vi.advanceTimersByTime(period + delay)
+        measure()
+        endTurn()
+      }
+    },
+    fill: () => {
+      let count = 0
+      while (shedder.enter()) count++
+      return count
+    }
+  }
+}
+
+describe("load shedding", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }))
+  afterEach(() => void vi.useRealTimers())
+
+  it("admits up to the limit, and again when a place is given back", () => {
+    const { enter, fill, leave } = measured(5)
+    assert.strictEqual(fill(), 5)
+    leave()
+    assert.isTrue(enter())
+    assert.isFalse(enter())
+  })
+
+  it("lowers the limit while the event loop is late, and not below a minimum", () => {
+    const { fill, limit, run } = measured(400)
+    fill()
+    run(60, 200)
+    assert.isBelow(limit(), 128)
+    run(60, 5_000)
+    assert.strictEqual(limit(), 32)
+  })
+
+  it("gets back to where it began after an overload, also without requests", () => {
+    const { fill, leave, limit, run } = measured(400)
+    const count = fill()
+    run(60, 5_000)
+    assert.strictEqual(limit(), 32)
+    for (let left = count; left > 0; left--) leave()
+    run(0, 20_000)
+    assert.strictEqual(limit(), 128)
+  })
+
+  it("does not mind that the event loop is late for a moment", () => {
+    const { fill, limit, run } = measured(400)
+    fill()
+    for (let round = 0; round < 10; round++) {
+      run(60, 60)
+      run(0, 60)
+    }
+    assert.isAtLeast(limit(), 128)
+  })
+
+  it("raises the limit while it is needed and the event loop is on time", () => {
+    const { fill, limit, run } = measured(400)
+    run(0, 2_000)
+    assert.strictEqual(limit(), 128)
+    for (let round = 0; round < 30; round++) {
+      fill()
+      run(0, 110)
+    }
+    assert.strictEqual(limit(), 400)
+  })
+
+  it("accepts of one turn of the event loop what it begins in time, which is less under overload", () => {
+    const { enter, leave, run } = measured(400)
+    /** How many requests, each of which takes 10 ms and no wait, a turn accepts. */
+    const accepted = () => {
+      let count = 0
+      for (let asked = 0; asked < 100; asked++) {
+        if (!enter()) continue
+        vi.advanceTimersByTime(10)
+        leave()
+        count++
+      }
+      return count
+    }
+    assert.strictEqual(accepted(), 26)
+    run(60, 300)
+    assert.strictEqual(accepted(), 11)
+    run(0, 300)
+    assert.strictEqual(accepted(), 26)
+  })
+})

@@ -1,0 +1,53 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Metric, Option } from "effect"
+import { TestClock } from "effect/testing"
+
+import * as FileDescriptors from "../../../src/layers/telemetry/FileDescriptors.ts"
+import * as Echo from "../grpc/Echo.ts"
+import * as Logs from "./Logs.ts"
+
+describe("file descriptors", () => {
+  it.live("have a limit on Linux", () =>
+    Effect.gen(function* () {
+      const limit = yield* FileDescriptors.limit
+      if (process.platform === "linux") assert.isAbove(Option.getOrThrow(limit), 0)
+    })
+  )
+
+  it.live("are more than the connections of a gRPC server, which are fewer if need be, as a line says", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const limit = yield* FileDescriptors.limit
+      if (Option.isNone(limit)) return
+      const limits = { maxConnections: limit.value + 1 }
+      yield* Layer.build(Layer.provide(Echo.serve({}, { limits }), logs.layer))
+      const most = limit.value - FileDescriptors.reserved
+      const expected = `gRPC takes ${most} connections at the most, and not ${limit.value + 1}: `
+      assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
+      const gauge = (yield* Metric.snapshot).find(({ id }) => id === "grpc_server_connections_limit")
+      assert.deepStrictEqual(gauge?.state, { value: most })
+    }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
+  })
+
+  it.effect("that run out are a line a second at most, and a metric", () => {
+    const logs = Logs.recorder()
+    let left = true
+    return Effect.gen(function* () {
+      yield* Effect.forkScoped(
+        FileDescriptors.watch(Effect.sync(() => (left ? Option.none<string>() : Option.some("EMFILE"))))
+      )
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(logs.lines(), [])
+      assert.strictEqual((yield* Metric.value(FileDescriptors.exhausted)).count, 0)
+      left = false
+      yield* TestClock.adjust("1 second")
+      left = true
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(
+        logs.lines().map(({ level, message }) => [level, message]),
+        [["ERROR", "No file descriptor is left (EMFILE): new connections are closed by the system"]]
+      )
+      assert.strictEqual((yield* Metric.value(FileDescriptors.exhausted)).count, 1)
+    }).pipe(Effect.scoped, Effect.provide(logs.layer), Effect.provideService(Metric.MetricRegistry, new Map()))
+  })
+})

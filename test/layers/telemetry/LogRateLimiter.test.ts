@@ -1,0 +1,83 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+
+import * as LogRateLimiter from "../../../src/layers/telemetry/LogRateLimiter.ts"
+import * as Logs from "./Logs.ts"
+
+/** What was logged since the last time that the test asked. */
+const logging = <A, E>(test: (logged: () => ReadonlyArray<unknown>) => Effect.Effect<A, E>) => {
+  const logs = Logs.recorder()
+  const logged = () => {
+    const lines = logs.lines().map(({ message }) => message)
+    logs.clear()
+    return lines
+  }
+  return Effect.provide(test(logged), logs.layer)
+}
+
+describe("a limit of lines", () => {
+  it.effect("lets through so many in a second, and counts the others at its end", () =>
+    logging((logged) =>
+      Effect.gen(function* () {
+        const { log } = LogRateLimiter.make("events", 2)
+        const event = log(Effect.logInfo("event"))
+        yield* Effect.replicateEffect(event, 2)
+        yield* TestClock.adjust("1 second")
+        // as many as may be are not too many
+        assert.deepStrictEqual(logged(), ["event", "event"])
+        yield* Effect.replicateEffect(event, 5)
+        assert.deepStrictEqual(logged(), ["event", "event"])
+        // also if nothing happens any more
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(logged(), ["3 log lines suppressed in the last second: events"])
+        yield* TestClock.adjust("1 hour")
+        assert.deepStrictEqual(logged(), [])
+        yield* event
+        assert.deepStrictEqual(logged(), ["event"])
+      })
+    )
+  )
+
+  it.effect("is for its own events", () =>
+    logging((logged) =>
+      Effect.gen(function* () {
+        const calls = LogRateLimiter.make("calls", 1)
+        const requests = LogRateLimiter.make("requests", 1)
+        for (let i = 0; i < 3; i++) {
+          yield* calls.log(Effect.logInfo("call"))
+          yield* requests.log(Effect.logInfo("request"))
+        }
+        assert.deepStrictEqual(logged(), ["call", "request"])
+      })
+    )
+  )
+
+  it.effect("makes no line that it leaves out", () =>
+    logging(() =>
+      Effect.gen(function* () {
+        const { log } = LogRateLimiter.make("events", 1)
+        let made = 0
+        const line = Effect.sync(() => void made++)
+        yield* Effect.replicateEffect(log(line), 10, { discard: true })
+        assert.strictEqual(made, 1)
+      })
+    )
+  )
+
+  it.effect("counts for all, and not for the one in whose span it began", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const { log } = LogRateLimiter.make("events", 1)
+      yield* Effect.withSpan(Effect.replicateEffect(log(Effect.logInfo("event")), 2), "span")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(
+        logs.lines().map(({ annotations, message }) => [message, "trace_id" in annotations]),
+        [
+          ["event", true],
+          ["1 log lines suppressed in the last second: events", false]
+        ]
+      )
+    }).pipe(Effect.provide(logs.layer))
+  })
+})

@@ -1,0 +1,114 @@
+import { X509Certificate } from "node:crypto"
+
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+
+import { issue, makeAuthority } from "../../../scripts/certificates.ts"
+import * as PeerIdentity from "../../../src/layers/tls/PeerIdentity.ts"
+
+const { isAllowed, subjectAltNames } = PeerIdentity
+
+/** The names of a certificate that has been made with these. */
+const namesOf = (names: ReadonlyArray<string>) =>
+  Effect.promise(async () =>
+    subjectAltNames(new X509Certificate((await issue(await makeAuthority(), { names, usage: "client" })).cert))
+  )
+
+const marketplace = [
+  { type: "DNS", value: "marketplace" },
+  { type: "URI", value: "spiffe://onlinebooks/marketplace" }
+]
+
+describe("the names of a certificate", () => {
+  it.effect("are read with their types", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* namesOf(["DNS:localhost", "DNS:a.example", "IP:127.0.0.1", "IP:::1", "URI:spiffe://a/b"]),
+        [
+          { type: "DNS", value: "localhost" },
+          { type: "DNS", value: "a.example" },
+          { type: "IP", value: "127.0.0.1" },
+          { type: "IP", value: "0:0:0:0:0:0:0:1" },
+          { type: "URI", value: "spiffe://a/b" }
+        ]
+      )
+    })
+  )
+
+  it.effect.each(["a, DNS:marketplace", 'a", DNS:marketplace, DNS:"b', "a\\", "a\u0000b", "a b", "marketplace\n"])(
+    "are not confused by a name such as %j",
+    (value) =>
+      Effect.gen(function* () {
+        const names = yield* namesOf([`URI:http://${value}`, "DNS:b"])
+        assert.deepStrictEqual(names, [
+          { type: "URI", value: `http://${value}` },
+          { type: "DNS", value: "b" }
+        ])
+        assert.isFalse(isAllowed(names, new Set(["marketplace"])))
+      })
+  )
+
+  it("are those of the other side of a connection too", () => {
+    assert.deepStrictEqual(
+      subjectAltNames({ subjectaltname: "DNS:marketplace, URI:spiffe://onlinebooks/marketplace" }),
+      marketplace
+    )
+    assert.deepStrictEqual(subjectAltNames({ subjectaltname: undefined }), [])
+    assert.deepStrictEqual(subjectAltNames({}), [])
+  })
+
+  it("may be of kinds that nobody is known by", () => {
+    assert.deepStrictEqual(
+      subjectAltNames({ subjectAltName: 'DirName:"CN=a\\u002c O=b", Registered ID:1.2.3, othername:<unsupported>' }),
+      [
+        { type: "DirName", value: "CN=a, O=b" },
+        { type: "Registered ID", value: "1.2.3" },
+        { type: "othername", value: "<unsupported>" }
+      ]
+    )
+  })
+
+  it.each([
+    "marketplace",
+    'DNS:"marketplace',
+    'DNS:market"place',
+    "DNS:marketplace,DNS:a",
+    'DNS:"\\x"',
+    "DNS:a, , DNS:b"
+  ])("are none if the text is not as Node writes it: %s", (subjectAltName) => {
+    assert.deepStrictEqual(subjectAltNames({ subjectAltName }), [])
+  })
+
+  it("are one line in the log", () => {
+    assert.strictEqual(PeerIdentity.format(marketplace), "DNS:marketplace, URI:spiffe://onlinebooks/marketplace")
+    assert.strictEqual(PeerIdentity.format([{ type: "DNS", value: "a\nb, c" }]), 'DNS:"a\\nb, c"')
+  })
+})
+
+describe("the list of who is allowed", () => {
+  it.each([
+    [["marketplace"], true],
+    [["other", "MarketPlace"], true],
+    [["spiffe://onlinebooks/marketplace"], true],
+    [["spiffe://onlinebooks/Marketplace"], false],
+    [["spiffe://onlinebooks"], false],
+    [["market"], false],
+    [["marketplace.example"], false],
+    [["*"], false],
+    [["DNS:marketplace"], false],
+    [[], false]
+  ] as const)("%j knows Marketplace: %s", (allowed, expected) => {
+    assert.strictEqual(isAllowed(marketplace, new Set(allowed)), expected)
+  })
+
+  it.each([
+    { type: "DNS", value: "*.example" },
+    { type: "DNS", value: "spiffe://a/b" },
+    { type: "URI", value: "a.example" },
+    { type: "IP", value: "127.0.0.1" },
+    { type: "email", value: "a.example" },
+    { type: "DirName", value: "CN=a.example" }
+  ])("does not know $type:$value", (name) => {
+    assert.isFalse(isAllowed([name], new Set(["a.example", "spiffe://a/b", "127.0.0.1", "CN=a.example"])))
+  })
+})

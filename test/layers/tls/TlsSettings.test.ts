@@ -1,0 +1,147 @@
+import { assert, describe, it } from "@effect/vitest"
+import { type Config, Effect, Option } from "effect"
+
+import * as Setting from "../../../src/layers/config/Setting.ts"
+import * as TlsSettings from "../../../src/layers/tls/TlsSettings.ts"
+
+const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(Setting.environment(env))
+
+const server = TlsSettings.server("A")
+const client = TlsSettings.client("A")
+
+describe("the TLS of a server", () => {
+  const variables = {
+    certFile: "A_TLS_CERT_FILE",
+    keyFile: "A_TLS_KEY_FILE",
+    caFile: "A_TLS_CLIENT_CA_FILE",
+    crlFile: "A_TLS_CLIENT_CRL_FILE"
+  }
+
+  it.effect("is none when nothing is set", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(server, {}), Option.none())
+    })
+  )
+
+  const empty = ["CERT_FILE", "KEY_FILE", "CLIENT_CA_FILE", "CLIENT_CRL_FILE", "ALLOWED_CLIENTS"]
+  it.effect.each(empty.flatMap((name) => [[`A_TLS_${name}`, ""] as const, [`A_TLS_${name}`, "  "] as const]))(
+    "is refused with %s set to %j: it would let in more than was meant",
+    ([variable, value]) =>
+      Effect.gen(function* () {
+        const { message } = yield* Effect.flip(
+          read(server, { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k", A_TLS_CLIENT_CA_FILE: "ca", [variable]: value })
+        )
+        assert.match(message, new RegExp(`^${variable}="${value}": expected .*, or not to be set at all$`))
+      })
+  )
+
+  it.effect("has a certificate", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(server, { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }),
+        Option.some({
+          files: { certFile: "c", keyFile: "k", caFile: undefined, crlFile: undefined, variables },
+          allowedClients: Option.none()
+        })
+      )
+    })
+  )
+
+  it.effect("has a list of clients, by DNS names and URIs", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(server, {
+          A_TLS_CERT_FILE: "c",
+          A_TLS_KEY_FILE: "k",
+          A_TLS_CLIENT_CA_FILE: "ca",
+          A_TLS_CLIENT_CRL_FILE: "crl",
+          A_TLS_ALLOWED_CLIENTS: "b, c.example,spiffe://d/e,urn:uuid:1"
+        }),
+        Option.some({
+          files: { certFile: "c", keyFile: "k", caFile: "ca", crlFile: "crl", variables },
+          allowedClients: Option.some(new Set(["b", "c.example", "spiffe://d/e", "urn:uuid:1"]))
+        })
+      )
+    })
+  )
+
+  it.effect.each([
+    [{ A_TLS_CERT_FILE: "c" }, 'A_TLS_CERT_FILE="c": expected A_TLS_KEY_FILE to be set too'],
+    [{ A_TLS_KEY_FILE: "k" }, 'A_TLS_KEY_FILE="k": expected A_TLS_CERT_FILE to be set too'],
+    [{ A_TLS_CLIENT_CA_FILE: "ca" }, 'A_TLS_CLIENT_CA_FILE="ca": expected A_TLS_CERT_FILE to be set too'],
+    [{ A_TLS_CLIENT_CRL_FILE: "crl" }, 'A_TLS_CLIENT_CRL_FILE="crl": expected A_TLS_CLIENT_CA_FILE to be set too'],
+    [{ A_TLS_ALLOWED_CLIENTS: "b,c" }, 'A_TLS_ALLOWED_CLIENTS="b,c": expected A_TLS_CLIENT_CA_FILE to be set too'],
+    [
+      { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k", A_TLS_ALLOWED_CLIENTS: "b" },
+      'A_TLS_ALLOWED_CLIENTS="b": expected A_TLS_CLIENT_CA_FILE to be set too'
+    ]
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("is refused by half: %j", ([env, message]) =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(read(server, env))).message, message)
+    })
+  )
+
+  it.effect.each(["a,,b", "a,", "*.example", "10.0.0.1", "::1", "DNS:a", "a b", "spiffe:"])(
+    "is refused with a client such as %s",
+    (value) =>
+      Effect.gen(function* () {
+        assert.strictEqual(
+          (yield* Effect.flip(read(server, { A_TLS_ALLOWED_CLIENTS: value }))).message,
+          `A_TLS_ALLOWED_CLIENTS=${JSON.stringify(value)}: expected DNS names or URIs with commas between them, ` +
+            'such as "frontend,spiffe://example.org/frontend"'
+        )
+      })
+  )
+})
+
+describe("the TLS of a client", () => {
+  const variables = { certFile: "A_TLS_CERT_FILE", keyFile: "A_TLS_KEY_FILE", caFile: "A_TLS_CA_FILE" }
+
+  it.effect("is none when nothing is set", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(client, {}), Option.none())
+    })
+  )
+
+  it.effect.each(["CERT_FILE", "KEY_FILE", "CA_FILE", "SERVER_NAME"])(
+    "is refused with A_TLS_%s set to nothing",
+    (name) =>
+      Effect.gen(function* () {
+        const { message } = yield* Effect.flip(read(client, { A_TLS_CA_FILE: "ca", [`A_TLS_${name}`]: "" }))
+        assert.match(message, new RegExp(`^A_TLS_${name}="": expected .*, or not to be set at all$`))
+      })
+  )
+
+  it.effect("knows its server by a CA", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(client, { A_TLS_CA_FILE: "ca", A_TLS_SERVER_NAME: "b" }),
+        Option.some({ files: { caFile: "ca", variables }, serverName: Option.some("b") })
+      )
+    })
+  )
+
+  it.effect("has a certificate for mutual TLS", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(
+        yield* read(client, { A_TLS_CA_FILE: "ca", A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }),
+        Option.some({ files: { certFile: "c", keyFile: "k", caFile: "ca", variables }, serverName: Option.none() })
+      )
+    })
+  )
+
+  it.effect.each([
+    [{ A_TLS_CA_FILE: "ca", A_TLS_CERT_FILE: "c" }, 'A_TLS_CERT_FILE="c": expected A_TLS_KEY_FILE to be set too'],
+    [{ A_TLS_CA_FILE: "ca", A_TLS_KEY_FILE: "k" }, 'A_TLS_KEY_FILE="k": expected A_TLS_CERT_FILE to be set too'],
+    [{ A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }, 'A_TLS_CERT_FILE="c": expected A_TLS_CA_FILE to be set too'],
+    [{ A_TLS_SERVER_NAME: "b" }, 'A_TLS_SERVER_NAME="b": expected A_TLS_CA_FILE to be set too'],
+    [
+      { A_TLS_CA_FILE: "ca", A_TLS_SERVER_NAME: "127.0.0.1" },
+      `A_TLS_SERVER_NAME="127.0.0.1": expected a DNS name that the server's certificate has`
+    ]
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("is refused: %j", ([env, message]) =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(read(client, env))).message, message)
+    })
+  )
+})
