@@ -128,7 +128,9 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
       const fs = yield* FileSystem.FileSystem
       const [, table = ""] = (yield* fs.readFileString(`${root}CONTRIBUTING.md`)).split("\n## Scripts\n")
       const listed = all(table, /`([\w:]+)`(?=[^|]*\|)/g)
-      const unlisted = Object.keys(project.scripts).filter((script) => !script.startsWith("pre") && !listed.includes(script))
+      const unlisted = Object.keys(project.scripts).filter(
+        (script) => !script.startsWith("pre") && !listed.includes(script)
+      )
       assert.deepStrictEqual(unlisted, [])
     })
   )
