@@ -6,7 +6,7 @@
 import { Config, ConfigProvider, Context, Duration, Effect, Option } from "effect"
 
 import { isHost } from "./Address.ts"
-import * as Visible from "./Visible.ts"
+import { quoteText } from "./quoteText.ts"
 
 /** The environment of the process. Unlike Effect's default provider it keeps empty values, so that they can be refused. */
 export const environment = (env?: Record<string, string>): ConfigProvider.ConfigProvider =>
@@ -35,7 +35,7 @@ export class SettingError extends Config.ConfigError {
   readonly expected: string
 
   constructor(options: { readonly variable: string; readonly value: string; readonly expected: string }) {
-    const message = `${options.variable}=${Visible.quote(options.value)}: expected ${options.expected}`
+    const message = `${options.variable}=${quoteText(options.value)}: expected ${options.expected}`
     super(new ConfigProvider.SourceError({ message }))
     this.variable = options.variable
     this.value = options.value

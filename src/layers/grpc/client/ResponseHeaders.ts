@@ -20,13 +20,13 @@ import {
   type OutgoingHttpHeaders
 } from "node:http2"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as ContentType from "../ContentType.ts"
 
 /** How many values a header may have whose name ends in "-bin". */
 const maxBinaryValues = 64
 
-const guard = Callback.make()
+const guard = CallbackGuard.make()
 
 let isBounded = false
 

@@ -7,7 +7,7 @@ import type { ClientHttp2Stream } from "node:http2"
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
 
 import { StableSet } from "../../collections/StableSet.ts"
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as ClosedStreams from "./ClosedStreams.ts"
 
 /** What is needed here of grpc-js' call on a connection, and what it keeps to itself. */
@@ -26,7 +26,7 @@ export const forget = (): void => {
   const { outputStatus } = prototype
   if (isForgetting || typeof outputStatus !== "function") return
   isForgetting = true
-  const release = Callback.make()("end of a gRPC call", ({ http2Stream, transport }: Call) => {
+  const release = CallbackGuard.make()("end of a gRPC call", ({ http2Stream, transport }: Call) => {
     ClosedStreams.forget(http2Stream)
     const { activeCalls } = transport
     // the first call on a connection

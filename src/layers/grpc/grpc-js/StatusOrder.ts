@@ -6,7 +6,7 @@ import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2"
 
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as ResponseHeaders from "../client/ResponseHeaders.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
@@ -38,7 +38,7 @@ export const keep = (): void => {
     throw new Error("grpc-js does not handle trailers as it did: see whether it keeps the order by itself")
   }
   const held = new WeakMap<Call, IncomingHttpHeaders>()
-  const guard = Callback.make()
+  const guard = CallbackGuard.make()
   const release = (call: Call) => {
     const trailers = held.get(call)
     if (trailers === undefined) return
