@@ -43,10 +43,19 @@ export interface Settings {
   readonly maxSize: number
 }
 
-/** CATALOG_FILE (data/books.csv, from the project's root) and CATALOG_MAX_SIZE (100 MiB, enough for a million books). */
+/** CATALOG_FILE and CATALOG_MAX_SIZE. */
 export const settings: Config.Config<Settings> = Config.all({
-  path: Setting.text("CATALOG_FILE", "data/books.csv"),
-  maxSize: Setting.count("CATALOG_MAX_SIZE", 104_857_600, 1)
+  path: Setting.text("CATALOG_FILE", {
+    description:
+      "The path of the catalogue, a regular file: UTF-8 CSV with the header `id,title,authors,year,isbn10,categories`.",
+    default: "data/books.csv"
+  }),
+  maxSize: Setting.count("CATALOG_MAX_SIZE", {
+    description: "The largest catalogue file; a million books take some 80 million bytes.",
+    unit: "bytes",
+    default: 104_857_600,
+    minimum: 1
+  })
 })
 
 /** The most bytes of a row. */
