@@ -22,6 +22,7 @@ import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as Logging from "../../../src/layers/telemetry/Logging.ts"
 import * as LogOutput from "../../../src/layers/telemetry/LogOutput.ts"
+import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
 import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
 import { EchoServer, EchoService } from "../../../src/layers/testing/EchoServer.ts"
 import * as Echo from "../grpc/Echo.ts"
@@ -282,7 +283,7 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
     },
     {
       what: "a list of headers",
-      config: Telemetry.settings,
+      config: OtlpSettings.settings,
       variables: { OTEL_EXPORTER_OTLP_HEADERS: `authorization=%zz, ${secret}` }
     }
   ])("as a setting that is not $what", ({ config, variables }) =>
