@@ -1,5 +1,5 @@
 /**
- * The Marketplace service, whole: the shop's pages, with books from wherever a channel leads.
+ * The Marketplace service: serves the pages of the shop over HTTP, with books from Recommendations.
  */
 import { Layer } from "effect"
 
@@ -12,7 +12,7 @@ import { RecommendationsClient } from "./RecommendationsClient.ts"
 import * as Routes from "./Routes.ts"
 import { Storefront } from "./Storefront.ts"
 
-/** `version` is that of the program, for whoever looks at what it emits. */
+/** `channel` leads to Recommendations. `version` is the version in telemetry. */
 export const layer = <E, R>(version: string, channel: Layer.Layer<GrpcChannel, E, R>) =>
   Routes.make.pipe(
     WebServer.serveConfig("MARKETPLACE", 5000),

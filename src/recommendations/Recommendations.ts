@@ -1,6 +1,5 @@
 /**
- * The Recommendations service, whole: both APIs on one port, with gRPC's own of health and reflection beside them, one
- * domain behind them, the catalogue from its file.
+ * The Recommendations service: both APIs over gRPC, with health and reflection, on the catalogue from its file.
  */
 import { Layer } from "effect"
 
@@ -16,7 +15,7 @@ import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
 import * as CatalogFile from "./catalog/CatalogFile.ts"
 
-/** `version` is that of the program, for whoever looks at what it emits. */
+/** `version` is the version in telemetry. */
 export const layer = (version: string) =>
   Layer.mergeAll(LegacyApi.layer, V1Api.layer, Health.layer, Reflection.layer([descriptors])).pipe(
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
