@@ -10,8 +10,8 @@ import { Csv } from "effect/encoding"
 
 import { BookCatalog } from "../domain/BookCatalog.ts"
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import { quoteText } from "../layers/config/quoteText.ts"
 import * as Setting from "../layers/config/Setting.ts"
-import * as Visible from "../layers/config/Visible.ts"
 import * as ObservableMetric from "../layers/telemetry/ObservableMetric.ts"
 import * as BookStore from "./BookStore.ts"
 import * as CatalogRow from "./CatalogRow.ts"
@@ -31,7 +31,7 @@ export class CatalogFileError extends Schema.TaggedError<CatalogFileError>()("Ca
 }) {
   override get message(): string {
     return [
-      `CATALOG_FILE=${Visible.quote(this.path)}: expected a catalogue, but ${this.reason}`,
+      `CATALOG_FILE=${quoteText(this.path)}: expected a catalogue, but ${this.reason}`,
       ...this.badLines.map(({ line, reason }) => `  line ${line}: ${reason}`)
     ].join("\n")
   }

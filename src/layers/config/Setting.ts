@@ -6,7 +6,7 @@
 import { Config, ConfigProvider, Duration, Effect, Option } from "effect"
 
 import { isHost } from "./Address.ts"
-import * as Visible from "./Visible.ts"
+import { quoteText } from "./quoteText.ts"
 
 /** The environment of the process. Effect's own provider does not tell a variable that is set to nothing from one that is not set. */
 export const environment = (env?: Record<string, string>): ConfigProvider.ConfigProvider =>
@@ -19,7 +19,7 @@ export class SettingError extends Config.ConfigError {
   readonly expected: string
 
   constructor(options: { readonly variable: string; readonly value: string; readonly expected: string }) {
-    const message = `${options.variable}=${Visible.quote(options.value)}: expected ${options.expected}`
+    const message = `${options.variable}=${quoteText(options.value)}: expected ${options.expected}`
     super(new ConfigProvider.SourceError({ message }))
     this.variable = options.variable
     this.value = options.value

@@ -44,7 +44,7 @@ import {
   Stream
 } from "effect"
 
-import * as Callback from "../telemetry/Callback.ts"
+import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as ClientInterceptorChain from "./client/ClientInterceptorChain.ts"
 import * as RequestValidation from "./client/RequestValidation.ts"
 import * as ResponseLimit from "./client/ResponseLimit.ts"
@@ -143,7 +143,7 @@ export const make = Effect.fnUntraced(function* <Methods>(
 ): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
   const channel = yield* GrpcChannel
   const definition = yield* GrpcService.load(service)
-  const guard = Callback.make(yield* Effect.context<never>())
+  const guard = CallbackGuard.make(yield* Effect.context<never>())
   const isObserved = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
   return Object.fromEntries(
     Object.entries(definition).map(([name, definition]) => {
@@ -198,7 +198,7 @@ class AttemptInfo implements ClientAttempt {
 
 const makeCaller = (
   channel: GrpcChannel["Service"],
-  guard: Callback.Guard,
+  guard: CallbackGuard.Guard,
   method: MethodDefinition<object, object>
 ) => {
   const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
@@ -536,7 +536,7 @@ const lasting = <A, E, F, R, R2>(
  * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
  * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
  */
-const cancel = (guard: Callback.Guard, call: { readonly cancel: () => void }): void => {
+const cancel = (guard: CallbackGuard.Guard, call: { readonly cancel: () => void }): void => {
   call.cancel()
   setImmediate(guard("cancellation of a gRPC call", () => call.cancel()))
 }
@@ -572,7 +572,7 @@ interface Observable {
  * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
  * that: whoever waits for the response goes on when both are there.
  */
-const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+const oneResponse = (guard: CallbackGuard.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
   let outcome: Effect.Effect<object, Status.Status>
   return {
     callback: (error: ServiceError | null, response?: object) => {
@@ -583,7 +583,7 @@ const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object,
   }
 }
 
-const observe = (guard: Callback.Guard, call: Observable, listener: Plan["listener"]): void => {
+const observe = (guard: CallbackGuard.Guard, call: Observable, listener: Plan["listener"]): void => {
   if (listener === undefined) return
   call.on(
     "metadata",

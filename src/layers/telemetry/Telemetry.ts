@@ -34,8 +34,8 @@ import {
 import { OtlpExporter, OtlpMetrics, OtlpSerialization, OtlpTracer } from "effect/observability"
 
 import * as Setting from "../config/Setting.ts"
-import * as ExportQueue from "./ExportQueue.ts"
 import * as ObservableMetric from "./ObservableMetric.ts"
+import * as OtlpExportQueue from "./OtlpExportQueue.ts"
 import * as ProcessMetrics from "./ProcessMetrics.ts"
 import * as Sampling from "./Sampling.ts"
 
@@ -182,7 +182,7 @@ export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
     // Node notes each request of its fetch, two hundred and fifty of them, for whoever asks how long they took
     performance.setResourceTimingBufferSize(0)
     const url = endpoint.value.replace(/\/+$/, "")
-    const outage = ExportQueue.makeOutage(new URL(url).origin)
+    const outage = OtlpExportQueue.makeOutage(new URL(url).origin)
     const options = {
       headers: Redacted.value(headers),
       resource: {
@@ -197,10 +197,10 @@ export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
         OtlpTracer.make({ ...options, url: `${url}/v1/traces`, exportInterval: tracesInterval, maxBatchSize: 200 }),
         (recorder) => Sampling.tracer(recorder, sampler)
       )
-    ).pipe(Layer.provide(ExportQueue.layer({ signal: "traces", timeout, outage })))
+    ).pipe(Layer.provide(OtlpExportQueue.layer({ signal: "traces", timeout, outage })))
     const metrics = Layer.effectDiscard(
       OtlpMetrics.make({ ...options, url: `${url}/v1/metrics`, exportInterval: metricsInterval })
-    ).pipe(Layer.provide(ExportQueue.layer({ signal: "metrics", timeout, outage })))
+    ).pipe(Layer.provide(OtlpExportQueue.layer({ signal: "metrics", timeout, outage })))
     yield* Effect.logInfo(`Telemetry is sent to ${new URL(url).origin}`)
     return Layer.merge(traces, metrics).pipe(
       Layer.provide(OtlpExporter.layerFlusher),

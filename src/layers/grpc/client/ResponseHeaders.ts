@@ -23,7 +23,7 @@ import {
   type OutgoingHttpHeaders
 } from "node:http2"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as ContentType from "../ContentType.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
 import * as Status from "../Status.ts"
@@ -40,7 +40,7 @@ let isInstalled = false
 export const install = (): void => {
   if (isInstalled) return
   isInstalled = true
-  const guard = Callback.make()
+  const guard = CallbackGuard.make()
   const onCreated = guard("new HTTP/2 stream", (message: unknown) => {
     const { headers, stream } = message as { readonly stream: ClientHttp2Stream; readonly headers: OutgoingHttpHeaders }
     if (headers["content-type"] !== "application/grpc") return

@@ -16,7 +16,7 @@ import { PassThrough } from "node:stream"
 
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import type { Patch } from "./compat.ts"
 
 interface Call {
@@ -39,7 +39,7 @@ const hasUnreadMessages = ({ http2Stream, isPushPending, unpushedReadMessages }:
 const apply = (): void => {
   const { handleTrailers, maybeOutputStatus } = prototype
   const heldTrailers = new WeakMap<Call, IncomingHttpHeaders>()
-  const guard = Callback.make()
+  const guard = CallbackGuard.make()
   const release = (call: Call) => {
     const trailers = heldTrailers.get(call)
     if (trailers === undefined) return

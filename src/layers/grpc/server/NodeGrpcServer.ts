@@ -2,29 +2,31 @@
  * {@link GrpcServer} over grpc-js: opens the port once every service is registered, and drains when its layer closes.
  */
 import { Server } from "@grpc/grpc-js"
-import { Config, Deferred, Duration, Effect, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
+import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import * as Setting from "../../config/Setting.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
+import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
 import * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import * as ContentType from "../ContentType.ts"
-import type { GrpcCall } from "../GrpcCall.ts"
+import { GrpcCall } from "../GrpcCall.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
 import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
 import * as CallBudget from "./CallBudget.ts"
+import * as ConnectionRefusal from "./ConnectionRefusal.ts"
 import * as ServerCalls from "./ServerCalls.ts"
-import * as ServerConnections from "./ServerConnections.ts"
+import { type Secured, ServerConnections } from "./ServerConnections.ts"
 import * as TimeoutHeader from "./TimeoutHeader.ts"
 
 /** A server without services that does not listen yet. */
@@ -42,7 +44,7 @@ export const layer = (options: Options) =>
         whenFull: "evict"
       })
       const budget = CallBudget.make(limits.maxBytesInFlight)
-      const context = yield* Effect.context<never>()
+      const context = annotatePeer(yield* Effect.context<never>())
       const { interceptors = [], observers = DefaultObservers.server } = options
       const calls = ServerCalls.make({
         admission,
@@ -66,11 +68,11 @@ export const layer = (options: Options) =>
         "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
       })
       const runFork = Effect.runForkWith(context)
-      const connections: ServerConnections.ServerConnections = ServerConnections.make(server, {
+      const connections: ServerConnections = new ServerConnections(server, {
         ...limits,
         tls: options.tls,
-        guard: Callback.make(context),
-        onRefused: (refusal) => void runFork(reportRefusal(refusal)),
+        guard: CallbackGuard.make(context),
+        onRefused: (refusal, address) => void runFork(reportRefusal(refusal, address)),
         onSecured: (secured) => void runFork(reportSecured(secured)),
         onAcceptError: (error) => void runFork(reportAcceptError(error)),
         onEntering: (stream, headers) => {
@@ -94,7 +96,7 @@ export const layer = (options: Options) =>
 
       const register = Effect.fnUntraced(function* <E, R>(registration: Registration<E, R>) {
         const { definition, handlers, isExempt = false, name, toStatus } = registration
-        const context = yield* Effect.context<Exclude<R, GrpcCall>>()
+        const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
         for (const [methodName, method] of Object.entries(definition)) {
           const handler = handlers[methodName]
           if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
@@ -123,8 +125,7 @@ export const layer = (options: Options) =>
         const awaitClosed = (atMost: Duration.Duration) =>
           Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
         yield* Deferred.succeed(leaving, undefined)
-        connections.onEmpty(() => Deferred.doneUnsafe(closed, Effect.void))
-        connections.leave()
+        connections.drain(() => Deferred.doneUnsafe(closed, Effect.void))
         yield* awaitClosed(timeout)
         const { ended, inFlight: cut } = calls.counts()
         if (!(yield* Deferred.isDone(closed))) {
@@ -161,6 +162,13 @@ export const layer = (options: Options) =>
     })
   )
 
+/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
+const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(context, RequestAnnotations, (within) => {
+    const call = Context.getOrUndefined(within, GrpcCall)
+    return call && PeerIdentity.annotations(call.peer)
+  })
+
 /** Room for a few calls, in bytes. */
 const minBytesInFlight = 1024 * 1024
 
@@ -175,7 +183,7 @@ export const connectionsRefused = Metric.counter("grpc_server_connections_refuse
 
 const refusals = LogRateLimiter.make("refused connections")
 
-const reportRefusal = ({ address, detail, reason }: ServerConnections.Refusal) =>
+const reportRefusal = ({ detail, reason }: ConnectionRefusal.Refusal, address: string) =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
     refusals.log(
@@ -212,7 +220,7 @@ const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
   return { ...limits, maxConnections }
 })
 
-const observeConnections = (connections: ServerConnections.ServerConnections, limits: Limits) =>
+const observeConnections = (connections: ServerConnections, limits: Limits) =>
   Effect.all(
     [
       ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
@@ -227,7 +235,7 @@ const observeConnections = (connections: ServerConnections.ServerConnections, li
         () => connections.counts().handshakes
       ),
       // counters are there from the start, so that their first increase is seen
-      ...ServerConnections.refusalReasons.map((reason) =>
+      ...ConnectionRefusal.reasons.map((reason) =>
         Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 0)
       ),
       ...resourceErrors.map((error) => Metric.update(Metric.withAttributes(acceptErrors, { error }), 0))
@@ -275,7 +283,7 @@ const observeLoad = (admission: AdmissionControl.AdmissionControl, budget: CallB
     { discard: true }
   )
 
-const reportSecured = ({ cipher, peer, version }: ServerConnections.Secured) =>
+const reportSecured = ({ cipher, peer, version }: Secured) =>
   Effect.annotateLogs(
     Effect.logDebug(`A connection from ${peer.address} is secured with ${version}, ${cipher}`),
     PeerIdentity.annotations(peer)

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 
-import * as LogClip from "../../../src/layers/telemetry/LogClip.ts"
+import * as LogTruncation from "../../../src/layers/telemetry/LogTruncation.ts"
 
 describe("a text", () => {
   it.each([
@@ -11,22 +11,22 @@ describe("a text", () => {
     { value: "ab😀c", limit: 3, clipped: "ab... (clipped, 3 more characters)" },
     { value: "a😀bc", limit: 3, clipped: "a😀... (clipped, 2 more characters)" }
   ])("$value is clipped to $limit characters", ({ clipped, limit, value }) => {
-    assert.strictEqual(LogClip.text(value, limit), clipped)
+    assert.strictEqual(LogTruncation.text(value, limit), clipped)
   })
 })
 
 describe("a field", () => {
   it("of another type is kept where its text is short, and is the beginning of its text otherwise", () => {
     const short = { a: [1, 2] }
-    assert.strictEqual(LogClip.field(short, 100), short)
-    assert.strictEqual(LogClip.field(7, 1), 7)
-    assert.strictEqual(LogClip.field(undefined, 1), undefined)
-    assert.strictEqual(LogClip.field({ a: "x".repeat(20) }, 10), '{"a":"xxxx... (clipped, 18 more characters)')
+    assert.strictEqual(LogTruncation.field(short, 100), short)
+    assert.strictEqual(LogTruncation.field(7, 1), 7)
+    assert.strictEqual(LogTruncation.field(undefined, 1), undefined)
+    assert.strictEqual(LogTruncation.field({ a: "x".repeat(20) }, 10), '{"a":"xxxx... (clipped, 18 more characters)')
   })
 })
 
 describe("a line", () => {
-  const line = (parts: Partial<LogClip.Line>): LogClip.Line => ({
+  const line = (parts: Partial<LogTruncation.Line>): LogTruncation.Line => ({
     message: "said",
     level: "INFO",
     timestamp: "2026-01-01T00:00:00.000Z",
@@ -36,10 +36,10 @@ describe("a line", () => {
     fiberId: "#1",
     ...parts
   })
-  const clipped = (parts: Partial<LogClip.Line>): LogClip.Line => {
-    const json = LogClip.json(line(parts))
-    assert.isBelow(Buffer.byteLength(json), LogClip.maxLine)
-    return JSON.parse(json) as LogClip.Line
+  const clipped = (parts: Partial<LogTruncation.Line>): LogTruncation.Line => {
+    const json = LogTruncation.json(line(parts))
+    assert.isBelow(Buffer.byteLength(json), LogTruncation.maxLine)
+    return JSON.parse(json) as LogTruncation.Line
   }
 
   it("keeps the beginning of a long cause", () => {

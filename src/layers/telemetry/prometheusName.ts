@@ -12,7 +12,7 @@ const units: ReadonlyArray<readonly [RegExp, string]> = [
 ]
 
 /** As "rpc.server.call.duration_seconds", whose dots become underscores too. */
-export const toPrometheus = (name: string): string => {
+export const prometheusName = (name: string): string => {
   const [, unit] = units.find(([pattern]) => pattern.test(name)) ?? []
   return unit === undefined ? name : `${name}_${unit}`
 }

@@ -3,13 +3,13 @@ import { EventEmitter } from "node:events"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 
-import * as Callback from "../../../src/layers/telemetry/Callback.ts"
+import * as CallbackGuard from "../../../src/layers/telemetry/CallbackGuard.ts"
 import * as Logs from "./Logs.ts"
 
-const guarding = <A>(test: (guard: Callback.Guard, logs: Logs.Recorder) => A) => {
+const guarding = <A>(test: (guard: CallbackGuard.Guard, logs: Logs.Recorder) => A) => {
   const logs = Logs.recorder()
   return Effect.context<never>().pipe(
-    Effect.map((context) => test(Callback.make(context), logs)),
+    Effect.map((context) => test(CallbackGuard.make(context), logs)),
     Effect.provide(logs.layer)
   )
 }
