@@ -36,6 +36,7 @@ Layer.effectDiscard(
     NodeGrpcChannel.layer({
       target,
       observers: part === "everything" ? DefaultObservers.client : [],
+      attemptObservers: part === "everything" ? DefaultObservers.clientAttempt : [],
       // a machine that has other things to do does not make it call twice
       policy: { retry: Retry.never }
     })

@@ -45,7 +45,6 @@ import {
 } from "effect"
 
 import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
-import * as ClientInterceptorChain from "./client/ClientInterceptorChain.ts"
 import * as RequestValidation from "./client/RequestValidation.ts"
 import * as ResponseLimit from "./client/ResponseLimit.ts"
 import * as Retry from "./client/Retry.ts"
@@ -55,8 +54,9 @@ import * as Compat from "./grpc-js/compat.ts"
 import * as ResponseCompression from "./grpc-js/ResponseCompression.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
-import type { ClientAttempt, ClientCall, ClientInterceptor } from "./GrpcInterceptor.ts"
+import { type ClientAttempt, type ClientCall, clientStatusOf } from "./GrpcInterceptor.ts"
 import * as GrpcService from "./GrpcService.ts"
+import * as InterceptorChain from "./InterceptorChain.ts"
 import * as MessageCompression from "./MessageCompression.ts"
 import * as Status from "./Status.ts"
 import * as StatusCodec from "./StatusCodec.ts"
@@ -166,6 +166,7 @@ type Attempt<A, R = never> = (info: AttemptInfo, timeLeft: number) => Effect.Eff
 class AttemptInfo implements ClientAttempt {
   readonly plan: Plan
   readonly attempt: number
+  readonly startedAt = performance.now()
   /** What tells who gets it, once it is under way. */
   call: { readonly getPeer: () => string } | undefined
 
@@ -205,13 +206,8 @@ const makeCaller = (
   const name = path.slice(1)
   const [, service = "", methodName = ""] = path.split("/")
   const kind = GrpcService.kindOf(method)
-  const around = ClientInterceptorChain.compose<ClientCall, GrpcError>(
-    channel.interceptors.map(({ call, watchCall }) => ({ around: call, watch: watchCall }))
-  )
-  const aroundAttempt = ClientInterceptorChain.compose<ClientAttempt, Status.Status>(
-    channel.interceptors.map(({ attempt, watchAttempt }) => ({ around: attempt, watch: watchAttempt }))
-  )
-  const onStream = composeStreams(channel.interceptors)
+  const around = InterceptorChain.make(channel.interceptors, clientStatusOf).run
+  const aroundAttempt = InterceptorChain.make(channel.attemptInterceptors, clientStatusOf).run
   const check = RequestValidation.ofRequest(method)
   const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
   const validate = (message: object): Effect.Effect<void, GrpcError> => {
@@ -232,6 +228,7 @@ const makeCaller = (
       method: methodName,
       kind,
       target: channel.target,
+      startedAt: performance.now(),
       deadline: Math.min(own, deadline),
       metadata,
       listener: Context.get(context, ResponseListener)
@@ -406,7 +403,7 @@ const makeCaller = (
           )
           return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
         })
-        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
+        return Stream.unwrap(lasting((held) => holding(around, planned, held), call))
       })
     )
 
@@ -466,7 +463,7 @@ const makeCaller = (
             Effect.mapError(toGrpcError)
           )
         )
-        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
+        return Stream.unwrap(lasting((held) => holding(around, planned, held), call))
       })
     )
 
@@ -478,17 +475,11 @@ const makeCaller = (
 }
 
 /** What is around an effect that is made already, whatever its context. */
-const holding = <Info, Error, A, E, R>(
-  around: ClientInterceptorChain.Around<Info, Error>,
+const holding = <Info, A, E, R>(
+  around: InterceptorChain.InterceptorChain<Info, unknown, unknown>["run"],
   info: Info,
-  effect: Effect.Effect<A, E | Error, R>
-): Effect.Effect<A, E | Error, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
-
-const composeStreams = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["stream"] => {
-  const all = interceptors.flatMap(({ stream }) => stream ?? [])
-  return (messages, info) =>
-    all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, info)), messages)
-}
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
 
 /**
  * Begins a stream within what is around it: an effect that goes on for as long as the stream does, and ends as it ends. It runs

@@ -99,6 +99,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
     retry: policy.retry,
     budget: Retry.makeBudget(policy.retry),
     interceptors: [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
+    attemptInterceptors: [
+      ...(options.attemptObservers ?? DefaultObservers.clientAttempt),
+      ...(options.attemptInterceptors ?? [])
+    ],
     lease,
     guard
   })

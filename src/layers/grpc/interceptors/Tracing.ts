@@ -15,62 +15,82 @@ import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import { type GrpcCall, unknown } from "../GrpcCall.ts"
-import type { ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
+import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 
 /** Answers each call in a span of its own, which says who called. */
 export const server: ServerInterceptor = {
-  context: (context, call) =>
+  onStart: (call, context) =>
     ServerSpan.start(context, {
       name: methodOf(call),
       parent: TraceContext.fromHeaders(headersOf(call.metadata)),
       attributes: () => serverAttributes(call)
     }),
-  ended: (_call, exit, status, context) => {
+  onEnd: (_call, exit, status, context) => {
     const span = Context.get(context, ServerSpan.RecordedSpan)
     if (span === undefined) return
     return end(span, exit, status, status !== undefined && Status.isServerError(status))
   }
 }
 
-/** Makes each call, and each of its attempts, in spans; the server is told of that of the attempt. */
+/** Makes each call in a span of its own. */
 export const client: ClientInterceptor = {
-  watchCall: (info, context) => {
+  onStart: (call, context) => {
     const tracer = tracerOf(context)
-    if (tracer === undefined) return undefined
+    if (tracer === undefined) return
     const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
     const nonRecording = Sampling.nonRecordingSpan(tracer, parent)
-    if (nonRecording !== undefined) {
-      return nonRecording === parent ? undefined : { context: Context.add(context, Tracer.ParentSpan, nonRecording) }
-    }
-    const span = makeSpan(context, methodOf(info), { annotations: Sampling.alreadySampled })
+    if (nonRecording !== undefined)
+      return nonRecording === parent ? undefined : Context.add(context, Tracer.ParentSpan, nonRecording)
+    const span = makeSpan(context, methodOf(call), { annotations: Sampling.alreadySampled })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    if (!span.sampled) return { context: inSpan }
-    setAttributes(span, clientAttributes(info))
-    return { context: inSpan, ended: (exit, status) => endOfClient(span, exit, status) }
+    return span.sampled ? recorded(inSpan, call, span) : inSpan
   },
-  watchAttempt: (info, context) => {
-    const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
-    // that of the call stands for this one too
-    if (tracerOf(context) === undefined || outer?.sampled === false) {
-      send(info.metadata, TraceContext.toHeaders(context))
-      return undefined
-    }
-    const span = makeSpan(context, methodOf(info), { kind: "client" })
-    const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    send(info.metadata, TraceContext.toHeaders(inSpan))
-    if (!span.sampled) return { context: inSpan }
-    setAttributes(span, clientAttributes(info))
-    // as gRPC's own conventions have it (A72)
-    span.attribute("previous-rpc-attempts", info.attempt - 1)
-    return {
-      context: inSpan,
-      ended: (exit, status) => {
-        setAttributes(span, addressOf("network.peer", info.peer()))
-        return endOfClient(span, exit, status)
-      }
-    }
+  onEnd: (call, exit, status, context) => {
+    const span = recordedOf(call, context)
+    return span === undefined ? undefined : endOfClient(span, exit, status)
   }
+}
+
+/** Makes each attempt in a span of its own, and sends the context of that to the server. */
+export const clientAttempt: ClientAttemptInterceptor = {
+  onStart: (attempt, context) => {
+    const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
+    // the span of the call stands for this one too
+    if (tracerOf(context) === undefined || outer?.sampled === false) {
+      return send(attempt.metadata, TraceContext.toHeaders(context))
+    }
+    const span = makeSpan(context, methodOf(attempt), { kind: "client" })
+    const inSpan = Context.add(context, Tracer.ParentSpan, span)
+    send(attempt.metadata, TraceContext.toHeaders(inSpan))
+    if (!span.sampled) return inSpan
+    // as gRPC's own conventions have it (A72)
+    span.attribute("previous-rpc-attempts", attempt.attempt - 1)
+    return recorded(inSpan, attempt, span)
+  },
+  onEnd: (attempt, exit, status, context) => {
+    const span = recordedOf(attempt, context)
+    if (span === undefined) return
+    setAttributes(span, addressOf("network.peer", attempt.peer()))
+    return endOfClient(span, exit, status)
+  }
+}
+
+/** The recorded span of a call of a client, or of an attempt. Other calls inherit the context, so it says whose it is. */
+const Recorded = Context.Reference<{ readonly call: ClientCall; readonly span: Tracer.Span } | undefined>(
+  "layers/grpc/interceptors/Tracing/Recorded",
+  { defaultValue: () => undefined }
+)
+
+/** The context of a call that is recorded. */
+const recorded = (context: Context.Context<never>, call: ClientCall, span: Tracer.Span): Context.Context<never> => {
+  setAttributes(span, clientAttributes(call))
+  return Context.add(context, Recorded, { call, span })
+}
+
+const recordedOf = (call: ClientCall, context: Context.Context<never>): Tracer.Span | undefined => {
+  const recorded = Context.get(context, Recorded)
+  return recorded?.call === call ? recorded.span : undefined
 }
 
 /** The tracer of a context, if there is one that anybody sees the spans of. */

@@ -22,6 +22,7 @@ import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
 import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
+import * as Metrics from "../interceptors/Metrics.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
 import * as CallBudget from "./CallBudget.ts"
 import * as ConnectionRefusal from "./ConnectionRefusal.ts"
@@ -45,12 +46,11 @@ export const layer = (options: Options) =>
       })
       const budget = CallBudget.make(limits.maxBytesInFlight)
       const context = annotatePeer(yield* Effect.context<never>())
-      const { interceptors = [], observers = DefaultObservers.server } = options
+      const interceptors = [...(options.observers ?? DefaultObservers.server), ...(options.interceptors ?? [])]
       const calls = ServerCalls.make({
         admission,
         exemptAdmission,
         budget,
-        observers,
         interceptors,
         connectionOf: (stream) => connections.of(stream),
         maxRequestSize: limits.maxRequestSize,
@@ -96,19 +96,24 @@ export const layer = (options: Options) =>
 
       const register = Effect.fnUntraced(function* <E, R>(registration: Registration<E, R>) {
         const { definition, handlers, isExempt = false, name, toStatus } = registration
+        const own = registration.interceptors ?? []
         const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
         for (const [methodName, method] of Object.entries(definition)) {
           const handler = handlers[methodName]
           if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
           // grpc-js answers UNIMPLEMENTED to what it does not know
           if (typeof handler !== "function") continue
-          for (const interceptor of [...observers, ...interceptors]) {
-            yield* (
-              interceptor.method?.({ service: name, method: methodName, kind: GrpcService.kindOf(method) }) ??
-                Effect.void
-            )
+          if ([...interceptors, ...own].includes(Metrics.server)) {
+            yield* Metrics.startAtZero({ service: name, method: methodName, kind: GrpcService.kindOf(method) })
           }
-          const { handle, kind } = calls.handle({ definition: method, handler, context, toStatus, isExempt })
+          const { handle, kind } = calls.handle({
+            definition: method,
+            handler,
+            context,
+            toStatus,
+            isExempt,
+            interceptors: own
+          })
           // the handler has encoded it
           const serialize = (response: Buffer) => response
           if (!server.register(method.path, handle, serialize, method.requestDeserialize, kind)) {

@@ -1,17 +1,14 @@
 /**
- * Gives access to the HTTP/2 server that grpc-js creates for injected connections, and sets its options.
+ * The HTTP/2 server that a grpc-js server answers calls on, for connections that are given to it by a connection injector.
  *
- * The public API of grpc-js has no way to limit sessions (resets, rejected streams, header pairs), to check a stream before its headers are
- * parsed, or to send GOAWAY on one session. All limits of connections and streams depend on it.
- *
- * No private member is involved: grpc-js creates that server by Node's `http2.createServer`, which is replaced during that one synchronous
- * call. If a version of grpc-js does it in another way, no server can be created.
+ * grpc-js offers no way to set the options of that server or to see its sessions. It creates the server by Node's
+ * `http2.createServer`, which is replaced for the time of that one synchronous call. No private member is involved.
  */
 import http2, { type Http2Server, type ServerOptions } from "node:http2"
 
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js"
 
-/** Creates a connection injector, and gives the HTTP/2 server behind it. `options` are added to those of grpc-js. */
+/** Creates an injector for plaintext connections. `options` are added to those that grpc-js gives the HTTP/2 server. */
 export const create = (
   server: Server,
   options: ServerOptions
@@ -29,6 +26,6 @@ export const create = (
   } finally {
     http2.createServer = createServer
   }
-  if (created === undefined) throw new Error("grpc-js did not create its server by http2.createServer")
+  if (created === undefined) throw new Error("This version of grpc-js does not create its server by http2.createServer")
   return { http2: created, injector }
 }
