@@ -14,11 +14,17 @@ import type { Drain } from "../process/Drain.ts"
 import type { ListenError, ListenOptions } from "../process/ListenError.ts"
 import * as HttpEdge from "./HttpEdge.ts"
 
-/** The address under a prefix: `<prefix>_ADMIN_HOST` (127.0.0.1) and `<prefix>_ADMIN_PORT`. */
+/** The address from `<prefix>_ADMIN_HOST` and `<prefix>_ADMIN_PORT`. */
 export const settings = (prefix: string, defaultPort: number): Config.Config<ListenOptions> =>
   Config.all({
-    host: Setting.host(`${prefix}_ADMIN_HOST`).pipe(Config.map(Option.getOrElse(() => "127.0.0.1"))),
-    port: Setting.port(`${prefix}_ADMIN_PORT`, defaultPort),
+    host: Setting.host(`${prefix}_ADMIN_HOST`, {
+      description: "The address that the admin port listens on.",
+      unset: "`127.0.0.1`"
+    }).pipe(Config.map(Option.getOrElse(() => "127.0.0.1"))),
+    port: Setting.port(`${prefix}_ADMIN_PORT`, {
+      description: "The admin port: it serves `/livez`, `/readyz` and `/metrics`.",
+      default: defaultPort
+    }),
     variables: Config.succeed({ host: `${prefix}_ADMIN_HOST`, port: `${prefix}_ADMIN_PORT` })
   })
 

@@ -17,10 +17,19 @@ export interface Settings {
   readonly timeout: Duration.Duration
 }
 
-/** DRAIN_DELAY (0 seconds) and DRAIN_TIMEOUT (25 seconds). */
+/** DRAIN_DELAY and DRAIN_TIMEOUT. */
 export const settings: Config.Config<Settings> = Config.all({
-  delay: Setting.duration("DRAIN_DELAY", Duration.zero, { maximum: "1 day" }),
-  timeout: Setting.duration("DRAIN_TIMEOUT", Duration.seconds(25), { maximum: "1 day" })
+  delay: Setting.duration("DRAIN_DELAY", {
+    description:
+      "How long a service goes on as before after SIGTERM or SIGINT, while load balancers notice that it is not ready.",
+    default: Duration.zero,
+    maximum: "1 day"
+  }),
+  timeout: Setting.duration("DRAIN_TIMEOUT", {
+    description: "How long requests in flight may take after `DRAIN_DELAY`; what is left then is cut.",
+    default: Duration.seconds(25),
+    maximum: "1 day"
+  })
 })
 
 /** The state of the lifecycle. Servers and the admin port read it. */

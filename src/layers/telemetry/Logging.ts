@@ -35,12 +35,18 @@ export interface Settings {
   readonly format: "pretty" | "json"
 }
 
-/** LOG_LEVEL (Info) and LOG_FORMAT (pretty on a terminal, json elsewhere). */
+/** LOG_LEVEL and LOG_FORMAT. */
 export const settings: Config.Config<Settings> = Config.all({
-  level: Setting.oneOf("LOG_LEVEL", LogLevel.values).pipe(Config.map(Option.getOrElse(() => "Info" as const))),
-  format: Setting.oneOf("LOG_FORMAT", ["pretty", "json"]).pipe(
-    Config.map(Option.getOrElse(() => (process.stdout.isTTY ? "pretty" : "json")))
-  )
+  level: Setting.oneOf("LOG_LEVEL", {
+    description: "The least severe level that is logged, in upper or lower case.",
+    words: LogLevel.values,
+    unset: "`Info`"
+  }).pipe(Config.map(Option.getOrElse(() => "Info" as const))),
+  format: Setting.oneOf("LOG_FORMAT", {
+    description: "Lines for people, or one JSON object a line.",
+    words: ["pretty", "json"],
+    unset: "`pretty` on a terminal, else `json`"
+  }).pipe(Config.map(Option.getOrElse(() => (process.stdout.isTTY ? "pretty" : "json"))))
 })
 
 /** What is logged now, where a signal may change it; otherwise what the fiber says. */
