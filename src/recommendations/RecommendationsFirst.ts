@@ -1,22 +1,15 @@
 /**
  * The first API: the service without a package, which its clients still call.
  */
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 
 import { type Query, Recommender } from "../domain/Recommender.ts"
-import definitions from "../generated/first/definitions.ts"
 import type { RecommendationRequest__Output } from "../generated/first/RecommendationRequest.ts"
-import type { RecommendationsDefinition, RecommendationsHandlers } from "../generated/first/Recommendations.ts"
+import { Recommendations } from "../generated/first/services.ts"
 import * as GrpcServer from "../layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../layers/grpc/GrpcService.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
 import * as Categories from "./Categories.ts"
 import { statuses } from "./DomainStatus.ts"
-
-const Recommendations = GrpcService.make<RecommendationsDefinition, RecommendationsHandlers>()({
-  name: "Recommendations",
-  file: "recommendations.proto"
-})
 
 export const handlers = Effect.gen(function* () {
   const recommender = yield* Recommender
@@ -30,9 +23,7 @@ export const handlers = Effect.gen(function* () {
 })
 
 /** Serves the API. */
-export const layer = GrpcServer.serve(Recommendations, handlers, statuses).pipe(
-  Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions))
-)
+export const layer = GrpcServer.serve(Recommendations, handlers, statuses)
 
 // max_results must be set here: a 0 is out of range, as it always was
 const toQuery = ({ category, maxResults, userId }: RecommendationRequest__Output): Query => ({

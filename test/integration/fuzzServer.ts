@@ -14,7 +14,7 @@ import * as Status from "../../src/layers/grpc/Status.ts"
 import * as Admin from "../../src/layers/http/Admin.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
-import { EchoProtos, EchoService } from "../../src/layers/testing/EchoServer.ts"
+import { EchoService } from "../../src/layers/testing/EchoServer.ts"
 import type { EchoRequest__Output } from "../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 
 class Failed extends Schema.TaggedError<Failed>()("Failed", {}) {}
@@ -49,7 +49,6 @@ const echoes = GrpcServer.serve(
 
 Layer.mergeAll(echoes, Health.layer, Reflection.layer([])).pipe(
   NodeGrpcServer.listenConfig("ECHO"),
-  Layer.provide(EchoProtos),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
   Layer.provide(Admin.layerConfig("ECHO", 0)),

@@ -1,16 +1,16 @@
 import { strict } from "node:assert"
 import { inspect } from "node:util"
 
-import { assert, describe, it, layer } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Equal, Layer, Schema } from "effect"
 
 import { Book } from "../../src/domain/Book.ts"
 import { Recommender } from "../../src/domain/Recommender.ts"
+import { RecommendationsService } from "../../src/generated/v1/services.ts"
+import * as EmbeddedProtos from "../../src/layers/grpc/EmbeddedProtos.ts"
 import { Encoded } from "../../src/layers/grpc/EncodedMessage.ts"
-import * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
 import * as V1 from "../../src/recommendations/RecommendationsV1.ts"
 import { book } from "../domain/Books.ts"
-import { Protos, RecommendationsService } from "../integration/RecommendationsApi.ts"
 import { arbitraryBooks, stored } from "./Books.ts"
 
 /** What today's API answers when these books are recommended. */
@@ -69,18 +69,15 @@ describe("a stored book", () => {
   })
 })
 
-layer(Layer.orDie(Protos))("an answer of stored books", (it) => {
+describe("an answer of stored books", () => {
   it.effect.prop("is to its client what one of other books is", [arbitraryBooks], ([books]) =>
     Effect.gen(function* () {
-      const { Recommend } = yield* GrpcService.load(RecommendationsService)
+      const { encode, decode } = EmbeddedProtos.methods(RecommendationsService)["Recommend"]!.response
       const fast = yield* answer(stored(books))
       const slow = yield* answer(books)
       assert.instanceOf(fast, Encoded)
       assert.notInstanceOf(slow, Encoded)
-      assert.deepStrictEqual(
-        Recommend!.responseDeserialize(fast.bytes),
-        Recommend!.responseDeserialize(Recommend!.responseSerialize(slow))
-      )
+      assert.deepStrictEqual(decode(fast.bytes), decode(encode(slow)))
     })
   )
 

@@ -11,7 +11,8 @@
  * ```
  */
 import { CompressionFilter } from "@grpc/grpc-js/build/src/compression-filter.js"
-import type { MethodDefinition } from "@grpc/proto-loader"
+
+import type { Codec } from "./EmbeddedProtos.ts"
 
 /** Decoded messages whose frames had the compressed flag. */
 const compressedMessages = new WeakSet<object>()
@@ -28,7 +29,7 @@ export const markCompressed = (message: unknown): void => {
 }
 
 /** Bytes of responses that were compressed, after decompression. */
-const compressedBytes = new WeakSet<Buffer>()
+const compressedBytes = new WeakSet<Uint8Array>()
 
 /** The part of grpc-js' CompressionFilter that decompresses a message, given in its frame. */
 interface Decompressor {
@@ -56,12 +57,11 @@ export const observeResponses = (): boolean => {
   return true
 }
 
-/** A method whose decoded responses keep whether their bytes were compressed. */
-export const observedMethod = (method: MethodDefinition<object, object>): MethodDefinition<object, object> => ({
-  ...method,
-  responseDeserialize: (bytes) => {
-    const message = method.responseDeserialize(bytes)
+/** Decodes responses so that {@link isCompressed} knows of them. */
+export const observedDecode =
+  (decode: Codec["decode"]): Codec["decode"] =>
+  (bytes) => {
+    const message = decode(bytes)
     if (compressedBytes.has(bytes)) compressedMessages.add(message)
     return message
   }
-})

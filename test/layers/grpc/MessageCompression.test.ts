@@ -113,7 +113,7 @@ describe("a response", () => {
       // one that does not reads it all the same
       const other = yield* connect(target)
       assert.deepStrictEqual((yield* Stream.runCollect(other.Expand({}))).map(isCompressed), [false, false, false])
-    }).pipe(Effect.provide(Echo.EchoProtos))
+    })
   )
 
   it.live.each([true, false])("of a unary call, compressed: %s", (compress) =>
@@ -121,7 +121,7 @@ describe("a response", () => {
       const { target } = yield* answering(frame(message, compress))
       const client = yield* connect(target, { observeCompression: true })
       assert.strictEqual(isCompressed(yield* client.Echo({})), compress)
-    }).pipe(Effect.provide(Echo.EchoProtos))
+    })
   )
 })
 
@@ -142,6 +142,6 @@ describe("a method that is left out on purpose", () => {
         assert.strictEqual((yield* Effect.flip(chat)).reason._tag, "Unimplemented")
         assert.strictEqual((yield* client.EchoOnce({ text: "a" })).text, "a")
       }).pipe(Effect.provideContext(context))
-    }).pipe(Effect.provide(Layer.merge(Echo.EchoProtos, Drain.layerTest())))
+    }).pipe(Effect.provide(Drain.layerTest()))
   )
 })

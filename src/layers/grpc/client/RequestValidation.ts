@@ -2,36 +2,22 @@
  * Finds what a message cannot carry. Serializers bend such values without a word (3e9 in an int32 becomes -1294967296,
  * "oops" a 0, a misspelt field nothing), so that the receiver gets something that nobody sent.
  */
-import type { MethodDefinition } from "@grpc/proto-loader"
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
-import descriptor from "protobufjs/ext/descriptor/index.js"
 
 import type { FieldViolation } from "../ErrorDetail.ts"
 
 /** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
-/** The check of a method's requests, made from the descriptors that its definition carries. */
-export const ofRequest = (method: MethodDefinition<object, object>): MessageCheck => {
-  const root = fromDescriptor({
-    file: method.requestType.fileDescriptorProtos.map((bytes) => descriptor.FileDescriptorProto.decode(bytes))
-  })
-  const [, service = "", name = ""] = method.path.split("/")
-  root.resolveAll()
-  const requestType = root.lookupService(service).methods[name]?.resolvedRequestType
-  if (!requestType) throw new Error(`${method.path} is not in its own descriptors`)
-  return (message) => {
+/** The check of messages of a type. */
+export const of =
+  (type: protobuf.Type): MessageCheck =>
+  (message) => {
     const violations: Array<FieldViolation> = []
-    checkMessage(requestType, message, "", violations)
+    checkMessage(type, message, "", violations)
     return violations
   }
-}
-
-/** The descriptor extension adds this to Root, and leaves it out of its types. */
-const { fromDescriptor } = protobuf.Root as unknown as {
-  readonly fromDescriptor: (set: { readonly file: ReadonlyArray<object> }) => protobuf.Root
-}
 
 const checkMessage = (type: protobuf.Type, message: unknown, path: string, violations: Array<FieldViolation>): void => {
   if (!isRecord(message)) {
