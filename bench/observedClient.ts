@@ -9,6 +9,7 @@ import * as Retry from "../src/layers/grpc/client/Retry.ts"
 import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/generated/services.ts"
@@ -41,5 +42,5 @@ Layer.effectDiscard(
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
-  Drain.runMain
+  runMain
 )

@@ -9,6 +9,7 @@ import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import type { EchoRequest__Output } from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
@@ -36,5 +37,5 @@ GrpcServer.serve(
   Telemetry.provide({ name: "streaming", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
-  Drain.runMain
+  runMain
 )

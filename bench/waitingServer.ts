@@ -7,6 +7,7 @@ import { Duration, Effect, Stream } from "effect"
 import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import { EchoService } from "../src/layers/testing/generated/services.ts"
 
 const response = { text: "", items: [] }
@@ -40,5 +41,5 @@ GrpcServer.serve(
     limits: isComputing ? {} : { maxConcurrency: 20, maxQueue: 20, maxQueueWait: Duration.millis(50) }
   }),
   Drain.launch,
-  Drain.runMain
+  runMain
 )

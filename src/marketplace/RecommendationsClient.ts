@@ -12,7 +12,7 @@ import {
 import { RecommendationsService } from "../generated/v1/services.ts"
 import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
-import type { PageBook } from "./Page.ts"
+import type { PageBook } from "./view/Page.ts"
 
 /** Recommendations has no books of that category. */
 export class ShelfNotFound extends Schema.TaggedError<ShelfNotFound>()("ShelfNotFound", {

@@ -44,13 +44,15 @@ import {
   Stream
 } from "effect"
 
-import * as Callback from "../telemetry/Callback.ts"
+import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as RequestValidation from "./client/RequestValidation.ts"
 import * as ResponseLimit from "./client/ResponseLimit.ts"
 import * as Retry from "./client/Retry.ts"
 import * as UnaryCall from "./client/UnaryCall.ts"
 import { Deadline } from "./Deadline.ts"
 import * as EmbeddedProtos from "./EmbeddedProtos.ts"
+import * as Compat from "./grpc-js/compat.ts"
+import * as ResponseCompression from "./grpc-js/ResponseCompression.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
 import { type ClientAttempt, type ClientCall, clientStatusOf } from "./GrpcInterceptor.ts"
@@ -141,11 +143,8 @@ export const make = Effect.fnUntraced(function* <Methods>(
   options: Options = {}
 ): Effect.fn.Return<GrpcClient<Methods>, never, GrpcChannel> {
   const channel = yield* GrpcChannel
-  const guard = Callback.make(yield* Effect.context<never>())
-  const isObserved = options.observeCompression === true && MessageCompression.observeResponses()
-  if (options.observeCompression === true && !isObserved) {
-    yield* Effect.logWarning("This version of grpc-js does not show whether responses are compressed")
-  }
+  const guard = CallbackGuard.make(yield* Effect.context<never>())
+  const isObserved = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
   // one function a method, each of which takes what the service's types say
   return Record.map(EmbeddedProtos.methods(service), (method) => {
     const { decode } = method.response
@@ -198,7 +197,7 @@ class AttemptInfo implements ClientAttempt {
 
 const makeCaller = (
   channel: GrpcChannel["Service"],
-  guard: Callback.Guard,
+  guard: CallbackGuard.Guard,
   { isIdempotent, kind, path, request }: EmbeddedProtos.ServiceMethod,
   deserialize: EmbeddedProtos.Codec["decode"]
 ) => {
@@ -527,7 +526,7 @@ const lasting = <A, E, F, R, R2>(
  * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
  * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
  */
-const cancel = (guard: Callback.Guard, call: { readonly cancel: () => void }): void => {
+const cancel = (guard: CallbackGuard.Guard, call: { readonly cancel: () => void }): void => {
   call.cancel()
   setImmediate(guard("cancellation of a gRPC call", () => call.cancel()))
 }
@@ -563,7 +562,7 @@ interface Observable {
  * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
  * that: whoever waits for the response goes on when both are there.
  */
-const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+const oneResponse = (guard: CallbackGuard.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
   let outcome: Effect.Effect<object, Status.Status>
   return {
     callback: (error: ServiceError | null, response?: object) => {
@@ -574,7 +573,7 @@ const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object,
   }
 }
 
-const observe = (guard: Callback.Guard, call: Observable, listener: Plan["listener"]): void => {
+const observe = (guard: CallbackGuard.Guard, call: Observable, listener: Plan["listener"]): void => {
   if (listener === undefined) return
   call.on(
     "metadata",

@@ -19,10 +19,7 @@
  * {@link listen} opens the port when every service is there, and drains when it closes:
  *
  * ```ts
- * Layer.mergeAll(GrpcServer.serve(Echo, handlers, statuses), ...).pipe(
- *   NodeGrpcServer.listenConfig("ECHO"),
- *   Layer.provide(ProtoFiles.layer("proto"))
- * )
+ * Layer.mergeAll(GrpcServer.serve(Echo, handlers, statuses), ...).pipe(NodeGrpcServer.listenConfig("ECHO"))
  * ```
  */
 import { Context, Duration, Effect, Layer, type Scope, type Stream } from "effect"

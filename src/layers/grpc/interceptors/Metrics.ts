@@ -7,7 +7,7 @@
  */
 import { Effect, Metric } from "effect"
 
-import { memoized, memoizedBy } from "../../telemetry/Memoized.ts"
+import { memoize, memoizeBy } from "../../collections/memoize.ts"
 import type { GrpcCall, Kind } from "../GrpcCall.ts"
 import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
@@ -75,7 +75,7 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoizedBy(
+const serverSeries = memoizeBy(
   [({ service }: ServedMethod) => service, ({ method }) => method],
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
@@ -90,7 +90,7 @@ const serverSeries = memoizedBy(
         attributes,
         boundaries
       }),
-      ended: memoized(
+      ended: memoize(
         (status: Status.Status | undefined) => status?._tag ?? "OK",
         (status) => {
           const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
@@ -121,7 +121,7 @@ const serverSeries = memoizedBy(
   }
 )
 
-const clientSeries = memoizedBy(
+const clientSeries = memoizeBy(
   [
     ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
     ({ service }) => service,
@@ -133,7 +133,7 @@ const clientSeries = memoizedBy(
       attributes: { grpc_service: service, grpc_method: method },
       incremental: true
     }),
-    duration: memoized(
+    duration: memoize(
       (status: Status.Status | undefined) => status?._tag ?? "OK",
       (status) =>
         Metric.histogram("rpc.client.call.duration", {

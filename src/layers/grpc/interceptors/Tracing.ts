@@ -11,7 +11,7 @@ import { Cause, Context, Effect, Exit, References, Tracer } from "effect"
 
 import * as Sampling from "../../telemetry/Sampling.ts"
 import * as ServerSpan from "../../telemetry/ServerSpan.ts"
-import * as Span from "../../telemetry/Span.ts"
+import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import { type GrpcCall, unknown } from "../GrpcCall.ts"
@@ -21,13 +21,13 @@ import * as Status from "../Status.ts"
 /** Answers each call in a span of its own, which says who called. */
 export const server: ServerInterceptor = {
   onStart: (call, context) =>
-    ServerSpan.begin(context, {
+    ServerSpan.start(context, {
       name: methodOf(call),
-      parent: TraceContext.read(headersOf(call.metadata)),
+      parent: TraceContext.fromHeaders(headersOf(call.metadata)),
       attributes: () => serverAttributes(call)
     }),
   onEnd: (_call, exit, status, context) => {
-    const span = Context.get(context, ServerSpan.Recorded)
+    const span = Context.get(context, ServerSpan.RecordedSpan)
     if (span === undefined) return
     return end(span, exit, status, status !== undefined && Status.isServerError(status))
   }
@@ -39,9 +39,10 @@ export const client: ClientInterceptor = {
     const tracer = tracerOf(context)
     if (tracer === undefined) return
     const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
-    const passing = Sampling.passing(tracer, parent)
-    if (passing !== undefined) return passing === parent ? undefined : Context.add(context, Tracer.ParentSpan, passing)
-    const span = makeSpan(context, methodOf(call), { annotations: Sampling.decided })
+    const nonRecording = Sampling.nonRecordingSpan(tracer, parent)
+    if (nonRecording !== undefined)
+      return nonRecording === parent ? undefined : Context.add(context, Tracer.ParentSpan, nonRecording)
+    const span = makeSpan(context, methodOf(call), { annotations: Sampling.alreadySampled })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
     return span.sampled ? recorded(inSpan, call, span) : inSpan
   },
@@ -57,11 +58,11 @@ export const clientAttempt: ClientAttemptInterceptor = {
     const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
     // the span of the call stands for this one too
     if (tracerOf(context) === undefined || outer?.sampled === false) {
-      return send(attempt.metadata, TraceContext.of(context))
+      return send(attempt.metadata, TraceContext.toHeaders(context))
     }
     const span = makeSpan(context, methodOf(attempt), { kind: "client" })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    send(attempt.metadata, TraceContext.of(inSpan))
+    send(attempt.metadata, TraceContext.toHeaders(inSpan))
     if (!span.sampled) return inSpan
     // as gRPC's own conventions have it (A72)
     span.attribute("previous-rpc-attempts", attempt.attempt - 1)
@@ -70,7 +71,7 @@ export const clientAttempt: ClientAttemptInterceptor = {
   onEnd: (attempt, exit, status, context) => {
     const span = recordedOf(attempt, context)
     if (span === undefined) return
-    Span.setAll(span, addressOf("network.peer", attempt.peer()))
+    setAttributes(span, addressOf("network.peer", attempt.peer()))
     return endOfClient(span, exit, status)
   }
 }
@@ -83,7 +84,7 @@ const Recorded = Context.Reference<{ readonly call: ClientCall; readonly span: T
 
 /** The context of a call that is recorded. */
 const recorded = (context: Context.Context<never>, call: ClientCall, span: Tracer.Span): Context.Context<never> => {
-  Span.setAll(span, clientAttributes(call))
+  setAttributes(span, clientAttributes(call))
   return Context.add(context, Recorded, { call, span })
 }
 
@@ -105,14 +106,14 @@ const makeSpan = (context: Context.Context<never>, name: string, options: Tracer
 const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) =>
   end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
 
-const send = (metadata: Metadata, context: TraceContext.Sent | undefined): void => {
+const send = (metadata: Metadata, context: TraceContext.TraceHeaders | undefined): void => {
   if (context === undefined) return
   metadata.set("traceparent", context.traceparent)
   if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
 }
 
 const headersOf =
-  (metadata: Metadata): TraceContext.Headers =>
+  (metadata: Metadata): TraceContext.HeaderReader =>
   (name) => {
     const values = metadata.get(name)
     return values.length === 0 ? undefined : values.join(",")
@@ -127,9 +128,9 @@ const end = (
 ): Effect.Effect<void> => {
   const code = status === undefined ? "OK" : Status.nameInCapitals[status._tag]
   span.attribute("rpc.status_code", code)
-  if (!isError || status === undefined) return Span.end(span, Exit.void)
+  if (!isError || status === undefined) return endSpan(span, Exit.void)
   span.attribute("error.type", code)
-  return Span.end(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : Span.failed(code, status.message))
+  return endSpan(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : errorExit(code, status.message))
 }
 
 const serverAttributes = (call: GrpcCall["Service"]): Record<string, unknown> => ({
