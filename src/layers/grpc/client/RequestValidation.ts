@@ -52,16 +52,16 @@ const isRecord = (value: unknown): value is object =>
   !(value instanceof Map || value instanceof Set || value instanceof Date)
 
 const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
-  const entry = mapEntry(field)
-  if (entry !== undefined) {
+  if (field instanceof protobuf.MapField) {
+    const key = { type: field.keyType, resolvedType: null }
     if (!isRecord(value)) {
       violations.push({ field: path, description: `expected a map, a plain object, got ${show(value)}` })
       return
     }
-    for (const [key, item] of Object.entries(value)) {
-      const at = `${path}[${JSON.stringify(key)}]`
-      checkValue(entry.key, toKey(entry.key.type, key), at, violations)
-      checkValue(entry.value, item, at, violations)
+    for (const [name, item] of Object.entries(value)) {
+      const at = `${path}[${JSON.stringify(name)}]`
+      checkValue(key, toKey(field.keyType, name), at, violations)
+      checkValue(field, item, at, violations)
     }
   } else if (field.repeated) {
     if (!Array.isArray(value)) {
@@ -74,16 +74,6 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
   }
 }
 
-/** The fields of a map's entries: in descriptors, a map is an array of messages that are marked so. */
-const mapEntry = (
-  field: protobuf.Field
-): { readonly key: protobuf.Field; readonly value: protobuf.Field } | undefined => {
-  const type = field.resolvedType
-  if (!(type instanceof protobuf.Type) || type.options?.["map_entry"] !== true) return undefined
-  const { key, value } = type.fields
-  return key && value && { key: key.resolve(), value: value.resolve() }
-}
-
 /** A key of a map, which JavaScript's objects have as a string whatever it is. */
 const toKey = (type: string, key: string): unknown => {
   if (type === "string" || type.endsWith("64")) return key
@@ -91,7 +81,12 @@ const toKey = (type: string, key: string): unknown => {
   return Number(key)
 }
 
-const checkValue = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
+const checkValue = (
+  field: Pick<protobuf.Field, "resolvedType" | "type">,
+  value: unknown,
+  path: string,
+  violations: Array<FieldViolation>
+): void => {
   const type = field.resolvedType
   if (type instanceof protobuf.Type) {
     checkMessage(type, value, path, violations)
