@@ -2,7 +2,7 @@
  * Node's HTTP server with limits, for ports that clients reach: bounded connections, requests and unread responses, checked Host
  * headers, no upgrades, and a metric and a rate-limited log line for everything that is refused.
  */
-import { createServer, IncomingMessage, type Server, ServerResponse } from "node:http"
+import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
 import { NodeHttpServer } from "@effect/platform-node"
@@ -15,6 +15,7 @@ import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../telemetry/FileDescriptors.ts"
 import * as ConnectionPacer from "./ConnectionPacer.ts"
 import * as EdgeMetrics from "./EdgeMetrics.ts"
+import { EdgeResponse } from "./EdgeResponse.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
 import { type Connection, HttpConnections } from "./HttpConnections.ts"
 import * as LoadShedder from "./LoadShedder.ts"
@@ -79,17 +80,7 @@ export class EdgeRequest extends IncomingMessage {
   readonly startedAt = performance.now()
 }
 
-/** A response that calls back when it ends. */
-class EdgeResponse<Request extends IncomingMessage = EdgeRequest> extends ServerResponse<Request> {
-  onEnd: ((size: number) => void) | undefined = undefined
-
-  override end(...args: Array<unknown>): this {
-    const [chunk] = args
-    this.onEnd?.(typeof chunk === "string" || chunk instanceof Uint8Array ? chunk.length : 0)
-    // the overloads of end have no common type
-    return (super.end as (...args: ReadonlyArray<unknown>) => this).apply(this, args)
-  }
-}
+type Response = InstanceType<typeof EdgeResponse<EdgeRequest>>
 
 /** How often unread responses are checked, in milliseconds. */
 const sweepPeriod = 1_000
@@ -212,7 +203,7 @@ export class HttpEdge {
   ): Effect.Effect<void, never, Scope.Scope> {
     const onRequest = this.#guard(
       "HTTP request",
-      (request: EdgeRequest, response: EdgeResponse) => {
+      (request: EdgeRequest, response: Response) => {
         if (this.#admit(request, response)) handler(request, response)
       },
       { annotations: ({ method, url }) => ({ method, path: url?.split("?")[0] }), recover: destroyRequest }
@@ -266,7 +257,7 @@ export class HttpEdge {
   }
 
   /** Registers a request and checks it against the limits. Returns whether the application is to answer it; otherwise it is answered. */
-  #admit(request: EdgeRequest, response: EdgeResponse, expectation?: Refusal): boolean {
+  #admit(request: EdgeRequest, response: Response, expectation?: Refusal): boolean {
     const { servesHost, trustedProxies } = this.#options
     const { connections } = this
     const exchange = connections.begin(request, response)
@@ -288,7 +279,7 @@ export class HttpEdge {
     return false
   }
 
-  #refuse(request: EdgeRequest, response: EdgeResponse, refusal: Refusal): void {
+  #refuse(request: EdgeRequest, response: Response, refusal: Refusal): void {
     const { headers, onRefused } = this.#options
     const [status, reason] = refusal
     if (status !== 503 || hasBody(request)) response.shouldKeepAlive = false
@@ -373,7 +364,7 @@ const makeServer = (limits: Limits) => {
   return server
 }
 
-const destroyRequest = (request: EdgeRequest, _response: EdgeResponse) => void request.socket.destroy()
+const destroyRequest = (request: EdgeRequest, _response: Response) => void request.socket.destroy()
 
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0"
