@@ -50,6 +50,8 @@ import * as ResponseLimit from "./client/ResponseLimit.ts"
 import * as Retry from "./client/Retry.ts"
 import * as UnaryCall from "./client/UnaryCall.ts"
 import { Deadline } from "./Deadline.ts"
+import * as Compat from "./grpc-js/compat.ts"
+import * as ResponseCompression from "./grpc-js/ResponseCompression.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
 import { type ClientAttempt, type ClientCall, clientStatusOf } from "./GrpcInterceptor.ts"
@@ -142,10 +144,7 @@ export const make = Effect.fnUntraced(function* <Methods>(
   const channel = yield* GrpcChannel
   const definition = yield* GrpcService.load(service)
   const guard = CallbackGuard.make(yield* Effect.context<never>())
-  const isObserved = options.observeCompression === true && MessageCompression.observeResponses()
-  if (options.observeCompression === true && !isObserved) {
-    yield* Effect.logWarning("This version of grpc-js does not show whether responses are compressed")
-  }
+  const isObserved = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
   return Object.fromEntries(
     Object.entries(definition).map(([name, definition]) => {
       const method = definition as MethodDefinition<object, object>

@@ -8,8 +8,9 @@ import { Config, Duration, Effect, Layer, Option, Stream } from "effect"
 
 import * as Setting from "../../config/Setting.ts"
 import * as Certificates from "../../tls/Certificates.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
-import * as ClientStreams from "../grpc-js/ClientStreams.ts"
+import * as Compat from "../grpc-js/compat.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
 import { defaultPolicy, GrpcChannel, type Options, type Policy, type Tls } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
@@ -61,15 +62,14 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
       })
     )
   }
-  const certificates = yield* Certificates.watchResolved(tls.value.files, { role: "client" })
+  const certificates = yield* CertificateWatcher.watchResolved(tls.value.files, { role: "client" })
   return { target, policy, useHttpProxy, tls: { certificates, serverName: name } } satisfies Options as Options
 })
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
-  StatusOrder.keep()
-  ClientStreams.forget()
-  ResponseHeaders.bound()
+  yield* Compat.apply(StatusOrder.patch)
+  ResponseHeaders.install()
   const { compression = "identity", target, tls } = options
   const policy = { ...defaultPolicy, ...options.policy }
   const lease = yield* ReplaceableClient.make({

@@ -22,7 +22,7 @@ import type { ListenError, ListenOptions } from "../../process/ListenError.ts"
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
-import * as InjectedHttp2Server from "../grpc-js/InjectedHttp2Server.ts"
+import * as InjectorServer from "../grpc-js/InjectorServer.ts"
 import * as SessionSocket from "../grpc-js/SessionSocket.ts"
 import type { Peer } from "../GrpcCall.ts"
 import type { Tls } from "../GrpcServer.ts"
@@ -178,7 +178,7 @@ export class ServerConnections {
     this.#options = options
     this.#shutdown = SessionShutdown.make(guard)
     this.#table = this.#makeTable()
-    const { http2, injector } = InjectedHttp2Server.create(server, sessionOptions(options))
+    const { http2, injector } = InjectorServer.create(server, sessionOptions(options))
     this.#injector = injector
     http2.on("sessionError", guard("session error listener", this.#onSessionError))
     http2.on("session", guard("session listener", this.#onSession, { recover: (session) => session.destroy() }))

@@ -92,10 +92,10 @@ describe("reflection", () => {
       ]
       const echo = yield* ask(
         ...symbols.map((symbol) => ({ fileContainingSymbol: `onlinebooks.layers.testing.${symbol}` })),
-        { fileByFilename: "testing/echo.proto" }
+        { fileByFilename: "echo.proto" }
       )
       assert.lengthOf(echo, symbols.length + 1)
-      for (const response of echo) assert.deepStrictEqual(outcome(response), ["testing/echo.proto"])
+      for (const response of echo) assert.deepStrictEqual(outcome(response), ["echo.proto"])
 
       const gRPCs = yield* ask(
         { fileContainingSymbol: "grpc.health.v1.Health" },
