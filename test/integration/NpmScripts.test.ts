@@ -109,7 +109,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
         assert.strictEqual(Number(yield* handle.exitCode), 0, yield* output.text)
         yield* ended(handle.pid)
         const text = yield* output.text
-        assert.include(text, `${signal}: draining`)
+        assert.include(text, `${signal} received: draining`)
         assert.include(text, "is closed: 0")
       })
     )

@@ -54,7 +54,7 @@ const assertDrained = Effect.fnUntraced(function* (container: string) {
   const { docker } = yield* Docker
   assert.strictEqual(yield* exitCodeOf(container), "exited 0")
   const log = yield* docker("logs", container)
-  assert.match(log, /SIGTERM: draining/)
+  assert.match(log, /SIGTERM received: draining/)
   assert.match(log, /is closed: \d+ \w+ in flight finished, 0 were cut/)
 })
 
