@@ -147,7 +147,7 @@ class Reading {
     if (this.#header === undefined) return { reason: "the file is empty", badLines: [] }
     if (this.#header !== catalogRow.header && !this.#notUtf8.has(1)) {
       const reported = this.#badLines.find(({ line }) => line === 1)
-      const first = reported ?? { line: 1, reason: catalogRow.shown(this.#header) }
+      const first = reported ?? { line: 1, reason: catalogRow.formatCell(this.#header) }
       const others = this.#badLines.filter(({ line }) => line > 1 && this.#notUtf8.has(line))
       return { reason: `its header is not ${catalogRow.header}`, badLines: [first, ...others] }
     }
