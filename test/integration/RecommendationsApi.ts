@@ -1,5 +1,5 @@
 /**
- * Today's API of Recommendations, for tests that call it by this project's client.
+ * The current API of Recommendations, for tests that call it with this project's client.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Layer } from "effect"
