@@ -11,6 +11,7 @@ import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObserv
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as OtlpExport from "../src/layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/generated/services.ts"
 
@@ -38,7 +39,7 @@ Layer.effectDiscard(
       policy: { retry: Retry.never }
     })
   ),
-  Layer.provide(Telemetry.exported),
+  Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

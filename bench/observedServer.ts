@@ -15,6 +15,7 @@ import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as OtlpExport from "../src/layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import type { EchoRequest__Output } from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import { EchoService } from "../src/layers/testing/generated/services.ts"
@@ -46,7 +47,7 @@ GrpcServer.serve(
 ).pipe(
   // no client is sent away in the middle of a round
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, observers, limits: { maxConnectionAge: Duration.hours(1) } }),
-  Layer.provide(Telemetry.exported),
+  Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

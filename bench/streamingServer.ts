@@ -11,6 +11,7 @@ import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as OtlpExport from "../src/layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import type { EchoRequest__Output } from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import { EchoService } from "../src/layers/testing/generated/services.ts"
@@ -33,7 +34,7 @@ GrpcServer.serve(
   NodeGrpcServer.listenConfig("ECHO"),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
-  Layer.provide(Telemetry.exported),
+  Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "streaming", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

@@ -15,7 +15,7 @@ import * as Admin from "../../src/layers/http/Admin.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
-import * as Telemetry from "../../src/layers/telemetry/Telemetry.ts"
+import * as OtlpSettings from "../../src/layers/telemetry/OtlpSettings.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import type { Service } from "../integration/Installation.ts"
@@ -158,7 +158,7 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
   Config.all([
     Drain.settings,
     Logging.settings,
-    Telemetry.settings,
+    OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
       ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]

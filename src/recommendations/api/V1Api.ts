@@ -9,7 +9,7 @@ import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/re
 import { RecommendationsService } from "../../generated/v1/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
 import * as Sampling from "../../layers/telemetry/Sampling.ts"
-import * as StoredBook from "../catalog/StoredBook.ts"
+import { EncodedBook } from "../catalog/EncodedBook.ts"
 import { categoryOf, numberOf } from "../categoryNumbers.ts"
 import { statuses } from "./statusTable.ts"
 
@@ -19,7 +19,7 @@ export const handlers = Effect.gen(function* () {
     Recommend: (request: RecommendRequest__Output) =>
       recommender.recommend(toQuery(request)).pipe(
         Sampling.withSpan("Recommender.recommend"),
-        Effect.map((books) => StoredBook.response(books) ?? { books: books.map(toMessage) })
+        Effect.map((books) => EncodedBook.response(books) ?? { books: books.map(toMessage) })
       ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({

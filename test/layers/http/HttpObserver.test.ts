@@ -555,7 +555,7 @@ describe("a bug", () => {
         assert(report !== undefined)
         assert.strictEqual(report.severity, "Error")
         assert.deepStrictEqual([report.error.name, report.error.message], ["RangeError", secret])
-        assert.include(report.error.stack, "WebObserver.test.ts")
+        assert.include(report.error.stack, "HttpObserver.test.ts")
         const { durationMs: __, ...attributes } = report.attributes
         assert.deepStrictEqual(attributes, known)
       })

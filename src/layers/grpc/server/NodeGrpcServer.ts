@@ -13,7 +13,7 @@ import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
 import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
-import * as Certificates from "../../tls/Certificates.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import * as ContentType from "../ContentType.ts"
@@ -424,7 +424,7 @@ export const listenConfig =
         const tls = yield* TlsSettings.server(prefix)
         if (Option.isNone(tls)) return listen(options)(services)
         const { allowedClients, files } = tls.value
-        const certificates = yield* Certificates.watchResolved(files, { role: "server" })
+        const certificates = yield* CertificateWatcher.watchResolved(files, { role: "server" })
         return listen({
           ...options,
           tls: { certificates, allowedClients: Option.getOrUndefined(allowedClients) }
