@@ -42,7 +42,7 @@ describe("EncodedBook", () => {
 describe("a response of encoded books", () => {
   it.effect.prop("decodes to the same message as a response of plain books", [arbitraryBooks], ([books]) =>
     Effect.gen(function* () {
-      const { decode, encode } = EmbeddedProtos.methods(RecommendationsService)["Recommend"]!.response
+      const { encode, decode } = EmbeddedProtos.methods(RecommendationsService)["Recommend"]!.response
       const fast = yield* respond(encoded(books))
       const slow = yield* respond(books)
       assert.instanceOf(fast, Encoded)
