@@ -8,15 +8,15 @@ import { Cause, type Context, Effect, type Exit, Stream } from "effect"
 
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 import type * as Status from "../Status.ts"
-import type { CurrentCall } from "./CallState.ts"
+import type { CallContext } from "./CallContext.ts"
 
 type Answer = Required<ServerInterceptor>["answer"]
 
 export interface Around {
   /** Tells of a call that is to be answered, in a context, and gives the context to answer it in. */
-  readonly begin: (call: CurrentCall, context: Context.Context<never>) => Context.Context<never>
+  readonly begin: (call: CallContext, context: Context.Context<never>) => Context.Context<never>
   /** Tells how a call has ended, which has begun with that context. */
-  readonly end: (call: CurrentCall, exit: Exit.Exit<unknown, Status.Status>, context: Context.Context<never>) => void
+  readonly end: (call: CallContext, exit: Exit.Exit<unknown, Status.Status>, context: Context.Context<never>) => void
   /** The effects around an answer, those of observers outside of those of others; undefined if there are none. */
   readonly observe: Answer | undefined
   readonly intercept: Answer | undefined
