@@ -11,7 +11,6 @@ import type { ServerMethod } from "../GrpcService.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import { CallContext, type MethodInfo } from "./CallContext.ts"
-import { ResponseWriter } from "./ResponseWriter.ts"
 import type { ServerCall } from "./ServerCall.ts"
 import type { Around } from "./ServerInterceptorChain.ts"
 
@@ -104,12 +103,14 @@ export class MethodRunner<E, R> {
   /** Sends all messages of a stream of responses. */
   #sendAll(call: ServerCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
     const { handler, toStatus } = this.#method
-    const writer = new ResponseWriter(call, (response) => this.#encode(response))
+    const encode = (response: unknown) => this.#encode(response)
     const responses = Stream.mapError(
       Stream.suspend(() => handler(request as never) as Stream.Stream<unknown, E, R>),
       (error) => toStatus(context.fail(error))
     )
-    const sent = Stream.runForEachArray(this.#around.stream(responses, context), (messages) => writer.write(messages))
+    const sent = Stream.runForEachArray(this.#around.stream(responses, context), (messages) =>
+      call.write(messages, encode)
+    )
     return this.#observe(this.#intercept(Effect.catchDefect(sent, exitOfDefect), context), context)
   }
 
@@ -139,8 +140,8 @@ export class MethodRunner<E, R> {
   ): void {
     const exit = this.#isPlain ? this.#encodeExit(context, handled as Exit.Exit<unknown, E>) : (handled as ResponseExit)
     this.#around.end(context, exit, services)
-    if (Exit.isFailure(exit)) return call.send(undefined, this.#encodeStatus(context, exit.cause))
-    call.send(exit.value ?? undefined, { code: 0, details: "OK", metadata: context.trailers ?? null })
+    if (Exit.isFailure(exit)) return call.respond(undefined, this.#encodeStatus(context, exit.cause))
+    call.respond(exit.value ?? undefined, { code: 0, details: "OK", metadata: context.trailers ?? null })
   }
 
   #encodeStatus(context: CallContext, cause: Cause.Cause<Status.Status>): StatusCodec.EncodedStatus {

@@ -1,71 +1,79 @@
 /**
- * Sends the messages of a stream of responses at the pace of the client.
+ * Sends the messages of a stream of responses at the pace of the client, and the status after them.
  */
 import { Effect } from "effect"
 
-/** Where messages go. */
-export interface ResponseSink {
-  /** `onWritten` is called when the message is on its way; never if the call ends before. */
+/** Where messages and the status go. */
+export interface ResponseSink<Status> {
+  /** `onWritten` is called when the message has been written; never if the call ends before. */
   readonly sendMessage: (message: Buffer, onWritten: () => void) => void
+  readonly sendStatus: (status: Status) => void
   /** So many bytes more wait to be sent; fewer if negative. */
   readonly onUnsent: (bytes: number) => void
-  /** The writer waits for the client, or continues. */
+  /** The handler waits for the client to read, or continues. */
   readonly setPaused: (isPaused: boolean) => void
 }
 
-/** How many messages may wait to be sent: as many as Node's streams of objects buffer. */
+/** How many messages wait to be sent before the handler has to wait: as many as in Node's streams of objects. */
 const highWaterMark = 16
 
 /** Messages below this size are not counted one by one, in bytes. */
 const smallMessage = 512
 
-export class ResponseWriter<Message> {
-  readonly #sink: ResponseSink
-  readonly #encode: (message: Message) => Buffer
-  /** How many messages wait to be sent. */
-  #unsent = 0
-  /** Continues the writer, if it waits. */
+export class ResponseWriter<Status> {
+  readonly #sink: ResponseSink<Status>
+  /** The first message is being sent. */
+  readonly #queue: Array<Buffer> = []
+  /** Sent once the queue is empty. */
+  #status: Status | undefined = undefined
+  /** Continues the handler, if it waits. */
   #resume: (() => void) | undefined = undefined
 
-  constructor(sink: ResponseSink, encode: (message: Message) => Buffer) {
+  constructor(sink: ResponseSink<Status>) {
     this.#sink = sink
-    this.#encode = encode
   }
 
-  /** Encodes and sends the messages in turn, and waits whenever too many wait to be sent. */
-  write(messages: ReadonlyArray<Message>): Effect.Effect<void> {
+  /** Sends messages, each encoded when its turn comes. */
+  write<Message>(messages: ReadonlyArray<Message>, encode: (message: Message) => Buffer): Effect.Effect<void> {
     let next = 0
     const writeMore = (): Effect.Effect<void> => {
       while (next < messages.length) {
-        this.#send(this.#encode(messages[next++]!))
-        if (this.#unsent >= highWaterMark) return Effect.flatMap(this.#drained, writeMore)
+        this.#enqueue(encode(messages[next++]!))
+        if (this.#queue.length >= highWaterMark) return Effect.flatMap(this.#drained, writeMore)
       }
       return Effect.void
     }
     return Effect.suspend(writeMore)
   }
 
-  #send(message: Buffer): void {
-    const counted = message.length < smallMessage ? 0 : message.length
-    this.#unsent++
-    if (counted > 0) this.#sink.onUnsent(counted)
-    this.#sink.sendMessage(message, () => this.#onWritten(counted))
+  /** There are no more messages. */
+  end(status: Status): void {
+    if (this.#queue.length === 0) this.#sink.sendStatus(status)
+    else this.#status = status
   }
 
-  #onWritten(bytes: number): void {
-    this.#unsent--
-    if (bytes > 0) this.#sink.onUnsent(-bytes)
-    if (this.#unsent > 0 || this.#resume === undefined) return
-    const resume = this.#resume
-    this.#resume = undefined
-    this.#sink.setPaused(false)
-    resume()
+  #enqueue(message: Buffer): void {
+    if (message.length >= smallMessage) this.#sink.onUnsent(message.length)
+    if (this.#queue.push(message) === 1) this.#sink.sendMessage(message, this.#onWritten)
   }
 
-  /** Waits until all messages are sent. That never happens once the call is cancelled: its fiber is interrupted then. */
+  readonly #onWritten = (): void => {
+    const written = this.#queue.shift()!
+    if (written.length >= smallMessage) this.#sink.onUnsent(-written.length)
+    const [next] = this.#queue
+    if (next !== undefined) return this.#sink.sendMessage(next, this.#onWritten)
+    if (this.#status !== undefined) this.#sink.sendStatus(this.#status)
+    this.#resume?.()
+  }
+
+  /** Waits until the queue is empty. It stays full if the call is cancelled, which interrupts the handler. */
   readonly #drained = Effect.callback<void>((resume) => {
     this.#sink.setPaused(true)
-    this.#resume = () => resume(Effect.void)
+    this.#resume = () => {
+      this.#resume = undefined
+      this.#sink.setPaused(false)
+      resume(Effect.void)
+    }
     return Effect.sync(() => (this.#resume = undefined))
   })
 }

@@ -13,7 +13,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2"
 
 import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
-import type { Fiber } from "effect"
+import type { Effect, Fiber } from "effect"
 
 import type { Linked, LinkedList } from "../../collections/LinkedList.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
@@ -26,6 +26,7 @@ import type { CallContext, CallInfo, MethodInfo } from "./CallContext.ts"
 import * as Refusals from "./Refusals.ts"
 import { RequestFraming } from "./RequestFraming.ts"
 import { RequestReader } from "./RequestReader.ts"
+import { ResponseWriter } from "./ResponseWriter.ts"
 import type { Connection } from "./ServerConnections.ts"
 
 /** A method that the server offers. */
@@ -34,7 +35,7 @@ export interface ServedMethod {
   readonly admission: AdmissionControl
   /** The largest message of a request, in bytes. */
   readonly maxRequestSize: number
-  /** Runs the handler with the request message, or with the Stream of them, and ends with {@link ServerCall.send}. */
+  /** Runs the handler with the request message, or with the Stream of them, and ends with {@link ServerCall.respond}. */
   readonly runner: { readonly run: (call: ServerCall, request: unknown) => void }
 }
 
@@ -119,6 +120,8 @@ export class ServerCall
   readonly #allowsCompression: boolean
   /** The compressed flags of messages that are not decoded yet. */
   readonly #compressed: Array<boolean> = []
+  /** Undefined if the method has one response message. */
+  readonly #responses: ResponseWriter<SentStatus> | undefined
   /** Undefined if the method has one request message. */
   readonly #requests: RequestReader | undefined
   #request: unknown = undefined
@@ -141,9 +144,9 @@ export class ServerCall
     this.#inner = inner
     this.#allowsCompression = encoding !== undefined && encoding !== "identity"
     const { kind } = method.info
-    const hasRequestStream = kind === "clientStream" || kind === "bidi"
-    this.#requests = hasRequestStream ? new RequestReader(this) : undefined
-    this.#state = hasRequestStream ? "queued" : "receiving"
+    this.#requests = kind === "clientStream" || kind === "bidi" ? new RequestReader(this) : undefined
+    this.#responses = kind === "serverStream" || kind === "bidi" ? new ResponseWriter(this) : undefined
+    this.#state = this.#requests === undefined ? "receiving" : "queued"
     // before grpc-js' listener, which reads nothing of a stream that is closed here
     stream.prependListener("data", (bytes: Buffer) => this.#onData(bytes))
   }
@@ -271,8 +274,7 @@ export class ServerCall
   /** The handler waits for something: it is interrupted if the call ends before it. */
   onSuspended(handler: SuspendedHandler): void {
     this.#suspended = handler
-    const { kind } = this.method.info
-    if (this.deadline === Infinity || kind === "unary" || kind === "clientStream") return
+    if (this.deadline === Infinity || this.#responses === undefined) return
     // grpc-js sends the status of an expired deadline after the messages, and a client that reads none never gets it
     const timeLeft = Math.max(0, this.deadline - performance.now())
     this.#deadlineTimer = setTimeout(() => this.interrupt(Refusals.deadlineExceeded, false), timeLeft)
@@ -296,14 +298,9 @@ export class ServerCall
     }
   }
 
-  /** Sends a message of a stream of responses. */
-  override sendMessage(message: Buffer, onWritten: () => void): void {
-    try {
-      // grpc-js ends the stream when the deadline expires
-      if (!this.stream.writableEnded) this.#inner.sendMessage(message, onWritten)
-    } catch (exception) {
-      this.crash(exception)
-    }
+  /** Sends messages of a stream of responses. */
+  write<Message>(messages: ReadonlyArray<Message>, encode: (message: Message) => Buffer): Effect.Effect<void> {
+    return this.#responses!.write(messages, encode)
   }
 
   /** So many bytes more of a stream of responses wait to be sent; fewer if negative. */
@@ -318,20 +315,34 @@ export class ServerCall
     else admission.resume(this)
   }
 
-  /** The handler has finished: sends the response, if it is one message, and the status. */
-  send(message: Buffer | undefined, status: SentStatus): void {
+  /** The handler has finished. Sends its response, unless that is a stream and has been sent, and the status. */
+  respond(message: Buffer | undefined, status: SentStatus): void {
     if (this.#state !== "running") return
+    this.#state = "sending"
+    this.#suspended = undefined
+    clearTimeout(this.#deadlineTimer)
+    this.method.admission.finish(this)
+    this.#shared.budget.setWaiting(this, true)
+    if (this.#responses !== undefined) return this.#responses.end(status)
+    if (message !== undefined) {
+      this.#shared.budget.add(this, message.length)
+      this.sendMessage(message, ignore)
+    }
+    // at once, and not when the message is written, so that both go out together
+    this.sendStatus(status)
+  }
+
+  override sendMessage(message: Buffer, onWritten: () => void): void {
     try {
-      this.#state = "sending"
-      this.#suspended = undefined
-      clearTimeout(this.#deadlineTimer)
-      this.method.admission.finish(this)
-      this.#shared.budget.setWaiting(this, true)
-      if (message !== undefined) {
-        this.#shared.budget.add(this, message.length)
-        this.#inner.sendMessage(message, ignore)
-      }
-      // at once, and not when the message is written: both go out in one packet
+      // grpc-js ends the stream when the deadline expires
+      if (!this.stream.writableEnded) this.#inner.sendMessage(message, onWritten)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  override sendStatus(status: SentStatus): void {
+    try {
       if (!this.stream.writableEnded) this.#inner.sendStatus(status)
     } catch (exception) {
       this.crash(exception)
