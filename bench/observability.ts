@@ -159,7 +159,7 @@ const check = (port: number): Promise<void> =>
     if (response.text !== text) return yield* Effect.die(new Error(`It answers ${response.text}`))
   }).pipe(
     Effect.provide(
-      NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [] }).pipe(
+      NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [], attemptObservers: [] }).pipe(
         Layer.provideMerge(GrpcService.ProtoFiles.layer("src/layers/testing")),
         Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
         Layer.provide(NodeServices.layer)

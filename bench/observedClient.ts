@@ -12,6 +12,7 @@ import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
 import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
@@ -35,6 +36,7 @@ Layer.effectDiscard(
     NodeGrpcChannel.layer({
       target,
       observers: part === "everything" ? DefaultObservers.client : [],
+      attemptObservers: part === "everything" ? DefaultObservers.clientAttempt : [],
       // a machine that has other things to do does not make it call twice
       policy: { retry: Retry.never }
     })
@@ -46,5 +48,5 @@ Layer.effectDiscard(
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
-  Drain.runMain
+  runMain
 )

@@ -16,6 +16,7 @@ import * as Metrics from "../src/layers/grpc/interceptors/Metrics.ts"
 import * as Tracing from "../src/layers/grpc/interceptors/Tracing.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
@@ -55,5 +56,5 @@ GrpcServer.serve(
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
-  Drain.runMain
+  runMain
 )

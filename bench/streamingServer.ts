@@ -10,6 +10,7 @@ import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
 import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
@@ -38,5 +39,5 @@ GrpcServer.serve(
   Telemetry.provide({ name: "streaming", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
-  Drain.runMain
+  runMain
 )

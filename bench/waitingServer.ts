@@ -10,6 +10,7 @@ import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
 import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
+import { runMain } from "../src/layers/process/runMain.ts"
 import type {
   EchoServiceDefinition,
   EchoServiceHandlers
@@ -54,5 +55,5 @@ GrpcServer.serve(
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
   Drain.launch,
-  Drain.runMain
+  runMain
 )

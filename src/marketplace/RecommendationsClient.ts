@@ -17,7 +17,7 @@ import type {
 import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
 import * as GrpcService from "../layers/grpc/GrpcService.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
-import type { PageBook } from "./Page.ts"
+import type { PageBook } from "./view/Page.ts"
 
 /** Recommendations has no books of that category. */
 export class ShelfNotFound extends Schema.TaggedError<ShelfNotFound>()("ShelfNotFound", {

@@ -8,10 +8,10 @@ import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 import * as Setting from "../layers/config/Setting.ts"
 import * as HttpObserver from "../layers/http/HttpObserver.ts"
 import type { Site } from "../layers/http/WebServer.ts"
-import { favicon } from "./Favicon.ts"
-import { type Content, type Page, render } from "./Page.ts"
 import { Storefront } from "./Storefront.ts"
-import { css } from "./Stylesheet.ts"
+import { favicon } from "./view/favicon.ts"
+import { type Content, type Page, render } from "./view/Page.ts"
+import { css } from "./view/stylesheet.ts"
 
 /** What every answer says of itself: nothing here runs, is framed, or comes from elsewhere. */
 const baseHeaders = {
@@ -24,14 +24,14 @@ const baseHeaders = {
   "x-content-type-options": "nosniff"
 }
 
-/**
- * What every answer says of itself; with MARKETPLACE_HSTS_MAX_AGE (unset) also for how long browsers are to come by HTTPS alone
- * (RFC 6797).
- */
+/** The headers of every response; with MARKETPLACE_HSTS_MAX_AGE also Strict-Transport-Security (RFC 6797). */
 const securityHeaders = Effect.map(
-  Setting.optional("MARKETPLACE_HSTS_MAX_AGE", {
-    expected: "a whole number of seconds from 0 to 999999999",
-    parse: (value) => (/^\d{1,9}$/.test(value) ? Option.some(Number(value)) : Option.none())
+  Setting.optionalCount("MARKETPLACE_HSTS_MAX_AGE", {
+    description:
+      "How long browsers may only use HTTPS (`Strict-Transport-Security`). Set it only if the shop is reached by HTTPS alone.",
+    unset: "no such header",
+    unit: "seconds",
+    maximum: 999_999_999
   }),
   Option.match({
     onNone: () => baseHeaders,

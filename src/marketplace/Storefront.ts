@@ -8,8 +8,8 @@ import * as Setting from "../layers/config/Setting.ts"
 import * as Deadline from "../layers/grpc/Deadline.ts"
 import * as LogRateLimiter from "../layers/telemetry/LogRateLimiter.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
-import { categoryOfSlug, type Content } from "./Page.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
+import { categoryOfSlug, type Content } from "./view/Page.ts"
 
 /** How many books lie on the front table. */
 const bookCount = 3
@@ -101,10 +101,15 @@ export class Storefront extends Context.Service<
       })
     )
 
-  /** As {@link Storefront.layer}, by MARKETPLACE_PAGE_BUDGET (800 millis). */
+  /** As {@link Storefront.layer}, with the budget from MARKETPLACE_PAGE_BUDGET. */
   static readonly layerConfig = Layer.unwrap(
     Effect.map(
-      Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800), { minimum: "10 millis", maximum: "1 hour" }),
+      Setting.duration("MARKETPLACE_PAGE_BUDGET", {
+        description: "How long a page waits for books before it is rendered without them.",
+        default: Duration.millis(800),
+        minimum: "10 millis",
+        maximum: "1 hour"
+      }),
       Storefront.layer
     )
   )

@@ -11,18 +11,13 @@ import { Health } from "../layers/grpc/services/Health.ts"
 import * as Reflection from "../layers/grpc/services/Reflection.ts"
 import * as Admin from "../layers/http/Admin.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
-import * as CatalogFile from "./CatalogFile.ts"
-import * as RecommendationsFirst from "./RecommendationsFirst.ts"
-import * as RecommendationsV1 from "./RecommendationsV1.ts"
+import * as LegacyApi from "./api/LegacyApi.ts"
+import * as V1Api from "./api/V1Api.ts"
+import * as CatalogFile from "./catalog/CatalogFile.ts"
 
 /** `version` is that of the program, for whoever looks at what it emits. */
 export const layer = (version: string) =>
-  Layer.mergeAll(
-    RecommendationsFirst.layer,
-    RecommendationsV1.layer,
-    Health.layer,
-    Reflection.layer([descriptors])
-  ).pipe(
+  Layer.mergeAll(LegacyApi.layer, V1Api.layer, Health.layer, Reflection.layer([descriptors])).pipe(
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
     Layer.provide(CatalogFile.layer),

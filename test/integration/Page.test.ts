@@ -8,7 +8,7 @@ import { Config, Context, Effect, Layer, Option } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 
 import { categories, labels } from "../../src/domain/Category.ts"
-import { slugOf } from "../../src/marketplace/Page.ts"
+import { slugOf } from "../../src/marketplace/view/Page.ts"
 import { Installation } from "./Installation.ts"
 
 class Shop extends Context.Service<Shop, { readonly url: string }>()("onlinebooks/test/Shop") {

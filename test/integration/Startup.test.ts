@@ -137,7 +137,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "marketplace",
       env: { OTEL_BSP_SCHEDULE_DELAY: "5s" },
-      line: 'OTEL_BSP_SCHEDULE_DELAY="5s": expected a whole number from 1 to 2147483647'
+      line: 'OTEL_BSP_SCHEDULE_DELAY="5s": expected a whole number of milliseconds from 1 to 2147483647'
     }
   ] as const)("$line", ({ env, line, service }) =>
     Effect.gen(function* () {

@@ -37,7 +37,7 @@ export type Connection = Pick<GrpcChannel.Options, "target" | "tls">
 const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChannel.Options, "compression">) {
   const ends: Array<string> = []
   const noteEnds: ClientInterceptor = {
-    watchCall: ({ method }) => ({ ended: (_, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`) })
+    onEnd: ({ method }, _exit, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`)
   }
   const channel = yield* Layer.build(
     NodeGrpcChannel.layer({

@@ -3,9 +3,9 @@ import { ConfigProvider, Effect, Layer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as HttpObserver from "../../src/layers/http/HttpObserver.ts"
-import type { Content } from "../../src/marketplace/Page.ts"
 import * as Routes from "../../src/marketplace/Routes.ts"
 import { Storefront } from "../../src/marketplace/Storefront.ts"
+import type { Content } from "../../src/marketplace/view/Page.ts"
 
 const withContent = (content: (slug: string | undefined) => Effect.Effect<Content>) =>
   Effect.provide(

@@ -3,13 +3,13 @@ import { Clock, Duration, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 
 import { categories, type Category } from "../../src/domain/Category.ts"
-import type { PageBook } from "../../src/marketplace/Page.ts"
 import {
   RecommendationsClient,
   RecommendationsUnavailable,
   ShelfNotFound
 } from "../../src/marketplace/RecommendationsClient.ts"
 import { Storefront } from "../../src/marketplace/Storefront.ts"
+import type { PageBook } from "../../src/marketplace/view/Page.ts"
 
 const unavailable = new RecommendationsUnavailable({ cause: "down" })
 

@@ -245,8 +245,8 @@ layer(Layer.mergeAll(Built, NodeServices.layer, NodeHttpClient.layerUndici), {
           assert.match(output, new RegExp(`V8 code cache for ESM file:///app/dist/${service}\\.js was accepted`))
 
           // probes come from outside of the container
-          assert.match(output, /Probes are answered on http:\/\/0\.0\.0\.0:\d+/)
-          const [, admin] = yield* container.written(/Probes are answered on [^\s"]+?:(\d+)\b/)
+          assert.match(output, /Admin server listening on http:\/\/0\.0\.0\.0:\d+/)
+          const [, admin] = yield* container.written(/Admin server listening on [^\s"]+?:(\d+)\b/)
           const ready = yield* HttpClient.get(`http://127.0.0.1:${admin}/readyz`)
           assert.strictEqual(ready.status, 200)
         }

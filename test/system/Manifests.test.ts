@@ -11,7 +11,7 @@ import { Effect, FileSystem, Layer } from "effect"
 import { parse, parseAllDocuments } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
-import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import * as KubernetesReferences from "./KubernetesReferences.ts"
 import * as KubernetesSchema from "./KubernetesSchema.ts"
 import {

@@ -8,6 +8,7 @@ import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer }
 import { parse } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
+import * as Settings from "../../scripts/settings.ts"
 import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
 import * as Admin from "../../src/layers/http/Admin.ts"
@@ -16,7 +17,7 @@ import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
 import * as Telemetry from "../../src/layers/telemetry/Telemetry.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
-import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import type { Service } from "../integration/Installation.ts"
 import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
 import * as KubernetesReferences from "./KubernetesReferences.ts"
@@ -44,7 +45,7 @@ export class Facts extends Context.Service<
   {
     /** The variables that a service reads. */
     readonly settings: { readonly [S in Service]: ReadonlySet<string> }
-    /** The ports of the services, by the variables that set others, as the README has them. */
+    /** The default ports of the services, by the variables that set others. */
     readonly ports: ReadonlyMap<string, number>
     /** The groups of ops/prometheus/rules.yaml. */
     readonly groups: unknown
@@ -57,10 +58,16 @@ export class Facts extends Context.Service<
         recommendations: knownSettings("recommendations"),
         marketplace: knownSettings("marketplace")
       }),
-      ports: Effect.sync(() => {
-        const rows = read("README.md").matchAll(/^\| .*`(\w+_PORT)` \|[^|]* (\d+) \|/gm)
-        return new Map([...rows].map(([, variable = "", port]) => [variable, Number(port)]))
-      }),
+      ports: Effect.map(
+        Effect.all([Settings.settingsOf("recommendations"), Settings.settingsOf("marketplace")]),
+        (settings) =>
+          new Map(
+            settings
+              .flat()
+              .filter(({ variable }) => variable.endsWith("_PORT"))
+              .map(({ unset, variable }) => [variable, Number(unset.replaceAll("`", ""))] as const)
+          )
+      ),
       groups: Effect.sync(() => (parse(read("ops/prometheus/rules.yaml")) as { readonly groups: unknown }).groups)
     })
   )

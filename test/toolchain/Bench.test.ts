@@ -11,8 +11,8 @@ import * as Goodput from "../../bench/hostile/Goodput.ts"
 import * as Report from "../../bench/Report.ts"
 import type { Row } from "../../bench/Rows.ts"
 import * as Slope from "../../bench/Slope.ts"
-import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
-import * as StoredBook from "../../src/recommendations/StoredBook.ts"
+import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
+import * as StoredBook from "../../src/recommendations/catalog/StoredBook.ts"
 
 layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
   it.effect.each([

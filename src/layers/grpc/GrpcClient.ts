@@ -44,17 +44,19 @@ import {
   Stream
 } from "effect"
 
-import * as Callback from "../telemetry/Callback.ts"
-import * as ClientInterceptorChain from "./client/ClientInterceptorChain.ts"
+import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as RequestValidation from "./client/RequestValidation.ts"
 import * as ResponseLimit from "./client/ResponseLimit.ts"
 import * as Retry from "./client/Retry.ts"
 import * as UnaryCall from "./client/UnaryCall.ts"
 import { Deadline } from "./Deadline.ts"
+import * as Compat from "./grpc-js/compat.ts"
+import * as ResponseCompression from "./grpc-js/ResponseCompression.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
-import type { ClientAttempt, ClientCall, ClientInterceptor } from "./GrpcInterceptor.ts"
+import { type ClientAttempt, type ClientCall, clientStatusOf } from "./GrpcInterceptor.ts"
 import * as GrpcService from "./GrpcService.ts"
+import * as InterceptorChain from "./InterceptorChain.ts"
 import * as MessageCompression from "./MessageCompression.ts"
 import * as Status from "./Status.ts"
 import * as StatusCodec from "./StatusCodec.ts"
@@ -141,11 +143,8 @@ export const make = Effect.fnUntraced(function* <Methods>(
 ): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
   const channel = yield* GrpcChannel
   const definition = yield* GrpcService.load(service)
-  const guard = Callback.make(yield* Effect.context<never>())
-  const isObserved = options.observeCompression === true && MessageCompression.observeResponses()
-  if (options.observeCompression === true && !isObserved) {
-    yield* Effect.logWarning("This version of grpc-js does not show whether responses are compressed")
-  }
+  const guard = CallbackGuard.make(yield* Effect.context<never>())
+  const isObserved = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
   return Object.fromEntries(
     Object.entries(definition).map(([name, definition]) => {
       const method = definition as MethodDefinition<object, object>
@@ -167,6 +166,7 @@ type Attempt<A, R = never> = (info: AttemptInfo, timeLeft: number) => Effect.Eff
 class AttemptInfo implements ClientAttempt {
   readonly plan: Plan
   readonly attempt: number
+  readonly startedAt = performance.now()
   /** What tells who gets it, once it is under way. */
   call: { readonly getPeer: () => string } | undefined
 
@@ -199,20 +199,15 @@ class AttemptInfo implements ClientAttempt {
 
 const makeCaller = (
   channel: GrpcChannel["Service"],
-  guard: Callback.Guard,
+  guard: CallbackGuard.Guard,
   method: MethodDefinition<object, object>
 ) => {
   const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
   const name = path.slice(1)
   const [, service = "", methodName = ""] = path.split("/")
   const kind = GrpcService.kindOf(method)
-  const around = ClientInterceptorChain.compose<ClientCall, GrpcError>(
-    channel.interceptors.map(({ call, watchCall }) => ({ around: call, watch: watchCall }))
-  )
-  const aroundAttempt = ClientInterceptorChain.compose<ClientAttempt, Status.Status>(
-    channel.interceptors.map(({ attempt, watchAttempt }) => ({ around: attempt, watch: watchAttempt }))
-  )
-  const onStream = composeStreams(channel.interceptors)
+  const around = InterceptorChain.make(channel.interceptors, clientStatusOf).run
+  const aroundAttempt = InterceptorChain.make(channel.attemptInterceptors, clientStatusOf).run
   const check = RequestValidation.ofRequest(method)
   const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
   const validate = (message: object): Effect.Effect<void, GrpcError> => {
@@ -233,6 +228,7 @@ const makeCaller = (
       method: methodName,
       kind,
       target: channel.target,
+      startedAt: performance.now(),
       deadline: Math.min(own, deadline),
       metadata,
       listener: Context.get(context, ResponseListener)
@@ -407,7 +403,7 @@ const makeCaller = (
           )
           return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
         })
-        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
+        return Stream.unwrap(lasting((held) => holding(around, planned, held), call))
       })
     )
 
@@ -467,7 +463,7 @@ const makeCaller = (
             Effect.mapError(toGrpcError)
           )
         )
-        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
+        return Stream.unwrap(lasting((held) => holding(around, planned, held), call))
       })
     )
 
@@ -479,17 +475,11 @@ const makeCaller = (
 }
 
 /** What is around an effect that is made already, whatever its context. */
-const holding = <Info, Error, A, E, R>(
-  around: ClientInterceptorChain.Around<Info, Error>,
+const holding = <Info, A, E, R>(
+  around: InterceptorChain.InterceptorChain<Info, unknown, unknown>["run"],
   info: Info,
-  effect: Effect.Effect<A, E | Error, R>
-): Effect.Effect<A, E | Error, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
-
-const composeStreams = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["stream"] => {
-  const all = interceptors.flatMap(({ stream }) => stream ?? [])
-  return (messages, info) =>
-    all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, info)), messages)
-}
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
 
 /**
  * Begins a stream within what is around it: an effect that goes on for as long as the stream does, and ends as it ends. It runs
@@ -537,7 +527,7 @@ const lasting = <A, E, F, R, R2>(
  * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
  * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
  */
-const cancel = (guard: Callback.Guard, call: { readonly cancel: () => void }): void => {
+const cancel = (guard: CallbackGuard.Guard, call: { readonly cancel: () => void }): void => {
   call.cancel()
   setImmediate(guard("cancellation of a gRPC call", () => call.cancel()))
 }
@@ -573,7 +563,7 @@ interface Observable {
  * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
  * that: whoever waits for the response goes on when both are there.
  */
-const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+const oneResponse = (guard: CallbackGuard.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
   let outcome: Effect.Effect<object, Status.Status>
   return {
     callback: (error: ServiceError | null, response?: object) => {
@@ -584,7 +574,7 @@ const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object,
   }
 }
 
-const observe = (guard: Callback.Guard, call: Observable, listener: Plan["listener"]): void => {
+const observe = (guard: CallbackGuard.Guard, call: Observable, listener: Plan["listener"]): void => {
   if (listener === undefined) return
   call.on(
     "metadata",

@@ -144,6 +144,8 @@ export interface Registration<E, R> {
   readonly toStatus: (error: E) => Status
   /** Takes no slots of other methods, and none of theirs is needed: for probes. Requests are 4 KiB at the most. */
   readonly isExempt?: boolean | undefined
+  /** Interceptors of this service alone, within those of the server. */
+  readonly interceptors?: ReadonlyArray<ServerInterceptor> | undefined
 }
 
 export class GrpcServer extends Context.Service<

@@ -8,7 +8,7 @@
 import { writeSync } from "node:fs"
 import type { Writable } from "node:stream"
 
-import * as Callback from "./Callback.ts"
+import * as CallbackGuard from "./CallbackGuard.ts"
 
 export interface Options {
   /** The most bytes that wait for the reader (1 MiB). */
@@ -34,7 +34,7 @@ const overhead = 128
 /** Stands where a line was, whose memory is free then. */
 const taken = Buffer.alloc(0)
 
-const guard = Callback.make()
+const guard = CallbackGuard.make()
 
 export class LogOutput {
   readonly #stream: StandardStream

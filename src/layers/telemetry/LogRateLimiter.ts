@@ -4,7 +4,7 @@
  */
 import { Context, Effect, Tracer } from "effect"
 
-import { GrpcCall } from "../grpc/GrpcCall.ts"
+import { RequestAnnotations } from "./RequestAnnotations.ts"
 
 /** Logs an event, unless there have been too many in this second. */
 export interface LogLimit {
@@ -30,7 +30,9 @@ export const make = (what: string, perSecond = 50): LogLimit => {
     return Effect.sleep("1 second")
   }).pipe(
     Effect.andThen(report),
-    Effect.updateContext((context: Context.Context<never>) => Context.omit(GrpcCall, Tracer.ParentSpan)(context)),
+    Effect.updateContext((context: Context.Context<never>) =>
+      Context.omit(RequestAnnotations, Tracer.ParentSpan)(context)
+    ),
     Effect.forkDetach({ startImmediately: true }),
     Effect.asVoid
   )

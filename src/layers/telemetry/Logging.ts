@@ -24,10 +24,9 @@ import {
 } from "effect"
 
 import * as Setting from "../config/Setting.ts"
-import { GrpcCall } from "../grpc/GrpcCall.ts"
-import * as PeerIdentity from "../tls/PeerIdentity.ts"
-import * as LogClip from "./LogClip.ts"
 import * as LogOutput from "./LogOutput.ts"
+import * as LogTruncation from "./LogTruncation.ts"
+import { RequestAnnotations } from "./RequestAnnotations.ts"
 
 export interface Settings {
   /** The least severe level that is logged. */
@@ -36,12 +35,18 @@ export interface Settings {
   readonly format: "pretty" | "json"
 }
 
-/** LOG_LEVEL (Info) and LOG_FORMAT (pretty on a terminal, json elsewhere). */
+/** LOG_LEVEL and LOG_FORMAT. */
 export const settings: Config.Config<Settings> = Config.all({
-  level: Setting.oneOf("LOG_LEVEL", LogLevel.values).pipe(Config.map(Option.getOrElse(() => "Info" as const))),
-  format: Setting.oneOf("LOG_FORMAT", ["pretty", "json"]).pipe(
-    Config.map(Option.getOrElse(() => (process.stdout.isTTY ? "pretty" : "json")))
-  )
+  level: Setting.oneOf("LOG_LEVEL", {
+    description: "The least severe level that is logged, in upper or lower case.",
+    words: LogLevel.values,
+    unset: "`Info`"
+  }).pipe(Config.map(Option.getOrElse(() => "Info" as const))),
+  format: Setting.oneOf("LOG_FORMAT", {
+    description: "Lines for people, or one JSON object a line.",
+    words: ["pretty", "json"],
+    unset: "`pretty` on a terminal, else `json`"
+  }).pipe(Config.map(Option.getOrElse(() => (process.stdout.isTTY ? "pretty" : "json"))))
 })
 
 /** What is logged now, where a signal may change it; otherwise what the fiber says. */
@@ -121,7 +126,7 @@ const toStream = (output: LogOutput.LogOutput) =>
 
 /** The text of a line, without its line break; lines for people have further ones below them. */
 const formatter = (format: Settings["format"]): Logger.Logger<unknown, string> =>
-  inContext(format === "pretty" ? pretty : Logger.map(Logger.formatStructured, LogClip.json))
+  inContext(format === "pretty" ? pretty : Logger.map(Logger.formatStructured, LogTruncation.json))
 
 /** As Effect's logger for people writes it, clipped, and without what would control a terminal. */
 const pretty: Logger.Logger<unknown, string> = Logger.make((entry) => {
@@ -143,7 +148,7 @@ const pretty: Logger.Logger<unknown, string> = Logger.make((entry) => {
 })
 
 const shown = (value: unknown): unknown =>
-  typeof value === "string" ? visible(LogClip.text(value, LogClip.limits.field), /\p{Cc}/gu) : value
+  typeof value === "string" ? visible(LogTruncation.text(value, LogTruncation.limits.field), /\p{Cc}/gu) : value
 
 /** Shows what would control a terminal, which strangers may have written: JSON does so by itself. */
 const visible = (value: string, controls: RegExp): string =>
@@ -163,8 +168,8 @@ class Pieces {
       const piece = formatWithOptions({ colors: process.stdout.isTTY }, ...args)
       const isCause = this.#hasCause && this.#pieces.length === 1
       // colours take a few characters of their own
-      const limit = isCause ? LogClip.limits.cause : LogClip.limits.field + 200
-      const clipped = LogClip.text(isCause ? visible(piece, /[^\P{Cc}\n\t]/gu) : piece, limit)
+      const limit = isCause ? LogTruncation.limits.cause : LogTruncation.limits.field + 200
+      const clipped = LogTruncation.text(isCause ? visible(piece, /[^\P{Cc}\n\t]/gu) : piece, limit)
       this.#pieces.push(this.#pieces.length === 0 ? clipped : `  ${clipped.replaceAll("\n", "\n  ")}`)
     },
     group: () => {},
@@ -173,7 +178,7 @@ class Pieces {
 
   get text(): string {
     const text = this.#pieces.join("\n")
-    const clipped = LogClip.text(text, LogClip.maxLine)
+    const clipped = LogTruncation.text(text, LogTruncation.maxLine)
     return clipped === text || !process.stdout.isTTY ? clipped : `${clipped}\u001b[0m`
   }
 }
@@ -184,11 +189,11 @@ const inContext = <Output>(output: Logger.Logger<unknown, Output>): Logger.Logge
 
 const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, unknown> => {
   const span = fiber.cache.span
-  const call = Context.getOrUndefined(fiber.context, GrpcCall)
-  if (span === undefined && call === undefined) return fiber
+  const request = fiber.getRef(RequestAnnotations)(fiber.context)
+  if (span === undefined && request === undefined) return fiber
   const annotations = {
     ...(span === undefined ? {} : traceOf(span)),
-    ...(call === undefined ? {} : PeerIdentity.annotations(call.peer)),
+    ...request,
     ...fiber.getRef(References.CurrentLogAnnotations)
   }
   return withAnnotations(fiber, annotations)

@@ -7,7 +7,7 @@ import { getHeapStatistics } from "node:v8"
 
 import { Effect, type Scope } from "effect"
 
-import * as Callback from "./Callback.ts"
+import * as CallbackGuard from "./CallbackGuard.ts"
 import * as FileDescriptors from "./FileDescriptors.ts"
 import * as LogOutput from "./LogOutput.ts"
 import * as ObservableMetric from "./ObservableMetric.ts"
@@ -98,7 +98,7 @@ const observeEventLoop = Effect.acquireRelease(
       }
     }
     let last: ReturnType<typeof read> | undefined
-    const onWindow = Callback.make(context)("event loop delay", () => {
+    const onWindow = CallbackGuard.make(context)("event loop delay", () => {
       last = read()
       delays.reset()
       since = performance.eventLoopUtilization()

@@ -34,15 +34,19 @@ export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer
 
 /**
  * What stands for a span where the trace is not recorded, so that none has to be made; undefined where it is, and it is to be one
- * with {@link decided}.
+ * with {@link alreadySampled}.
  */
-export const passing = (tracer: Tracer.Tracer, parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined =>
-  tracer instanceof SamplingTracer ? tracer.passing(parent) : undefined
+export const nonRecordingSpan = (
+  tracer: Tracer.Tracer,
+  parent: Tracer.AnySpan | undefined
+): Tracer.AnySpan | undefined => (tracer instanceof SamplingTracer ? tracer.nonRecordingSpan(parent) : undefined)
 
-const IsDecided = Context.Reference<boolean>("layers/telemetry/Sampling/IsDecided", { defaultValue: () => false })
+const IsAlreadySampled = Context.Reference<boolean>("layers/telemetry/Sampling/IsAlreadySampled", {
+  defaultValue: () => false
+})
 
-/** The annotations of a span of which {@link passing} has said that it is recorded. */
-export const decided: Context.Context<never> = Context.make(IsDecided, true)
+/** The annotations of a span of which {@link nonRecordingSpan} has said that it is recorded. */
+export const alreadySampled: Context.Context<never> = Context.make(IsAlreadySampled, true)
 
 type SpanOptions = Parameters<Tracer.Tracer["span"]>[0]
 
@@ -64,24 +68,24 @@ class SamplingTracer implements Tracer.Tracer {
 
   span(options: SpanOptions): Tracer.Span {
     const parent = Option.getOrUndefined(options.parent)
-    if (Context.get(options.annotations, IsDecided)) return this.#record(options)
+    if (Context.get(options.annotations, IsAlreadySampled)) return this.#record(options)
     if (parent?._tag === "Span") {
-      return parent.sampled && options.sampled ? this.#record(options) : new PassingSpan(options, options.parent)
+      return parent.sampled && options.sampled ? this.#record(options) : new NonRecordingSpan(options, options.parent)
     }
     if (this.#isByTrace && parent === undefined) {
       const span = this.#record(options)
-      return isWithin(this.#ratio, span.traceId) ? span : new PassingSpan(options, options.parent, span.traceId)
+      return isWithin(this.#ratio, span.traceId) ? span : new NonRecordingSpan(options, options.parent, span.traceId)
     }
-    return this.#isSampled(parent) ? this.#record(options) : new PassingSpan(options, options.parent)
+    return this.#isSampled(parent) ? this.#record(options) : new NonRecordingSpan(options, options.parent)
   }
 
-  passing(parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined {
+  nonRecordingSpan(parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined {
     if (parent?._tag === "Span") return parent.sampled ? undefined : parent
     // it is made, and then seen
     if (this.#isByTrace && parent === undefined) return undefined
     if (this.#isSampled(parent)) return undefined
     // what is below it is not to be decided on again
-    return new PassingSpan(unnamed, Option.fromUndefinedOr(parent))
+    return new NonRecordingSpan(unnamed, Option.fromUndefinedOr(parent))
   }
 
   #record(options: SpanOptions): Tracer.Span {
@@ -97,7 +101,7 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
       ? () => false
       : (traceId: string | undefined) => isWithin(ratio, traceId)
   return (caller) => {
-    const known = caller === undefined || Context.get(caller.annotations, TraceContext.IsForeign) ? undefined : caller
+    const known = caller === undefined || Context.get(caller.annotations, TraceContext.IsUntrusted) ? undefined : caller
     return known !== undefined && isParentBased ? known.sampled : own(known?.traceId)
   }
 }
@@ -117,7 +121,7 @@ export const withSpan =
     })
 
 /** A span that is not recorded. There may be one for each call, so it is little, and ids are made when they are asked for. */
-class PassingSpan implements Tracer.Span {
+class NonRecordingSpan implements Tracer.Span {
   readonly _tag = "Span"
   readonly sampled = false
   readonly parent: Option.Option<Tracer.AnySpan>

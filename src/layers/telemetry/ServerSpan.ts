@@ -4,7 +4,7 @@
 import { Context, Effect, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
-import * as Span from "./Span.ts"
+import { setAttributes } from "./spans.ts"
 
 /** What is known of a request before it is answered. */
 export interface Request {
@@ -16,27 +16,27 @@ export interface Request {
 }
 
 /** The span of the request that is being answered, if it is recorded. */
-export const Recorded = Context.Reference<Tracer.Span | undefined>("layers/telemetry/ServerSpan/Recorded", {
+export const RecordedSpan = Context.Reference<Tracer.Span | undefined>("layers/telemetry/ServerSpan/RecordedSpan", {
   defaultValue: () => undefined
 })
 
 /**
- * The context to answer a request in: with a span of kind server, which is {@link Recorded}. Where nothing is recorded no span is
+ * The context to answer a request in: with a span of kind server, which is {@link RecordedSpan}. Where nothing is recorded no span is
  * made, and what came with the request goes on with what is asked for it.
  */
-export const begin = (context: Context.Context<never>, request: Request): Context.Context<never> => {
+export const start = (context: Context.Context<never>, request: Request): Context.Context<never> => {
   const tracer = Context.get(context, Tracer.Tracer)
   const { name, parent } = request
-  const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
-  if (passing !== undefined) return Context.add(context, Tracer.ParentSpan, passing)
+  const nonRecording = tracer === Tracer.nativeTracer ? parent : Sampling.nonRecordingSpan(tracer, parent)
+  if (nonRecording !== undefined) return Context.add(context, Tracer.ParentSpan, nonRecording)
   if (tracer === Tracer.nativeTracer) return context
-  const kind = { kind: "server", annotations: Sampling.decided } as const
+  const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
   const span = Effect.runSyncWith(context)(
     // without a parent it is not below the span in which the server was started
     Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })
   )
   const inSpan = Context.add(context, Tracer.ParentSpan, span)
   if (!span.sampled) return inSpan
-  Span.setAll(span, request.attributes())
-  return Context.add(inSpan, Recorded, span)
+  setAttributes(span, request.attributes())
+  return Context.add(inSpan, RecordedSpan, span)
 }

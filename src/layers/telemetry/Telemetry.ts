@@ -34,8 +34,8 @@ import {
 import { OtlpExporter, OtlpMetrics, OtlpSerialization, OtlpTracer } from "effect/observability"
 
 import * as Setting from "../config/Setting.ts"
-import * as ExportQueue from "./ExportQueue.ts"
 import * as ObservableMetric from "./ObservableMetric.ts"
+import * as OtlpExportQueue from "./OtlpExportQueue.ts"
 import * as ProcessMetrics from "./ProcessMetrics.ts"
 import * as Sampling from "./Sampling.ts"
 
@@ -87,40 +87,65 @@ const parseList = (text: string): Option.Option<Readonly<Record<string, string>>
   }
 }
 
-const list = (variable: string, isSecret = false) =>
+const list = (variable: string, description: string, isSecret = false) =>
   Setting.optional(variable, {
+    description,
+    unset: "none",
     expected: "key=value pairs with commas between them",
     parse: parseList,
     isSecret: () => isSecret
   }).pipe(Config.map(Option.getOrElse((): Readonly<Record<string, string>> => ({}))))
 
 /** A span of time as OpenTelemetry has them: a number of milliseconds. */
-const millis = (variable: string, orElse: number) =>
-  Config.map(Setting.count(variable, orElse, 1), (count) => Duration.millis(count))
+const millis = (variable: string, options: { readonly description: string; readonly default: number }) =>
+  Config.map(Setting.count(variable, { ...options, unit: "milliseconds", minimum: 1 }), (count) =>
+    Duration.millis(count)
+  )
 
-/**
- * OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS and _TIMEOUT (10000), OTEL_BSP_SCHEDULE_DELAY (5000) and OTEL_METRIC_EXPORT_INTERVAL (60000),
- * all three in milliseconds, OTEL_TRACES_SAMPLER (parentbased_traceidratio) and _ARG (0.01), OTEL_SERVICE_NAME and
- * OTEL_RESOURCE_ATTRIBUTES.
- */
+/** OpenTelemetry's variables, named OTEL_. */
 export const settings: Config.Config<Settings> = Config.all({
   endpoint: Setting.optional("OTEL_EXPORTER_OTLP_ENDPOINT", {
+    description: "The collector that traces and metrics are sent to.",
+    unset: "nothing is exported",
     expected: "the URL of a collector, without a password, such as http://localhost:4318",
     parse: Option.liftPredicate(isUrl),
     isSecret: (value) => value.includes("@")
   }),
-  headers: Config.map(list("OTEL_EXPORTER_OTLP_HEADERS", true), (headers) => Redacted.make(headers)),
-  timeout: millis("OTEL_EXPORTER_OTLP_TIMEOUT", 10_000),
-  tracesInterval: millis("OTEL_BSP_SCHEDULE_DELAY", 5_000),
-  metricsInterval: millis("OTEL_METRIC_EXPORT_INTERVAL", 60_000),
-  sampler: Config.all({
-    name: Setting.oneOf("OTEL_TRACES_SAMPLER", Sampling.names).pipe(
-      Config.map(Option.getOrElse(() => "parentbased_traceidratio" as const))
-    ),
-    ratio: Setting.ratio("OTEL_TRACES_SAMPLER_ARG", 0.01)
+  headers: Config.map(
+    list("OTEL_EXPORTER_OTLP_HEADERS", "Headers of each request to the collector.", true),
+    (headers) => Redacted.make(headers)
+  ),
+  timeout: millis("OTEL_EXPORTER_OTLP_TIMEOUT", {
+    description: "How long the collector may take to answer a request.",
+    default: 10_000
   }),
-  serviceName: Setting.optional("OTEL_SERVICE_NAME", { expected: "the name of a service", parse: Option.some }),
-  resourceAttributes: list("OTEL_RESOURCE_ATTRIBUTES")
+  tracesInterval: millis("OTEL_BSP_SCHEDULE_DELAY", {
+    description: "The time between two exports of spans.",
+    default: 5_000
+  }),
+  metricsInterval: millis("OTEL_METRIC_EXPORT_INTERVAL", {
+    description: "The time between two exports of metrics.",
+    default: 60_000
+  }),
+  sampler: Config.all({
+    name: Setting.oneOf("OTEL_TRACES_SAMPLER", {
+      description: "Which traces are recorded.",
+      words: Sampling.names,
+      unset: "`parentbased_traceidratio`"
+    }).pipe(Config.map(Option.getOrElse(() => "parentbased_traceidratio" as const))),
+    ratio: Setting.ratio("OTEL_TRACES_SAMPLER_ARG", {
+      description: "The share of traces that the samplers by ratio record.",
+      default: 0.01
+    })
+  }),
+  serviceName: Setting.optional("OTEL_SERVICE_NAME", {
+    description:
+      "The name of the service in telemetry and in the log. Not read by `npm start`, whose services keep their names.",
+    unset: "the service's own name",
+    expected: "the name of a service",
+    parse: Option.some
+  }),
+  resourceAttributes: list("OTEL_RESOURCE_ATTRIBUTES", "Further attributes of the service, in telemetry.")
 })
 
 /** The service that an effect belongs to. */
@@ -182,7 +207,7 @@ export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
     // Node notes each request of its fetch, two hundred and fifty of them, for whoever asks how long they took
     performance.setResourceTimingBufferSize(0)
     const url = endpoint.value.replace(/\/+$/, "")
-    const outage = ExportQueue.makeOutage(new URL(url).origin)
+    const outage = OtlpExportQueue.makeOutage(new URL(url).origin)
     const options = {
       headers: Redacted.value(headers),
       resource: {
@@ -197,10 +222,10 @@ export const exported: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
         OtlpTracer.make({ ...options, url: `${url}/v1/traces`, exportInterval: tracesInterval, maxBatchSize: 200 }),
         (recorder) => Sampling.tracer(recorder, sampler)
       )
-    ).pipe(Layer.provide(ExportQueue.layer({ signal: "traces", timeout, outage })))
+    ).pipe(Layer.provide(OtlpExportQueue.layer({ signal: "traces", timeout, outage })))
     const metrics = Layer.effectDiscard(
       OtlpMetrics.make({ ...options, url: `${url}/v1/metrics`, exportInterval: metricsInterval })
-    ).pipe(Layer.provide(ExportQueue.layer({ signal: "metrics", timeout, outage })))
+    ).pipe(Layer.provide(OtlpExportQueue.layer({ signal: "metrics", timeout, outage })))
     yield* Effect.logInfo(`Telemetry is sent to ${new URL(url).origin}`)
     return Layer.merge(traces, metrics).pipe(
       Layer.provide(OtlpExporter.layerFlusher),

@@ -10,20 +10,20 @@ const State = Context.Reference<string | undefined>("layers/telemetry/TraceConte
 })
 
 /** Whether a trace comes from outside of the house, so that it says nothing of what is to be recorded here. */
-export const IsForeign = Context.Reference<boolean>("layers/telemetry/TraceContext/IsForeign", {
+export const IsUntrusted = Context.Reference<boolean>("layers/telemetry/TraceContext/IsUntrusted", {
   defaultValue: () => false
 })
 
 /** Reads a header by its name, in lower case; of several with that name all, with commas between them. */
-export type Headers = (name: string) => string | undefined
+export type HeaderReader = (name: string) => string | undefined
 
 /**
  * What headers say of the caller's span; undefined if nothing, or nothing that makes sense. Of a foreign caller the sampled flag
  * does not count.
  */
-export const read = (
-  headers: Headers,
-  options?: { readonly isForeign?: boolean | undefined }
+export const fromHeaders = (
+  headers: HeaderReader,
+  options?: { readonly isUntrusted?: boolean | undefined }
 ): Tracer.ExternalSpan | undefined => {
   const parent = headers("traceparent")
   if (parent === undefined) return undefined
@@ -32,12 +32,12 @@ export const read = (
   if (version === "" || (version === "00" && rest !== undefined) || zeros.test(traceId) || zeros.test(spanId)) {
     return undefined
   }
-  const isForeign = options?.isForeign === true
+  const isUntrusted = options?.isUntrusted === true
   const state = headers("tracestate")
   let annotations = Context.empty()
-  if (isForeign) annotations = Context.add(annotations, IsForeign, true)
+  if (isUntrusted) annotations = Context.add(annotations, IsUntrusted, true)
   if (state !== undefined && tracestate.test(state)) annotations = Context.add(annotations, State, state)
-  const sampled = !isForeign && (Number.parseInt(flags, 16) & 1) === 1
+  const sampled = !isUntrusted && (Number.parseInt(flags, 16) & 1) === 1
   return Tracer.externalSpan({ traceId, spanId, sampled, annotations })
 }
 
@@ -49,18 +49,18 @@ const zeros = /^0+$/
 const tracestate = /^[\x20-\x7e]{1,512}$/
 
 /** What is sent of a span. */
-export interface Sent {
+export interface TraceHeaders {
   readonly traceparent: string
   readonly tracestate: string | undefined
 }
 
 /** What to send of the span that a context is in; undefined if it is in none that anybody else may know of. */
-export const of = (context: Context.Context<never>): Sent | undefined => {
+export const toHeaders = (context: Context.Context<never>): TraceHeaders | undefined => {
   const span = Context.getOrUndefined(context, Tracer.ParentSpan)
   return span === undefined ? undefined : write(span, Context.get(context, Tracer.Tracer))
 }
 
-const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer): Sent | undefined => {
+const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer): TraceHeaders | undefined => {
   const caller = ancestorOf(span, ({ _tag }) => _tag === "ExternalSpan")
   // without a tracer there are spans too, which nobody ever gets to see: what has been called knows of the caller's only
   const sender = tracer === Tracer.nativeTracer ? caller : ancestorOf(span, isKnown)

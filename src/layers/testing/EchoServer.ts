@@ -61,7 +61,9 @@ export interface Options extends Pick<GrpcServer.Options, "interceptors" | "limi
   /** What becomes of inputs, by their text; the others are echoed. */
   readonly inputs?: { readonly [text: string]: Input } | undefined
   /** How the client calls, and what is around its calls. */
-  readonly client?: Pick<GrpcChannel.Options, "interceptors" | "observers" | "policy"> | undefined
+  readonly client?:
+    | Pick<GrpcChannel.Options, "attemptInterceptors" | "attemptObservers" | "interceptors" | "observers" | "policy">
+    | undefined
 }
 
 class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {

@@ -4,7 +4,7 @@
  */
 import { createHash, verify, type X509Certificate } from "node:crypto"
 
-import * as Der from "./Der.ts"
+import * as DerReader from "./DerReader.ts"
 
 /** Names a certificate as revocation lists do: by its issuer and its serial number. */
 export type CertificateId = string
@@ -28,9 +28,9 @@ const idOf = (issuer: Buffer, serial: Buffer): CertificateId =>
   `${createHash("sha256").update(issuer).digest("base64url")}:${serial.toString("hex").replace(/^(00)+/, "")}`
 
 /** The fields of a certificate's `tbsCertificate`, from the serial number on: the version before it is optional. */
-const fieldsOf = (certificate: X509Certificate): ReadonlyArray<Der.Value> => {
-  const [tbs] = Der.children(Der.read(certificate.raw))
-  const fields = Der.children(tbs!)
+const fieldsOf = (certificate: X509Certificate): ReadonlyArray<DerReader.Value> => {
+  const [tbs] = DerReader.children(DerReader.read(certificate.raw))
+  const fields = DerReader.children(tbs!)
   return fields[0]?.tag === 0xa0 ? fields.slice(1) : fields
 }
 
@@ -56,24 +56,24 @@ const digests: { readonly [oid: string]: string | null } = {
 /** Reads a list from one block of PEM. Throws if it is none. */
 export const parse = (pem: string): RevocationList => {
   const bytes = Buffer.from(pem.replace(/-----[^-]+-----/g, ""), "base64")
-  const [tbs, algorithm, signature] = Der.children(Der.read(bytes))
+  const [tbs, algorithm, signature] = DerReader.children(DerReader.read(bytes))
   if (tbs === undefined || algorithm === undefined || signature === undefined) throw new RangeError("it is cut off")
-  const fields = Der.children(tbs)
+  const fields = DerReader.children(tbs)
   // the version is an INTEGER, and may be left out
-  const [, issuer, thisUpdate, ...others] = fields[0]?.tag === Der.tags.sequence ? fields : fields.slice(1)
-  if (issuer === undefined || thisUpdate === undefined || !Der.isTime(thisUpdate)) {
+  const [, issuer, thisUpdate, ...others] = fields[0]?.tag === DerReader.tags.sequence ? fields : fields.slice(1)
+  if (issuer === undefined || thisUpdate === undefined || !DerReader.isTime(thisUpdate)) {
     throw new RangeError("it has no issuer or no date")
   }
-  const nextUpdate = others.find(Der.isTime)
-  const entries = others.find(({ tag }) => tag === Der.tags.sequence)
-  const digest = digests[Der.oid(Der.children(algorithm)[0]!)]
+  const nextUpdate = others.find(DerReader.isTime)
+  const entries = others.find(({ tag }) => tag === DerReader.tags.sequence)
+  const digest = digests[DerReader.oid(DerReader.children(algorithm)[0]!)]
   return {
     pem,
     issuer: issuer.bytes,
-    thisUpdate: Der.time(thisUpdate),
-    nextUpdate: nextUpdate === undefined ? undefined : Der.time(nextUpdate),
-    revoked: (entries === undefined ? [] : Der.children(entries)).map((entry) =>
-      idOf(issuer.bytes, Der.read(entry.content).content)
+    thisUpdate: DerReader.time(thisUpdate),
+    nextUpdate: nextUpdate === undefined ? undefined : DerReader.time(nextUpdate),
+    revoked: (entries === undefined ? [] : DerReader.children(entries)).map((entry) =>
+      idOf(issuer.bytes, DerReader.read(entry.content).content)
     ),
     isSignedBy: (certificate) =>
       digest !== undefined &&
@@ -90,10 +90,10 @@ const handshakeUsages = 0x80 | 0x20 | 0x08
 export const isForHandshakes = (certificate: X509Certificate): boolean => {
   const extensions = fieldsOf(certificate).find(({ tag }) => tag === 0xa3)
   if (extensions === undefined) return true
-  for (const extension of Der.children(Der.children(extensions)[0]!)) {
-    const [id, ...rest] = Der.children(extension)
-    if (Der.oid(id!) !== "2.5.29.15") continue
-    const bits = Der.read(rest.at(-1)!.content).content
+  for (const extension of DerReader.children(DerReader.children(extensions)[0]!)) {
+    const [id, ...rest] = DerReader.children(extension)
+    if (DerReader.oid(id!) !== "2.5.29.15") continue
+    const bits = DerReader.read(rest.at(-1)!.content).content
     return ((bits[1] ?? 0) & handshakeUsages) !== 0
   }
   return true

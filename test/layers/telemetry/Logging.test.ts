@@ -273,6 +273,8 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
     {
       what: "a word",
       config: Setting.optional("PASSWORD", {
+        description: "A password.",
+        unset: "none",
         expected: "a better one",
         parse: () => Option.none(),
         isSecret: () => true

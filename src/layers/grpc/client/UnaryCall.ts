@@ -8,7 +8,7 @@ import { type Client, InterceptingCall, type Interceptor, type Metadata, type St
 import type { MethodDefinition } from "@grpc/proto-loader"
 import { Exit } from "effect"
 
-import type * as Callback from "../../telemetry/Callback.ts"
+import type * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
@@ -23,7 +23,7 @@ export interface Options {
   /** Told of what a server sends besides its response. */
   readonly listener: ((metadata: { readonly headers: Metadata } | { readonly trailers: Metadata }) => void) | undefined
   /** For what grpc-js calls back. */
-  readonly guard: Callback.Guard
+  readonly guard: CallbackGuard.Guard
   /** Called once, when the response and the trailers are there, or the status that the call has failed with. */
   readonly onEnd: (outcome: Exit.Exit<object, Status.Status>) => void
 }

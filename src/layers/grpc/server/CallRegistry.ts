@@ -26,9 +26,7 @@ import * as ServerInterceptorChain from "./ServerInterceptorChain.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 
 export interface Options {
-  /** The first is the outermost. These also see whether a response could be encoded. */
-  readonly observers: ReadonlyArray<ServerInterceptor>
-  /** Within the observers. */
+  /** Of all calls; the first is the outermost. */
   readonly interceptors: ReadonlyArray<ServerInterceptor>
   readonly admission: AdmissionControl
   /** For methods that are exempt from `admission`. */
@@ -44,12 +42,20 @@ export interface Options {
   readonly context: Context.Context<never>
 }
 
+export interface RegisteredMethod<E, R> extends Method<E, R> {
+  /** Within those of all calls. */
+  readonly interceptors: ReadonlyArray<ServerInterceptor>
+  /** Calls of exempt methods take no slots of others. Use it for probes: a probe that is refused takes a busy server out of service. */
+  readonly isExempt: boolean
+}
+
 /** The largest request of an exempt method, such as the name of a service to watch. In bytes. */
 const maxExemptRequestSize = 4 * 1024
 
 export class CallRegistry {
   readonly #options: Options
-  readonly #chain: ServerInterceptorChain.Around
+  /** For streams of unknown methods. */
+  readonly #interceptors: ServerInterceptorChain.ServerInterceptorChain
   readonly #methods = new Map<string, ServedMethod>()
   readonly #open = new LinkedList<ServerCall>()
   #ended = 0
@@ -58,10 +64,10 @@ export class CallRegistry {
   #entering: { readonly stream: ServerHttp2Stream; readonly headers: IncomingHttpHeaders } | undefined = undefined
 
   constructor(options: Options) {
-    const { budget, connectionOf, context, interceptors, observers } = options
+    const { budget, connectionOf, context, interceptors } = options
     const overloaded = Refusals.makeOverloaded()
     this.#options = options
-    this.#chain = ServerInterceptorChain.make(observers, interceptors)
+    this.#interceptors = ServerInterceptorChain.make(interceptors)
     this.#shared = {
       budget,
       connectionOf,
@@ -70,7 +76,10 @@ export class CallRegistry {
         this.#open.remove(call)
         this.#ended++
       },
-      onRejected: (call, status) => RejectedCalls.show(this.#chain, context, call.method.info, call, status),
+      onRejected: (call, status) => {
+        const { info, interceptors } = call.method
+        RejectedCalls.show(interceptors, context, info, call, status)
+      },
       overloaded: () => {
         ServerMetrics.shed.updateUnsafe(1, context)
         return overloaded()
@@ -83,18 +92,20 @@ export class CallRegistry {
     }
   }
 
-  /** Adds a method; false if there is one at its path. Calls of exempt methods take no slots of others. */
-  register<E, R>(server: Server, method: Method<E, R>, isExempt: boolean): boolean {
+  /** Adds a method; false if there is one at its path. */
+  register<E, R>(server: Server, method: RegisteredMethod<E, R>): boolean {
     const { admission, exemptAdmission, maxRequestSize, maxResponseSize } = this.#options
     const { path, requestDeserialize } = method.definition
     const kind = kindOf(method.definition)
     const info = { ...namesOf(path), name: path.slice(1), kind }
-    const runner = new MethodRunner(method, info, this.#chain, maxResponseSize)
+    const interceptors = ServerInterceptorChain.make([...this.#options.interceptors, ...method.interceptors])
+    const { isExempt } = method
     this.#methods.set(path, {
       info,
+      interceptors,
       admission: isExempt ? exemptAdmission : admission,
       maxRequestSize: isExempt ? Math.min(maxExemptRequestSize, maxRequestSize) : maxRequestSize,
-      runner
+      runner: new MethodRunner(method, info, interceptors, maxResponseSize)
     })
     // grpc-js asks for a handler and a serializer, but the runner calls the handler and encodes its response
     return server.register(path, () => {}, identity<Buffer>, requestDeserialize, kind)
@@ -142,7 +153,11 @@ export class CallRegistry {
       metadata,
       sendMetadata: () => {}
     }
-    RejectedCalls.show(this.#chain, context, this.#methods.get(path)?.info ?? unknownMethod(path), call, status)
+    const { info, interceptors } = this.#methods.get(path) ?? {
+      info: unknownMethod(path),
+      interceptors: this.#interceptors
+    }
+    RejectedCalls.show(interceptors, context, info, call, status)
   }
 
   /** How many calls have begun and not ended, and how many have ended since the start. */

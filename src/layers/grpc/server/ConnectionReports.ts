@@ -5,13 +5,14 @@ import { Effect, Metric } from "effect"
 
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
-import type { Refusal, Secured } from "./ServerConnections.ts"
+import type { Refusal } from "./ConnectionRefusal.ts"
+import type { Secured } from "./ServerConnections.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 
 const refusals = LogRateLimiter.make("refused connections")
 
 /** A connection is not served, or closed at a limit. */
-export const refused = ({ address, detail, reason }: Refusal): Effect.Effect<void> =>
+export const refused = ({ detail, reason }: Refusal, address: string): Effect.Effect<void> =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(ServerMetrics.connectionsRefused, { reason }), 1),
     refusals.log(

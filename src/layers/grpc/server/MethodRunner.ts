@@ -2,7 +2,7 @@
  * Runs the handler of a method for each of its calls: in a fiber, with the interceptors around it. The fiber's exit becomes the
  * response, or the status of the error.
  */
-import { Cause, Context, Effect, Exit, identity, Stream } from "effect"
+import { Cause, Context, Effect, Exit, Stream } from "effect"
 
 import { Deadline } from "../Deadline.ts"
 import { Encoded } from "../EncodedMessage.ts"
@@ -12,7 +12,7 @@ import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import { CallContext, type MethodInfo } from "./CallContext.ts"
 import type { ServerCall } from "./ServerCall.ts"
-import type { Around } from "./ServerInterceptorChain.ts"
+import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** How the calls of a method are answered. */
 export interface Method<E, R> {
@@ -31,34 +31,31 @@ type ResponseExit = Exit.Exit<Buffer | void, Status.Status>
 export class MethodRunner<E, R> {
   readonly #method: Method<E, R>
   readonly #info: MethodInfo
-  readonly #around: Around
-  readonly #observe: NonNullable<Around["observe"]>
-  readonly #intercept: NonNullable<Around["intercept"]>
+  readonly #interceptors: ServerInterceptorChain
+  /** In bytes. */
+  readonly #maxResponseSize: number
   /** Whether the exit of the handler becomes the response outside of the fiber, which costs less than an effect. */
   readonly #isPlain: boolean
-  readonly #maxResponseSize: number
 
   constructor(
     method: Method<E, R>,
     info: MethodInfo,
-    around: Around,
+    interceptors: ServerInterceptorChain,
     /** The largest message of a response, in bytes. */
     maxResponseSize: number
   ) {
     this.#method = method
     this.#info = info
-    this.#around = around
-    this.#observe = around.observe ?? identity
-    this.#intercept = around.intercept ?? identity
-    this.#isPlain = !method.definition.responseStream && around.observe === undefined && around.intercept === undefined
+    this.#interceptors = interceptors
     this.#maxResponseSize = maxResponseSize
+    this.#isPlain = !method.definition.responseStream && interceptors.around === undefined
   }
 
   run(call: ServerCall, request: unknown): void {
     const { deadline } = call
     const context = new CallContext(this.#info, call, false)
     const withCall = Context.add(this.#method.context, GrpcCall, context)
-    const services = this.#around.begin(
+    const services = this.#interceptors.start(
       context,
       (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
     )
@@ -77,41 +74,38 @@ export class MethodRunner<E, R> {
   }
 
   #respond(call: ServerCall, context: CallContext, request: unknown): Response<E, R> {
-    if (this.#method.definition.responseStream) return this.#sendAll(call, context, request)
-    if (!this.#isPlain) return this.#respondWithin(context, request)
-    try {
-      return this.#handle(request)
-    } catch (defect) {
-      return Effect.die(defect)
+    if (this.#isPlain) {
+      try {
+        return this.#method.handler(request as never) as Response<E, R>
+      } catch (defect) {
+        return Effect.die(defect)
+      }
     }
+    // within the fiber, so that interceptors see whether the response could be encoded
+    const { around } = this.#interceptors
+    const response = this.#method.definition.responseStream
+      ? this.#sendStream(call, context, request)
+      : this.#encodeResponse(context, request)
+    const checked = Effect.catchDefect(response, exitOfDefect)
+    return around === undefined ? checked : around(checked, context)
   }
 
-  #handle(request: unknown): Effect.Effect<unknown, E, R> {
-    return this.#method.handler(request as never) as Effect.Effect<unknown, E, R>
-  }
-
-  /** Encodes within the fiber, so that observers see whether the response could be encoded. */
-  #respondWithin(context: CallContext, request: unknown): Effect.Effect<Buffer, Status.Status, R> {
-    const response = Effect.mapError(
-      Effect.suspend(() => this.#handle(request)),
-      (error) => this.#method.toStatus(context.fail(error))
+  #encodeResponse(context: CallContext, request: unknown): Effect.Effect<Buffer, Status.Status, R> {
+    const { handler, toStatus } = this.#method
+    return Effect.suspend(() => handler(request as never) as Effect.Effect<unknown, E, R>).pipe(
+      Effect.mapError((error) => toStatus(context.fail(error))),
+      Effect.map((response) => this.#encode(response))
     )
-    const encoded = Effect.map(this.#intercept(response, context), (response) => this.#encode(response))
-    return this.#observe(Effect.catchDefect(encoded, exitOfDefect), context)
   }
 
-  /** Sends all messages of a stream of responses. */
-  #sendAll(call: ServerCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
+  #sendStream(call: ServerCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
     const { handler, toStatus } = this.#method
     const encode = (response: unknown) => this.#encode(response)
-    const responses = Stream.mapError(
-      Stream.suspend(() => handler(request as never) as Stream.Stream<unknown, E, R>),
-      (error) => toStatus(context.fail(error))
+    return Stream.suspend(() => handler(request as never) as Stream.Stream<unknown, E, R>).pipe(
+      Stream.mapError((error) => toStatus(context.fail(error))),
+      (responses) => this.#interceptors.aroundStream(responses, context),
+      Stream.runForEachArray((messages) => call.write(messages, encode))
     )
-    const sent = Stream.runForEachArray(this.#around.stream(responses, context), (messages) =>
-      call.write(messages, encode)
-    )
-    return this.#observe(this.#intercept(Effect.catchDefect(sent, exitOfDefect), context), context)
   }
 
   #encode(response: unknown): Buffer {
@@ -122,7 +116,7 @@ export class MethodRunner<E, R> {
     return bytes
   }
 
-  /** What {@link #respondWithin} does, to the exit of a handler. */
+  /** Encodes the response of a handler, or makes a status of its error. */
   #encodeExit(context: CallContext, exit: Exit.Exit<unknown, E>): ResponseExit {
     try {
       if (Exit.isSuccess(exit)) return Exit.succeed(this.#encode(exit.value))
@@ -139,7 +133,7 @@ export class MethodRunner<E, R> {
     handled: Exit.Exit<unknown, E | Status.Status>
   ): void {
     const exit = this.#isPlain ? this.#encodeExit(context, handled as Exit.Exit<unknown, E>) : (handled as ResponseExit)
-    this.#around.end(context, exit, services)
+    this.#interceptors.end(context, exit, services)
     if (Exit.isFailure(exit)) return call.respond(undefined, this.#encodeStatus(context, exit.cause))
     call.respond(exit.value ?? undefined, { code: 0, details: "OK", metadata: context.trailers ?? null })
   }

@@ -2,25 +2,28 @@
  * {@link GrpcServer} over grpc-js: opens the port once every service is registered, and drains when its layer closes.
  */
 import { Server } from "@grpc/grpc-js"
-import { Deferred, Duration, Effect, Layer, Option, type Scope, Stream, SubscriptionRef } from "effect"
+import { Context, Deferred, Duration, Effect, Layer, Option, type Scope, Stream, SubscriptionRef } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
+import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
 import * as Certificates from "../../tls/Certificates.ts"
+import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
-import type { GrpcCall } from "../GrpcCall.ts"
+import { GrpcCall } from "../GrpcCall.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
 import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
+import * as Metrics from "../interceptors/Metrics.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
 import * as CallBudget from "./CallBudget.ts"
 import { CallRegistry } from "./CallRegistry.ts"
 import * as ConnectionReports from "./ConnectionReports.ts"
-import * as ServerConnections from "./ServerConnections.ts"
+import { ServerConnections } from "./ServerConnections.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 import { settings } from "./ServerSettings.ts"
 
@@ -28,7 +31,7 @@ import { settings } from "./ServerSettings.ts"
 interface Parts {
   readonly server: Server
   readonly calls: CallRegistry
-  readonly connections: ServerConnections.ServerConnections
+  readonly connections: ServerConnections
   readonly admission: AdmissionControl.AdmissionControl
 }
 
@@ -60,7 +63,7 @@ export const layer = (options: Options) =>
 
 const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Parts, never, Scope.Scope> {
   const limits = yield* withinDescriptors({ ...defaultLimits, ...options.limits })
-  const context = yield* Effect.context<never>()
+  const context = annotatePeer(yield* Effect.context<never>())
   const runFork = Effect.runForkWith(context)
   const admission = AdmissionControl.make(limits)
   const budget = CallBudget.make(limits.maxBytesInFlight)
@@ -74,8 +77,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
       whenFull: "evict"
     }),
     budget,
-    observers: options.observers ?? DefaultObservers.server,
-    interceptors: options.interceptors ?? [],
+    interceptors: interceptorsOf(options),
     connectionOf: (stream) => connections.of(stream),
     context
   })
@@ -88,11 +90,11 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     "grpc.keepalive_time_ms": Duration.toMillis(limits.keepaliveTime),
     "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
   })
-  const connections: ServerConnections.ServerConnections = ServerConnections.make(server, {
+  const connections: ServerConnections = new ServerConnections(server, {
     ...limits,
     tls: options.tls,
-    guard: Callback.make(context),
-    onRefused: (refusal) => void runFork(ConnectionReports.refused(refusal)),
+    guard: CallbackGuard.make(context),
+    onRefused: (refusal, address) => void runFork(ConnectionReports.refused(refusal, address)),
     onSecured: (secured) => void runFork(ConnectionReports.secured(secured)),
     onAcceptError: (error) => void runFork(ConnectionReports.acceptFailed(error)),
     onEntering: calls.onEntering,
@@ -109,23 +111,34 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
   return { server, calls, connections, admission }
 })
 
+const interceptorsOf = ({ interceptors = [], observers = DefaultObservers.server }: Options) => [
+  ...observers,
+  ...interceptors
+]
+
+/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
+const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(context, RequestAnnotations, (within) => {
+    const call = Context.getOrUndefined(within, GrpcCall)
+    return call && PeerIdentity.annotations(call.peer)
+  })
+
 const register = Effect.fnUntraced(function* <E, R>(
   { calls, server }: Parts,
-  { interceptors = [], observers = DefaultObservers.server }: Options,
-  { definition, handlers, isExempt = false, name, toStatus }: Registration<E, R>
+  options: Options,
+  { definition, handlers, interceptors = [], isExempt = false, name, toStatus }: Registration<E, R>
 ) {
-  const context = yield* Effect.context<Exclude<R, GrpcCall>>()
+  const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
+  const hasMetrics = [...interceptorsOf(options), ...interceptors].includes(Metrics.server)
   for (const [methodName, method] of Object.entries(definition)) {
     const handler = handlers[methodName]
     if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
     // grpc-js answers UNIMPLEMENTED for methods that it does not know
     if (typeof handler !== "function") continue
-    for (const interceptor of [...observers, ...interceptors]) {
-      yield* (
-        interceptor.method?.({ service: name, method: methodName, kind: GrpcService.kindOf(method) }) ?? Effect.void
-      )
+    if (hasMetrics) {
+      yield* Metrics.startAtZero({ service: name, method: methodName, kind: GrpcService.kindOf(method) })
     }
-    if (!calls.register(server, { definition: method, handler, context, toStatus }, isExempt)) {
+    if (!calls.register(server, { definition: method, handler, context, toStatus, interceptors, isExempt })) {
       return yield* Effect.die(new Error(`${method.path} is served already`))
     }
   }
@@ -161,8 +174,7 @@ const drain = Effect.fnUntraced(function* ({ calls, connections }: Parts) {
   const closed = yield* Deferred.make<void>()
   const awaitClosed = (atMost: Duration.Duration) =>
     Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
-  connections.onEmpty(() => Deferred.doneUnsafe(closed, Effect.void))
-  connections.leave()
+  connections.drain(() => Deferred.doneUnsafe(closed, Effect.void))
   yield* awaitClosed(timeout)
   const { ended, inFlight: cut } = calls.counts()
   if (!(yield* Deferred.isDone(closed))) {

@@ -6,22 +6,20 @@ import { Context, Effect, Exit } from "effect"
 import { GrpcCall } from "../GrpcCall.ts"
 import type * as Status from "../Status.ts"
 import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
-import type { Around } from "./ServerInterceptorChain.ts"
+import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
-/** The call has been answered with the status: what interceptors make of it is seen by those further out only. */
+/** The call has been answered with the status: a status that an interceptor returns is seen only by those further out. */
 export const show = (
-  around: Around,
+  { around, end, start }: ServerInterceptorChain,
   context: Context.Context<never>,
   method: MethodInfo,
   call: CallInfo,
   status: Status.Status
 ): void => {
-  const { end, intercept, observe } = around
-  const current = new CallContext(method, call, true)
-  const services = around.begin(current, Context.add(context, GrpcCall, current))
-  if (observe === undefined && intercept === undefined) return end(current, Exit.fail(status), services)
-  const intercepted = intercept?.(Effect.fail(status), current) ?? Effect.fail(status)
-  Effect.runForkWith(services)(observe?.(intercepted, current) ?? intercepted).addObserver((exit) =>
-    end(current, exit, services)
+  const callContext = new CallContext(method, call, true)
+  const services = start(callContext, Context.add(context, GrpcCall, callContext))
+  if (around === undefined) return end(callContext, Exit.fail(status), services)
+  Effect.runForkWith(services)(around(Effect.fail(status), callContext)).addObserver((exit) =>
+    end(callContext, exit, services)
   )
 }

@@ -28,10 +28,12 @@ import { RequestFraming } from "./RequestFraming.ts"
 import { RequestReader } from "./RequestReader.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
 import type { Connection } from "./ServerConnections.ts"
+import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** A method that the server offers. */
 export interface ServedMethod {
   readonly info: MethodInfo
+  readonly interceptors: ServerInterceptorChain
   readonly admission: AdmissionControl
   /** The largest message of a request, in bytes. */
   readonly maxRequestSize: number

@@ -7,7 +7,8 @@ import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
 import type { Limits } from "../GrpcServer.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
-import { refusalReasons, type ServerConnections } from "./ServerConnections.ts"
+import * as ConnectionRefusal from "./ConnectionRefusal.ts"
+import type { ServerConnections } from "./ServerConnections.ts"
 
 /** Calls that were refused since there were too many. */
 export const shed = Metric.counter("grpc_server_calls_shed_total", {
@@ -34,16 +35,18 @@ const resourceErrors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
 const startAtZero = Effect.all(
   [
     Metric.update(shed, 0),
-    ...refusalReasons.map((reason) => Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 0)),
+    ...ConnectionRefusal.reasons.map((reason) =>
+      Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 0)
+    ),
     ...resourceErrors.map((error) => Metric.update(Metric.withAttributes(acceptErrors, { error }), 0))
   ],
   { discard: true }
 )
 
-const observeConnections = ({ counts }: ServerConnections, limits: Limits) =>
+const observeConnections = (connections: ServerConnections, limits: Limits) =>
   Effect.all(
     [
-      ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => counts().open),
+      ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
       ObservableMetric.gauge(
         "grpc_server_connections_limit",
         "How many connections are open at the same time at the most",
@@ -52,7 +55,7 @@ const observeConnections = ({ counts }: ServerConnections, limits: Limits) =>
       ObservableMetric.gauge(
         "grpc_server_tls_handshakes",
         "Connections that have not completed their TLS handshake",
-        () => counts().handshakes
+        () => connections.counts().handshakes
       )
     ],
     { discard: true }
