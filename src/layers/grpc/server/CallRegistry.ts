@@ -57,8 +57,6 @@ export class CallRegistry {
   /** For streams of unknown methods. */
   readonly #interceptors: ServerInterceptorChain.ServerInterceptorChain
   readonly #methods = new Map<string, ServedMethod>()
-  readonly #open = new LinkedList<ServerCall>()
-  #ended = 0
   readonly #shared: Shared
   /** The stream that grpc-js is about to get, until it makes a call of it. */
   #entering: { readonly stream: ServerHttp2Stream; readonly headers: IncomingHttpHeaders } | undefined = undefined
@@ -71,11 +69,8 @@ export class CallRegistry {
     this.#shared = {
       budget,
       connectionOf,
-      open: this.#open,
-      onEnd: (call) => {
-        this.#open.remove(call)
-        this.#ended++
-      },
+      open: new LinkedList(),
+      ended: 0,
       onRejected: (call, status) => {
         const { info, interceptors } = call.method
         RejectedCalls.show(interceptors, context, info, call, status)
@@ -162,12 +157,13 @@ export class CallRegistry {
 
   /** How many calls have begun and not ended, and how many have ended since the start. */
   counts(): { readonly inFlight: number; readonly ended: number } {
-    return { inFlight: this.#open.size, ended: this.#ended }
+    const { ended, open } = this.#shared
+    return { inFlight: open.size, ended }
   }
 
   /** Answers the open calls UNAVAILABLE, but for those that have a response. */
   cut(): void {
-    for (const call of this.#open) call.cut()
+    for (const call of this.#shared.open) call.cut()
   }
 }
 

@@ -6,6 +6,11 @@
 /** The compressed flag, and four bytes of length. */
 const prefixSize = 5
 
+export interface MessageObserver {
+  /** Called once the prefix of a message is complete, with its length in bytes and its compressed flag. */
+  readonly onMessagePrefix: (length: number, flag: number) => void
+}
+
 export class RequestFraming {
   /** How many messages have begun. */
   messages = 0
@@ -20,8 +25,8 @@ export class RequestFraming {
     return this.#left > 0 || this.#prefixRead > 0
   }
 
-  /** Reads the next bytes. Calls `onMessage` for each prefix, with the length in bytes and the compressed flag. */
-  read(bytes: Uint8Array, onMessage: (length: number, flag: number) => void): void {
+  /** Reads the next bytes. */
+  read(bytes: Uint8Array, observer: MessageObserver): void {
     let at = 0
     while (at < bytes.length) {
       if (this.#left > 0) {
@@ -39,7 +44,7 @@ export class RequestFraming {
       this.#prefixRead = 0
       this.messages++
       this.#left = this.#length
-      onMessage(this.#length, this.#flag)
+      observer.onMessagePrefix(this.#length, this.#flag)
     }
   }
 }

@@ -14,6 +14,7 @@ import { constants, type ServerHttp2Stream } from "node:http2"
 
 import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
 import type { Effect, Fiber } from "effect"
+import { constVoid } from "effect/Function"
 
 import type { Linked, LinkedList } from "../../collections/LinkedList.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
@@ -24,7 +25,7 @@ import type { AdmissionControl, Candidate } from "./AdmissionControl.ts"
 import type { CallBudget, Holder } from "./CallBudget.ts"
 import type { CallContext, CallInfo, MethodInfo } from "./CallContext.ts"
 import * as Refusals from "./Refusals.ts"
-import { RequestFraming } from "./RequestFraming.ts"
+import { type MessageObserver, RequestFraming } from "./RequestFraming.ts"
 import { RequestReader } from "./RequestReader.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
 import type { Connection } from "./ServerConnections.ts"
@@ -46,10 +47,10 @@ export interface Shared {
   readonly budget: CallBudget
   /** Undefined if the connection has closed. */
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
-  /** The calls that have begun and not ended. Each adds itself. */
+  /** The calls that have begun and not ended. Calls add and remove themselves. */
   readonly open: LinkedList<ServerCall>
-  /** Removes a call that has ended from the open ones. */
-  readonly onEnd: (call: ServerCall) => void
+  /** How many calls have ended. */
+  ended: number
   /** Lets interceptors see a call that has ended before its handler was run. */
   readonly onRejected: (call: ServerCall, status: Status.Status) => void
   /** The answer to a call for which there is no slot or no memory. */
@@ -97,7 +98,7 @@ const maxInflation = 1032
 
 export class ServerCall
   extends ServerInterceptingCall
-  implements Listener, CallInfo, Candidate, Holder, Linked<ServerCall>
+  implements Listener, MessageObserver, CallInfo, Candidate, Holder, Linked<ServerCall>
 {
   previous: ServerCall | undefined = undefined
   next: ServerCall | undefined = undefined
@@ -185,13 +186,14 @@ export class ServerCall
   #onData(bytes: Buffer): void {
     if (this.#state === "closed") return
     try {
-      this.#framing.read(bytes, (length, flag) => this.#onMessagePrefix(length, flag))
+      this.#framing.read(bytes, this)
     } catch (exception) {
       this.crash(exception)
     }
   }
 
-  #onMessagePrefix(length: number, flag: number): void {
+  /** A message of the request begins. */
+  onMessagePrefix(length: number, flag: number): void {
     if (this.#state === "closed") return
     const { info, maxRequestSize } = this.method
     const isCompressed = flag === 1
@@ -320,20 +322,25 @@ export class ServerCall
   /** The handler has finished. Sends its response, unless that is a stream and has been sent, and the status. */
   respond(message: Buffer | undefined, status: SentStatus): void {
     if (this.#state !== "running") return
-    this.#state = "sending"
-    this.#suspended = undefined
-    clearTimeout(this.#deadlineTimer)
-    this.method.admission.finish(this)
-    this.#shared.budget.setWaiting(this, true)
-    if (this.#responses !== undefined) return this.#responses.end(status)
-    if (message !== undefined) {
-      this.#shared.budget.add(this, message.length)
-      this.sendMessage(message, ignore)
+    try {
+      this.#state = "sending"
+      this.#suspended = undefined
+      clearTimeout(this.#deadlineTimer)
+      this.method.admission.finish(this)
+      this.#shared.budget.setWaiting(this, true)
+      if (this.#responses !== undefined) return this.#responses.end(status)
+      if (message !== undefined) {
+        this.#shared.budget.add(this, message.length)
+        this.#inner.sendMessage(message, constVoid)
+      }
+      // at once, and not when the message is written, so that both go out together
+      this.#inner.sendStatus(status)
+    } catch (exception) {
+      this.crash(exception)
     }
-    // at once, and not when the message is written, so that both go out together
-    this.sendStatus(status)
   }
 
+  /** Sends a message of a stream of responses. */
   override sendMessage(message: Buffer, onWritten: () => void): void {
     try {
       // grpc-js ends the stream when the deadline expires
@@ -343,6 +350,7 @@ export class ServerCall
     }
   }
 
+  /** Sends the status after a stream of responses. */
   override sendStatus(status: SentStatus): void {
     try {
       if (!this.stream.writableEnded) this.#inner.sendStatus(status)
@@ -431,8 +439,7 @@ export class ServerCall
     else admission.finish(this)
     clearTimeout(this.#deadlineTimer)
     this.#shared.budget.close(this)
-    this.#shared.onEnd(this)
+    this.#shared.open.remove(this)
+    this.#shared.ended++
   }
 }
-
-const ignore = () => {}

@@ -13,7 +13,8 @@ const framed = (flag: number, message: Uint8Array) => {
 const read = (pieces: ReadonlyArray<Uint8Array>) => {
   const framing = new RequestFraming()
   const prefixes: Array<{ readonly length: number; readonly flag: number }> = []
-  for (const piece of pieces) framing.read(piece, (length, flag) => prefixes.push({ length, flag }))
+  const onMessagePrefix = (length: number, flag: number) => void prefixes.push({ length, flag })
+  for (const piece of pieces) framing.read(piece, { onMessagePrefix })
   return { prefixes, messages: framing.messages, isWithinMessage: framing.isWithinMessage }
 }
 
