@@ -10,7 +10,7 @@ import { parse } from "yaml"
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
 import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
 import * as Admin from "../../src/layers/http/Admin.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
@@ -161,7 +161,7 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
     OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
       : [
           WebServer.settings(subject.prefix, 0),
           NodeGrpcChannel.policyConfig(subject.prefix),
