@@ -7,10 +7,10 @@ import { Effect, Layer } from "effect"
 
 import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../src/layers/grpc/client/Retry.ts"
 import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
 import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
+import * as RetryPolicy from "../src/layers/grpc/RetryPolicy.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
@@ -38,7 +38,7 @@ Layer.effectDiscard(
       observers: part === "everything" ? DefaultObservers.client : [],
       attemptObservers: part === "everything" ? DefaultObservers.clientAttempt : [],
       // a machine that has other things to do does not make it call twice
-      policy: { retry: Retry.never }
+      policy: { retry: RetryPolicy.never }
     })
   ),
   Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),

@@ -5,7 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Config, ConfigProvider, Duration, Effect } from "effect"
 
-import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as ChannelSettings from "../../../src/layers/grpc/client/ChannelSettings.ts"
 import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../../../src/layers/process/Drain.ts"
 import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
@@ -18,7 +18,7 @@ interface Range {
 }
 
 const server: Config.Config<unknown> = NodeGrpcServer.settings("S")
-const client: Config.Config<unknown> = NodeGrpcChannel.policyConfig("C")
+const client: Config.Config<unknown> = ChannelSettings.policy("C")
 const drain: Config.Config<unknown> = Drain.settings
 const telemetry: Config.Config<unknown> = Telemetry.settings
 

@@ -6,8 +6,8 @@ import { connect } from "node:http2"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Layer, Scope } from "effect"
 
+import type { ChannelOptions } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import type * as GrpcChannel from "../../../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as Tls from "../../tls/Tls.ts"
@@ -28,7 +28,7 @@ const start = Effect.fnUntraced(function* (options: Parameters<typeof Echo.serve
   }
 })
 
-const echoClient = Effect.fnUntraced(function* (port: number, tls?: GrpcChannel.Options["tls"]) {
+const echoClient = Effect.fnUntraced(function* (port: number, tls?: ChannelOptions["tls"]) {
   const channel = yield* Layer.build(NodeGrpcChannel.layer({ target: `localhost:${port}`, tls }))
   return yield* GrpcClient.make(Echo.EchoService).pipe(Effect.provideContext(channel))
 })

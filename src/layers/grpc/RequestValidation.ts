@@ -7,7 +7,7 @@ import { Predicate } from "effect"
 import protobuf from "protobufjs"
 import descriptor from "protobufjs/ext/descriptor/index.js"
 
-import type { FieldViolation } from "../ErrorDetail.ts"
+import type { FieldViolation } from "./ErrorDetail.ts"
 
 /** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
