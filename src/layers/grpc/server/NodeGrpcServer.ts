@@ -18,9 +18,9 @@ import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import * as ContentType from "../ContentType.ts"
 import { GrpcCall } from "../GrpcCall.ts"
+import type { ProvidedBy, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
-import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as Metrics from "../interceptors/Metrics.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
@@ -104,7 +104,7 @@ export const layer = (options: Options) =>
           // grpc-js answers UNIMPLEMENTED to what it does not know
           if (typeof handler !== "function") continue
           if ([...interceptors, ...own].includes(Metrics.server)) {
-            yield* Metrics.startAtZero({ service: name, method: methodName, kind: GrpcService.kindOf(method) })
+            yield* Metrics.startAtZero({ service: name, method: methodName, kind: method.kind })
           }
           const { handle, kind } = calls.handle({
             definition: method,
@@ -116,7 +116,7 @@ export const layer = (options: Options) =>
           })
           // the handler has encoded it
           const serialize = (response: Buffer) => response
-          if (!server.register(method.path, handle, serialize, method.requestDeserialize, kind)) {
+          if (!server.register(method.path, handle, serialize, method.request.decode, kind)) {
             return yield* Effect.die(new Error(`${method.path} is served already`))
           }
         }
@@ -296,10 +296,10 @@ const reportSecured = ({ cipher, peer, version }: Secured) =>
 
 /** Opens the port once the services are there; the layer closes first, before what the services need. */
 export const listen =
-  (options: Options) =>
+  <const Interceptors extends ReadonlyArray<ServerInterceptor>>(options: Options<Interceptors>) =>
   <E, R>(
     services: Layer.Layer<never, E, R>
-  ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer> | Drain> =>
+  ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer | ProvidedBy<Interceptors>> | Drain> =>
     Layer.effectDiscard(
       Effect.gen(function* () {
         const server = yield* GrpcServer
@@ -413,7 +413,10 @@ export const settings = (prefix: string): Config.Config<Options> =>
  * As {@link listen}, by {@link settings}, and over TLS by {@link TlsSettings.server}; what is around calls is no matter of settings.
  */
 export const listenConfig =
-  (prefix: string, around: Pick<Options, "interceptors" | "observers"> = {}) =>
+  <const Interceptors extends ReadonlyArray<ServerInterceptor>>(
+    prefix: string,
+    around: Pick<Options<Interceptors>, "interceptors" | "observers"> = {}
+  ) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(
       Effect.gen(function* () {

@@ -20,11 +20,11 @@ import { Cause, Context, Duration, Effect, Exit, Metric, Stream } from "effect"
 import { LinkedList } from "../../collections/LinkedList.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import { Deadline } from "../Deadline.ts"
+import type { ServiceMethod } from "../EmbeddedProtos.ts"
 import { Encoded } from "../EncodedMessage.ts"
 import { RetryInfo } from "../ErrorDetail.ts"
 import { GrpcCall, unknown } from "../GrpcCall.ts"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
-import { kindOf, type ServerMethod } from "../GrpcService.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import { writeAll } from "../Writing.ts"
@@ -37,7 +37,7 @@ import * as ServerInterceptorChain from "./ServerInterceptorChain.ts"
 
 /** How the calls of one method are answered. */
 export interface Method<E, R> {
-  readonly definition: ServerMethod
+  readonly definition: ServiceMethod
   /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
   readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
   readonly toStatus: (error: E) => Status.Status
@@ -190,7 +190,7 @@ export const make = (options: Options): ServerCalls => {
 
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
-    const kind = kindOf(definition)
+    const { kind } = definition
     const interceptors = ServerInterceptorChain.make([...options.interceptors, ...method.interceptors])
     const { around } = interceptors
     const called: CalledMethod = { ...namesOf(definition.path), name: definition.path.slice(1), kind }
@@ -259,7 +259,8 @@ export const make = (options: Options): ServerCalls => {
         current.isRejected = isRejected
         interrupt(why)
       }
-      const timer = definition.responseStream ? at(deadline, () => call.guard(() => interrupt(late))) : undefined
+      const timer =
+        kind === "serverStream" || kind === "bidi" ? at(deadline, () => call.guard(() => interrupt(late))) : undefined
       fiber.addObserver((exit) => {
         call.onGone = undefined
         clearTimeout(timer)
@@ -269,7 +270,7 @@ export const make = (options: Options): ServerCalls => {
 
     /** grpc-js would refuse what is too large, too, when everybody has been told that all is well. */
     const encode = (response: unknown): Buffer => {
-      const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response as object)
+      const bytes = response instanceof Encoded ? response.bytes : definition.response.encode(response as object)
       if (bytes.length > options.maxResponseSize) throw new TooLarge(bytes.length, options.maxResponseSize)
       return bytes
     }
