@@ -46,23 +46,21 @@ layer(Layer.merge(Installation.layer, NodeServices.layer), { excludeTestServices
     })
   })
 
-  it.effect.each(["recommendations", "marketplace"])(
-    "exits with 1 and one line on an older Node: %s",
-    (service) =>
-      Effect.gen(function* () {
-        const { folder } = yield* Installation
-        const file = `${folder}/dist/${service}.js`
-        const line = (version: string) => `Node ${required} or newer is required; this is Node ${version}\n`
+  it.effect.each(["recommendations", "marketplace"])("exits with 1 and one line on an older Node: %s", (service) =>
+    Effect.gen(function* () {
+      const { folder } = yield* Installation
+      const file = `${folder}/dist/${service}.js`
+      const line = (version: string) => `Node ${required} or newer is required; this is Node ${version}\n`
 
-        const previous = `${required - 1}.99.0`
-        assert.deepStrictEqual(yield* run(process.execPath, [pretend(previous), file]), {
-          exitCode: 1,
-          output: line(previous)
-        })
-        for (const { program, version } of yield* olderNodes) {
-          assert.deepStrictEqual(yield* run(program, [file]), { exitCode: 1, output: line(version) }, program)
-        }
+      const previous = `${required - 1}.99.0`
+      assert.deepStrictEqual(yield* run(process.execPath, [pretend(previous), file]), {
+        exitCode: 1,
+        output: line(previous)
       })
+      for (const { program, version } of yield* olderNodes) {
+        assert.deepStrictEqual(yield* run(program, [file]), { exitCode: 1, output: line(version) }, program)
+      }
+    })
   )
 
   it.effect("starts on the required Node and on newer ones", () =>
