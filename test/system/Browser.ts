@@ -92,9 +92,7 @@ export class Browser extends Context.Service<
         const page = yield* Effect.promise(() => context.newPage())
         const problems = listen(page)
         yield* Effect.addFinalizer(() =>
-          problems.length === 0
-            ? Effect.void
-            : Effect.die(new Error(`The browser reports: ${problems.join("; ")}`))
+          problems.length === 0 ? Effect.void : Effect.die(new Error(`The browser reports: ${problems.join("; ")}`))
         )
         const response = yield* Effect.promise(() => page.goto(url))
         if (response === null) return yield* Effect.die(new Error(`${url} did not load a new document`))

@@ -28,36 +28,33 @@ sys.stdin.read()
 child.kill()
 `
 
-layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "a service",
-  (it) => {
-    it.effect("answers probes while the output of its terminal is paused", () =>
-      Effect.gen(function* () {
-        const { folder } = yield* Installation
-        const python = yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            spawn("python3", ["-c", onTerminal, process.execPath, `${folder}/dist/recommendations.js`], {
-              env: {
-                PATH: process.env["PATH"],
-                RECOMMENDATIONS_GRPC_PORT: "0",
-                RECOMMENDATIONS_ADMIN_PORT: "0"
-              },
-              stdio: ["pipe", "pipe", "inherit"]
-            })
-          ),
-          ({ stdin }) => Effect.sync(() => stdin.end())
-        )
-        const [pid = 0, adminPort] = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
-          createInterface(python.stdout).once("line", (line) => resume(Effect.succeed(line.split(" ").map(Number))))
-        })
-        const probe = Effect.timeout(HttpClient.get(`http://127.0.0.1:${adminPort}/livez`), "2 seconds")
-        yield* Effect.retry(probe, { schedule: Schedule.spaced("50 millis"), times: 200 })
-        // each signal logs a line; the terminal buffers a few kilobytes
-        for (let count = 0; count < 200; count++) {
-          process.kill(pid, "SIGUSR2")
-          assert.strictEqual((yield* probe).status, 200)
-        }
-      }).pipe(Effect.scoped)
-    )
-  }
-)
+layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })("a service", (it) => {
+  it.effect("answers probes while the output of its terminal is paused", () =>
+    Effect.gen(function* () {
+      const { folder } = yield* Installation
+      const python = yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          spawn("python3", ["-c", onTerminal, process.execPath, `${folder}/dist/recommendations.js`], {
+            env: {
+              PATH: process.env["PATH"],
+              RECOMMENDATIONS_GRPC_PORT: "0",
+              RECOMMENDATIONS_ADMIN_PORT: "0"
+            },
+            stdio: ["pipe", "pipe", "inherit"]
+          })
+        ),
+        ({ stdin }) => Effect.sync(() => stdin.end())
+      )
+      const [pid = 0, adminPort] = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
+        createInterface(python.stdout).once("line", (line) => resume(Effect.succeed(line.split(" ").map(Number))))
+      })
+      const probe = Effect.timeout(HttpClient.get(`http://127.0.0.1:${adminPort}/livez`), "2 seconds")
+      yield* Effect.retry(probe, { schedule: Schedule.spaced("50 millis"), times: 200 })
+      // each signal logs a line; the terminal buffers a few kilobytes
+      for (let count = 0; count < 200; count++) {
+        process.kill(pid, "SIGUSR2")
+        assert.strictEqual((yield* probe).status, 200)
+      }
+    }).pipe(Effect.scoped)
+  )
+})
