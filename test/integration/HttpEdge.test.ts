@@ -63,7 +63,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, output, port, written } = yield* start("marketplace", alone, { openFiles: 120 })
-        yield* written("The 120 files that this process may open are too few for 4000 connections: http takes 60")
+        yield* written("The limit of 120 file descriptors is too low for 4000 connections: http accepts 60")
         yield* Effect.all(
           Array.from({ length: 150 }, () => RawHttp.open(port, "127.0.0.2")),
           { concurrency: 10 }
@@ -108,7 +108,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
           ["MARKETPLACE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "networks such as 10.0.0.0/8"],
           ["MARKETPLACE_MAX_CONNECTIONS", "0", "a whole number from 1"],
           ["MARKETPLACE_MAX_CONNECTIONS_PER_ADDRESS", "0", "a whole number from 1"],
-          ["MARKETPLACE_KEEP_ALIVE_TIMEOUT", "0s", "a duration from 1 second"],
+          ["MARKETPLACE_KEEP_ALIVE_TIMEOUT", "0s", "a duration from 1s"],
           ["MARKETPLACE_HSTS_MAX_AGE", "a year", "a whole number of seconds"]
         ] as const) {
           const { exitCode, stderr } = yield* run("marketplace", { ...alone, [variable]: value })

@@ -55,7 +55,7 @@ const assertDrained = Effect.fnUntraced(function* (container: string) {
   const { docker } = yield* Docker
   assert.strictEqual(yield* exitCodeOf(container), "exited 0")
   const log = yield* docker("logs", container)
-  assert.match(log, /SIGTERM: draining/)
+  assert.match(log, /SIGTERM received: draining/)
   assert.match(log, /is closed: \d+ \w+ in flight finished, 0 were cut/)
 })
 
@@ -170,7 +170,7 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
         const start = yield* documented("docker run ")
         yield* shell(start.replaceAll("docker build ", "docker build --network host "))
         yield* (yield* follow("logs", "--follow", "recommendations")).match(/gRPC is served on /)
-        yield* (yield* follow("logs", "--follow", "marketplace")).match(/HTTP is served on /)
+        yield* (yield* follow("logs", "--follow", "marketplace")).match(/HTTP server listening on /)
 
         yield* page("http://localhost:5000/")
         yield* pageTests("http://localhost:5000")

@@ -11,7 +11,7 @@ import { Effect, FileSystem, Layer } from "effect"
 import { parse, parseAllDocuments } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
-import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import * as KubernetesReferences from "./KubernetesReferences.ts"
 import * as KubernetesSchema from "./KubernetesSchema.ts"
 import {
@@ -138,7 +138,7 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
       for (const [name, text] of catalogues) {
         const file = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-catalogue-" }), name)
         yield* fs.writeFileString(file, text)
-        assert.isAbove((yield* CatalogFile.read(file)).allBooks.size, 0)
+        assert.isAbove((yield* CatalogFile.read(file)).catalog.size, 0)
       }
     })
   )

@@ -8,15 +8,16 @@ import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer }
 import { parse } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
-import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as Settings from "../../scripts/settings.ts"
+import * as ChannelSettings from "../../src/layers/grpc/client/ChannelSettings.ts"
+import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
-import * as Telemetry from "../../src/layers/telemetry/Telemetry.ts"
+import * as OtlpSettings from "../../src/layers/telemetry/OtlpSettings.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
-import * as CatalogFile from "../../src/recommendations/CatalogFile.ts"
+import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import type { Service } from "../integration/Installation.ts"
 import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
 import * as KubernetesReferences from "./KubernetesReferences.ts"
@@ -44,7 +45,7 @@ export class Facts extends Context.Service<
   {
     /** The variables that a service reads. */
     readonly settings: { readonly [S in Service]: ReadonlySet<string> }
-    /** The ports of the services, by the variables that set others, as the README has them. */
+    /** The default ports of the services, by the variables that set others. */
     readonly ports: ReadonlyMap<string, number>
     /** The groups of ops/prometheus/rules.yaml. */
     readonly groups: unknown
@@ -57,10 +58,16 @@ export class Facts extends Context.Service<
         recommendations: knownSettings("recommendations"),
         marketplace: knownSettings("marketplace")
       }),
-      ports: Effect.sync(() => {
-        const rows = read("README.md").matchAll(/^\| .*`(\w+_PORT)` \|[^|]* (\d+) \|/gm)
-        return new Map([...rows].map(([, variable = "", port]) => [variable, Number(port)]))
-      }),
+      ports: Effect.map(
+        Effect.all([Settings.settingsOf("recommendations"), Settings.settingsOf("marketplace")]),
+        (settings) =>
+          new Map(
+            settings
+              .flat()
+              .filter(({ variable }) => variable.endsWith("_PORT"))
+              .map(({ unset, variable }) => [variable, Number(unset.replaceAll("`", ""))] as const)
+          )
+      ),
       groups: Effect.sync(() => (parse(read("ops/prometheus/rules.yaml")) as { readonly groups: unknown }).groups)
     })
   )
@@ -144,20 +151,20 @@ const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string,
 }
 
 const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
-  Admin.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
+  AdminServer.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
 
 /** All that a service reads at its start. */
 const settingsOf = (subject: Subject): Config.Config<unknown> =>
   Config.all([
     Drain.settings,
     Logging.settings,
-    Telemetry.settings,
+    OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
       : [
           WebServer.settings(subject.prefix, 0),
-          NodeGrpcChannel.policyConfig(subject.prefix),
+          ChannelSettings.policy(subject.prefix),
           TlsSettings.client(subject.prefix)
         ])
   ])
@@ -264,7 +271,7 @@ function* pace(subject: Subject): Iterable<string> {
   const { minReadySeconds = 0, progressDeadlineSeconds = 0 } = spec
   if (service === "recommendations") {
     const client = subjectOf(installation, "marketplace")
-    const policy = settingOf(NodeGrpcChannel.policyConfig("MARKETPLACE"), client?.environment ?? new Map())
+    const policy = settingOf(ChannelSettings.policy("MARKETPLACE"), client?.environment ?? new Map())
     const interval = Duration.toSeconds(policy?.resolutionInterval ?? 0)
     if (minReadySeconds <= interval + dnsTtl) {
       yield `minReadySeconds: ${minReadySeconds}, when clients take ${interval} + ${dnsTtl} s to find a new replica`

@@ -122,15 +122,29 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
     },
     {
       file: "src/marketplace/Planted.ts",
-      content: 'import "../recommendations/Categories.ts"\n',
-      message: "Only proto/"
+      content: 'import "../recommendations/categoryNumbers.ts"\n',
+      message: "share proto/ only"
     },
-    { file: "src/recommendations/Planted.ts", content: 'import "../marketplace/Page.ts"\n', message: "Only proto/" },
-    { file: "src/recommendations/Planted.ts", content: 'import "@grpc/grpc-js"\n', message: "What touches the world" },
     {
-      file: "src/marketplace/Planted.ts",
+      file: "src/marketplace/view/Planted.ts",
+      content: 'import "../../recommendations/categoryNumbers.ts"\n',
+      message: "share proto/ only"
+    },
+    {
+      file: "src/recommendations/Planted.ts",
+      content: 'import "../marketplace/Routes.ts"\n',
+      message: "share proto/ only"
+    },
+    {
+      file: "src/recommendations/api/Planted.ts",
+      content: 'import "../../marketplace/view/Page.ts"\n',
+      message: "share proto/ only"
+    },
+    { file: "src/recommendations/api/Planted.ts", content: 'import "@grpc/grpc-js"\n', message: "I/O belongs in" },
+    {
+      file: "src/marketplace/view/Planted.ts",
       content: "export const x = process.pid\n",
-      message: "settings come through Config"
+      message: "read settings through Config"
     }
   ])("refuse $file with $content", ({ content, file, message }) =>
     Effect.gen(function* () {

@@ -1,7 +1,8 @@
 /**
- * An HTTP server that observes its requests, bounds what clients can take up, and drains when it closes.
+ * An HTTP server for an application: limits ({@link HttpEdge}), observers ({@link HttpObserver}), settings, and a drain when its layer
+ * closes.
  */
-import { Config, Deferred, Duration, Effect, Layer, Option } from "effect"
+import { Config, Deferred, Effect, Layer, Option } from "effect"
 import { HttpMiddleware, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 
@@ -14,7 +15,7 @@ import * as HttpEdge from "./HttpEdge.ts"
 import * as HttpObserver from "./HttpObserver.ts"
 
 export interface Options extends ListenOptions {
-  /** Whether who asks may say that a trace is to be recorded: not at a door that is open to strangers. */
+  /** Whether the sampled flag of an incoming `traceparent` is honoured: only behind a trusted proxy. */
   readonly trustsTraces: boolean
   /** Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default. */
   readonly trustedProxies?: IpNetworks.IpNetworks | undefined
@@ -22,17 +23,28 @@ export interface Options extends ListenOptions {
   readonly limits?: HttpEdge.Limits | undefined
 }
 
-/**
- * The address under a prefix: `<prefix>_HTTP_HOST` (every address) and `<prefix>_HTTP_PORT`; `<prefix>_TRUST_TRACES` (false);
- * `<prefix>_TRUSTED_PROXIES` (none), and the {@link limits}.
- */
+/** The address, what is trusted, and the {@link limits}, from the variables under a prefix, such as `<prefix>_HTTP_PORT`. */
 export const settings = (prefix: string, defaultPort: number): Config.Config<Options> =>
   Config.all({
-    host: Setting.host(`${prefix}_HTTP_HOST`).pipe(Config.map(Option.getOrUndefined)),
-    port: Setting.port(`${prefix}_HTTP_PORT`, defaultPort),
+    host: Setting.host(`${prefix}_HTTP_HOST`, {
+      description: "The address to listen on.",
+      unset: "every address"
+    }).pipe(Config.map(Option.getOrUndefined)),
+    port: Setting.port(`${prefix}_HTTP_PORT`, {
+      description: "The port to listen on; 0 lets the system pick one, which the log names.",
+      default: defaultPort
+    }),
     variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` }),
-    trustsTraces: Setting.flag(`${prefix}_TRUST_TRACES`, false),
+    trustsTraces: Setting.flag(`${prefix}_TRUST_TRACES`, {
+      description:
+        "Whether the sampled flag of an incoming `traceparent` is honoured. Set it only behind a trusted proxy.",
+      default: false
+    }),
     trustedProxies: Setting.optional(`${prefix}_TRUSTED_PROXIES`, {
+      description:
+        "The networks of proxies. Only from peers in them are X-Forwarded-For (its last hop outside of them) and X-Forwarded-Proto " +
+        "believed.",
+      unset: "none",
       expected: "networks such as 10.0.0.0/8 or fd00::/8, with commas between them",
       parse: IpNetworks.parse
     }).pipe(Config.map(Option.getOrElse(() => IpNetworks.none))),
@@ -43,51 +55,72 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
 export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
   const orElse = HttpEdge.defaultLimits
   return Config.all({
-    maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, orElse.maxConnections, 1),
-    maxConnectionsPerAddress: Setting.optional(`${prefix}_MAX_CONNECTIONS_PER_ADDRESS`, {
-      expected: "a whole number from 1 to 999999999",
-      parse: (value) => (/^[1-9]\d{0,8}$/.test(value) ? Option.some(Number(value)) : Option.none())
+    maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, {
+      description:
+        "Open connections, at most half of the files that the process may open. One more closes the connection that has waited the " +
+        "longest for its client, of the address that holds most.",
+      default: orElse.maxConnections,
+      minimum: 1
     }),
-    maxRequestsPerConnection: Setting.count(
-      `${prefix}_MAX_REQUESTS_PER_CONNECTION`,
-      orElse.maxRequestsPerConnection,
-      1
-    ),
-    maxConcurrentRequests: Setting.count(`${prefix}_MAX_CONCURRENT_REQUESTS`, orElse.maxConcurrentRequests, 1),
-    maxUnreadSize: Setting.count(`${prefix}_MAX_UNREAD_SIZE`, orElse.maxUnreadSize, 65_536),
-    unreadTimeout: timeout(`${prefix}_UNREAD_TIMEOUT`, orElse.unreadTimeout),
-    requestTimeout: timeout(`${prefix}_REQUEST_TIMEOUT`, orElse.requestTimeout),
-    keepAliveTimeout: timeout(`${prefix}_KEEP_ALIVE_TIMEOUT`, orElse.keepAliveTimeout)
+    maxConnectionsPerAddress: Setting.optionalCount(`${prefix}_MAX_CONNECTIONS_PER_ADDRESS`, {
+      description:
+        "Open connections of one client address; an IPv6 /64 counts as one address. Behind trusted proxies it limits the requests " +
+        "of a client at the same time.",
+      unset: "no limit",
+      minimum: 1,
+      maximum: 999_999_999
+    }),
+    maxRequestsPerConnection: Setting.count(`${prefix}_MAX_REQUESTS_PER_CONNECTION`, {
+      description: "Open requests of one connection (pipelining).",
+      default: orElse.maxRequestsPerConnection,
+      minimum: 1
+    }),
+    maxConcurrentRequests: Setting.count(`${prefix}_MAX_CONCURRENT_REQUESTS`, {
+      description:
+        "Requests that are processed at the same time; fewer while the event loop is late, down to 32. Others are answered 503 with " +
+        "Retry-After.",
+      default: orElse.maxConcurrentRequests,
+      minimum: 1
+    }),
+    maxUnreadSize: Setting.count(`${prefix}_MAX_UNREAD_SIZE`, {
+      description: "Responses that clients have not read yet, over all connections.",
+      unit: "bytes",
+      default: orElse.maxUnreadSize,
+      minimum: 65_536
+    }),
+    unreadTimeout: Setting.duration(`${prefix}_UNREAD_TIMEOUT`, {
+      description: "How long a client may read nothing of a response.",
+      default: orElse.unreadTimeout,
+      ...timeouts
+    }),
+    requestTimeout: Setting.duration(`${prefix}_REQUEST_TIMEOUT`, {
+      description: "How long a client may take to send a request.",
+      default: orElse.requestTimeout,
+      ...timeouts
+    }),
+    keepAliveTimeout: Setting.duration(`${prefix}_KEEP_ALIVE_TIMEOUT`, {
+      description:
+        "How long a connection may be idle between two requests. It has to be longer than the idle timeout of a load balancer in " +
+        "front, which would else send requests on connections that are about to close.",
+      default: orElse.keepAliveTimeout,
+      ...timeouts
+    })
   })
 }
 
-/** Node's timers and those of load balancers are that coarse; 0 would be no time-out at all. */
-const shortest = Duration.seconds(1)
-const longest = Duration.hours(24)
+/** 0 would be no timeout. */
+const timeouts: Setting.DurationRange = { minimum: "1 second", maximum: "24 hours" }
 
-const timeout = (variable: string, orElse: Duration.Duration): Config.Config<Duration.Duration> =>
-  Config.mapEffect(Setting.duration(variable, orElse), (duration) =>
-    Duration.between(duration, { minimum: shortest, maximum: longest })
-      ? Effect.succeed(duration)
-      : Effect.fail(
-          new Setting.SettingError({
-            variable,
-            value: Duration.format(duration),
-            expected: "a duration from 1 second to 24 hours"
-          })
-        )
-  )
-
-/** What a server serves. */
+/** An application with what is needed to observe it. */
 export interface Site extends Pick<HttpObserver.Options, "failed" | "routeOf"> {
   readonly app: HttpObserver.App
-  /** Headers of every answer that is not the app's own: refusals. */
+  /** Headers of the responses to refused requests. */
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /**
- * Serves an app until it closes. Then it takes no new connections, and what is being answered has the time that the
- * {@link Drain} leaves; while the process drains, answers tell their clients to close the connection.
+ * Serves an app until the layer closes. Then no new connections are accepted, and requests in flight have the time that the
+ * {@link Drain} leaves. While the process drains, responses close their connections.
  */
 export const serve =
   (options: Options) =>
@@ -104,8 +137,7 @@ export const serve =
           trustsTraces: options.trustsTraces,
           isCutting: () => isCutting
         }
-        // Finalizers run from the last to the first: what is being answered is finished, then answering stops, then what is still
-        // open is closed.
+        // Finalizers run in reverse: requests in flight finish, then handlers are interrupted, then connections are closed.
         const edge = yield* HttpEdge.make({
           name: "http",
           limits: options.limits ?? HttpEdge.defaultLimits,
@@ -115,12 +147,17 @@ export const serve =
         })
         const http = yield* HttpEdge.listen(edge, options)
         yield* Effect.forkScoped(
-          Effect.flatMap(Drain, ({ awaitDraining }) => Effect.andThen(awaitDraining, Effect.sync(edge.drain))),
+          Effect.flatMap(Drain, ({ awaitDraining }) =>
+            Effect.andThen(
+              awaitDraining,
+              Effect.sync(() => edge.drain())
+            )
+          ),
           { startImmediately: true }
         )
-        // Effect's server answers without being interrupted: not by a client that goes away, nor when the time to drain is over
+        // Effect's server makes handlers uninterruptible: a client that disconnects, and the end of the drain, have to interrupt them
         yield* HttpEdge.serveApp(edge, Effect.interruptible(HttpObserver.observe(app, observer))).pipe(
-          // the spans are made by the observer, which knows whom to believe
+          // HttpObserver makes the spans
           Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
         )
         yield* Effect.acquireRelease(announce(http), () =>
@@ -133,7 +170,7 @@ export const serve =
       })
     ) as Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain>
 
-/** Closes to new connections, and waits for the answers in flight, as long as there is time. */
+/** Accepts no more connections, and waits for the requests in flight for the rest of the drain. */
 const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.HttpEdge) {
   const before = connections.counts.closed
   const timeout = yield* (yield* Drain).timeLeft
@@ -141,16 +178,16 @@ const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.Htt
   server.close(() => Deferred.doneUnsafe(closed, Effect.void))
   yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
   const { closed: after, exchanges } = connections.counts
-  yield* Effect.logInfo(`HTTP is closed: ${after - before} requests in flight finished, ${exchanges} were cut`)
+  yield* Effect.logInfo(`HTTP server closed: ${after - before} requests in flight finished, ${exchanges} were cut`)
 })
 
 const announce = Effect.fnUntraced(function* ({ address }: HttpServer.HttpServer["Service"]) {
   if (!NetAddress.isInetAddress(address)) return
   const reachable = Address.toReachable({ host: NetAddress.formatIp(address.address), port: address.port })
-  yield* Effect.logInfo(`HTTP is served on http://${Address.format(reachable)}`)
+  yield* Effect.logInfo(`HTTP server listening on http://${Address.format(reachable)}`)
 })
 
-/** As {@link serve}, by {@link settings}. */
+/** {@link serve} with {@link settings}. */
 export const serveConfig =
   (prefix: string, defaultPort: number) =>
   <E, R>(site: Effect.Effect<Site, E, R>) =>

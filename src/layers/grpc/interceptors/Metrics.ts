@@ -7,36 +7,17 @@
  */
 import { Effect, Metric } from "effect"
 
-import { memoized, memoizedBy } from "../../telemetry/Memoized.ts"
+import { memoize, memoizeBy } from "../../collections/memoize.ts"
+import { durationBoundaries } from "../../telemetry/durationBoundaries.ts"
 import type { GrpcCall, Kind } from "../GrpcCall.ts"
-import type { ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
+import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 import * as Tracing from "./Tracing.ts"
 
-/**
- * The bounds of durations, in seconds: those that OpenTelemetry advises, which begin with 5 ms, and smaller ones, since most calls
- * take less than that.
- */
-export const boundaries = [
-  0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10
-]
-
 /** Counts the calls of a server, and how long they take from their headers to their end. */
 export const server: ServerInterceptor = {
-  // what is alerted on is there from the start, so that its first increase is seen
-  method: (method) =>
-    Effect.withFiber(({ context }) => {
-      const series = serverSeries(method)
-      series.started.updateUnsafe(0, context)
-      for (const status of [undefined, ...serverErrors]) {
-        const { handled, rejected } = series.ended(status)
-        handled.updateUnsafe(0, context)
-        rejected.updateUnsafe(0, context)
-      }
-      return Effect.void
-    }),
-  begun: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
-  ended: (call, _, status, context) => {
+  onStart: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
+  onEnd: (call, _exit, status, context) => {
     const seconds = (performance.now() - call.startedAt) / 1000
     const series = serverSeries(call)
     const ended = series.ended(status)
@@ -47,22 +28,33 @@ export const server: ServerInterceptor = {
   }
 }
 
-/** Counts the calls of a client, how long they take with all their attempts, and the attempts after the first. */
-export const client: ClientInterceptor = {
-  watchCall: (info, context) => {
-    const startedAt = performance.now()
-    return {
-      ended: (_, status) =>
-        clientSeries(info)
-          .duration(status)
-          .updateUnsafe((performance.now() - startedAt) / 1000, context)
+/** Creates the series of a method that alerts use, so that their first increase is seen. */
+export const startAtZero = (method: ServedMethod): Effect.Effect<void> =>
+  Effect.withFiber(({ context }) => {
+    const series = serverSeries(method)
+    series.started.updateUnsafe(0, context)
+    for (const status of [undefined, ...serverErrors]) {
+      const { handled, rejected } = series.ended(status)
+      handled.updateUnsafe(0, context)
+      rejected.updateUnsafe(0, context)
     }
-  },
-  watchAttempt: (info, context) => {
-    clientSeries(info).retries.updateUnsafe(info.attempt === 1 ? 0 : 1, context)
-    return undefined
-  }
+    return Effect.void
+  })
+
+/** Measures the calls of a client, each with all its attempts. */
+export const client: ClientInterceptor = {
+  onEnd: (call, _exit, status, context) =>
+    clientSeries(call)
+      .duration(status)
+      .updateUnsafe((performance.now() - call.startedAt) / 1000, context)
 }
+
+/** Counts the attempts after the first. */
+export const clientAttempt: ClientAttemptInterceptor = {
+  onStart: (attempt, context) => clientSeries(attempt).retries.updateUnsafe(attempt.attempt === 1 ? 0 : 1, context)
+}
+
+type ServedMethod = Pick<GrpcCall["Service"], "kind" | "method" | "service">
 
 const serverErrors = Object.values(Status.codes)
   .map((code) => Status.fromCode(code, ""))
@@ -76,8 +68,8 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoizedBy(
-  [({ service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => service, ({ method }) => method],
+const serverSeries = memoizeBy(
+  [({ service }: ServedMethod) => service, ({ method }) => method],
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
     return {
@@ -89,9 +81,9 @@ const serverSeries = memoizedBy(
       handling: Metric.histogram("grpc_server_handling_seconds", {
         description: "How long calls took, from their headers to their end",
         attributes,
-        boundaries
+        boundaries: durationBoundaries
       }),
-      ended: memoized(
+      ended: memoize(
         (status: Status.Status | undefined) => status?._tag ?? "OK",
         (status) => {
           const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
@@ -113,7 +105,7 @@ const serverSeries = memoizedBy(
                 ...rpcAttributes({ method, service }, status),
                 ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
               },
-              boundaries
+              boundaries: durationBoundaries
             })
           }
         }
@@ -122,7 +114,7 @@ const serverSeries = memoizedBy(
   }
 )
 
-const clientSeries = memoizedBy(
+const clientSeries = memoizeBy(
   [
     ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
     ({ service }) => service,
@@ -134,7 +126,7 @@ const clientSeries = memoizedBy(
       attributes: { grpc_service: service, grpc_method: method },
       incremental: true
     }),
-    duration: memoized(
+    duration: memoize(
       (status: Status.Status | undefined) => status?._tag ?? "OK",
       (status) =>
         Metric.histogram("rpc.client.call.duration", {
@@ -144,7 +136,7 @@ const clientSeries = memoizedBy(
             ...(status === undefined ? {} : errorType(status)),
             "server.address": Tracing.hostOf(target)
           },
-          boundaries
+          boundaries: durationBoundaries
         })
     )
   })

@@ -1,0 +1,176 @@
+/**
+ * Finds what a message cannot carry. Serializers bend such values without a word (3e9 in an int32 becomes -1294967296,
+ * "oops" a 0, a misspelt field nothing), so that the receiver gets something that nobody sent.
+ */
+import { Predicate } from "effect"
+import protobuf from "protobufjs"
+
+import type { FieldViolation } from "./ErrorDetail.ts"
+
+/** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
+export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
+
+/** The check of messages of a type. */
+export const of =
+  (type: protobuf.Type): MessageCheck =>
+  (message) => {
+    const violations: Array<FieldViolation> = []
+    checkMessage(type, message, "", violations)
+    return violations
+  }
+
+const checkMessage = (type: protobuf.Type, message: unknown, path: string, violations: Array<FieldViolation>): void => {
+  if (!isRecord(message)) {
+    violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
+    return
+  }
+  const set = new Map<protobuf.OneOf, string>()
+  for (const [key, value] of Object.entries(message)) {
+    // what is not set is not sent
+    if (value === undefined || value === null) continue
+    const at = path === "" ? key : `${path}.${key}`
+    const field = Object.hasOwn(type.fields, key) ? type.fields[key]?.resolve() : undefined
+    if (field === undefined) {
+      violations.push({ field: at, description: `${type.name} has no such field` })
+      continue
+    }
+    if (field.partOf !== null) {
+      const other = set.get(field.partOf)
+      if (other !== undefined) {
+        violations.push({ field: at, description: `${field.partOf.name} is ${other} already, and holds one value` })
+      }
+      set.set(field.partOf, key)
+    }
+    checkField(field, value, at, violations)
+  }
+}
+
+/** An object of fields, and not one whose content is elsewhere, as a Map's or a Date's is. */
+const isRecord = (value: unknown): value is object =>
+  Predicate.isObject(value) &&
+  !Array.isArray(value) &&
+  !(value instanceof Map || value instanceof Set || value instanceof Date)
+
+const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
+  if (field instanceof protobuf.MapField) {
+    const key = { type: field.keyType, resolvedType: null }
+    if (!isRecord(value)) {
+      violations.push({ field: path, description: `expected a map, a plain object, got ${show(value)}` })
+      return
+    }
+    for (const [name, item] of Object.entries(value)) {
+      const at = `${path}[${JSON.stringify(name)}]`
+      checkValue(key, toKey(field.keyType, name), at, violations)
+      checkValue(field, item, at, violations)
+    }
+  } else if (field.repeated) {
+    if (!Array.isArray(value)) {
+      violations.push({ field: path, description: `expected an array, got ${show(value)}` })
+      return
+    }
+    for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
+  } else {
+    checkValue(field, value, path, violations)
+  }
+}
+
+/** A key of a map, which JavaScript's objects have as a string whatever it is. */
+const toKey = (type: string, key: string): unknown => {
+  if (type === "string" || type.endsWith("64")) return key
+  if (type === "bool") return key === "true" ? true : key === "false" ? false : key
+  return Number(key)
+}
+
+const checkValue = (
+  field: Pick<protobuf.Field, "resolvedType" | "type">,
+  value: unknown,
+  path: string,
+  violations: Array<FieldViolation>
+): void => {
+  const type = field.resolvedType
+  if (type instanceof protobuf.Type) {
+    checkMessage(type, value, path, violations)
+  } else if (type instanceof protobuf.Enum) {
+    // an enum of proto3 is open: it carries numbers that it has no name for
+    if (
+      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
+      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
+    ) {
+      violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
+    }
+  } else {
+    const kind = kinds[field.type]
+    if (kind !== undefined && !kind.carries(value)) {
+      violations.push({ field: path, description: `expected ${kind.expected}, got ${show(value)}` })
+    }
+  }
+}
+
+const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
+  Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
+
+/** A whole number that is a number, or that is written in digits where a number would lose some. */
+const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
+  if (Predicate.isNumber(value) ? !Number.isSafeInteger(value) : !Predicate.isString(value) && !isLong(value))
+    return false
+  const digits = String(value)
+  return /^-?\d+$/.test(digits) && BigInt(digits) >= minimum && BigInt(digits) <= maximum
+}
+
+/** A number of 64 bits as protobufjs has it. */
+const isLong = (value: unknown): boolean => Predicate.hasProperty(value, "low") && Predicate.hasProperty(value, "high")
+
+interface Kind {
+  readonly expected: string
+  readonly carries: (value: unknown) => boolean
+}
+
+const int32: Kind = {
+  expected: "a whole number from -2147483648 to 2147483647",
+  carries: isInteger(-0x8000_0000, 0x7fff_ffff)
+}
+const uint32: Kind = { expected: "a whole number from 0 to 4294967295", carries: isInteger(0, 0xffff_ffff) }
+const int64: Kind = { expected: "a whole number of 64 bits", carries: isInteger64(-(2n ** 63n), 2n ** 63n - 1n) }
+const uint64: Kind = { expected: "a whole number of 64 bits, 0 or above", carries: isInteger64(0n, 2n ** 64n - 1n) }
+const real: Kind = { expected: "a number", carries: Predicate.isNumber }
+
+/** https://protobuf.dev/programming-guides/proto3/#scalar */
+const kinds: { readonly [type: string]: Kind } = {
+  double: real,
+  float: {
+    expected: "a number of single precision",
+    carries: (value) => Predicate.isNumber(value) && Number.isFinite(value) === Number.isFinite(Math.fround(value))
+  },
+  int32,
+  sint32: int32,
+  sfixed32: int32,
+  uint32,
+  fixed32: uint32,
+  int64,
+  sint64: int64,
+  sfixed64: int64,
+  uint64,
+  fixed64: uint64,
+  bool: { expected: "true or false", carries: Predicate.isBoolean },
+  string: {
+    expected: "a string of whole characters",
+    carries: (value) => Predicate.isString(value) && value.isWellFormed()
+  },
+  bytes: {
+    expected: "bytes, or a string in base64",
+    carries: (value) =>
+      value instanceof Uint8Array ||
+      (Predicate.isString(value) && /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(value))
+  }
+}
+
+const show = (value: unknown): string => {
+  const shown = Predicate.isString(value)
+    ? JSON.stringify(value)
+    : Array.isArray(value)
+      ? "an array"
+      : Predicate.isObject(value)
+        ? "an object"
+        : String(value)
+  return shown.length > 60 ? `${shown.slice(0, 60)}...` : shown
+}

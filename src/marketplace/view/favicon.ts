@@ -1,0 +1,11 @@
+/**
+ * The icon of the site, a closed book: an ICO file with PNG images of 16 and 32 pixels. To see it, open
+ * `data:image/x-icon;base64,...` with the text below in a browser.
+ */
+export const favicon: Uint8Array = Buffer.from(
+  "AAABAAIAEBAAAAEABACIAAAAJgAAACAgAAABAAQAigAAAK4AAACJUE5HDQoaCgAAAA1JSERSAAAAEAAAABAEAwAAAO3d4lIAAAAPUExU" +
+    "RQAAAF4aEKg4KvDPmPjy5kE9NJQAAAABdFJOUwBA5thmAAAAJ0lEQVR42mNggAMhJRBQYGBEMJSNjY2NUBiYakhhuIABA4IBtxQGAL/v" +
+    "DhWTuN9aAAAAAElFTkSuQmCCiVBORw0KGgoAAAANSUhEUgAAACAAAAAgBAMAAACBVGfHAAAAD1BMVEUAAABeGhCoOCrwz5j48uZBPTSU" +
+    "AAAAAXRSTlMAQObYZgAAAClJREFUeNpjYCACCCohAWwCgkQJGEMBJQJkWDtUBVyQAAN5AoRjjhAAANeQOFEHRZjNAAAAAElFTkSuQmCC",
+  "base64"
+)

@@ -1,0 +1,41 @@
+/**
+ * The first API, `/Recommendations/Recommend`: frozen, and still called by its clients (proto/recommendations.proto).
+ */
+import { Effect } from "effect"
+
+import type { Category } from "../../domain/Category.ts"
+import { type Query, Recommender } from "../../domain/Recommender.ts"
+import { BookCategory } from "../../generated/first/BookCategory.ts"
+import type { RecommendationRequest__Output } from "../../generated/first/RecommendationRequest.ts"
+import { Recommendations } from "../../generated/first/services.ts"
+import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
+import * as Sampling from "../../layers/telemetry/Sampling.ts"
+import { statuses } from "./statusTable.ts"
+
+export const handlers = Effect.gen(function* () {
+  const recommender = yield* Recommender
+  return {
+    Recommend: (request: RecommendationRequest__Output) =>
+      recommender.recommend(toQuery(request)).pipe(
+        Sampling.withSpan("Recommender.recommend"),
+        Effect.map((books) => ({ recommendations: books.map(({ id, title }) => ({ id, title })) }))
+      )
+  }
+})
+
+/** Serves the API. */
+export const layer = GrpcServer.serve(Recommendations, handlers, statuses)
+
+const categories = new Map<number, keyof typeof BookCategory & Category>([
+  [BookCategory.MYSTERY, "MYSTERY"],
+  [BookCategory.SCIENCE_FICTION, "SCIENCE_FICTION"],
+  [BookCategory.SELF_HELP, "SELF_HELP"]
+])
+
+const toQuery = ({ category, maxResults, userId }: RecommendationRequest__Output): Query => ({
+  userId,
+  // the domain reports an unknown number as an unknown category of that name
+  category: categories.get(category) ?? String(category),
+  // required in this API: the domain rejects 0, which is also what an unset field decodes to
+  maxResults
+})

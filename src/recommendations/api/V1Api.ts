@@ -1,0 +1,39 @@
+/**
+ * The current API, onlinebooks.recommendations.v1 (proto/onlinebooks/recommendations/v1).
+ */
+import { Effect } from "effect"
+
+import { type Query, Recommender } from "../../domain/Recommender.ts"
+import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
+import { RecommendationsService } from "../../generated/v1/services.ts"
+import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
+import * as Sampling from "../../layers/telemetry/Sampling.ts"
+import { EncodedBook } from "../catalog/EncodedBook.ts"
+import { categoryOf, numberOf } from "../categoryNumbers.ts"
+import { statuses } from "./statusTable.ts"
+
+export const handlers = Effect.gen(function* () {
+  const recommender = yield* Recommender
+  return {
+    Recommend: (request: RecommendRequest__Output) =>
+      recommender.recommend(toQuery(request)).pipe(
+        Sampling.withSpan("Recommender.recommend"),
+        Effect.map((books) => EncodedBook.response(books))
+      ),
+    ListCategories: () =>
+      Effect.map(recommender.categories, (summaries) => ({
+        categories: summaries.map(({ bookCount, category }) => ({ category: numberOf(category), bookCount }))
+      }))
+  }
+})
+
+/** Serves the API. */
+export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses)
+
+const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
+  userId,
+  // 0 is BOOK_CATEGORY_UNSPECIFIED; the domain reports an unknown number as an unknown category of that name
+  category: category === 0 ? undefined : (categoryOf(category) ?? String(category)),
+  // an unset field decodes to 0
+  maxResults: maxResults === 0 ? undefined : maxResults
+})

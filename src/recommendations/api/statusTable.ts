@@ -1,0 +1,23 @@
+/**
+ * The gRPC status of each error of the domain, for both APIs.
+ */
+import { String } from "effect"
+
+import type { CatalogUnavailable, CategoryNotFound } from "../../domain/BookCatalog.ts"
+import type { InvalidQuery } from "../../domain/Recommender.ts"
+import { ErrorInfo } from "../../layers/grpc/ErrorDetail.ts"
+import type { StatusTable } from "../../layers/grpc/GrpcHandlers.ts"
+import * as Status from "../../layers/grpc/Status.ts"
+
+export const statuses: StatusTable<InvalidQuery | CategoryNotFound | CatalogUnavailable> = {
+  InvalidQuery: ({ violations }) =>
+    // the fields of a query have the names of the request's fields, which are in snake case
+    Status.invalidArgument(
+      violations.map(({ description, field }) => ({ field: String.camelToSnake(field), description }))
+    ),
+  CategoryNotFound: ({ category }) =>
+    Status.notFound("Category not found", {
+      details: [ErrorInfo({ reason: "CATEGORY_NOT_FOUND", domain: "onlinebooks", metadata: { category } })]
+    }),
+  CatalogUnavailable: () => Status.unavailable("The catalogue cannot be reached")
+}

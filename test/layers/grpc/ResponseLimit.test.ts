@@ -1,0 +1,64 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+
+import * as ResponseLimit from "../../../src/layers/grpc/ResponseLimit.ts"
+
+/** Fields of each wire type that proto3 has, by the size of what they contain. */
+const text = (size: number) => Buffer.concat([Buffer.from([0x0a, size]), Buffer.alloc(size, 0x61)])
+const number = Buffer.from([0x10, 0xff, 0x01])
+const fixed32 = Buffer.from([0x1d, 1, 2, 3, 4])
+const fixed64 = Buffer.from([0x21, 1, 2, 3, 4, 5, 6, 7, 8])
+const all = [text(3), number, fixed32, fixed64, text(0), text(100)]
+
+const cut = (fields: ReadonlyArray<Buffer>, maxFields: number, maxFieldSize: number) =>
+  ResponseLimit.apply(Buffer.concat(fields), { maxFields, maxFieldSize })
+
+describe("a limit", () => {
+  it("keeps a message that is within it as it is", () => {
+    const bytes = Buffer.concat(all)
+    assert.strictEqual(ResponseLimit.apply(bytes, { maxFields: 6, maxFieldSize: 102 }), bytes)
+  })
+
+  it("cuts after so many fields", () => {
+    for (let count = 0; count <= all.length; count++) {
+      assert.deepStrictEqual(cut(all, count, 200), Buffer.concat(all.slice(0, count)))
+    }
+  })
+
+  it("leaves out a field that is too large, wherever it is, and counts it", () => {
+    assert.deepStrictEqual(cut(all, 6, 101), Buffer.concat(all.slice(0, 5)))
+    assert.deepStrictEqual(cut([text(100), number, text(100), text(1)], 4, 50), Buffer.concat([number, text(1)]))
+    assert.deepStrictEqual(cut([text(100), number, text(1)], 2, 50), number)
+    assert.deepStrictEqual(cut([text(100)], 1, 50), Buffer.of())
+  })
+
+  it("ends a message that is broken, or has groups, with what no decoder accepts, and leaves out what was not looked at", () => {
+    const broken = [
+      [0x0a],
+      [0x0a, 5, 1],
+      [0x0b],
+      [0x0b, 0x0c],
+      [0x10],
+      [0x10, 0x80],
+      [0x1d, 1],
+      [0x21, 1],
+      [0x0a, 0xff]
+    ]
+    for (const bytes of broken) {
+      const expected = Buffer.concat([number, Buffer.from([0x07])])
+      assert.deepStrictEqual(cut([number, Buffer.from(bytes)], 9, 9), expected)
+      assert.deepStrictEqual(cut([text(100), number, Buffer.from(bytes)], 9, 9), expected)
+    }
+    const group = Buffer.from([0x0b, 0x0c])
+    assert.deepStrictEqual(cut([group, ...Array.from({ length: 99 }, () => text(0))], 9, 9), Buffer.from([0x07]))
+  })
+
+  it.effect.prop(
+    "never gives more than there was, nor throws",
+    [Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 })))],
+    ([bytes]) => {
+      const limited = ResponseLimit.apply(Buffer.from(bytes), { maxFields: 3, maxFieldSize: 8 })
+      return Effect.sync(() => assert.isAtMost(limited.length, bytes.length))
+    }
+  )
+})

@@ -1,0 +1,22 @@
+/**
+ * A recommender for tests of the APIs.
+ */
+import { Effect, Layer } from "effect"
+
+import type { CategorySummary } from "../../../src/domain/BookCatalog.ts"
+import { type Query, Recommender } from "../../../src/domain/Recommender.ts"
+import { book } from "../../domain/Books.ts"
+
+/** Adds each query to `queries`, and recommends books 7 and 8. */
+export const layer = (queries: Array<Query> = []) =>
+  Layer.mock(Recommender, {
+    recommend: (query) =>
+      Effect.sync(() => {
+        queries.push(query)
+        return [book(7, "HORROR", "MYSTERY"), { ...book(8), year: -720, isbn10: "080442957X" }]
+      }),
+    categories: Effect.succeed<ReadonlyArray<CategorySummary>>([
+      { category: "MYSTERY", bookCount: 2 },
+      { category: "HORROR", bookCount: 1 }
+    ])
+  })
