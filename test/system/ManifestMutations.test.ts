@@ -1,7 +1,6 @@
 /**
- * The rules find what they are for: where a line of the manifests is taken out, or is another one, they say so. What
- * may be taken out is in a list, with the reason; so a line that is added has to be promised by a rule, or be put
- * there.
+ * Each rule detects violations: for every line of the manifests that is removed or changed, a rule reports one. Lines that may be removed are
+ * in a list with the reason, so a new line has to be covered by a rule or added to the list.
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
@@ -13,7 +12,7 @@ import { Manifests, type Of, type Overlay, overlays } from "./Manifests.ts"
 import * as NetworkPolicies from "./NetworkPolicies.ts"
 import * as Policy from "./Policy.ts"
 
-/** The way to a part of a value: a JSON pointer, as patches of Kustomize have it. */
+/** A JSON pointer, as in patches of Kustomize. */
 type Pointer = string
 
 const keysOf = (pointer: Pointer) =>
@@ -24,7 +23,7 @@ const keysOf = (pointer: Pointer) =>
 
 type Json = { [key: string]: Json }
 
-/** A value with another part; undefined takes it out, and `-` is after the last of a list. */
+/** A value with a changed part; undefined removes it, and `-` appends to a list. */
 const changed = (value: Resource, pointer: Pointer, part: unknown): Resource => {
   const copy = structuredClone(value)
   const keys = keysOf(pointer)
@@ -46,13 +45,13 @@ function* pointersInto(value: unknown, pointer: Pointer = ""): Iterable<Pointer>
   }
 }
 
-/** What is still as it should be without a line, by resource and line. */
+/** Lines that no rule needs, by resource and line. */
 const dispensable: ReadonlyArray<RegExp> = [
-  // for people and their queries; nothing selects by them
+  // for people and queries; no selector uses them
   /^Deployment \S+ \/spec\/template\/metadata\/labels\/app\.kubernetes\.io~1part-of$/,
   /^\w+ \S+ \/metadata\/labels\/app\.kubernetes\.io~1name$/,
   /^Deployment \S+ \/spec\/template\/metadata\/annotations(\/kubectl\.kubernetes\.io~1default-container)?$/,
-  // as it is by default, in Kubernetes
+  // defaults of Kubernetes
   /^Namespace \S+ \/metadata\/labels\/pod-security\.kubernetes\.io~1\w+-version$/,
   /^Deployment \S+ \/spec\/revisionHistoryLimit$/,
   /^Deployment \S+ \/spec\/template\/spec\/containers\/0\/imagePullPolicy$/,
@@ -283,20 +282,20 @@ const breaches: Changes = {
     ["/spec/minReadySeconds", 10, /minReadySeconds: 10, when load balancers take 15 s/],
     ["/spec/progressDeadlineSeconds", 90, /progressDeadlineSeconds: 90 may pass/],
     [`${container}/startupProbe/failureThreshold`, 20, /startupProbe: acts after 20 s/],
-    [`${container}/readinessProbe/httpGet/path`, "/livez", /readinessProbe: does not ask for \/readyz/],
-    [`${container}/readinessProbe/httpGet/port`, "http", /readinessProbe: does not ask for/],
+    [`${container}/readinessProbe/httpGet/path`, "/livez", /readinessProbe: does not request \/readyz/],
+    [`${container}/readinessProbe/httpGet/port`, "http", /readinessProbe: does not request/],
     [`${container}/readinessProbe/periodSeconds`, 30, /readinessProbe: acts after 60 s/],
-    [`${container}/livenessProbe/httpGet/path`, "/readyz", /livenessProbe: does not ask for \/livez/],
-    [`${container}/livenessProbe/failureThreshold`, 1, /livenessProbe: acts on one answer/],
+    [`${container}/livenessProbe/httpGet/path`, "/readyz", /livenessProbe: does not request \/livez/],
+    [`${container}/livenessProbe/failureThreshold`, 1, /livenessProbe: fails after a single late response/],
     [`${container}/livenessProbe/timeoutSeconds`, 1, /livenessProbe: waits 1 s/],
     [`${container}/livenessProbe/httpGet/host`, "127.0.0.1", /livenessProbe: asks another host/],
-    [`${container}/lifecycle`, { preStop: { sleep: { seconds: 5 } } }, /marketplace: a hook/],
+    [`${container}/lifecycle`, { preStop: { sleep: { seconds: 5 } } }, /marketplace: a lifecycle hook/],
     [`${pod}/terminationGracePeriodSeconds`, 44, /terminationGracePeriodSeconds: 44, when draining takes 15 \+ 25 s/],
     [`${container}/resources/limits/memory`, "512Mi", /memory: 384Mi requested, 512Mi allowed/],
-    [`${container}/resources/requests/cpu`, "3", /more CPU requested than it may have/],
+    [`${container}/resources/requests/cpu`, "3", /more CPU requested than the limit/],
     [`${container}/resources/limits/cpu`, "900m", /throttled/],
     [`${container}/resources/requests/ephemeral-storage`, undefined, /requests\.ephemeral-storage: undefined/],
-    [`${container}/resources/requests/ephemeral-storage`, "1Gi", /more ephemeral storage requested than it may have/],
+    [`${container}/resources/requests/ephemeral-storage`, "1Gi", /more ephemeral storage requested than the limit/],
     [`${container}/resources/limits/ephemeral-storage`, undefined, /evicted for its log/],
     [`${container}/resources/limits/ephemeral-storage`, "50Mi", /evicted for its log/],
     [`${pod}/topologySpreadConstraints/0/whenUnsatisfiable`, "DoNotSchedule", /not over kubernetes\.io\/hostname/],
@@ -327,9 +326,9 @@ const breaches: Changes = {
     [`${container}/ports/0/containerPort`, 8080, /ports: \{"http":8080,"admin":9102\}, not/],
     [`${pod}/enableServiceLinks`, true, /enableServiceLinks/],
     [`${container}/image`, "ghcr.io/online-books-for-you/marketplace", /neither a tag nor a digest/],
-    [`${container}/image`, "ghcr.io/online-books-for-you/marketplace:latest", /another one every day/],
-    [`${container}/image`, "localhost:5000/recommendations:1.0.0", /is another program/],
-    [`${container}/env/0/value`, "127.0.0.1", /nobody can ask 127\.0\.0\.1/],
+    [`${container}/image`, "ghcr.io/online-books-for-you/marketplace:latest", /changes over time/],
+    [`${container}/image`, "localhost:5000/recommendations:1.0.0", /is not the service/],
+    [`${container}/env/0/value`, "127.0.0.1", /127\.0\.0\.1 is not reachable/],
     [
       `${container}/env/-`,
       { name: "MARKETPLACE_HTTP_PORT", value: "8080" },
@@ -338,11 +337,19 @@ const breaches: Changes = {
     [
       `${container}/env/-`,
       { name: "MARKETPLACE_PORT", value: "5000" },
-      /MARKETPLACE_PORT is no setting of marketplace/
+      /MARKETPLACE_PORT is not a setting of marketplace/
     ],
-    [`${container}/env/-`, { name: "RECOMMENDATIONS_MAX_QUEUE", value: "1" }, /MAX_QUEUE is no setting of marketplace/],
-    [`${container}/envFrom/-`, { secretRef: { name: "marketplace-tls" } }, /settings from a Secret do not roll out/],
-    [`${container}/volumeMounts/0/subPath`, "tls.crt", /is not whole and would never be renewed/],
+    [
+      `${container}/env/-`,
+      { name: "RECOMMENDATIONS_MAX_QUEUE", value: "1" },
+      /MAX_QUEUE is not a setting of marketplace/
+    ],
+    [
+      `${container}/envFrom/-`,
+      { secretRef: { name: "marketplace-tls" } },
+      /changed settings of a Secret are not rolled out/
+    ],
+    [`${container}/volumeMounts/0/subPath`, "tls.crt", /not as a whole, so that it is never renewed/],
     [`${container}/volumeMounts/0/mountPath`, "/certificates", /MARKETPLACE_TLS_CERT_FILE: \/tls\/tls\.crt/],
     [`${pod}/volumes/0/secret/defaultMode`, 0o444, /defaultMode: 444, not 440/],
     [`${pod}/volumes/0/secret/items`, [{ key: "tls.crt", path: "tls.crt" }], /not all files are mounted/],
@@ -350,12 +357,12 @@ const breaches: Changes = {
   ],
   "Deployment recommendations": [
     ["/spec/minReadySeconds", 31, /minReadySeconds: 31, when clients take 1 \+ 30 s/],
-    [`${container}/env/-`, { name: "RECOMMENDATIONS_PORT", value: "1" }, /RECOMMENDATIONS_PORT is no setting/]
+    [`${container}/env/-`, { name: "RECOMMENDATIONS_PORT", value: "1" }, /RECOMMENDATIONS_PORT is not a setting/]
   ],
   "ConfigMap marketplace": [
-    ["/data/MARKETPLACE_PAGE_BUDGETS", "1 second", /MARKETPLACE_PAGE_BUDGETS is no setting of marketplace/],
+    ["/data/MARKETPLACE_PAGE_BUDGETS", "1 second", /MARKETPLACE_PAGE_BUDGETS is not a setting of marketplace/],
     ["/data/MARKETPLACE_RESOLUTION_INTERVAL", "5 seconds", /minReadySeconds: 35, when clients take 5 \+ 30 s/],
-    ["/data/DRAIN_DELAY", "0 seconds", /DRAIN_DELAY: it stops to listen/],
+    ["/data/DRAIN_DELAY", "0 seconds", /DRAIN_DELAY: it stops listening/],
     ["/data/DRAIN_TIMEOUT", "31s", /when draining takes 15 \+ 31 s/],
     ["/data/DRAIN_TIMEOUT", "25 secnds", /DRAIN_TIMEOUT="25 secnds": expected a duration/],
     ["/data/RECOMMENDATIONS_TARGET", "recommendations:50051", /is not the Service of Recommendations/],
@@ -368,7 +375,11 @@ const breaches: Changes = {
   ],
   "ConfigMap recommendations": [
     ["/data/RECOMMENDATIONS_MAX_CONNECTION_AGE", "5 minuts", /MAX_CONNECTION_AGE="5 minuts": expected/],
-    ["/data/RECOMMENDATIONS_TLS_ALLOWED_CLIENTS", "shop", /RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: shop has none/],
+    [
+      "/data/RECOMMENDATIONS_TLS_ALLOWED_CLIENTS",
+      "shop",
+      /RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: shop has no certificate/
+    ],
     ["/data/RECOMMENDATIONS_TLS_CLIENT_CA_FILE", undefined, /RECOMMENDATIONS_TLS_CLIENT_CA_FILE/],
     ["/data/CATALOG_FILE", "/catalogue/books.csv", /CATALOG_FILE: there is no \/catalogue\/books\.csv/]
   ],
@@ -381,64 +392,68 @@ const breaches: Changes = {
     ["/spec/ports/0/port", 80, /ports: not/],
     ["/spec/ports/0/appProtocol", "grpc", /ports: not/],
     ["/spec/selector", { "app.kubernetes.io/part-of": "online-books" }, /the Service selects others too/],
-    ["/metadata/name", "recommendations-grpc", /RECOMMENDATIONS_GRPC_PORT is a setting, and what Kubernetes says of/]
+    ["/metadata/name", "recommendations-grpc", /RECOMMENDATIONS_GRPC_PORT is both a setting and a variable of/]
   ],
   "Service recommendations": [
     ["/spec/clusterIP", undefined, /not headless/],
-    ["/spec/type", "LoadBalancer", /it can be called from outside/],
-    ["/spec/publishNotReadyAddresses", true, /replicas that are not ready are called/],
+    ["/spec/type", "LoadBalancer", /it is reachable from outside/],
+    ["/spec/publishNotReadyAddresses", true, /replicas that are not ready get calls/],
     ["/spec/ports/0/port", 443, /ports: not/],
     ["/spec/ports/0/appProtocol", "kubernetes.io/h2c", /ports: not/]
   ],
   "PodDisruptionBudget marketplace": [
     ["/spec/maxUnavailable", "50%", /maxUnavailable: 50%, not 1/],
-    ["/spec/unhealthyPodEvictionPolicy", "IfHealthyBudget", /a replica that is not ready keeps its node/],
+    ["/spec/unhealthyPodEvictionPolicy", "IfHealthyBudget", /a replica that is not ready blocks the drain of its node/],
     ["/spec/selector/matchLabels", { "app.kubernetes.io/part-of": "online-books" }, /2 PodDisruptionBudgets/]
   ],
   "HorizontalPodAutoscaler marketplace": [
     ["/spec/minReplicas", 2, /minReplicas: 2, not 3/],
-    ["/spec/maxReplicas", 3, /maxReplicas: 3 is no more/],
-    ["/spec/metrics/0/resource/name", "memory", /it does not go by the use of CPU/],
-    ["/spec/behavior/scaleDown/policies/0/value", 2, /do not leave one at a time/],
-    ["/spec/behavior/scaleDown/policies/0/periodSeconds", 30, /do not leave one at a time/]
+    ["/spec/maxReplicas", 3, /maxReplicas: 3 leaves nothing/],
+    ["/spec/metrics/0/resource/name", "memory", /it does not scale on CPU utilization/],
+    ["/spec/behavior/scaleDown/policies/0/value", 2, /are not removed one at a time/],
+    ["/spec/behavior/scaleDown/policies/0/periodSeconds", 30, /are not removed one at a time/]
   ],
   "NetworkPolicy default-deny": [
-    ["/spec/podSelector", { matchLabels: { "app.kubernetes.io/name": "marketplace" } }, /is not denied to every pod/],
-    ["/spec/ingress", [{}], /lets through the internet to recommendations, TCP 50051/],
-    ["/spec/egress", [{}], /lets through recommendations to the internet, TCP 443/]
+    [
+      "/spec/podSelector",
+      { matchLabels: { "app.kubernetes.io/name": "marketplace" } },
+      /no default policy that denies everything/
+    ],
+    ["/spec/ingress", [{}], /allows the internet to recommendations, TCP 50051/],
+    ["/spec/egress", [{}], /allows recommendations to the internet, TCP 443/]
   ],
   "NetworkPolicy dns": [
-    ["/spec/egress/0/to/0/namespaceSelector", {}, /lets through .* to a name server of another namespace, UDP 53/],
-    ["/spec/egress/0/to/1/ipBlock/cidr", "169.254.0.0/16", /lets through .* to the metadata of the cloud, TCP 53/],
-    ["/spec/egress/0/to/1/ipBlock/cidr", "0.0.0.0/0", /lets through .* to the internet, UDP 53/],
-    ["/spec/egress/0/ports/0/protocol", "TCP", /refuses .* to the name server, UDP 53/]
+    ["/spec/egress/0/to/0/namespaceSelector", {}, /allows .* to a name server of another namespace, UDP 53/],
+    ["/spec/egress/0/to/1/ipBlock/cidr", "169.254.0.0/16", /allows .* to the metadata of the cloud, TCP 53/],
+    ["/spec/egress/0/to/1/ipBlock/cidr", "0.0.0.0/0", /allows .* to the internet, UDP 53/],
+    ["/spec/egress/0/ports/0/protocol", "TCP", /denies .* to the name server, UDP 53/]
   ],
   "NetworkPolicy recommendations": [
-    ["/spec/ingress/0/from/0", { namespaceSelector: {} }, /lets through a pod of another namespace to recommendations/],
-    ["/spec/ingress/0/from", [], /lets through the internet to recommendations, TCP 50051/],
-    ["/spec/ingress/1/from/0/namespaceSelector", {}, /lets through another pod of the namespace to .*, TCP 9101/],
-    ["/spec/egress/0/ports/0/port", 4317, /refuses recommendations to the collector, TCP 4318/],
-    ["/spec/egress/-", { to: [{ ipBlock: { cidr: "0.0.0.0/0" } }] }, /lets through recommendations to the internet/],
-    ["/spec/egress/-", { to: [{ ipBlock: { cidr: "::/0" } }] }, /lets through recommendations to the internet \(IPv6\)/]
+    ["/spec/ingress/0/from/0", { namespaceSelector: {} }, /allows a pod of another namespace to recommendations/],
+    ["/spec/ingress/0/from", [], /allows the internet to recommendations, TCP 50051/],
+    ["/spec/ingress/1/from/0/namespaceSelector", {}, /allows another pod of the namespace to .*, TCP 9101/],
+    ["/spec/egress/0/ports/0/port", 4317, /denies recommendations to the collector, TCP 4318/],
+    ["/spec/egress/-", { to: [{ ipBlock: { cidr: "0.0.0.0/0" } }] }, /allows recommendations to the internet/],
+    ["/spec/egress/-", { to: [{ ipBlock: { cidr: "::/0" } }] }, /allows recommendations to the internet \(IPv6\)/]
   ],
   "Certificate recommendations": [
-    ["/spec/dnsNames/0", "books", /dnsNames: not recommendations, by which it is called/],
-    ["/spec/privateKey/rotationPolicy", "Never", /a key that was stolen stays/],
+    ["/spec/dnsNames/0", "books", /dnsNames: not recommendations, the name that clients call/],
+    ["/spec/privateKey/rotationPolicy", "Never", /keys are not renewed/],
     ["/spec/renewBefore", "2160h", /renewBefore: 2160h of 2160h/],
-    ["/spec/duration", "9000h", /recommendations may outlive its authority/],
-    ["/spec/isCA", true, /the certificate of a service signs others/],
+    ["/spec/duration", "9000h", /recommendations may outlive its CA/],
+    ["/spec/isCA", true, /the certificate of a service is a CA/],
     ["/spec/usages/1", "client auth", /usages: digital signature,client auth/],
-    ["/spec/issuerRef/name", "self-signed", /recommendations is signed by no authority/]
+    ["/spec/issuerRef/name", "self-signed", /recommendations has no issuer/]
   ],
   "Certificate online-books-ca": [
-    ["/spec/isCA", false, /is signed by no authority/],
-    ["/spec/privateKey/rotationPolicy", "Always", /the authority's key is replaced by itself/]
+    ["/spec/isCA", false, /has no issuer/],
+    ["/spec/privateKey/rotationPolicy", "Always", /the key of the CA is renewed automatically/]
   ],
   "PodMonitor marketplace": [
-    ["/spec/podMetricsEndpoints/0/port", "http", /not asked for \/metrics of the port admin/],
-    ["/spec/podMetricsEndpoints/0/path", "/livez", /not asked for \/metrics of the port admin/],
+    ["/spec/podMetricsEndpoints/0/port", "http", /\/metrics of the port admin is not scraped/],
+    ["/spec/podMetricsEndpoints/0/path", "/livez", /\/metrics of the port admin is not scraped/],
     ["/spec/podMetricsEndpoints/0/scrapeTimeout", "20s", /scrapeTimeout: 20s of 15s/],
-    ["/metadata/name", "shop", /ReplicaDown does not look for the job online-books\/shop/]
+    ["/metadata/name", "shop", /ReplicaDown does not cover the job online-books\/shop/]
   ],
   "PrometheusRule online-books": [["/spec/groups/0/rules/0/expr", "1", /not those of ops\/prometheus\/rules\.yaml/]]
 }
@@ -456,9 +471,9 @@ const breachesElsewhere: { readonly [overlay: string]: Changes } = {
   },
   "examples/gateway": {
     "Service marketplace": [["/spec/type", "LoadBalancer", /is a LoadBalancer, not a ClusterIP/]],
-    "HTTPRoute shop": [["/spec/parentRefs/0/sectionName", "http", /http does not send readers to HTTPS/]],
+    "HTTPRoute shop": [["/spec/parentRefs/0/sectionName", "http", /http does not redirect to HTTPS/]],
     "HTTPRoute shop-redirect": [
-      ["/spec/rules/0/filters/0/requestRedirect/scheme", "http", /http does not send readers to HTTPS/]
+      ["/spec/rules/0/filters/0/requestRedirect/scheme", "http", /http does not redirect to HTTPS/]
     ],
     "Gateway shop": [["/spec/listeners/1/tls/certificateRefs", [], /https has no certificate/]]
   },
@@ -466,7 +481,7 @@ const breachesElsewhere: { readonly [overlay: string]: Changes } = {
     "Service marketplace": [["/spec/type", "LoadBalancer", /is a LoadBalancer, not a ClusterIP/]],
     "Ingress shop": [
       ["/spec/tls/0/hosts/0", "www.example.com", /shop\.example\.com is served without TLS/],
-      ["/spec/rules/0/http/paths/0/path", "/shop", /shop\.example\.com does not lead to Marketplace/]
+      ["/spec/rules/0/http/paths/0/path", "/shop", /shop\.example\.com does not route to Marketplace/]
     ]
   },
   "examples/own-catalogue": {

@@ -1,6 +1,6 @@
 /**
- * What the manifests promise, as rules: each looks at rendered resources and says what is broken. So the same rules
- * can be asked of every overlay, and of manifests with a line taken out, where they have to find something.
+ * The guarantees of the manifests, as rules: each checks rendered resources and yields violations. The same rules apply to every overlay,
+ * and to manifests with a line removed, where they have to find a violation.
  */
 import { isDeepStrictEqual } from "node:util"
 
@@ -39,7 +39,7 @@ import {
 } from "./Manifests.ts"
 import * as NetworkPolicies from "./NetworkPolicies.ts"
 
-/** What the manifests have to agree with. */
+/** The facts that the manifests have to match. */
 export class Facts extends Context.Service<
   Facts,
   {
@@ -73,7 +73,7 @@ export class Facts extends Context.Service<
   )
 }
 
-/** Rendered resources, and what is expected of them. */
+/** Rendered resources, and the properties that are expected of them. */
 export interface Installation {
   readonly resources: ReadonlyArray<Resource>
   /** Whether the load says how many replicas there are; else there are three. */
@@ -91,7 +91,7 @@ export interface Installation {
   readonly facts: Facts["Service"]
 }
 
-/** What has been rendered of an overlay, of which is expected what it is made of. */
+/** The rendered resources of an overlay, with the properties of its components. */
 export const installation = (
   { uses }: Overlay,
   resources: ReadonlyArray<Resource>,
@@ -144,7 +144,7 @@ const subjectOf = (installation: Installation, service: Service): Subject | unde
   return { service, prefix, door, installation, resources, deployment, spec, pod, container, environment }
 }
 
-/** What a service would read of its environment; none if it would not start with it. */
+/** The value that a service reads from an environment; none if its start would fail. */
 const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string, string>): A | undefined => {
   const exit = Effect.runSyncExit(config.parse(ConfigProvider.fromEnv({ env: Object.fromEntries(environment) })))
   return Exit.isSuccess(exit) ? exit.value : undefined
@@ -153,7 +153,7 @@ const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string,
 const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
   AdminServer.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
 
-/** All that a service reads at its start. */
+/** All settings that a service reads at its start. */
 const settingsOf = (subject: Subject): Config.Config<unknown> =>
   Config.all([
     Drain.settings,
@@ -169,7 +169,7 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
         ])
   ])
 
-/** How long a process that has been told to leave stays, in seconds; none if it would not start with its settings. */
+/** How long a process takes to drain, in seconds; none if its start would fail. */
 const drainOf = ({ environment }: Subject): { readonly delay: number; readonly timeout: number } | undefined => {
   const drain = settingOf(Drain.settings, environment)
   return drain && { delay: Duration.toSeconds(drain.delay), timeout: Duration.toSeconds(drain.timeout) }
@@ -202,10 +202,10 @@ const goDuration = (text: string | undefined): number => {
   )
 }
 
-/** How long a name server keeps an answer, in seconds: as CoreDNS comes with kubeadm and in managed clusters. */
+/** How long DNS servers cache an answer, in seconds: the default of CoreDNS in kubeadm and managed clusters. */
 const dnsTtl = 30
 
-/** What has to be left of the grace period: for the last export, 3 s, and the last lines of the log, 2 s. */
+/** The reserve of the grace period, in seconds: 3 s for the last export, 2 s for the last log lines. */
 const graceReserve = 5
 
 function* replicas({ deployment, installation: { isAutoscaled }, resources, spec }: Subject): Iterable<string> {
@@ -217,13 +217,13 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
     if (autoscalers.length > 0) yield "there is an autoscaler"
     return
   }
-  if (spec.replicas !== undefined) yield "replicas: each apply would undo what the autoscaler has done"
+  if (spec.replicas !== undefined) yield "replicas: each apply would undo the autoscaler"
   if (autoscalers.length !== 1) yield `${autoscalers.length} autoscalers`
   for (const { spec: autoscaler } of autoscalers) {
     const { behavior, maxReplicas = 0, metrics = [], minReplicas } = autoscaler ?? {}
     if (minReplicas !== 3) yield `minReplicas: ${minReplicas}, not 3`
-    if (maxReplicas > 100) yield `maxReplicas: ${maxReplicas} is more than anybody pays for`
-    if (maxReplicas <= 3) yield `maxReplicas: ${maxReplicas} is no more than there are`
+    if (maxReplicas > 100) yield `maxReplicas: ${maxReplicas} is too many`
+    if (maxReplicas <= 3) yield `maxReplicas: ${maxReplicas} leaves nothing to scale`
     const [metric, ...more] = metrics
     const { averageUtilization = 100, type } = metric?.resource?.target ?? {}
     if (
@@ -233,10 +233,10 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
       averageUtilization > 90 ||
       more.length > 0
     ) {
-      yield "it does not go by the use of CPU"
+      yield "it does not scale on CPU utilization"
     }
     const { scaleDown, scaleUp } = behavior ?? {}
-    // what Kubernetes takes
+    // limits of Kubernetes
     for (const { policies = [], stabilizationWindowSeconds = 0 } of [scaleDown ?? {}, scaleUp ?? {}]) {
       if (stabilizationWindowSeconds > 3600) yield `stabilizationWindowSeconds: ${stabilizationWindowSeconds}`
       for (const { periodSeconds } of policies ?? []) {
@@ -244,17 +244,17 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
       }
     }
     const [down, ...others] = scaleDown?.policies ?? []
-    // each has left before the next one is told to
+    // each has stopped before the next one gets SIGTERM
     const isOneAtATime = down?.type === "Pods" && down.value === 1 && others.length === 0
     const grace = spec.template.spec?.terminationGracePeriodSeconds ?? 30
-    if (!isOneAtATime || down.periodSeconds < grace) yield "replicas that are too many do not leave one at a time"
+    if (!isOneAtATime || down.periodSeconds < grace) yield "surplus replicas are not removed one at a time"
     if ((scaleDown?.stabilizationWindowSeconds ?? 0) < 300) {
-      yield "replicas leave before the load has stayed low for a while"
+      yield "it scales down before the load has been low for long enough"
     }
-    if ((scaleUp?.stabilizationWindowSeconds ?? 0) < 30) yield "one burst is enough for more replicas"
+    if ((scaleUp?.stabilizationWindowSeconds ?? 0) < 30) yield "it scales up after a short burst"
     const [up] = scaleUp?.policies ?? []
     if (up?.type !== "Percent" || up.value > 100 || up.periodSeconds < 60) {
-      yield "there may be more than twice as many at once"
+      yield "it may more than double the replicas at once"
     }
   }
 }
@@ -291,7 +291,7 @@ function* pace(subject: Subject): Iterable<string> {
 const probes = {
   startupProbe: { path: "/readyz", from: 30, to: 120 },
   readinessProbe: { path: "/readyz", from: 5, to: 15 },
-  // longer than a replica that is not ready takes to be known as such
+  // longer than an unready replica takes to be detected
   livenessProbe: { path: "/livez", from: 30, to: 120 }
 } as const
 
@@ -300,13 +300,13 @@ function* probing({ container }: Subject): Iterable<string> {
     const probe = container[name as keyof typeof probes]
     const { httpGet } = probe ?? {}
     if (!isDeepStrictEqual(httpGet, { path, port: "admin" })) {
-      yield `${name}: does not ask for ${path} of the port admin`
+      yield `${name}: does not request ${path} on the port admin`
     }
-    // said, and not left to the defaults, which are others
+    // explicit, because the defaults differ
     const { failureThreshold = 0, periodSeconds = 0, timeoutSeconds = 0 } = probe ?? {}
     const budget = failureThreshold * periodSeconds
     if (budget < from || budget > to) yield `${name}: acts after ${budget} s, not ${from} to ${to}`
-    if (failureThreshold < 2) yield `${name}: acts on one answer that is late`
+    if (failureThreshold < 2) yield `${name}: fails after a single late response`
     if (timeoutSeconds < 2 || timeoutSeconds > 5) yield `${name}: waits ${timeoutSeconds} s for an answer`
   }
 }
@@ -317,11 +317,11 @@ function* leaving(subject: Subject): Iterable<string> {
   if (grace < delay + timeout + graceReserve) {
     yield `terminationGracePeriodSeconds: ${grace}, when draining takes ${delay} + ${timeout} s`
   }
-  // a node that is drained waits for it
-  if (grace > 300) yield `terminationGracePeriodSeconds: ${grace} is more than anybody waits`
-  if (delay <= 0) yield "DRAIN_DELAY: it stops to listen before anybody knows"
+  // the drain of a node waits for it
+  if (grace > 300) yield `terminationGracePeriodSeconds: ${grace} is too long`
+  if (delay <= 0) yield "DRAIN_DELAY: it stops listening before clients know"
   for (const { lifecycle, name } of containersOf(subject.pod)) {
-    if (lifecycle !== undefined) yield `${name}: a hook, which takes from the grace period`
+    if (lifecycle !== undefined) yield `${name}: a lifecycle hook takes time of the grace period`
   }
 }
 
@@ -337,19 +337,19 @@ function* resourcesOf({ container, pod }: Subject): Iterable<string> {
     for (const [what, amount] of Object.entries(amounts)) {
       if (!(quantity(amount) > 0)) yield `${name}: ${what}: ${amount}`
     }
-    if (quantity(requests["cpu"]) > quantity(limits["cpu"])) yield `${name}: more CPU requested than it may have`
+    if (quantity(requests["cpu"]) > quantity(limits["cpu"])) yield `${name}: more CPU requested than the limit`
     const storage = limits["ephemeral-storage"]
-    // what the kubelet keeps of a container's log by default: 5 files of 10 MiB
+    // by default the kubelet keeps 5 log files of 10 MiB of a container
     if (!(quantity(storage) > 50 * 2 ** 20)) yield `${name}: evicted for its log, ephemeral-storage: ${storage}`
     if (quantity(requests["ephemeral-storage"]) > quantity(storage)) {
-      yield `${name}: more ephemeral storage requested than it may have`
+      yield `${name}: more ephemeral storage requested than the limit`
     }
     if (quantity(requests["memory"]) !== quantity(limits["memory"])) {
       yield `${name}: memory: ${requests["memory"]} requested, ${limits["memory"]} allowed`
     }
   }
-  // one for JavaScript, and something for the collector of garbage
-  if (!(quantity(container.resources?.limits?.["cpu"]) > 1)) yield "it is throttled before it has used one CPU"
+  // one for JavaScript, and some for the garbage collector
+  if (!(quantity(container.resources?.limits?.["cpu"]) > 1)) yield "it is throttled below one CPU"
 }
 
 const spreads = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
@@ -373,12 +373,13 @@ function* disruption({ deployment, resources, spec }: Subject): Iterable<string>
   const budgets = ofKind(resources, "PodDisruptionBudget").filter((budget) =>
     selects((budget.spec?.selector ?? {}) as LabelSelector, podLabels(deployment))
   )
-  // where there are two, no pod can be evicted
+  // with two, no pod can be evicted
   if (budgets.length !== 1) yield `${budgets.length} PodDisruptionBudgets`
   for (const { spec: budget } of budgets) {
     if (!isDeepStrictEqual(budget?.selector, spec.selector)) yield "the PodDisruptionBudget selects others too"
     if (budget?.maxUnavailable !== 1) yield `maxUnavailable: ${budget?.maxUnavailable}, not 1`
-    if (budget?.unhealthyPodEvictionPolicy !== "AlwaysAllow") yield "a replica that is not ready keeps its node"
+    if (budget?.unhealthyPodEvictionPolicy !== "AlwaysAllow")
+      yield "a replica that is not ready blocks the drain of its node"
   }
 }
 
@@ -388,16 +389,16 @@ function* service({ deployment, door, installation, resources, service, spec }: 
   )
   if (found.length !== 1) yield `${found.length} Services`
   for (const { metadata, spec: exposed } of found) {
-    if (metadata.name !== service) yield `the Service is called ${metadata.name}`
+    if (metadata.name !== service) yield `the Service is named ${metadata.name}`
     if (!isDeepStrictEqual(exposed?.selector, spec.selector.matchLabels)) yield "the Service selects others too"
     const appProtocol = service === "marketplace" ? "http" : installation.isEncrypted ? "https" : "kubernetes.io/h2c"
     const port = installation.facts.ports.get(door.variable)
     const expected = [{ name: door.name, port, targetPort: door.name, appProtocol }]
     if (!isDeepStrictEqual(exposed?.ports, expected)) yield `ports: not ${JSON.stringify(expected)}`
-    if (exposed?.publishNotReadyAddresses === true) yield "replicas that are not ready are called"
+    if (exposed?.publishNotReadyAddresses === true) yield "replicas that are not ready get calls"
     if (service === "recommendations") {
       if (exposed?.clusterIP !== "None") yield "not headless: a client would call one replica only"
-      if ((exposed?.type ?? "ClusterIP") !== "ClusterIP") yield `type: ${exposed?.type}: it can be called from outside`
+      if ((exposed?.type ?? "ClusterIP") !== "ClusterIP") yield `type: ${exposed?.type}: it is reachable from outside`
     } else if (exposed?.clusterIP !== undefined) yield `clusterIP: ${exposed.clusterIP}`
   }
 }
@@ -409,7 +410,7 @@ function* account({ pod, resources, service }: Subject): Iterable<string> {
   if (account?.automountServiceAccountToken !== false) yield "the ServiceAccount gives its pods tokens"
 }
 
-/** Volumes that are no way to the node; https://kubernetes.io/docs/concepts/security/pod-security-standards/. */
+/** Volumes without access to the node; https://kubernetes.io/docs/concepts/security/pod-security-standards/. */
 const volumeTypes: ReadonlySet<string> = new Set([
   "configMap",
   "csi",
@@ -498,39 +499,38 @@ function* lockdownOf({ ports = [], securityContext = {}, ...container }: Contain
 
 function* settings(subject: Subject): Iterable<string> {
   const { container, environment, installation, pod, prefix, resources, service } = subject
-  if (pod.enableServiceLinks !== false) yield "enableServiceLinks: variables of Services come into the environment"
+  if (pod.enableServiceLinks !== false) yield "enableServiceLinks: variables of Services are in the environment"
   const names = [...(container.env ?? []).map(({ name }) => name), ...environment.keys()]
   const referred = new Set(
     (container.env ?? []).flatMap(({ value = "" }) => [...value.matchAll(reference)].map(([, name]) => name))
   )
   for (const name of new Set(names)) {
     const isKnown = installation.facts.settings[service].has(name) || nodeSettings.has(name) || referred.has(name)
-    if (!isKnown) yield `${name} is no setting of ${service}`
+    if (!isKnown) yield `${name} is not a setting of ${service}`
   }
   const env = Object.fromEntries(environment)
   const exit = Effect.runSyncExit(settingsOf(subject).parse(ConfigProvider.fromEnv({ env })))
   if (Exit.isFailure(exit)) yield String(Cause.squash(exit.cause))
   const admin = settingOf(adminOf(subject), environment)
   if (admin?.host !== "0.0.0.0") {
-    yield `${prefix}_ADMIN_HOST: nobody can ask ${admin?.host} from outside of the container`
+    yield `${prefix}_ADMIN_HOST: ${admin?.host} is not reachable from outside of the container`
   }
 
   for (const { configMapRef, secretRef } of container.envFrom ?? []) {
-    // Kustomize's hash, by which other settings are other pods
+    // Kustomize's hash, so that changed settings change the pod template
     if (!/-[a-z0-9]{10}$/.test(configMapRef?.name ?? "")) yield `${configMapRef?.name} has no hash in its name`
-    if (secretRef !== undefined) yield "settings from a Secret do not roll out"
+    if (secretRef !== undefined) yield "changed settings of a Secret are not rolled out"
   }
   if (service === "marketplace") {
     yield* target(environment.get("RECOMMENDATIONS_TARGET") ?? "", resources)
     const isBehindProxy = ofKind(resources, "Ingress").length + ofKind(resources, "HTTPRoute").length > 0
     if (isBehindProxy && !environment.has("MARKETPLACE_TRUSTED_PROXIES")) {
-      yield "MARKETPLACE_TRUSTED_PROXIES: all readers have the addresses of the proxies that they come through"
+      yield "MARKETPLACE_TRUSTED_PROXIES: all readers have the addresses of their proxies"
     }
-  } else if (!environment.has(`${prefix}_MAX_CONNECTION_AGE`))
-    yield `${prefix}_MAX_CONNECTION_AGE is left to its default`
+  } else if (!environment.has(`${prefix}_MAX_CONNECTION_AGE`)) yield `${prefix}_MAX_CONNECTION_AGE is not set`
 }
 
-/** The target of gRPC has to be a name of DNS, with an address for each replica, and that of the Service. */
+/** The target has to be the DNS name of the Service, which resolves to all replicas. */
 function* target(target: string, resources: ReadonlyArray<Resource>): Iterable<string> {
   const { host, port } = partsOf(target)
   const isService = ofKind(resources, "Service").some(
@@ -547,7 +547,7 @@ const partsOf = (target: string) => {
   return { host, port: Number(port) }
 }
 
-/** The names of a Service in DNS. */
+/** The DNS names of a Service. */
 const namesOf = ({ name, namespace }: Resource["metadata"]): ReadonlyArray<string> => [
   name,
   `${name}.${namespace}`,
@@ -560,8 +560,8 @@ function* image({ pod, service }: Subject): Iterable<string> {
     const [, repository = "", tag, digest] =
       /^([^:@]+(?::\d+\/[^:@]+)?)(?::([\w][\w.-]*))?(?:@(sha256:[0-9a-f]{64}))?$/.exec(image) ?? []
     if (tag === undefined && digest === undefined) yield `${name}: ${image} has neither a tag nor a digest`
-    if (tag === "latest") yield `${name}: ${image} is another one every day`
-    if (name === service && repository.split("/").at(-1) !== service) yield `${name}: ${image} is another program`
+    if (tag === "latest") yield `${name}: ${image} changes over time`
+    if (name === service && repository.split("/").at(-1) !== service) yield `${name}: ${image} is not the service`
   }
 }
 
@@ -586,17 +586,17 @@ function* catalogue({ container, environment, installation, pod, resources, serv
   const volume = pod.volumes?.find(({ name }) => name === mountOf(container, file)?.name)
   const data = ofKind(resources, "ConfigMap").find(({ metadata }) => metadata.name === volume?.configMap?.name)?.data
   if (data?.[file.slice(file.lastIndexOf("/") + 1)] === undefined) yield `CATALOG_FILE: there is no ${file}`
-  if (!/-[a-z0-9]{10}$/.test(volume?.configMap?.name ?? "")) yield "another catalogue would not roll out"
+  if (!/-[a-z0-9]{10}$/.test(volume?.configMap?.name ?? "")) yield "a changed catalogue is not rolled out"
 }
 
-/** Where a volume's file is mounted, if the whole volume is. */
+/** The mount of a volume, if the whole volume is mounted. */
 const mountOf = (container: Container, file: string) =>
   container.volumeMounts?.find(
     ({ mountPath, subPath, subPathExpr }) =>
       mountPath === file.slice(0, file.lastIndexOf("/")) && subPath === undefined && subPathExpr === undefined
   )
 
-/** The files of a certificate, by the variables for them, as cert-manager calls them. */
+/** The files of a certificate by cert-manager's names, by their variables. */
 const tlsFiles: { readonly [S in Service]: { readonly [variable: string]: string } } = {
   recommendations: {
     RECOMMENDATIONS_TLS_CERT_FILE: "tls.crt",
@@ -610,7 +610,7 @@ const tlsFiles: { readonly [S in Service]: { readonly [variable: string]: string
   }
 }
 
-/** The certificate that a service has in files. */
+/** The Certificate of the files of a service. */
 const certificateOf = ({ container, environment, pod, prefix, resources }: Subject) => {
   const mount = mountOf(container, environment.get(`${prefix}_TLS_CERT_FILE`) ?? "")
   const volume = pod.volumes?.find(({ name }) => name === mount?.name)
@@ -629,41 +629,41 @@ function* encryption(subject: Subject): Iterable<string> {
   }
   const { certificate, mount, volume } = certificateOf(subject)
   if (mount === undefined) {
-    yield "the volume of the certificate is not mounted, or is not whole and would never be renewed"
+    yield "the volume of the certificate is not mounted, or not as a whole, so that it is never renewed"
   }
   for (const [variable, file] of variables) {
     if (environment.get(variable) !== `${mount?.mountPath}/${file}`) yield `${variable}: ${environment.get(variable)}`
   }
-  if (mount?.readOnly !== true) yield "the certificate is not mounted to be read only"
+  if (mount?.readOnly !== true) yield "the certificate is not mounted read-only"
   if (volume?.secret?.defaultMode !== 0o440) yield `defaultMode: ${volume?.secret?.defaultMode?.toString(8)}, not 440`
   if (volume?.secret?.items !== undefined || volume?.secret?.optional === true) yield "not all files are mounted"
   if (!(Number.isInteger(pod.securityContext?.fsGroup) && pod.securityContext?.fsGroup !== 0)) {
-    yield "fsGroup: the files belong to root, and are not for anybody else"
+    yield "fsGroup: the files are only readable for root"
   }
 
-  if (certificate === undefined) return yield "no Certificate is kept where the files come from"
+  if (certificate === undefined) return yield "no Certificate writes the Secret of the files"
   const spec: Partial<NonNullable<typeof certificate.spec>> = certificate.spec ?? {}
   const { dnsNames = [], duration, isCA, privateKey, renewBefore, uris = [], usages = [] } = spec
   const auth = service === "recommendations" ? "server auth" : "client auth"
   if (!isDeepStrictEqual(new Set(usages), new Set(["digital signature", auth]))) yield `usages: ${usages.join()}`
-  if (privateKey?.rotationPolicy !== "Always") yield "rotationPolicy: a key that was stolen stays"
+  if (privateKey?.rotationPolicy !== "Always") yield "rotationPolicy: keys are not renewed"
   if (!(goDuration(renewBefore) < goDuration(duration))) yield `renewBefore: ${renewBefore} of ${duration}`
-  if (isCA === true) yield "the certificate of a service signs others"
+  if (isCA === true) yield "the certificate of a service is a CA"
 
   if (service === "recommendations") {
     const client = subjectOf(installation, "marketplace")?.environment
     const name = client?.get("MARKETPLACE_TLS_SERVER_NAME") ?? partsOf(client?.get("RECOMMENDATIONS_TARGET") ?? "").host
-    if (!dnsNames.includes(name)) yield `dnsNames: not ${name}, by which it is called`
+    if (!dnsNames.includes(name)) yield `dnsNames: not ${name}, the name that clients call`
     for (const { metadata } of ofKind(resources, "Service").filter(({ metadata }) => metadata.name === service)) {
       for (const name of namesOf(metadata)) if (!dnsNames.includes(name)) yield `dnsNames: not ${name}`
     }
   } else {
     const server = subjectOf(installation, "recommendations")
     const clients = server?.environment.get("RECOMMENDATIONS_TLS_ALLOWED_CLIENTS")?.split(",") ?? []
-    if (clients.length === 0) yield "RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: any certificate of the authority will do"
+    if (clients.length === 0) yield "RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: every certificate of the CA is allowed"
     for (const client of clients) {
       if (![...dnsNames, ...uris].includes(client.trim())) {
-        yield `RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: ${client} has none`
+        yield `RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: ${client} has no certificate`
       }
     }
     const other = server === undefined ? undefined : certificateOf(server).certificate
@@ -680,20 +680,20 @@ function* monitoring({ deployment, installation, resources, service }: Subject):
     const [endpoint, ...more] = spec.podMetricsEndpoints ?? []
     const { interval, path = "/metrics", port, scheme = "http", scrapeTimeout } = endpoint ?? {}
     if (port !== "admin" || path !== "/metrics" || scheme.toLowerCase() !== "http" || more.length > 0) {
-      yield "it is not asked for /metrics of the port admin"
+      yield "/metrics of the port admin is not scraped"
     }
-    // the rules look at 5 minutes, of which a few answers may be missing
+    // rules cover 5 minutes, in which a few scrapes may fail
     if (!(goDuration(interval) <= 30)) yield `interval: ${interval}`
     if (!(goDuration(scrapeTimeout) <= goDuration(interval))) yield `scrapeTimeout: ${scrapeTimeout} of ${interval}`
-    // as the operator calls it, unless it is told otherwise
+    // the default name of the operator
     const job = `${metadata.namespace}/${metadata.name}`
     if (spec.jobLabel !== undefined || !watchedJobs(installation.facts.groups).test(job) || !job.includes(service)) {
-      yield `ReplicaDown does not look for the job ${job}`
+      yield `ReplicaDown does not cover the job ${job}`
     }
   }
 }
 
-/** The jobs that the alert ReplicaDown looks for. */
+/** The jobs that the alert ReplicaDown covers. */
 const watchedJobs = (groups: unknown): RegExp => {
   const all = groups as ReadonlyArray<{
     readonly rules: ReadonlyArray<{ readonly alert?: string; readonly expr: string }>
@@ -720,7 +720,7 @@ function* tracing(subject: Subject): Iterable<string> {
   }
 }
 
-/** What is promised of each service. */
+/** The rules of each service. */
 export const ofServices: Rules<Subject> = {
   "has three replicas, or as many more as the load needs": replicas,
   "is replaced one replica at a time, and never by fewer": rollout,
@@ -752,7 +752,7 @@ const podIn = (
   address: "10.244.0.9",
   pod: {
     namespace,
-    // Kubernetes gives each namespace its name as a label
+    // Kubernetes labels each namespace with its name
     namespaceLabels: { ...more.namespaceLabels, "kubernetes.io/metadata.name": namespace },
     labels,
     ports: more.ports ?? {}
@@ -769,23 +769,23 @@ const peerOf = ({ container, deployment, resources, service }: Subject): Network
 
 const outside = (name: string, address: string): NetworkPolicies.Peer => ({ name, address })
 
-/** Whether a connection is one that is needed, to or from another peer. */
+/** Whether a connection to or from a peer is needed. */
 type Lets = (other: NetworkPolicies.Peer, port: NetworkPolicies.Port) => boolean
 
-/** Whom each pod lets in, and where it may go: each side by itself, so that neither relies on the other. */
+/** Ingress and egress of each pod, checked separately, so that neither relies on the other. */
 function* network(installation: Installation): Iterable<string> {
   const { facts, resources } = installation
   const policies = ofKind(resources, "NetworkPolicy")
   for (const { metadata, spec } of policies) {
-    // what is left out depends on what else there is
+    // which connections are needed depends on the components
     const isSaid = ({ egress, ingress, policyTypes = [] }: NonNullable<typeof spec>) =>
       (ingress === undefined || policyTypes.includes("Ingress")) &&
       (egress === undefined || policyTypes.includes("Egress"))
-    if (!isSaid(spec ?? {})) yield `${metadata.name} does not say its policyTypes`
+    if (!isSaid(spec ?? {})) yield `${metadata.name} has no policyTypes`
   }
   const denied = { podSelector: {}, policyTypes: ["Ingress", "Egress"] }
   if (!policies.some(({ spec }) => isDeepStrictEqual(spec, denied))) {
-    yield "what is not allowed is not denied to every pod"
+    yield "there is no default policy that denies everything"
   }
 
   const [server, client] = services.map((service) => subjectOf(installation, service))
@@ -799,7 +799,7 @@ function* network(installation: Installation): Iterable<string> {
   const { namespace = "" } = server.deployment.metadata
   const recommendations = peerOf(server)
   const marketplace = peerOf(client)
-  // what has ports of the same names is not meant either
+  // other pods with ports of the same names are not meant
   const named = { ports: { ...marketplace.pod?.ports, ...recommendations.pod?.ports } }
   const neighbour = podIn(namespace, "another pod of the namespace", { "app.kubernetes.io/name": "neighbour" }, named)
   const solver = podIn(namespace, "the pod by which cert-manager proves whose a name is", {
@@ -857,7 +857,7 @@ function* network(installation: Installation): Iterable<string> {
         if (isLet === rules.some((rule) => rule(other, port))) continue
         const [from, to] = direction === "Ingress" ? [other, self] : [self, other]
         const what = `${from.name} to ${to.name}, ${port.protocol} ${port.port}`
-        yield `${direction} of ${self.name} ${isLet ? "lets through" : "refuses"} ${what}`
+        yield `${direction} of ${self.name} ${isLet ? "allows" : "denies"} ${what}`
       }
     }
   }
@@ -874,7 +874,7 @@ function* admission({ resources }: Installation): Iterable<string> {
   }
 }
 
-/** The variables that Kubernetes gives to pods beside a Service, unless it is told not to. */
+/** The variables that Kubernetes sets for a Service, unless enableServiceLinks is false. */
 const variablesOf = ({ metadata: { name }, spec }: Of<"Service">): ReadonlyArray<string> => {
   const prefix = name.toUpperCase().replaceAll("-", "_")
   const ofPorts = (spec?.ports ?? []).flatMap(({ name = "", port, protocol = "TCP" }) => [
@@ -891,13 +891,13 @@ function* names(installation: Installation): Iterable<string> {
   for (const service of ofKind(resources, "Service")) {
     for (const variable of variablesOf(service)) {
       if (variables.has(variable)) {
-        yield `${variable} is a setting, and what Kubernetes says of Service ${service.metadata.name}`
+        yield `${variable} is both a setting and a variable of the Service ${service.metadata.name}`
       }
     }
   }
 }
 
-/** How readers come in. */
+/** The entry of readers. */
 function* entrance({ facts, isRouted, resources }: Installation): Iterable<string> {
   const service = ofKind(resources, "Service").find(({ metadata }) => metadata.name === "marketplace")
   const port = facts.ports.get("MARKETPLACE_HTTP_PORT")
@@ -911,15 +911,15 @@ function* entrance({ facts, isRouted, resources }: Installation): Iterable<strin
 
   for (const { spec } of ingresses) {
     const hosts = new Set(spec?.tls?.flatMap(({ hosts = [], secretName }) => (secretName === undefined ? [] : hosts)))
-    if ((spec?.rules ?? []).length === 0) yield "the Ingress leads nowhere"
-    if (spec?.ingressClassName === undefined) yield "the Ingress is of no class"
+    if ((spec?.rules ?? []).length === 0) yield "the Ingress has no rules"
+    if (spec?.ingressClassName === undefined) yield "the Ingress has no class"
     for (const { host = "", http } of spec?.rules ?? []) {
       if (!hosts.has(host)) yield `${host} is served without TLS`
       const isWhole = http?.paths.some(
         ({ backend, path, pathType }) =>
           path === "/" && pathType === "Prefix" && backend.service?.name === "marketplace"
       )
-      if (isWhole !== true) yield `${host} does not lead to Marketplace`
+      if (isWhole !== true) yield `${host} does not route to Marketplace`
     }
   }
   for (const { metadata, spec } of gateways) {
@@ -935,32 +935,32 @@ function* entrance({ facts, isRouted, resources }: Installation): Iterable<strin
           )
         )
         .flatMap(({ spec }) => (spec.hostnames?.some((host) => host === hostname) === true ? (spec.rules ?? []) : []))
-      if (rules.length === 0) yield `${name} leads nowhere`
+      if (rules.length === 0) yield `${name} has no rules`
       for (const { backendRefs = [], filters = [] } of rules) {
         const toHttps = filters.some(
           ({ requestRedirect, type }) =>
             type === "RequestRedirect" && requestRedirect?.scheme === "https" && requestRedirect.statusCode === 301
         )
         const toMarketplace = backendRefs.some((to) => to.name === "marketplace" && to.port === port)
-        if (protocol === "HTTP" && (!toHttps || backendRefs.length > 0)) yield `${name} does not send readers to HTTPS`
-        if (protocol === "HTTPS" && !toMarketplace) yield `${name} does not lead to Marketplace`
+        if (protocol === "HTTP" && (!toHttps || backendRefs.length > 0)) yield `${name} does not redirect to HTTPS`
+        if (protocol === "HTTPS" && !toMarketplace) yield `${name} does not route to Marketplace`
       }
       if (protocol === "HTTPS" && (tls?.mode !== "Terminate" || (tls.certificateRefs ?? []).length === 0)) {
         yield `${name} has no certificate`
       }
     }
-    // by a route beside the Gateway
+    // by a route of its own
     const canBeProved = spec.listeners.some(
       ({ allowedRoutes, protocol }) =>
         protocol === "HTTP" && KubernetesReferences.letsRoutes(allowedRoutes, metadata.namespace, metadata.namespace)
     )
-    if (!canBeProved) yield "cert-manager cannot prove whose the name is"
-    if (!spec.listeners.some(({ protocol }) => protocol === "HTTPS")) yield "the Gateway speaks no HTTPS"
-    if (!spec.listeners.some(({ protocol }) => protocol === "HTTP")) yield "who comes by HTTP gets no answer"
+    if (!canBeProved) yield "cert-manager cannot prove the ownership of the name"
+    if (!spec.listeners.some(({ protocol }) => protocol === "HTTPS")) yield "the Gateway has no HTTPS listener"
+    if (!spec.listeners.some(({ protocol }) => protocol === "HTTP")) yield "the Gateway has no HTTP listener"
   }
 }
 
-/** Kustomize puts a blank line into some queries when it writes them; to Prometheus they are the same. */
+/** Kustomize adds a blank line to some queries, which does not matter to Prometheus. */
 const withoutBlankLines = (groups: unknown): unknown =>
   JSON.parse(JSON.stringify(groups).replaceAll(/(\\n)+/g, String.raw`\n`))
 
@@ -982,28 +982,28 @@ function* authority({ isEncrypted, resources }: Installation): Iterable<string> 
     const issuer = ofKind(resources, "Issuer").find((one) => one.metadata.name === spec?.issuerRef.name)
     const ca = certificates.find((one) => one.spec?.secretName === issuer?.spec.ca?.secretName)?.spec
     if (ca?.isCA !== true) {
-      yield `${metadata.name} is signed by no authority`
+      yield `${metadata.name} has no issuer`
       continue
     }
     const own = ofKind(resources, "Issuer").find((one) => one.metadata.name === ca.issuerRef.name)
-    if (own?.spec.selfSigned === undefined) yield "the authority is signed by another one"
-    // both sides have to trust a new one before it signs
-    if (ca.privateKey?.rotationPolicy !== "Never") yield "the authority's key is replaced by itself"
-    if (!(goDuration(ca.renewBefore) < goDuration(ca.duration))) yield "the authority is never renewed, or all the time"
-    if (!(goDuration(ca.renewBefore) > goDuration(spec?.duration))) yield `${metadata.name} may outlive its authority`
-    if ((ca.commonName ?? "") === "") yield "the authority has no name"
+    if (own?.spec.selfSigned === undefined) yield "the CA is not self-signed"
+    // both sides have to trust a new CA before it signs
+    if (ca.privateKey?.rotationPolicy !== "Never") yield "the key of the CA is renewed automatically"
+    if (!(goDuration(ca.renewBefore) < goDuration(ca.duration))) yield "the CA is never renewed, or continuously"
+    if (!(goDuration(ca.renewBefore) > goDuration(spec?.duration))) yield `${metadata.name} may outlive its CA`
+    if ((ca.commonName ?? "") === "") yield "the CA has no name"
   }
 }
 
 function* labels({ resources }: Installation): Iterable<string> {
   for (const { kind, metadata } of resources) {
     if (metadata.labels?.["app.kubernetes.io/part-of"] !== "online-books") {
-      yield `${kind} ${metadata.name} is not found by the label of the whole`
+      yield `${kind} ${metadata.name} does not have the label of the installation`
     }
   }
 }
 
-/** What is promised of an installation as a whole. */
+/** The rules of an installation. */
 export const ofInstallations: Rules<Installation> = {
   "is found by one label": labels,
   "takes no pods that are not locked down": admission,
@@ -1014,13 +1014,13 @@ export const ofInstallations: Rules<Installation> = {
   "has an authority that outlives what it signs": authority
 }
 
-/** Everything that is wrong with an installation. */
+/** All violations of an installation. */
 export const violations = (installation: Installation): ReadonlyArray<string> => {
   const { resources } = installation
   const bySchema = resources.flatMap((resource) =>
     KubernetesSchema.violations(resource).map((violation) => `${KubernetesReferences.nameOf(resource)}: ${violation}`)
   )
-  // the rules rely on what the schemas say
+  // the rules rely on the schemas
   if (bySchema.length > 0) return bySchema
   return [
     ...KubernetesReferences.violations(resources),
@@ -1033,7 +1033,7 @@ export const violations = (installation: Installation): ReadonlyArray<string> =>
   ]
 }
 
-/** What is wrong with one promise of a service. */
+/** The violations of one rule of a service. */
 export const ofService = (installation: Installation, service: Service, promise: string): ReadonlyArray<string> => {
   const subject = subjectOf(installation, service)
   return subject === undefined ? [`there is no Deployment ${service}`] : [...(ofServices[promise]?.(subject) ?? [])]
