@@ -1,5 +1,5 @@
 /**
- * Both services in one process, as `npm start` runs them, each of which is seen as itself.
+ * Both services in one process, as `npm start` runs them, each with its own telemetry.
  */
 import { fileURLToPath } from "node:url"
 
@@ -14,7 +14,7 @@ import * as Output from "./Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Starts both on ports of the system's choice, and waits until pages are served. */
+/** Starts both on free ports and waits until pages are served. */
 const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
@@ -37,10 +37,10 @@ const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "both services in one process",
   (it) => {
-    it.effect("find each other by address, whatever the environment says of proxies and name servers", () =>
+    it.effect("connect by address, whatever proxies and name servers the environment configures", () =>
       Effect.gen(function* () {
         const { url } = yield* start({
-          // nobody is there, and no DNS server knows a localhost
+          // nothing listens there, and localhost is not in DNS
           http_proxy: "http://127.0.0.1:1",
           grpc_proxy: "http://127.0.0.1:1",
           GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true"
@@ -50,7 +50,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("export each its own spans, in one trace, and its own metrics", () =>
+    it.effect("export their own spans, in one trace, and their own metrics", () =>
       Effect.gen(function* () {
         const collector = yield* OtlpReceiver.make()
         const { handle, url } = yield* start({

@@ -1,5 +1,5 @@
 /**
- * Catalogues of many books, through the whole of Recommendations and a client of it.
+ * Large and invalid catalogues, served by Recommendations to a client.
  */
 import { execFileSync } from "node:child_process"
 import { existsSync } from "node:fs"
@@ -20,14 +20,14 @@ const clientOf = Effect.fnUntraced(function* (port: number) {
   return yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
 })
 
-/** What a process has in memory, in bytes. */
+/** The resident memory of a process in bytes. */
 const residentMemory = (pid: number) =>
   Effect.promise(async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024)
 
 const goodbooks = fileURLToPath(new URL("../../../shared/data/goodbooks/catalog.csv", import.meta.url))
 
 layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => {
-  it.effect("of 10,000 books", () =>
+  it.effect("of 10,000 books is served", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       yield* installation.write("many.csv", manyBooks(10_000))
@@ -45,25 +45,27 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     })
   )
 
-  it.effect.runIf(existsSync("/proc/self/status"))("of half a million books takes 600 bytes of memory for each", () =>
-    Effect.gen(function* () {
-      const installation = yield* Installation
-      const residentWith = Effect.fnUntraced(function* (count: number) {
-        yield* installation.write("size.csv", manyBooks(count))
-        const { pid, port } = yield* installation.start("recommendations", { CATALOG_FILE: "size.csv" })
-        const { books } = yield* (yield* clientOf(port)).Recommend({})
-        assert.strictEqual(books.length, 10)
-        return yield* residentMemory(pid)
-      }, Effect.scoped)
-      const few = yield* residentWith(100)
-      const many = yield* residentWith(500_000)
-      assert.isBelow((many - few) / 500_000, 600)
-    })
+  it.effect.runIf(existsSync("/proc/self/status"))(
+    "of half a million books takes at most 600 bytes of memory a book",
+    () =>
+      Effect.gen(function* () {
+        const installation = yield* Installation
+        const residentWith = Effect.fnUntraced(function* (count: number) {
+          yield* installation.write("size.csv", manyBooks(count))
+          const { pid, port } = yield* installation.start("recommendations", { CATALOG_FILE: "size.csv" })
+          const { books } = yield* (yield* clientOf(port)).Recommend({})
+          assert.strictEqual(books.length, 10)
+          return yield* residentMemory(pid)
+        }, Effect.scoped)
+        const few = yield* residentWith(100)
+        const many = yield* residentWith(500_000)
+        assert.isBelow((many - few) / 500_000, 600)
+      })
   )
 
-  // the project does not ship it; where it lies beside the project, it is served as well
+  // not part of the repository; runs only where the file lies beside it
   if (existsSync(goodbooks)) {
-    it.effect("of 9,693 real books", () =>
+    it.effect("of 9,693 real books is served", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { output, port } = yield* start("recommendations", { CATALOG_FILE: goodbooks })
@@ -77,7 +79,7 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     )
   }
 
-  it.effect("that is bad does not start: every line to mend is told", () =>
+  it.effect("with invalid lines stops the start, and every such line is reported", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       yield* installation.write(
@@ -96,7 +98,7 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     })
   )
 
-  it.effect("with very many bad lines is reported to the last of them", () =>
+  it.effect("with many invalid lines is reported completely", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       const rows = Array.from({ length: 20_000 }, (_, index) => `x${index},A,B,,,HORROR\n`).join("")
@@ -108,10 +110,10 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
 
   it.effect.each([
     { what: "a device", path: "/dev/zero", reason: "it is no regular file (CharacterDevice)" },
-    { what: "a pipe that nobody writes to", path: "fifo", reason: "it is no regular file (FIFO)" },
+    { what: "a FIFO without a writer", path: "fifo", reason: "it is no regular file (FIFO)" },
     { what: "a folder", path: "data", reason: "it is no regular file (Directory)" },
     {
-      what: "5 GB of nothing",
+      what: "a sparse file of 5 GB",
       path: "sparse",
       reason: "the file has more than the 104857600 bytes of CATALOG_MAX_SIZE"
     },
@@ -122,11 +124,11 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
       reason: "the file has more than the 1000 bytes of CATALOG_MAX_SIZE"
     },
     {
-      what: "100 MB of nothing",
+      what: "a sparse file of 100 MB",
       path: "zeros",
       reason: "its header is not id,title,authors,year,isbn10,categories"
     }
-  ])("that is $what does not start: one line says why", ({ env = {}, path, reason }) =>
+  ])("that is $what stops the start with one line", ({ env = {}, path, reason }) =>
     Effect.gen(function* () {
       const installation = yield* Installation
       const file = path.startsWith("/") ? path : `${installation.folder}/${path}`
@@ -141,7 +143,7 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     })
   )
 
-  it.effect("with authors separated by semicolons is served, and warned of", () =>
+  it.effect("with authors separated by semicolons is served with a warning", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       const rows = Array.from({ length: 30 }, (_, index) => `${index + 1},A,Ann A; Bob B,,,HORROR\n`).join("")
@@ -155,7 +157,7 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue", (it) => 
     })
   )
 
-  it.effect("that is not there does not start", () =>
+  it.effect("that does not exist stops the start", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       const { exitCode, stderr } = yield* installation.run("recommendations", { CATALOG_FILE: "nope.csv" })

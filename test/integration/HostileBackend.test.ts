@@ -1,5 +1,5 @@
 /**
- * The built Marketplace with a backend that answers what it should not, within the memory of its manifest.
+ * The built Marketplace with a hostile backend, within the memory limit of its manifest.
  */
 import { readFile } from "node:fs/promises"
 import type { ServerHttp2Stream } from "node:http2"
@@ -14,7 +14,7 @@ import { Installation } from "./Installation.ts"
 
 const times = (count: number, bytes: Buffer) => Buffer.concat(Array.from({ length: count }, () => bytes))
 
-/** A book of the title "Title", as a response has it. */
+/** An encoded book with the title "Title". */
 const book = Buffer.from([0x0a, 7, 0x12, 5, ...Buffer.from("Title")])
 
 const ok = { "grpc-status": "0" }
@@ -34,7 +34,7 @@ const attacks: { readonly [name: string]: (stream: ServerHttp2Stream) => void } 
     Http2Backend.respond(stream, Http2Backend.frame(times(3, book)), ok, { "a-bin": commas }),
   "trailers of commas": (stream) =>
     Http2Backend.respond(stream, Http2Backend.frame(times(3, book)), { ...ok, "a-bin": commas }),
-  "messages without an end": (stream) => {
+  "an endless stream of messages": (stream) => {
     stream.respond({ ":status": 200, "content-type": "application/grpc" })
     stream.write(times(1000, Http2Backend.frame(book)))
   },
@@ -44,21 +44,21 @@ const attacks: { readonly [name: string]: (stream: ServerHttp2Stream) => void } 
   }
 }
 
-/** The most memory that a process has had, in MiB. */
+/** The peak resident memory of a process in MiB. */
 const peakOf = (pid: number) =>
   Effect.promise(async () => Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024)
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "a backend that answers",
   (it) => {
-    it.effect.each(Object.keys(attacks))("%s neither ends Marketplace nor takes its memory", (name) =>
+    it.effect.each(Object.keys(attacks))("%s neither crashes Marketplace nor exhausts its memory", (name) =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         let answer = attacks[name]!
         const port = yield* Http2Backend.serve((stream) => answer(stream))
         const marketplace = yield* start("marketplace", {
           RECOMMENDATIONS_TARGET: `127.0.0.1:${port}`,
-          // so that answers are waited for
+          // a large budget, so that the responses are read
           MARKETPLACE_PAGE_BUDGET: "5 seconds",
           MARKETPLACE_ATTEMPT_TIMEOUT: "5 seconds",
           NODE_OPTIONS: "--max-old-space-size=250"
