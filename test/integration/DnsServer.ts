@@ -60,7 +60,7 @@ export const makeKeeping = Effect.fnUntraced(function* (
       id: query.id ?? 0,
       flags: packet.AUTHORITATIVE_ANSWER | code,
       questions: query.questions ?? [],
-      // no addresses of IPv6, no service config as TXT: the name exists, and has none
+      // an existing name has no AAAA and TXT records (gRPC looks for service configs in TXT)
       answers: isForAddresses
         ? (addresses ?? []).map((data) => ({ type: "A", name: question.name, ttl, data }) as const)
         : []
