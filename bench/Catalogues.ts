@@ -10,9 +10,14 @@ import { fileURLToPath } from "node:url"
 
 import protobuf from "protobufjs"
 
-const response = protobuf
-  .loadSync(fileURLToPath(new URL("../proto/onlinebooks/recommendations/v1/recommendations.proto", import.meta.url)))
-  .lookupType("onlinebooks.recommendations.v1.RecommendResponse")
+const messageType = (file: string, name: string): protobuf.Type =>
+  protobuf.loadSync(fileURLToPath(new URL(`../proto/${file}`, import.meta.url))).lookupType(name)
+
+const response = messageType(
+  "onlinebooks/recommendations/v1/recommendations.proto",
+  "onlinebooks.recommendations.v1.RecommendResponse"
+)
+const firstResponse = messageType("recommendations.proto", "RecommendationResponse")
 
 const header = "id,title,authors,year,isbn10,categories"
 
@@ -56,15 +61,19 @@ const sizeOf = ({ authors, categories, id, isbn10, title, year }: Row): number =
 
 const cell = (text: string): string => (/[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)
 
+/** The same in a response of the first API. */
+const sizeOfFirst = ({ id, title }: Row): number =>
+  firstResponse.encode(firstResponse.fromObject({ recommendations: [{ id: Number(id), title }] })).finish().length
+
 /** Cuts titles or fills them up, until every book has as many bytes as all have on average. */
-const even = (rows: ReadonlyArray<Row>): Catalogue => {
-  const bookSize = Math.round(rows.reduce((sum, row) => sum + sizeOf(row), 0) / rows.length)
+const even = (rows: ReadonlyArray<Row>, sizeIn: (row: Row) => number): Catalogue => {
+  const bookSize = Math.round(rows.reduce((sum, row) => sum + sizeIn(row), 0) / rows.length)
   const lines = rows.map((row) => {
     // one with long authors keeps a letter
     let title = row.title.replaceAll(/[^\x20-\x7e]/g, "?")
     let { authors } = row
     for (;;) {
-      const size = sizeOf({ ...row, title, authors })
+      const size = sizeIn({ ...row, title, authors })
       if (size === bookSize) break
       if (size < bookSize) title += ".".repeat(bookSize - size)
       // what ends with a space would be trimmed
@@ -80,20 +89,23 @@ const even = (rows: ReadonlyArray<Row>): Catalogue => {
 /** Where the catalogue is that the project ships with. */
 export const shippedFile = fileURLToPath(new URL("../data/books.csv", import.meta.url))
 
-/** That catalogue, with books of one size. */
-export const shipped = (): Catalogue => {
+const shippedRows = (): ReadonlyArray<Row> => {
   const [, ...lines] = readFileSync(shippedFile, "utf8").trimEnd().split("\n")
-  return even(
-    lines.map((line) => {
-      const cells = Array.from(line.matchAll(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g), ([, found = ""]) =>
-        found.startsWith('"') ? found.slice(1, -1).replaceAll('""', '"') : found
-      )
-      const [id = "", title = "", authors = "", year = "", isbn10 = "", categories = ""] = cells
-      // one that is not there is written by some, as a text without letters, and left out by others
-      return { id, title, authors, year, isbn10: isbn10 || "0123456789", categories }
-    })
-  )
+  return lines.map((line) => {
+    const cells = Array.from(line.matchAll(/("(?:[^"]|"")*"|[^,]*)(?:,|$)/g), ([, found = ""]) =>
+      found.startsWith('"') ? found.slice(1, -1).replaceAll('""', '"') : found
+    )
+    const [id = "", title = "", authors = "", year = "", isbn10 = "", categories = ""] = cells
+    // one that is not there is written by some, as a text without letters, and left out by others
+    return { id, title, authors, year, isbn10: isbn10 || "0123456789", categories }
+  })
 }
+
+/** That catalogue, with books of one size in responses of today's API. */
+export const shipped = (): Catalogue => even(shippedRows(), sizeOf)
+
+/** That catalogue, with books of one size in responses of the first API. */
+export const shippedForFirst = (): Catalogue => even(shippedRows(), sizeOfFirst)
 
 const categories =
   "MYSTERY SCIENCE_FICTION SELF_HELP FANTASY ROMANCE THRILLER HISTORICAL_FICTION CLASSICS HISTORY".split(" ")

@@ -10,3 +10,9 @@ export const recommendMessage = (books: number): Buffer => Buffer.of(0x08, 1, 0x
 
 /** The frame of that request. */
 export const recommend = (books: number): Buffer => Load.frame(recommendMessage(books))
+
+/** The same of the first API. */
+export const firstPath = "/Recommendations/Recommend"
+
+/** The frame of a request for so many mysteries, which are category 0 there. */
+export const recommendFirst = (books: number): Buffer => Load.frame(Buffer.of(0x08, 1, 0x18, books))

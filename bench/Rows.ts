@@ -9,7 +9,7 @@ import * as Catalogues from "./Catalogues.ts"
 import * as Contestants from "./Contestants.ts"
 import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
-import { recommend, recommendPath } from "./Requests.ts"
+import { firstPath, recommend, recommendFirst, recommendPath } from "./Requests.ts"
 import * as Rounds from "./Rounds.ts"
 import * as Starts from "./Starts.ts"
 
@@ -150,6 +150,41 @@ const three: Row = {
     })
     return { lines }
   }
+}
+
+/** Recommend of the first API, by servers in some state. */
+const compareFirst = async (setting: Setting, row: Pick<GrpcRow, "calls" | "rounds" | "warmUps">): Promise<Result> => {
+  const catalogue = Catalogues.shippedForFirst()
+  const { byHand, niceGrpc, ours } = Contestants
+  const lines = await compareGrpc(setting, {
+    ...busy,
+    ...row,
+    contestants: [ours, byHand, niceGrpc],
+    situation: { catalogue: write(setting, "first.csv", catalogue.text) },
+    path: firstPath,
+    request: recommendFirst(3),
+    answerSize: Catalogues.sizeOfAnswer(catalogue, 3)
+  })
+  return { lines }
+}
+
+const first: Row = {
+  key: "first",
+  title: "Recommend of the first API, 3 of the shipped catalogue: 4 connections with 16 calls each",
+  targets: [{ against: "grpc-js by hand", column: "cpu", atLeast: 1 }],
+  run: (setting) => compareFirst(setting, busy)
+}
+
+const young: Row = {
+  key: "young",
+  title: "Recommend of the first API, 3 of the shipped catalogue: the first 50,000 calls of a process",
+  targets: [{ against: "grpc-js by hand", column: "cpu", atLeast: 1 }],
+  // a process is young once: so there is one round of each, and more processes
+  run: ({ effort, processes, ...setting }) =>
+    compareFirst(
+      { ...setting, effort: 1, processes: Math.ceil(3 * processes * effort) },
+      { calls: 50_000, rounds: 1, warmUps: 0 }
+    )
 }
 
 const hundred: Row = {
@@ -380,4 +415,4 @@ const varint = (value: number): Uint8Array => {
   return Uint8Array.from([...bytes, rest])
 }
 
-export const rows: ReadonlyArray<Row> = [three, hundred, alone, tls, page, start, million, stream]
+export const rows: ReadonlyArray<Row> = [three, first, young, hundred, alone, tls, page, start, million, stream]

@@ -15,6 +15,8 @@ import { globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, sta
 import path from "node:path"
 import { fileURLToPath } from "node:url"
 
+import type { NamespaceBase } from "protobufjs"
+
 import project from "../package.json" with { type: "json" }
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -24,40 +26,38 @@ interface Api {
   readonly includeDir: string
   readonly files: ReadonlyArray<string>
   readonly outDir: string
-  /** Also write the definitions themselves, as protobufjs' JSON, into this file of `outDir`. */
-  readonly embed?: string
 }
 
 const apis: ReadonlyArray<Api> = [
   {
     includeDir: "proto",
     files: ["recommendations.proto"],
-    outDir: "src/generated/first",
-    embed: "definitions.ts"
+    outDir: "src/generated/first"
   },
   {
     includeDir: "proto",
     files: ["onlinebooks/recommendations/v1/recommendations.proto"],
-    outDir: "src/generated/v1",
-    embed: "definitions.ts"
+    outDir: "src/generated/v1"
   },
   {
     includeDir: "src/layers/grpc/proto",
     files: ["google/rpc/status.proto", "google/rpc/error_details.proto"],
-    outDir: "src/layers/grpc/generated/rpc",
-    embed: "definitions.ts"
+    outDir: "src/layers/grpc/generated/rpc"
   },
   {
     includeDir: "src/layers/grpc/proto",
     files: ["grpc/health/v1/health.proto"],
-    outDir: "src/layers/grpc/generated/health",
-    embed: "definitions.ts"
+    outDir: "src/layers/grpc/generated/health"
   },
   {
     includeDir: "src/layers/grpc/proto",
-    files: ["grpc/reflection/v1/reflection.proto", "grpc/reflection/v1alpha/reflection.proto"],
-    outDir: "src/layers/grpc/generated/reflection",
-    embed: "definitions.ts"
+    files: ["grpc/reflection/v1/reflection.proto"],
+    outDir: "src/layers/grpc/generated/reflection"
+  },
+  {
+    includeDir: "src/layers/grpc/proto",
+    files: ["grpc/reflection/v1alpha/reflection.proto"],
+    outDir: "src/layers/grpc/generated/reflectionAlpha"
   },
   {
     includeDir: "src/layers/testing",
@@ -158,7 +158,7 @@ const write = (file: string, content: string) => {
   writeFileSync(file, content)
 }
 
-const generateApi = async (staging: string, { embed, files, includeDir, outDir }: Api) => {
+const generateApi = async (staging: string, { files, includeDir, outDir }: Api) => {
   const out = path.join(staging, outDir)
   mkdirSync(out, { recursive: true })
   // The generator also writes an index named after the file it is given. Nothing uses it, and recommendations.ts would
@@ -166,7 +166,7 @@ const generateApi = async (staging: string, { embed, files, includeDir, outDir }
   const index = path.resolve(staging, "protos", outDir, "index.proto")
   write(index, ['syntax = "proto3";', ...files.map((file) => `import "${file}";`)].join("\n"))
   await run("node_modules/@grpc/proto-loader/build/bin/proto-loader-gen-types.js", [
-    // the options that src/layers/grpc/GrpcService.ts loads protos with
+    // the options that src/layers/grpc/EmbeddedProtos.ts decodes messages with
     "--longs=String",
     "--defaults",
     "--includeComments",
@@ -177,19 +177,50 @@ const generateApi = async (staging: string, { embed, files, includeDir, outDir }
     index
   ])
   rmSync(path.join(out, "index.ts"))
-  if (embed !== undefined) {
-    const { default: protobuf } = await import("protobufjs")
-    const definitions = new protobuf.Root()
-    definitions.resolvePath = (_origin, target) =>
-      protobuf.common.get(target) === null ? path.join(includeDir, target) : target
-    // synchronously: their order in the output is that of `files`, not that in which the disk answers
-    definitions.loadSync([...files])
-    // TypeScript cannot see by itself that the literal is one
-    write(
-      path.join(out, embed),
-      `import type { INamespace } from "protobufjs"\n\nexport default ${JSON.stringify(definitions.toJSON())} as object as INamespace\n`
-    )
-  }
+  const { default: protobuf } = await import("protobufjs")
+  const definitions = new protobuf.Root()
+  definitions.resolvePath = (_origin, target) =>
+    protobuf.common.get(target) === null ? path.join(includeDir, target) : target
+  // synchronously: their order in the output is that of `files`, not that in which the disk answers
+  definitions.loadSync([...files])
+  // TypeScript cannot see by itself that the literal is one
+  write(
+    path.join(out, "definitions.ts"),
+    `import type { INamespace } from "protobufjs"\n\nexport default ${JSON.stringify(definitions.toJSON())} as object as INamespace\n`
+  )
+  const services = serviceNamesIn(definitions)
+  if (services.length > 0) write(path.join(out, "services.ts"), servicesModule(outDir, services))
+}
+
+/** The full names of the services of some definitions. */
+const serviceNamesIn = ({ nestedArray }: NamespaceBase): ReadonlyArray<string> =>
+  nestedArray.flatMap((object) =>
+    "methods" in object
+      ? [object.fullName.slice(1)]
+      : "nestedArray" in object
+        ? serviceNamesIn(object as NamespaceBase)
+        : []
+  )
+
+/** A module with a value for each service, by its name without its package. */
+const servicesModule = (outDir: string, services: ReadonlyArray<string>): string => {
+  const named = services.map((fullName) => ({ fullName, name: fullName.slice(fullName.lastIndexOf(".") + 1) }))
+  const types = named.map(
+    ({ fullName, name }) =>
+      `import type { ${name}Definition, ${name}Handlers } from "./${fullName.replaceAll(".", "/")}.ts"\n`
+  )
+  const values = named.map(
+    ({ fullName, name }) =>
+      `\n/** ${fullName} */\n` +
+      `export const ${name} = GrpcService.make<${name}Definition, ${name}Handlers>()({ name: "${fullName}", definitions })\n`
+  )
+  const grpcService = path.posix.relative(outDir, "src/layers/grpc/GrpcService.ts")
+  return [
+    `import * as GrpcService from "${grpcService}"\n`,
+    `import definitions from "./definitions.ts"\n`,
+    ...types,
+    ...values
+  ].join("")
 }
 
 const generateDescriptors = async (staging: string, { input, out, paths }: (typeof descriptorSets)[number]) => {

@@ -10,6 +10,7 @@ import { ProjectRoot } from "./layers/config/ProjectRoot.ts"
 import * as NodeGrpcChannel from "./layers/grpc/client/NodeGrpcChannel.ts"
 import { GrpcServer } from "./layers/grpc/GrpcServer.ts"
 import * as Drain from "./layers/process/Drain.ts"
+import { runMain } from "./layers/process/runMain.ts"
 import * as Logging from "./layers/telemetry/Logging.ts"
 import * as Telemetry from "./layers/telemetry/Telemetry.ts"
 import * as Marketplace from "./marketplace/Marketplace.ts"
@@ -43,5 +44,5 @@ Marketplace.layer(project.version, ChannelToServer).pipe(
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   Effect.annotateLogs({ service: project.name, version: project.version }),
-  Drain.runMain
+  runMain
 )

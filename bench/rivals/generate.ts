@@ -29,6 +29,7 @@ buf(
   "generate",
   "proto",
   `--path=proto/${proto}`,
+  "--path=proto/recommendations.proto",
   "--template=bench/rivals/buf.gen.yaml",
   `--output=${generated}`,
   "--clean"

@@ -40,6 +40,27 @@ const listCategories: grpc.handleUnaryCall<object, object> = (_call, callback) =
   })
 }
 
+const recommendFirst: grpc.handleUnaryCall<RecommendRequest, { recommendations: ReadonlyArray<Row> }> = (
+  call,
+  callback
+) => {
+  const { category, maxResults, userId } = call.request
+  if (userId < 0 || maxResults < 1) {
+    callback({
+      code: grpc.status.INVALID_ARGUMENT,
+      details: "user_id must not be negative, max_results must be positive"
+    })
+    return
+  }
+  // numbers of categories begin with 0 there
+  const books = category < 3 ? catalogue.byCategory.get(category + 1) : undefined
+  if (books === undefined) {
+    callback({ code: grpc.status.NOT_FOUND, details: "Category not found" })
+    return
+  }
+  callback(null, { recommendations: draw(books, Math.min(maxResults, 100)) })
+}
+
 const credentials = (): grpc.ServerCredentials => {
   const { TLS_CA_FILE, TLS_CERT_FILE, TLS_KEY_FILE } = process.env
   if (TLS_CA_FILE === undefined || TLS_CERT_FILE === undefined || TLS_KEY_FILE === undefined) {
@@ -49,14 +70,18 @@ const credentials = (): grpc.ServerCredentials => {
   return grpc.ServerCredentials.createSsl(readFileSync(TLS_CA_FILE), [pair], true)
 }
 
-const definition = protoLoader.loadSync("onlinebooks/recommendations/v1/recommendations.proto", {
-  includeDirs: ["proto"],
-  defaults: true
-})
+const definition = protoLoader.loadSync(
+  ["onlinebooks/recommendations/v1/recommendations.proto", "recommendations.proto"],
+  { includeDirs: ["proto"], defaults: true }
+)
 const server = new grpc.Server()
 server.addService(
   definition["onlinebooks.recommendations.v1.RecommendationsService"] as grpc.ServiceDefinition,
   { Recommend: recommend, ListCategories: listCategories } as unknown as grpc.UntypedServiceImplementation
+)
+server.addService(
+  definition["Recommendations"] as grpc.ServiceDefinition,
+  { Recommend: recommendFirst } as unknown as grpc.UntypedServiceImplementation
 )
 server.bindAsync(`127.0.0.1:${process.env["PORT"] ?? 0}`, credentials(), (error, port) => {
   if (error !== null) throw error

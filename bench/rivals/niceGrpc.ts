@@ -10,6 +10,10 @@ import {
   RecommendationsServiceDefinition,
   type RecommendationsServiceImplementation
 } from "./generated/nice-grpc/onlinebooks/recommendations/v1/recommendations.ts"
+import {
+  type RecommendationsServiceImplementation as FirstImplementation,
+  RecommendationsDefinition
+} from "./generated/nice-grpc/recommendations.ts"
 
 const { all, byCategory } = load(process.env["CATALOG_FILE"] ?? "data/books.csv")
 
@@ -34,7 +38,23 @@ const recommendations: RecommendationsServiceImplementation = {
   }
 }
 
+const first: FirstImplementation = {
+  async recommend({ category, maxResults, userId }) {
+    if (userId < 0 || maxResults < 1) {
+      throw new ServerError(
+        Status.INVALID_ARGUMENT,
+        "user_id has to be 0 or above, and max_results has to be 1 or above"
+      )
+    }
+    // numbers of categories begin with 0 there
+    const shelf = category < 3 ? byCategory.get(category + 1) : undefined
+    if (shelf === undefined) throw new ServerError(Status.NOT_FOUND, "Category not found")
+    return { recommendations: draw(shelf, Math.min(maxResults, 100)) as Array<Book> }
+  }
+}
+
 const server = createServer()
 server.add(RecommendationsServiceDefinition, recommendations)
+server.add(RecommendationsDefinition, first)
 const port = await server.listen(`127.0.0.1:${process.env["PORT"] ?? 0}`)
 console.log(`listening on 127.0.0.1:${port}`)

@@ -6,6 +6,7 @@ import { Layer } from "effect"
 import type { GrpcChannel } from "../layers/grpc/GrpcChannel.ts"
 import * as Admin from "../layers/http/Admin.ts"
 import * as WebServer from "../layers/http/WebServer.ts"
+import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
 import * as Routes from "./Routes.ts"
@@ -18,7 +19,7 @@ export const layer = <E, R>(version: string, channel: Layer.Layer<GrpcChannel, E
     Layer.provide(Storefront.layerConfig),
     Layer.provide(RecommendationsClient.layer),
     Layer.provide(channel),
-    Layer.provide(Telemetry.exported),
+    Layer.provide(OtlpExport.layer),
     Layer.provide(Admin.layerConfig("MARKETPLACE", 9102)),
     Telemetry.provide({ name: "marketplace", version })
   )

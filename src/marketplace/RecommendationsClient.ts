@@ -4,18 +4,13 @@
 import { Context, Effect, Layer, Schema } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
-import definitions from "../generated/v1/definitions.ts"
 import type { Book__Output } from "../generated/v1/onlinebooks/recommendations/v1/Book.ts"
 import {
   BookCategory,
   type BookCategory__Output as CategoryNumber
 } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import { RecommendationsService } from "../generated/v1/services.ts"
 import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
-import * as GrpcService from "../layers/grpc/GrpcService.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
 
 /** A book as a page shows it. */
@@ -80,13 +75,8 @@ export class RecommendationsClient extends Context.Service<
 
       return RecommendationsClient.of({ recommend, categories: listCategories })
     })
-  ).pipe(Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions)))
+  )
 }
-
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
 
 const numberOf = (category: Category): CategoryNumber => BookCategory[`BOOK_CATEGORY_${category}`]
 

@@ -24,11 +24,14 @@ const baseHeaders = {
   "x-content-type-options": "nosniff"
 }
 
-/** The headers of every response. MARKETPLACE_HSTS_MAX_AGE (unset) adds Strict-Transport-Security (RFC 6797). */
+/** The headers of every response; with MARKETPLACE_HSTS_MAX_AGE also Strict-Transport-Security (RFC 6797). */
 const securityHeaders = Effect.map(
-  Setting.optional("MARKETPLACE_HSTS_MAX_AGE", {
-    expected: "a whole number of seconds from 0 to 999999999",
-    parse: (value) => (/^\d{1,9}$/.test(value) ? Option.some(Number(value)) : Option.none())
+  Setting.optionalCount("MARKETPLACE_HSTS_MAX_AGE", {
+    description:
+      "How long browsers may only use HTTPS (`Strict-Transport-Security`). Set it only if the shop is reached by HTTPS alone.",
+    unset: "no such header",
+    unit: "seconds",
+    maximum: 999_999_999
   }),
   Option.match({
     onNone: () => baseHeaders,

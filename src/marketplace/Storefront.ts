@@ -114,10 +114,15 @@ export class Storefront extends Context.Service<
       })
     )
 
-  /** {@link Storefront.layer} with MARKETPLACE_PAGE_BUDGET (800 millis). */
+  /** As {@link Storefront.layer}, with the budget from MARKETPLACE_PAGE_BUDGET. */
   static readonly layerConfig = Layer.unwrap(
     Effect.map(
-      Setting.duration("MARKETPLACE_PAGE_BUDGET", Duration.millis(800), { minimum: "10 millis", maximum: "1 hour" }),
+      Setting.duration("MARKETPLACE_PAGE_BUDGET", {
+        description: "How long a page waits for books before it is rendered without them.",
+        default: Duration.millis(800),
+        minimum: "10 millis",
+        maximum: "1 hour"
+      }),
       Storefront.layer
     )
   )

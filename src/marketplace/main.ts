@@ -5,6 +5,7 @@ import project from "../../package.json" with { type: "json" }
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
 import * as NodeGrpcChannel from "../layers/grpc/client/NodeGrpcChannel.ts"
 import * as Drain from "../layers/process/Drain.ts"
+import { runMain } from "../layers/process/runMain.ts"
 import * as Logging from "../layers/telemetry/Logging.ts"
 import * as Marketplace from "./Marketplace.ts"
 
@@ -18,5 +19,5 @@ Marketplace.layer(
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   Effect.annotateLogs({ service: "marketplace", version: project.version }),
-  Drain.runMain
+  runMain
 )

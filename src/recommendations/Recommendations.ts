@@ -9,6 +9,7 @@ import * as NodeGrpcServer from "../layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../layers/grpc/services/Health.ts"
 import * as Reflection from "../layers/grpc/services/Reflection.ts"
 import * as Admin from "../layers/http/Admin.ts"
+import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
@@ -20,7 +21,7 @@ export const layer = (version: string) =>
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
     Layer.provide(CatalogFile.layer),
-    Layer.provide(Telemetry.exported),
+    Layer.provide(OtlpExport.layer),
     Layer.provide(Admin.layerConfig("RECOMMENDATIONS", 9101)),
     Telemetry.provide({ name: "recommendations", version })
   )

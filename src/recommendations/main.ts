@@ -4,6 +4,7 @@ import { Effect, Layer } from "effect"
 import project from "../../package.json" with { type: "json" }
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
 import * as Drain from "../layers/process/Drain.ts"
+import { runMain } from "../layers/process/runMain.ts"
 import * as Logging from "../layers/telemetry/Logging.ts"
 import * as Recommendations from "./Recommendations.ts"
 
@@ -14,5 +15,5 @@ Recommendations.layer(project.version).pipe(
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   Effect.annotateLogs({ service: "recommendations", version: project.version }),
-  Drain.runMain
+  runMain
 )

@@ -67,7 +67,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       Effect.gen(function* () {
         const { run, start } = yield* Installation
         const { adminPort, output } = yield* start("marketplace", { MARKETPLACE_ADMIN_HOST: "127.0.0.2" })
-        assert.include(yield* output, `Probes are answered on http://127.0.0.2:${adminPort}`)
+        assert.include(yield* output, `Admin server listening on http://127.0.0.2:${adminPort}`)
         const { exitCode, stderr } = yield* run("marketplace", {
           MARKETPLACE_ADMIN_HOST: "127.0.0.2",
           MARKETPLACE_ADMIN_PORT: String(adminPort)

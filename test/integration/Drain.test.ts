@@ -180,7 +180,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       const recommendations = yield* begin("recommendations", { CATALOG_FILE: "many.csv" })
       yield* recommendations.signal("SIGTERM")
       assert.strictEqual(yield* recommendations.exitCode, 0)
-      assert.include(yield* recommendations.output, "SIGTERM: leaving before the start is complete")
+      assert.include(yield* recommendations.output, "SIGTERM received during startup: exiting")
     })
   )
 

@@ -108,7 +108,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
           ["MARKETPLACE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "networks such as 10.0.0.0/8"],
           ["MARKETPLACE_MAX_CONNECTIONS", "0", "a whole number from 1"],
           ["MARKETPLACE_MAX_CONNECTIONS_PER_ADDRESS", "0", "a whole number from 1"],
-          ["MARKETPLACE_KEEP_ALIVE_TIMEOUT", "0s", "a duration from 1 second"],
+          ["MARKETPLACE_KEEP_ALIVE_TIMEOUT", "0s", "a duration from 1s"],
           ["MARKETPLACE_HSTS_MAX_AGE", "a year", "a whole number of seconds"]
         ] as const) {
           const { exitCode, stderr } = yield* run("marketplace", { ...alone, [variable]: value })

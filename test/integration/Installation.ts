@@ -46,7 +46,7 @@ const started: { readonly [S in Service]: RegExp } = {
   marketplace: /HTTP is served on http:\/\/[^\s"]+?:(\d+)\b/
 }
 
-const answersProbes = /Probes are answered on http:\/\/[^\s"]+?:(\d+)\b/
+const answersProbes = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/
 
 export class Installation extends Context.Service<
   Installation,

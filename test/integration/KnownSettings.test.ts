@@ -1,5 +1,5 @@
 /**
- * The settings that the README lists are those that the services read.
+ * docs/settings.md lists the settings that the services read.
  */
 import { fileURLToPath } from "node:url"
 
@@ -7,24 +7,31 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem } from "effect"
 
+import { document, file } from "../../scripts/settings.ts"
 import { knownSettings } from "./KnownSettings.ts"
 
-const readme = fileURLToPath(new URL("../../README.md", import.meta.url))
-
-/** The variables of the README's tables: all that are named in a first column. */
-const documented = Effect.gen(function* () {
-  const text = yield* (yield* FileSystem.FileSystem).readFileString(readme)
-  const [, settings = ""] = /\n## Settings\n([^]*?)\n## /.exec(text) ?? []
-  const cells = [...settings.matchAll(/^\| (`[^|]+`) \|/gm)].map(([, cell = ""]) => cell)
-  return cells.flatMap((cell) => [...cell.matchAll(/`([A-Z\d_]+)`/g)].map(([, name = ""]) => name))
-})
-
 layer(NodeServices.layer, { excludeTestServices: true })("the settings", (it) => {
-  it.effect("that the README lists are those that the services read, each once", () =>
+  it.effect("are those of docs/settings.md; if not, run `npm run settings`", () =>
     Effect.gen(function* () {
-      const read = new Set([...(yield* knownSettings("recommendations")), ...(yield* knownSettings("marketplace"))])
-      assert.isAbove(read.size, 50)
-      assert.deepStrictEqual((yield* documented).toSorted(), [...read].toSorted())
+      const fs = yield* FileSystem.FileSystem
+      assert.strictEqual(yield* fs.readFileString(fileURLToPath(file)), yield* document)
+    })
+  )
+
+  it.effect("are each in one row of docs/settings.md for each service that reads them, or in one for both", () =>
+    Effect.gen(function* () {
+      const chapters = (yield* document).split("\n## ").slice(1)
+      const [both = [], recommendations = [], marketplace = []] = chapters.map((chapter) =>
+        Array.from(chapter.matchAll(/^\| `(\w+)` \|/gm), ([, name = ""]) => name)
+      )
+      assert.deepStrictEqual(
+        [...both, ...recommendations].toSorted(),
+        [...(yield* knownSettings("recommendations"))].toSorted()
+      )
+      assert.deepStrictEqual(
+        [...both, ...marketplace].toSorted(),
+        [...(yield* knownSettings("marketplace"))].toSorted()
+      )
     })
   )
 

@@ -66,9 +66,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "recommendations",
       env: { RECOMMENDATIONS_TLS_CERT_FILE: "/dev/zero", RECOMMENDATIONS_TLS_KEY_FILE: "/dev/zero" },
-      line:
-        'RECOMMENDATIONS_TLS_CERT_FILE="/dev/zero": expected a PEM file, ' +
-        "but it is a folder, or something else that is no file"
+      line: 'RECOMMENDATIONS_TLS_CERT_FILE="/dev/zero": expected a PEM file, but it is not a regular file'
     },
     {
       service: "recommendations",
@@ -137,7 +135,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "marketplace",
       env: { OTEL_BSP_SCHEDULE_DELAY: "5s" },
-      line: 'OTEL_BSP_SCHEDULE_DELAY="5s": expected a whole number from 1 to 2147483647'
+      line: 'OTEL_BSP_SCHEDULE_DELAY="5s": expected a whole number of milliseconds from 1 to 2147483647'
     }
   ] as const)("$line", ({ env, line, service }) =>
     Effect.gen(function* () {

@@ -13,7 +13,6 @@ import * as GrpcChannel from "../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
 import type { ClientInterceptor } from "../../src/layers/grpc/GrpcInterceptor.ts"
-import type * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
 import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts"
 import type { StatusName } from "../../src/layers/grpc/Status.ts"
 import {
@@ -37,7 +36,7 @@ export type Connection = Pick<GrpcChannel.Options, "target" | "tls">
 const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChannel.Options, "compression">) {
   const ends: Array<string> = []
   const noteEnds: ClientInterceptor = {
-    watchCall: ({ method }) => ({ ended: (_, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`) })
+    onEnd: ({ method }, _exit, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`)
   }
   const channel = yield* Layer.build(
     NodeGrpcChannel.layer({
@@ -342,10 +341,7 @@ export const cases = {
   rpc_soak: rpcSoak,
   channel_soak: (_, connection) => channelSoak(connection)
 } satisfies {
-  readonly [name: string]: (
-    client: Client,
-    connection: Connection
-  ) => Effect.Effect<unknown, unknown, GrpcService.ProtoFiles | Scope.Scope>
+  readonly [name: string]: (client: Client, connection: Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
 export type CaseName = keyof typeof cases

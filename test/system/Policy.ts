@@ -8,13 +8,14 @@ import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer }
 import { parse } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
+import * as Settings from "../../scripts/settings.ts"
 import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Admin from "../../src/layers/http/Admin.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
-import * as Telemetry from "../../src/layers/telemetry/Telemetry.ts"
+import * as OtlpSettings from "../../src/layers/telemetry/OtlpSettings.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import type { Service } from "../integration/Installation.ts"
@@ -44,7 +45,7 @@ export class Facts extends Context.Service<
   {
     /** The variables that a service reads. */
     readonly settings: { readonly [S in Service]: ReadonlySet<string> }
-    /** The ports of the services, by the variables that set others, as the README has them. */
+    /** The default ports of the services, by the variables that set others. */
     readonly ports: ReadonlyMap<string, number>
     /** The groups of ops/prometheus/rules.yaml. */
     readonly groups: unknown
@@ -57,10 +58,16 @@ export class Facts extends Context.Service<
         recommendations: knownSettings("recommendations"),
         marketplace: knownSettings("marketplace")
       }),
-      ports: Effect.sync(() => {
-        const rows = read("README.md").matchAll(/^\| .*`(\w+_PORT)` \|[^|]* (\d+) \|/gm)
-        return new Map([...rows].map(([, variable = "", port]) => [variable, Number(port)]))
-      }),
+      ports: Effect.map(
+        Effect.all([Settings.settingsOf("recommendations"), Settings.settingsOf("marketplace")]),
+        (settings) =>
+          new Map(
+            settings
+              .flat()
+              .filter(({ variable }) => variable.endsWith("_PORT"))
+              .map(({ unset, variable }) => [variable, Number(unset.replaceAll("`", ""))] as const)
+          )
+      ),
       groups: Effect.sync(() => (parse(read("ops/prometheus/rules.yaml")) as { readonly groups: unknown }).groups)
     })
   )
@@ -151,7 +158,7 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
   Config.all([
     Drain.settings,
     Logging.settings,
-    Telemetry.settings,
+    OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
       ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]

@@ -22,7 +22,7 @@ child = subprocess.Popen(sys.argv[1:], stdout=slave, stdin=subprocess.DEVNULL)
 text, port = b"", None
 while port is None:
     text += os.read(master, 1024)
-    port = re.search(rb"Probes are answered on http://127.0.0.1:(\\d+)\\D", text)
+    port = re.search(rb"Admin server listening on http://127.0.0.1:(\\d+)\\D", text)
 print(child.pid, int(port[1]), flush=True)
 sys.stdin.read()
 child.kill()

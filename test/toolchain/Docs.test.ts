@@ -1,6 +1,7 @@
 /**
- * What the READMEs tell people to type is there: scripts, files, folders, links, and the names of Kubernetes.
+ * What the documents name exists: scripts, files, folders, links, and the names of Kubernetes.
  */
+import { globSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
@@ -10,14 +11,16 @@ import { Effect, FileSystem, Path } from "effect"
 import project from "../../package.json" with { type: "json" }
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
-const documents = [
-  "README.md",
-  "bench/README.md",
-  "k8s/README.md",
-  "ops/README.md",
-  "src/layers/README.md",
-  "test/interop/README.md"
-] as const
+const documents = globSync(["*.md", "docs/**/*.md", "{bench,k8s,ops,src/layers,test/interop}/README.md"], {
+  cwd: root
+}).toSorted()
+
+/** Documents of what was: the files that they name may be gone. */
+const isHistory = (document: string) => /^(CHANGELOG\.md|docs\/decisions\/\d.*)$/.test(document)
+
+/** Paths from the project's root, wherever they stand in a text; a star stands for any name. */
+const paths =
+  /(?<![\w./-])((?:src|test|docs|scripts|bench|ops|k8s|proto|data|\.ci|\.github|\.vscode)\/[\w./*-]*[\w/*])/g
 
 /** The commands of a document, with lines that go on joined. */
 const commandsOf = (text: string): ReadonlyArray<string> =>
@@ -27,7 +30,7 @@ const commandsOf = (text: string): ReadonlyArray<string> =>
 
 const all = (text: string, pattern: RegExp) => Array.from(text.matchAll(pattern), ([, found = ""]) => found)
 
-/** What a document names that is not there. */
+/** What a document names that does not exist. */
 const missing = Effect.fnUntraced(function* (document: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -58,6 +61,11 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
       if (!headings.includes(heading)) found.push(`the heading ${link}`)
     }
   }
+  if (!isHistory(document)) {
+    for (const file of new Set(all(text, paths))) {
+      if (globSync(file, { cwd: root }).length === 0) found.push(`the path ${file}`)
+    }
+  }
   // the names of Kubernetes
   for (const [, kind = "", name = ""] of commands.matchAll(/\b(deployment|service)\/([a-z-]+)/g)) {
     const file = path.join(root, "k8s/base", name, `${kind}.yaml`)
@@ -70,19 +78,19 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
   return found
 })
 
-layer(NodeServices.layer, { excludeTestServices: true })("the READMEs", (it) => {
-  it.effect.each(documents)("name what is there: %s", (document) =>
+layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) => {
+  it.effect.each(documents)("name only what exists: %s", (document) =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       assert.deepStrictEqual(yield* missing(document, yield* fs.readFileString(`${root}${document}`)), [])
     })
   )
 
-  it.effect("have their commands looked at", () =>
+  it.effect("have their commands, links and paths checked", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const text = [
-        "`npm run nothing`, [a link](nowhere.md), [a heading](README.md#nothing-there)",
+        "`npm run nothing`, `src/Nothing.ts`, src/*/main.ts, [a link](nowhere.md), [a heading](README.md#nothing-there)",
         "```sh",
         "docker compose -f compose.yaml \\",
         "  -f compose.nothing.yaml up",
@@ -96,6 +104,8 @@ layer(NodeServices.layer, { excludeTestServices: true })("the READMEs", (it) => 
         "the file k8s/overlays/nothing",
         "the link nowhere.md",
         "the heading README.md#nothing-there",
+        "the path src/Nothing.ts",
+        "the path k8s/overlays/nothing",
         "deployment/nothing",
         "the namespace elsewhere"
       ])
@@ -105,7 +115,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the READMEs", (it) => 
     })
   )
 
-  it.effect("say the version that package.json has: k8s/base", () =>
+  it.effect("name the version of package.json: k8s/base", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const tags = all(yield* fs.readFileString(`${root}k8s/base/kustomization.yaml`), /newTag: (\S+)/g)
@@ -113,12 +123,13 @@ layer(NodeServices.layer, { excludeTestServices: true })("the READMEs", (it) => 
     })
   )
 
-  it.effect("list every script in one table or another", () =>
+  it.effect("list every script: CONTRIBUTING.md", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
-      const readme = yield* fs.readFileString(`${root}README.md`)
+      const [, table = ""] = (yield* fs.readFileString(`${root}CONTRIBUTING.md`)).split("\n## Scripts\n")
+      const listed = all(table, /`([\w:]+)`(?=[^|]*\|)/g)
       const unlisted = Object.keys(project.scripts).filter(
-        (script) => !/^(pre|generate$)/.test(script) && !new RegExp(`[\` ]${script}[\`\\s]`).test(readme)
+        (script) => !script.startsWith("pre") && !listed.includes(script)
       )
       assert.deepStrictEqual(unlisted, [])
     })

@@ -1,9 +1,13 @@
 /**
- * The names of metrics are found in queries as PromQL has them, so that none is missed when they are compared.
+ * The names of metrics are found in queries as PromQL has them, so that none is missed when they are compared. And what the runbooks
+ * name exists: the panels of the dashboard, and the log lines of the services.
  */
+import { globSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, FileSystem } from "effect"
 
 import * as OpsNames from "../integration/OpsNames.ts"
 
@@ -80,6 +84,40 @@ describe("the metrics of services", () => {
         [],
         "recorded nowhere"
       )
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("the runbooks", () => {
+  const root = fileURLToPath(new URL("../..", import.meta.url))
+  const read = (file: string) => Effect.flatMap(FileSystem.FileSystem, (fs) => fs.readFileString(`${root}${file}`))
+  const found = (text: string, pattern: RegExp) => [
+    ...new Set(Array.from(text.matchAll(pattern), ([, part = ""]) => part))
+  ]
+
+  it.effect("name panels of the dashboard", () =>
+    Effect.gen(function* () {
+      const panels = found(yield* read("ops/README.md"), /(?<!\*)\*([A-Z][^*]+)\*(?!\*)/g)
+      const titles = found(yield* read("ops/grafana/dashboard.json"), /"title": "([^"]+)"/g)
+      assert.isAbove(panels.length, 20)
+      assert.deepStrictEqual(
+        panels.map((panel) => panel.replaceAll(/\s+/g, " ")).filter((panel) => !titles.includes(panel)),
+        []
+      )
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("quote log lines of the services", () =>
+    Effect.gen(function* () {
+      const files = yield* Effect.forEach(globSync("src/**/*.ts", { cwd: root }), read)
+      const source = files.join("\n")
+      // in the source data stand where a runbook has an ellipsis
+      const lines = found(yield* read("ops/README.md"), /"([A-Z][^"|]+)"/g)
+      assert.isAbove(lines.length, 8)
+      const missing = lines.filter((line) =>
+        line.split("…").some((part) => !source.includes(part.trim().replaceAll(/\s+/g, " ")))
+      )
+      assert.deepStrictEqual(missing, [])
     }).pipe(Effect.provide(NodeServices.layer))
   )
 })

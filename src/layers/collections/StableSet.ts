@@ -1,18 +1,18 @@
 /**
- * A set of objects that leaves nothing behind: see {@link LinkedList} for what a Set does. For those whose members are not ours to
- * link; they only bear where they are, since a WeakMap of it took a hundredth of a page (npm run bench).
+ * A set of objects that does not keep removed members alive; see {@link LinkedList} for why a Set does. Use it for objects of a
+ * dependency, which cannot hold links. Each member holds its index under a symbol, which is cheaper than a WeakMap.
  */
 export class StableSet<A extends object> {
   readonly #members: Array<A> = []
 
-  /** How many there are. */
+  /** The number of members. */
   get size(): number {
     return this.#members.length
   }
 
-  /** Takes one in, if it is not in yet. */
+  /** Adds an object, unless it is a member already. */
   add(one: A): this {
-    if (this.#find(one) === -1) (one as Placed)[place] = this.#members.push(one) - 1
+    if (this.#find(one) === -1) (one as Indexed)[index] = this.#members.push(one) - 1
     return this
   }
 
@@ -20,34 +20,34 @@ export class StableSet<A extends object> {
     return this.#find(one) !== -1
   }
 
-  /** Takes one out, and says whether it was in. The last one gets its place. */
+  /** Removes a member and returns true, or returns false. The last member moves to the free index. */
   delete(one: A): boolean {
     const at = this.#find(one)
     if (at === -1) return false
     const last = this.#members.pop()!
     if (last !== one) {
       this.#members[at] = last
-      ;(last as Placed)[place] = at
+      ;(last as Indexed)[index] = at
     }
     return true
   }
 
   #find(one: A): number {
-    const at = (one as Placed)[place]
+    const at = (one as Indexed)[index]
     if (at === undefined || this.#members[at] === one) return at ?? -1
-    // it has been in another set since
+    // the object was added to another set later, which overwrote the index
     return this.#members.indexOf(one)
   }
 
-  /** In no order. One that is given out may leave before the next. */
+  /** Iterates over a copy, in no particular order: members may be removed during iteration. */
   [Symbol.iterator](): Iterator<A> {
     return [...this.#members][Symbol.iterator]()
   }
 }
 
-/** Where one is in the set that it was last taken into, or has been given a place in. */
-const place = Symbol("place")
+/** The index of an object in the set that wrote it last. */
+const index = Symbol("index")
 
-interface Placed {
-  [place]?: number
+interface Indexed {
+  [index]?: number
 }

@@ -1,7 +1,7 @@
 /**
- * IP addresses as a server counts and trusts them: networks by CIDR, and the network that one client is taken to have.
+ * Sets of IP networks in CIDR notation, such as those of trusted proxies, and the network that limits per client count.
  */
-import { BlockList, isIP } from "node:net"
+import { BlockList, isIP, isIPv6 } from "node:net"
 
 import { Option } from "effect"
 
@@ -9,17 +9,17 @@ import * as Address from "./Address.ts"
 
 /** A set of networks. */
 export interface IpNetworks {
-  /** Whether an IP address is in one of them. Text that is not an IP address is in none. */
+  /** Whether an IP address is in one of the networks. False for text that is not an IP address. */
   readonly contains: (address: string) => boolean
 }
 
-/** No networks at all. */
+/** The empty set. */
 export const none: IpNetworks = { contains: () => false }
 
-/** 127.0.0.0/8 and ::1. */
+/** Whether an IP address is in 127.0.0.0/8 or is ::1. */
 export const isLoopback = (address: string): boolean => loopback.contains(address)
 
-/** Parses networks in CIDR notation with commas between them; an address without a prefix length is itself alone. */
+/** Parses comma-separated networks in CIDR notation. An address without a prefix length is a network of one address. */
 export const parse = (text: string): Option.Option<IpNetworks> => {
   const list = new BlockList()
   for (const part of text.split(",")) {
@@ -43,19 +43,18 @@ export const parse = (text: string): Option.Option<IpNetworks> => {
 const loopback = Option.getOrThrow(parse("127.0.0.0/8,::1"))
 
 /**
- * What limits by address count as one client: an IPv4 address, or the /64 of an IPv6 address, since each network of IPv6 clients
- * has that many addresses (RFC 6177).
+ * The key under which limits per client count an address: an IPv4 address itself, or the /64 network of an IPv6 address, since one
+ * client usually has all addresses of a /64 (RFC 6177). Text that is not an IP address is its own key.
  */
-export const clientNetwork = (address: string): string => {
-  const plain = Address.unmapped(address)
-  if (!plain.includes(":")) return plain
-  const [head = "", tail] = plain.split("%")[0]!.split("::")
+export const clientNetwork = (host: string): string => {
+  const address = Address.unmapped(host)
+  if (!isIPv6(address)) return address
+  const [head = "", tail] = address.replace(/%.*$/, "").split("::")
   const groups = head === "" ? [] : head.split(":")
-  // "::" stands for as many zeros as are missing
-  if (tail !== undefined) {
-    const after = tail === "" ? [] : tail.split(":")
-    while (groups.length + after.length < 8) groups.push("0")
-    groups.push(...after)
-  }
-  return `${groups.slice(0, 4).join(":")}::/64`
+  // "::" stands for the missing groups of zeros; the groups after it matter only if they are among the first four
+  const after = tail === undefined || tail === "" ? [] : tail.split(":")
+  const missing = 8 - groups.length - after.length - (after.at(-1)?.includes(".") === true ? 1 : 0)
+  const all = tail === undefined ? groups : [...groups, ...Array.from({ length: missing }, () => "0"), ...after]
+  const prefix = all.slice(0, 4).map((group) => parseInt(group, 16).toString(16))
+  return `${prefix.join(":")}::/64`
 }

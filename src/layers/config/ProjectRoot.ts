@@ -1,23 +1,24 @@
 /**
- * Where the project is on the disk, so that relative paths mean the same wherever a process was started.
+ * Resolves relative paths against the project's root folder, so that they do not depend on the working directory.
  */
 import { Context, Effect, FileSystem, Layer, Path, Schema } from "effect"
 
-/** The process has been started from a place where the project is not. */
+/** The folder of the program is not inside the project. The message is one line for an operator. */
 export class ProjectRootError extends Schema.TaggedError<ProjectRootError>()("ProjectRootError", {
   message: Schema.String
 }) {}
 
+/** The root folder of the project. */
 export class ProjectRoot extends Context.Service<
   ProjectRoot,
   {
-    /** An absolute path; one that is absolute already is left as it is. */
+    /** Resolves a path against the root. An absolute path is returned unchanged. */
     readonly resolve: (path: string) => string
   }
 >()("layers/config/ProjectRoot") {
   /**
-   * The nearest folder at or above a module that has an entry of that name: `ProjectRoot.layer(import.meta.url, "proto/api.proto")`
-   * is the same folder from a source file and from a bundle in dist/.
+   * Uses the nearest folder, at or above the folder of a module, that contains `marker`. `ProjectRoot.layer(import.meta.url,
+   * "proto/api.proto")` finds the same folder from a source file and from a bundle in dist/.
    */
   static readonly layer = (moduleUrl: string, marker: string) =>
     Layer.effect(

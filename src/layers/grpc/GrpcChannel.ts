@@ -9,7 +9,7 @@ import type * as Certificates from "../tls/Certificates.ts"
 import type * as CircuitBreaker from "./client/CircuitBreaker.ts"
 import type * as ReplaceableClient from "./client/ReplaceableClient.ts"
 import * as Retry from "./client/Retry.ts"
-import type { ClientInterceptor } from "./GrpcInterceptor.ts"
+import type { ClientAttemptInterceptor, ClientInterceptor } from "./GrpcInterceptor.ts"
 
 export interface Options {
   /**
@@ -27,10 +27,14 @@ export interface Options {
    * time, and is worth it where messages are large and the network is slow.
    */
   readonly compression?: keyof typeof compressionAlgorithms | undefined
-  /** What is done around every call; the first is the outermost. */
+  /** Interceptors of calls, each with all its attempts; the first is the outermost. */
   readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
-  /** What every call is seen by, outside of those: {@link DefaultObservers.client} unless it is given. */
+  /** Interceptors of the attempts of calls. */
+  readonly attemptInterceptors?: ReadonlyArray<ClientAttemptInterceptor> | undefined
+  /** Outside of `interceptors`; the default is {@link DefaultObservers.client}. */
   readonly observers?: ReadonlyArray<ClientInterceptor> | undefined
+  /** Outside of `attemptInterceptors`; the default is {@link DefaultObservers.clientAttempt}. */
+  readonly attemptObservers?: ReadonlyArray<ClientAttemptInterceptor> | undefined
 }
 
 export interface Tls {
@@ -89,8 +93,10 @@ export class GrpcChannel extends Context.Service<
     readonly retry: Retry.RetryPolicy
     /** For all calls of the target together. */
     readonly budget: Retry.RetryBudget
-    /** What is done around every call; the first is the outermost. */
+    /** Interceptors of calls; the first is the outermost. */
     readonly interceptors: ReadonlyArray<ClientInterceptor>
+    /** Interceptors of attempts. */
+    readonly attemptInterceptors: ReadonlyArray<ClientAttemptInterceptor>
     /** What a call is made with now; the next one may be made with another. */
     readonly lease: () => ReplaceableClient.Leased
     /**

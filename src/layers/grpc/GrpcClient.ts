@@ -27,7 +27,6 @@ import {
   type ServiceError,
   type StatusObject
 } from "@grpc/grpc-js"
-import type { MethodDefinition } from "@grpc/proto-loader"
 import {
   Cause,
   Context,
@@ -40,21 +39,25 @@ import {
   Option,
   Pull,
   Random,
+  Record,
   type Scope,
   Stream
 } from "effect"
 
-import * as Callback from "../telemetry/Callback.ts"
-import * as ClientInterceptorChain from "./client/ClientInterceptorChain.ts"
+import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as RequestValidation from "./client/RequestValidation.ts"
 import * as ResponseLimit from "./client/ResponseLimit.ts"
 import * as Retry from "./client/Retry.ts"
 import * as UnaryCall from "./client/UnaryCall.ts"
 import { Deadline } from "./Deadline.ts"
+import * as EmbeddedProtos from "./EmbeddedProtos.ts"
+import * as Compat from "./grpc-js/compat.ts"
+import * as ResponseCompression from "./grpc-js/ResponseCompression.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
-import type { ClientAttempt, ClientCall, ClientInterceptor } from "./GrpcInterceptor.ts"
-import * as GrpcService from "./GrpcService.ts"
+import { type ClientAttempt, type ClientCall, clientStatusOf } from "./GrpcInterceptor.ts"
+import type * as GrpcService from "./GrpcService.ts"
+import * as InterceptorChain from "./InterceptorChain.ts"
 import * as MessageCompression from "./MessageCompression.ts"
 import * as Status from "./Status.ts"
 import * as StatusCodec from "./StatusCodec.ts"
@@ -138,21 +141,15 @@ export interface Options {
 export const make = Effect.fnUntraced(function* <Methods>(
   service: GrpcService.GrpcService<Methods>,
   options: Options = {}
-): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
+): Effect.fn.Return<GrpcClient<Methods>, never, GrpcChannel> {
   const channel = yield* GrpcChannel
-  const definition = yield* GrpcService.load(service)
-  const guard = Callback.make(yield* Effect.context<never>())
-  const isObserved = options.observeCompression === true && MessageCompression.observeResponses()
-  if (options.observeCompression === true && !isObserved) {
-    yield* Effect.logWarning("This version of grpc-js does not show whether responses are compressed")
-  }
-  return Object.fromEntries(
-    Object.entries(definition).map(([name, definition]) => {
-      const method = definition as MethodDefinition<object, object>
-      return [name, makeCaller(channel, guard, isObserved ? MessageCompression.observedMethod(method) : method)]
-    })
-    // one function a method, each of which takes what its definition's types say
-  ) as unknown as GrpcClient<Methods>
+  const guard = CallbackGuard.make(yield* Effect.context<never>())
+  const isObserved = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
+  // one function a method, each of which takes what the service's types say
+  return Record.map(EmbeddedProtos.methods(service), (method) => {
+    const { decode } = method.response
+    return makeCaller(channel, guard, method, isObserved ? MessageCompression.observedDecode(decode) : decode)
+  }) as unknown as GrpcClient<Methods>
 })
 
 /** What there is to know of a call before it is made. Its deadline is by `performance.now()`. */
@@ -167,6 +164,7 @@ type Attempt<A, R = never> = (info: AttemptInfo, timeLeft: number) => Effect.Eff
 class AttemptInfo implements ClientAttempt {
   readonly plan: Plan
   readonly attempt: number
+  readonly startedAt = performance.now()
   /** What tells who gets it, once it is under way. */
   call: { readonly getPeer: () => string } | undefined
 
@@ -199,22 +197,16 @@ class AttemptInfo implements ClientAttempt {
 
 const makeCaller = (
   channel: GrpcChannel["Service"],
-  guard: Callback.Guard,
-  method: MethodDefinition<object, object>
+  guard: CallbackGuard.Guard,
+  { isIdempotent, kind, path, request }: EmbeddedProtos.ServiceMethod,
+  deserialize: EmbeddedProtos.Codec["decode"]
 ) => {
-  const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
+  const serialize = request.encode
   const name = path.slice(1)
   const [, service = "", methodName = ""] = path.split("/")
-  const kind = GrpcService.kindOf(method)
-  const around = ClientInterceptorChain.compose<ClientCall, GrpcError>(
-    channel.interceptors.map(({ call, watchCall }) => ({ around: call, watch: watchCall }))
-  )
-  const aroundAttempt = ClientInterceptorChain.compose<ClientAttempt, Status.Status>(
-    channel.interceptors.map(({ attempt, watchAttempt }) => ({ around: attempt, watch: watchAttempt }))
-  )
-  const onStream = composeStreams(channel.interceptors)
-  const check = RequestValidation.ofRequest(method)
-  const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
+  const around = InterceptorChain.make(channel.interceptors, clientStatusOf).run
+  const aroundAttempt = InterceptorChain.make(channel.attemptInterceptors, clientStatusOf).run
+  const check = RequestValidation.of(request.type())
   const validate = (message: object): Effect.Effect<void, GrpcError> => {
     const violations = check(message)
     return violations.length === 0 ? Effect.void : fail(Status.invalidArgument(violations))
@@ -233,6 +225,7 @@ const makeCaller = (
       method: methodName,
       kind,
       target: channel.target,
+      startedAt: performance.now(),
       deadline: Math.min(own, deadline),
       metadata,
       listener: Context.get(context, ResponseListener)
@@ -320,10 +313,12 @@ const makeCaller = (
     )
 
   const unaryAttempt = (request: object, limit: ResponseLimit.ResponseLimit | undefined): Attempt<object> => {
-    const limited =
-      limit === undefined
-        ? method
-        : { ...method, responseDeserialize: (bytes: Buffer) => deserialize(ResponseLimit.apply(bytes, limit)) }
+    const method = {
+      path,
+      requestSerialize: serialize,
+      responseDeserialize:
+        limit === undefined ? deserialize : (bytes: Buffer) => deserialize(ResponseLimit.apply(bytes, limit))
+    }
     return (info, timeLeft) =>
       Effect.callback<object, Status.Status>((resume) => {
         const { listener, metadata } = info.plan
@@ -333,7 +328,7 @@ const makeCaller = (
         const call = releasedIfThrown(release, () =>
           UnaryCall.start({
             channel: client.getChannel(),
-            method: limited,
+            method,
             request,
             metadata,
             ...toDeadline(timeLeft),
@@ -407,7 +402,7 @@ const makeCaller = (
           )
           return Stream.mapError(stream, (reason) => new GrpcError({ method: name, reason }))
         })
-        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
+        return Stream.unwrap(lasting((held) => holding(around, planned, held), call))
       })
     )
 
@@ -467,7 +462,7 @@ const makeCaller = (
             Effect.mapError(toGrpcError)
           )
         )
-        return onStream(Stream.unwrap(lasting((held) => holding(around, planned, held), call)), planned)
+        return Stream.unwrap(lasting((held) => holding(around, planned, held), call))
       })
     )
 
@@ -479,17 +474,11 @@ const makeCaller = (
 }
 
 /** What is around an effect that is made already, whatever its context. */
-const holding = <Info, Error, A, E, R>(
-  around: ClientInterceptorChain.Around<Info, Error>,
+const holding = <Info, A, E, R>(
+  around: InterceptorChain.InterceptorChain<Info, unknown, unknown>["run"],
   info: Info,
-  effect: Effect.Effect<A, E | Error, R>
-): Effect.Effect<A, E | Error, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
-
-const composeStreams = (interceptors: ReadonlyArray<ClientInterceptor>): Required<ClientInterceptor>["stream"] => {
-  const all = interceptors.flatMap(({ stream }) => stream ?? [])
-  return (messages, info) =>
-    all.reduceRight((inner, intercept) => Stream.suspend(() => intercept(inner, info)), messages)
-}
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => Effect.withFiber(({ context }) => around(info, context, () => effect))
 
 /**
  * Begins a stream within what is around it: an effect that goes on for as long as the stream does, and ends as it ends. It runs
@@ -537,7 +526,7 @@ const lasting = <A, E, F, R, R2>(
  * Cancels a call, and once more when grpc-js has come to do what it puts off at the start of a call: it does not look whether
  * the call has been cancelled by then, and sends it, to a handler that nobody would ever tell.
  */
-const cancel = (guard: Callback.Guard, call: { readonly cancel: () => void }): void => {
+const cancel = (guard: CallbackGuard.Guard, call: { readonly cancel: () => void }): void => {
   call.cancel()
   setImmediate(guard("cancellation of a gRPC call", () => call.cancel()))
 }
@@ -573,7 +562,7 @@ interface Observable {
  * Takes the response of a call that has one. grpc-js gives it, or the error, to its callback, and tells of the trailers after
  * that: whoever waits for the response goes on when both are there.
  */
-const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
+const oneResponse = (guard: CallbackGuard.Guard, end: (outcome: Effect.Effect<object, Status.Status>) => void) => {
   let outcome: Effect.Effect<object, Status.Status>
   return {
     callback: (error: ServiceError | null, response?: object) => {
@@ -584,7 +573,7 @@ const oneResponse = (guard: Callback.Guard, end: (outcome: Effect.Effect<object,
   }
 }
 
-const observe = (guard: Callback.Guard, call: Observable, listener: Plan["listener"]): void => {
+const observe = (guard: CallbackGuard.Guard, call: Observable, listener: Plan["listener"]): void => {
   if (listener === undefined) return
   call.on(
     "metadata",

@@ -1,151 +1,163 @@
 /**
- * What is done around every call of a server or a client, whatever its method is: once, in one place, and not in handlers.
+ * Interceptors: what is done around every call of a server or of a client, whatever its method.
  *
- * An interceptor makes of the effect that answers a call, or makes it, another one. It sees the call before, its exit after, and
- * may do without the effect: fail, or wait. A server and a client are given theirs in a list whose first is the outermost, so that
+ * An interceptor has two hooks and one wrapper, and may have any of them:
+ *
+ * - `onStart` runs before the call and may change its context
+ * - `onEnd` runs when the call has ended, with its exit and its status
+ * - `around` wraps the Effect that answers or makes the call; it may fail in its place, wait, or provide a service
+ *
+ * Interceptors that only have hooks run outside the fiber of the call, so that observers cost little. An exception in a hook is logged
+ * and does not affect the call; one in `around` is a defect of the call.
+ *
+ * Lists of interceptors are ordered from the outermost to the innermost: `[first, second]` starts `first`, starts `second`, makes
+ * the call, ends `second` and ends `first`.
  *
  * ```ts
- * interceptors: [first, second]
- * ```
+ * const countStatuses: ServerInterceptor = {
+ *   onEnd: (call, _exit, status) => void counts.add(`${call.method} ${status?._tag ?? "OK"}`)
+ * }
  *
- * begins with `first`, goes on with `second`, then makes the call, and ends with `second` and `first`.
- *
- * ```ts
  * const authenticate: ServerInterceptor = {
- *   answer: (answer, { metadata }) =>
- *     metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
+ *   around: (answer, { metadata }) =>
+ *     metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Token missing"))
  * }
  * ```
  *
- * What only looks on may do without an effect, for which a call pays even if there is nothing to do: it is told when a call begins
- * and how it has ended, and is in the same list.
- *
- * ```ts
- * const count: ServerInterceptor = {
- *   ended: (call, _, status) => void counts.add(`${call.method} ${status?._tag ?? "OK"}`)
- * }
- * ```
- *
- * Tracing, metrics, the access log and the error report are interceptors too, and come first: see {@link DefaultObservers}.
+ * Tracing, metrics, the access log and the error report are interceptors too: see {@link DefaultObservers}.
  */
 import type { Metadata } from "@grpc/grpc-js"
-import { Cause, type Context, type Effect, Exit, type Stream } from "effect"
+import { Cause, type Context, Effect, Exit, type Stream } from "effect"
 
 import type { GrpcCall, Kind } from "./GrpcCall.ts"
 import { GrpcError } from "./GrpcError.ts"
 import * as Status from "./Status.ts"
 
-/**
- * What is done around the calls that a server answers.
- *
- * It sees every call once, those that no handler gets too (refused, of an unknown method, or with a message that cannot be read):
- * of them the answer is the status that they have got already, and what an interceptor makes of it is seen by those further out
- * only.
- */
-export interface ServerInterceptor {
+/** The hooks of an interceptor. `Failure` is what a call may fail with. */
+export interface Hooks<in Call, in Failure> {
+  /** Runs before the call; returns the context to run it in, or nothing to leave the context as it is. */
+  readonly onStart?: (call: Call, context: Context.Context<never>) => Context.Context<never> | undefined | void
   /**
-   * Around what answers a call. Where that is a Stream, it is the effect that sends all of it. The errors of handlers have become
-   * statuses by then; {@link GrpcCall} says which status becomes of an exit.
+   * Runs when the call has ended. The status is undefined if it ended with OK. The context is the one that `onStart` returned. An
+   * Effect that is returned runs in the background.
    */
-  readonly answer?: <A, R>(
-    answer: Effect.Effect<A, Status.Status, R>,
-    call: GrpcCall["Service"]
-  ) => Effect.Effect<A, Status.Status, R>
-  /** What there is in the context of what answers a call, those within this one included, which is given as it is without. */
-  readonly context?: (context: Context.Context<never>, call: GrpcCall["Service"]) => Context.Context<never>
-  /** Told of a call before it is answered, with that context. */
-  readonly begun?: (call: GrpcCall["Service"], context: Context.Context<never>) => void
-  /**
-   * Told how a call has ended, before its client is: with what {@link GrpcCall} says becomes of it, where undefined is OK. If there is
-   * an effect to be run, nobody waits for it.
-   */
-  readonly ended?: (
-    call: GrpcCall["Service"],
-    exit: Exit.Exit<unknown, Status.Status>,
+  readonly onEnd?: (
+    call: Call,
+    exit: Exit.Exit<unknown, Failure>,
     status: Status.Status | undefined,
     context: Context.Context<never>
   ) => Effect.Effect<void> | void
-  /** Told of each method that a server has, before there are calls. */
-  readonly method?: (method: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => Effect.Effect<void>
+}
+
+/** A call as interceptors of servers see it. */
+export type ServerCall = GrpcCall["Service"]
+
+/**
+ * An interceptor of the calls that a server answers.
+ *
+ * It sees every call exactly once, including those that reach no handler (refused, of an unknown method, or with a message that does
+ * not decode): of these the exit is the status that has been sent already, and a change of it is only seen by outer interceptors.
+ */
+export interface ServerInterceptor extends Hooks<ServerCall, Status.Status> {
   /**
-   * The Stream that a call is answered with, for those who want its messages. One that its handler has encoded is an
-   * {@link EncodedMessage}, here as in what `answer` comes to.
+   * Wraps the Effect that answers a call; for a method that answers with a Stream, the Effect that sends all of it. Errors of handlers
+   * have been turned into statuses by then. {@link GrpcCall.statusOf} gives the status of an exit.
    */
-  readonly stream?: <A, R>(
+  readonly around?: <A, R>(
+    answer: Effect.Effect<A, Status.Status, R>,
+    call: ServerCall
+  ) => Effect.Effect<A, Status.Status, R>
+  /** Wraps the Stream that a call is answered with. A message that its handler has encoded is an {@link EncodedMessage.Encoded}. */
+  readonly aroundStream?: <A, R>(
     messages: Stream.Stream<A, Status.Status, R>,
-    call: GrpcCall["Service"]
+    call: ServerCall
   ) => Stream.Stream<A, Status.Status, R>
 }
 
-/** A call that a client makes. */
+/** An interceptor of a server that provides a service to the handlers of the calls it is around: see {@link provide}. */
+export interface ProvidingInterceptor<out Service> extends ServerInterceptor {
+  readonly provides: Context.Key<Service, unknown>
+}
+
+/** The services that interceptors provide. */
+export type ProvidedBy<Interceptors extends ReadonlyArray<ServerInterceptor>> =
+  Interceptors[number] extends infer Interceptor
+    ? Interceptor extends ProvidingInterceptor<infer Service>
+      ? Service
+      : never
+    : never
+
+/**
+ * Provides a service to handlers, made for each call. A status that `make` fails with is the answer.
+ *
+ * ```ts
+ * class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("CurrentUser") {}
+ *
+ * const authenticated = GrpcInterceptor.provide(CurrentUser, ({ peer }) =>
+ *   peer.names.length > 0
+ *     ? Effect.succeed({ name: PeerIdentity.format(peer.names) })
+ *     : Effect.fail(Status.unauthenticated("Client certificate missing"))
+ * )
+ *
+ * GrpcServer.serve(Accounts, handlers, statuses, { interceptors: [authenticated] })
+ * ```
+ *
+ * Handlers that need the service compile only where such an interceptor, or a layer, provides it. Give the interceptor to
+ * {@link GrpcServer.serve} for one service, or to `NodeGrpcServer.listen` for all services of a server.
+ */
+export const provide = <Service, Shape>(
+  service: Context.Key<Service, Shape>,
+  make: (call: ServerCall) => Effect.Effect<Shape, Status.Status>
+): ProvidingInterceptor<Service> => ({
+  provides: service,
+  // a call that reaches no handler has been answered already
+  around: (answer, call) => (call.isRejected ? answer : Effect.provideServiceEffect(answer, service, make(call)))
+})
+
+/** A call that a client makes, with all its attempts. */
 export interface ClientCall {
   /** With its package. */
   readonly service: string
   readonly method: string
   readonly kind: Kind
-  /** Whom the channel leads to, as gRPC names it. */
+  /** The target of the channel, as gRPC names it. */
   readonly target: string
-  /** When it must be over, in milliseconds as `performance.now()` counts them; infinite without a limit. */
+  /** When it started, in milliseconds of `performance.now()`. */
+  readonly startedAt: number
+  /** When it must have ended, in milliseconds of `performance.now()`; infinite without a deadline. */
   readonly deadline: number
-  /** What goes out with it. What is set here is sent, in all attempts. */
+  /** The metadata that is sent. What an interceptor sets here is sent with all attempts. */
   readonly metadata: Metadata
 }
 
 /** One attempt of a call. */
 export interface ClientAttempt extends ClientCall {
-  /** Counts from 1. */
+  /** Counted from 1. */
   readonly attempt: number
-  /** Who gets it, as "127.0.0.1:50051". grpc-js says so once it has heard from there, or given up. */
+  /** The address of the server, such as "127.0.0.1:50051"; undefined until grpc-js knows it. */
   readonly peer: () => string | undefined
 }
 
-/** What looks on at one call of a client, or at one attempt of it. */
-export interface Watcher {
-  /** What there is in the context of it, which is as it is without. */
-  readonly context?: Context.Context<never> | undefined
-  /** Told how it has ended, where undefined is OK: see {@link clientStatusOf}. It ends once what that gives has been run. */
-  readonly ended?: (exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) => Effect.Effect<void> | void
-}
-
 /**
- * What is done around the calls that a client makes.
+ * An interceptor of the calls that a client makes, or of their attempts: the two are separate lists of a channel.
  *
- * Where the answer is a Stream, the effects end when it ends or its reader leaves. They may fail before it begins, and not change
- * how it ends.
- *
- * What only looks on may do without an effect here too: it is told of a call, and gives who is told of its end.
- *
- * ```ts
- * const count: ClientInterceptor = {
- *   watchCall: ({ method }) => ({ ended: (_, status) => void counts.add(`${method} ${status?._tag ?? "OK"}`) })
- * }
- * ```
+ * For a method that answers with a Stream, a call lasts until the Stream ends or its reader leaves. `around` may then fail before the
+ * Stream begins, and cannot change how it ends.
  */
-export interface ClientInterceptor {
-  /** Told of a call, with all its attempts, before it is made, and of the context that it is made in. */
-  readonly watchCall?: (info: ClientCall, context: Context.Context<never>) => Watcher | undefined
-  /** Told of each attempt. */
-  readonly watchAttempt?: (info: ClientAttempt, context: Context.Context<never>) => Watcher | undefined
-  /** Around a call, with all its attempts. */
-  readonly call?: <A, E, R>(
-    call: Effect.Effect<A, E | GrpcError, R>,
-    info: ClientCall
-  ) => Effect.Effect<A, E | GrpcError, R>
-  /** Around each attempt. */
-  readonly attempt?: <A, E, R>(
-    attempt: Effect.Effect<A, E | Status.Status, R>,
-    info: ClientAttempt
-  ) => Effect.Effect<A, E | Status.Status, R>
-  /** The Stream that a call is answered with, for those who want its messages. */
-  readonly stream?: <A, E, R>(
-    messages: Stream.Stream<A, E | GrpcError, R>,
-    info: ClientCall
-  ) => Stream.Stream<A, E | GrpcError, R>
+export interface Interceptor<Call, Error> extends Hooks<Call, unknown> {
+  /** Wraps the Effect that makes the call. */
+  readonly around?: <A, E, R>(effect: Effect.Effect<A, E | Error, R>, call: Call) => Effect.Effect<A, E | Error, R>
 }
 
+/** An interceptor of calls, each with all its attempts. */
+export type ClientInterceptor = Interceptor<ClientCall, GrpcError>
+
+/** An interceptor of the attempts of calls. */
+export type ClientAttemptInterceptor = Interceptor<ClientAttempt, Status.Status>
+
 /**
- * How a call of a client, or an attempt, has ended: undefined is OK, CANCELLED one that was interrupted, UNKNOWN one that failed
- * with something that is no status.
+ * The status that a call of a client, or an attempt, ended with: undefined is OK, CANCELLED stands for an interruption, UNKNOWN for a
+ * failure that is no status.
  */
 export const clientStatusOf = (exit: Exit.Exit<unknown, unknown>): Status.Status | undefined => {
   if (Exit.isSuccess(exit)) return undefined
@@ -157,4 +169,4 @@ export const clientStatusOf = (exit: Exit.Exit<unknown, unknown>): Status.Status
 
 const cancelled = Status.cancelled("Cancelled")
 
-const notStatus = Status.unknown("It failed with something other than a status")
+const notStatus = Status.unknown("The call failed with an error that is no status")

@@ -1,67 +1,33 @@
 /**
- * Tells whether a message came compressed: the compressed flag of the frame that it came in, which grpc-js keeps to itself.
+ * Tells whether a message came compressed: the compressed flag of its frame.
  *
- * Messages are decompressed whether anybody asks or not. Asking is for protocols that depend on it, such as gRPC's interoperability
- * tests, and for debugging: a client that compresses is not visible anywhere else, since grpc-js removes `grpc-encoding` from the
- * metadata. Requests can always be asked about; responses only with a client that was made with `observeCompression`
- * ({@link GrpcClient.make}). What a server sends is never compressed: grpc-js does not offer it (grpc/grpc-node#1823).
+ * Messages are decompressed in any case. This is for protocols that depend on the flag, such as gRPC's interoperability tests, and for
+ * debugging: grpc-js removes `grpc-encoding` from the metadata. A server knows it of every request; a client knows it of responses only if
+ * its channel was made with `observeCompression`. Servers never compress responses, since grpc-js does not support it
+ * (grpc/grpc-node#1823).
  *
  * ```ts
  * Echo: (request) => Effect.succeed({ text: isCompressed(request) ? "compressed" : "plain", items: [] })
  * ```
  */
-import { CompressionFilter } from "@grpc/grpc-js/build/src/compression-filter.js"
-import type { MethodDefinition } from "@grpc/proto-loader"
+import type { Codec } from "./EmbeddedProtos.ts"
 
-/** Decoded messages whose frames had the compressed flag. */
+/** Messages, decoded or not, whose frames had the compressed flag. */
 const compressedMessages = new WeakSet<object>()
 
-/**
- * Whether a message, as a handler or a caller received it, came compressed. The object itself is asked about: a copy of it is not
- * known, and is reported as not compressed.
- */
+/** Whether a message came compressed. Ask about the object that a handler or a caller received: a copy is reported as not compressed. */
 export const isCompressed = (message: object): boolean => compressedMessages.has(message)
 
-/** Notes that a message of a request was compressed. */
+/** Notes that a message was compressed. */
 export const markCompressed = (message: unknown): void => {
   if (typeof message === "object" && message !== null) compressedMessages.add(message)
 }
 
-/** Bytes of responses that were compressed, after decompression. */
-const compressedBytes = new WeakSet<Buffer>()
-
-/** The part of grpc-js' CompressionFilter that decompresses a message, given in its frame. */
-interface Decompressor {
-  receiveMessage: (frame: Promise<Buffer>) => Promise<Buffer>
-}
-
-let isObserving = false
-
-/**
- * Makes {@link isCompressed} work for responses, from now on and for all clients of this process. It replaces
- * `CompressionFilter.prototype.receiveMessage`, the only place of grpc-js where a client's compressed flag can be seen; the original
- * still does the work. Returns false if grpc-js has no such method any more.
- */
-export const observeResponses = (): boolean => {
-  const prototype = CompressionFilter.prototype as unknown as Decompressor
-  const { receiveMessage } = prototype
-  if (isObserving || typeof receiveMessage !== "function") return isObserving
-  isObserving = true
-  prototype.receiveMessage = async function (this: Decompressor, pending) {
-    const frame = await pending
-    const bytes = await receiveMessage.call(this, Promise.resolve(frame))
-    if (frame[0] === 1) compressedBytes.add(bytes)
-    return bytes
-  }
-  return true
-}
-
-/** A method whose decoded responses keep whether their bytes were compressed. */
-export const observedMethod = (method: MethodDefinition<object, object>): MethodDefinition<object, object> => ({
-  ...method,
-  responseDeserialize: (bytes) => {
-    const message = method.responseDeserialize(bytes)
-    if (compressedBytes.has(bytes)) compressedMessages.add(message)
+/** Decodes responses so that they are marked if their bytes are. */
+export const observedDecode =
+  (decode: Codec["decode"]): Codec["decode"] =>
+  (bytes) => {
+    const message = decode(bytes)
+    if (isCompressed(bytes)) markCompressed(message)
     return message
   }
-})

@@ -1,35 +1,37 @@
 /**
- * What a platform asks a process, on a port that readers do not see: whether it lives (/livez) and whether it should get
- * traffic (/readyz), as Kubernetes' probes do (https://kubernetes.io/docs/reference/using-api/health-checks/), and how it is
- * doing (/metrics), as Prometheus does (https://prometheus.io/docs/instrumenting/exposition_formats/).
+ * The admin port: an HTTP server for probes and metrics, apart from the port of readers. {@link adminRoutes} has its routes.
  *
- * It is there before what takes time to start, and after everything else has closed: whatever serves is provided with it.
+ * Provide every other server with this layer, so that the admin port opens before they start and closes after they have drained.
  */
 import { Config, Effect, Layer, Option } from "effect"
-import { HttpMiddleware, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpMiddleware, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
-import { PrometheusMetrics } from "effect/observability"
 
 import * as IpNetworks from "../config/IpNetworks.ts"
 import * as Setting from "../config/Setting.ts"
-import { Drain } from "../process/Drain.ts"
+import { adminRoutes, observeDraining } from "../process/adminRoutes.ts"
+import type { Drain } from "../process/Drain.ts"
 import type { ListenError, ListenOptions } from "../process/ListenError.ts"
-import * as MetricNames from "../telemetry/MetricNames.ts"
-import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
 import * as HttpEdge from "./HttpEdge.ts"
 
-/** The address under a prefix: `<prefix>_ADMIN_HOST` (127.0.0.1) and `<prefix>_ADMIN_PORT`. */
+/** The address from `<prefix>_ADMIN_HOST` and `<prefix>_ADMIN_PORT`. */
 export const settings = (prefix: string, defaultPort: number): Config.Config<ListenOptions> =>
   Config.all({
-    host: Setting.host(`${prefix}_ADMIN_HOST`).pipe(Config.map(Option.getOrElse(() => "127.0.0.1"))),
-    port: Setting.port(`${prefix}_ADMIN_PORT`, defaultPort),
+    host: Setting.host(`${prefix}_ADMIN_HOST`, {
+      description: "The address that the admin port listens on.",
+      unset: "`127.0.0.1`"
+    }).pipe(Config.map(Option.getOrElse(() => "127.0.0.1"))),
+    port: Setting.port(`${prefix}_ADMIN_PORT`, {
+      description: "The admin port: it serves `/livez`, `/readyz` and `/metrics`.",
+      default: defaultPort
+    }),
     variables: Config.succeed({ host: `${prefix}_ADMIN_HOST`, port: `${prefix}_ADMIN_PORT` })
   })
 
-/** Platforms and monitoring ask one at a time; nobody else needs this port. */
+/** Small limits: only probes and Prometheus use this port. */
 const limits: HttpEdge.Limits = { ...HttpEdge.defaultLimits, maxConnections: 100, maxConcurrentRequests: 50 }
 
-/** Serves the probes and the metrics. Its connections are cut when it closes, which is when there is nothing left to say. */
+/** Serves the admin port. Closing it destroys its connections without waiting for responses. */
 export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, Drain> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
@@ -42,67 +44,22 @@ export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, D
       })
       const { address } = yield* HttpEdge.listen(edge, options)
       isLocal = NetAddress.isInetAddress(address) && IpNetworks.isLoopback(NetAddress.formatIp(address.address))
-      yield* observeDrain
-      yield* Effect.logInfo(`Probes are answered on ${HttpServer.formatAddress(address)}`)
-      yield* HttpEdge.serveApp(edge, app).pipe(
-        // whoever probes is not traced
+      yield* observeDraining
+      yield* Effect.logInfo(`Admin server listening on ${HttpServer.formatAddress(address)}`)
+      yield* HttpEdge.serveApp(edge, adminRoutes).pipe(
+        // probes are not traced
         Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
       )
     })
   )
 
 /**
- * Whether a Host is this machine. A page that a browser has from elsewhere can have its name resolve to a loopback address, and then
- * ask this port (DNS rebinding); its Host is still that name.
+ * Whether a Host header names this machine. Other hosts are refused on a loopback port against DNS rebinding: a page from another site
+ * may resolve its own name to a loopback address to reach this port, and its Host header still has that name.
  */
 const isLocalHost = (host: string): boolean =>
   host.toLowerCase() === "localhost" || IpNetworks.isLoopback(host.replace(/^\[(.*)\]$/, "$1"))
 
-/** As {@link layer}, by {@link settings}. */
+/** {@link layer} with {@link settings}. */
 export const layerConfig = (prefix: string, defaultPort: number) =>
   Layer.unwrap(Effect.map(settings(prefix, defaultPort), layer))
-
-const observeDrain = Effect.gen(function* () {
-  const { awaitDraining } = yield* Drain
-  let isDraining = false
-  yield* ObservableMetric.gauge("process_draining", "Whether the process has been asked to stop", () =>
-    isDraining ? 1 : 0
-  )
-  yield* Effect.forkScoped(
-    Effect.andThen(
-      awaitDraining,
-      Effect.sync(() => (isDraining = true))
-    )
-  )
-})
-
-const metrics = Effect.map(PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }), (body) =>
-  HttpServerResponse.text(body, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
-)
-
-const app = Effect.gen(function* () {
-  const { url } = yield* HttpServerRequest.HttpServerRequest
-  switch (url.split("?")[0]) {
-    case "/livez":
-      return text(200, "ok")
-    case "/metrics":
-      return yield* metrics
-    case "/readyz":
-      return yield* readiness
-    default:
-      return text(404, "not found")
-  }
-})
-
-const readiness = Effect.gen(function* () {
-  const { isDraining, isStarted } = yield* Drain
-  if (yield* isDraining) return text(503, "draining")
-  return (yield* isStarted) ? text(200, "ok") : text(503, "starting")
-})
-
-const text = (status: number, body: string) =>
-  HttpServerResponse.text(`${body}\n`, {
-    status,
-    contentType: "text/plain; charset=utf-8",
-    headers: { "cache-control": "no-store" }
-  })

@@ -12,7 +12,7 @@ import type { HttpServer, HttpServerRequest, HttpServerResponse } from "effect/h
 import * as Address from "../config/Address.ts"
 import { clientNetwork, type IpNetworks } from "../config/IpNetworks.ts"
 import { fromCause, type ListenError, type ListenOptions } from "../process/ListenError.ts"
-import * as Callback from "../telemetry/Callback.ts"
+import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../telemetry/FileDescriptors.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
@@ -202,7 +202,7 @@ export const serveApp = Effect.fnUntraced(function* <R>(
 export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<HttpEdge, never, Scope.Scope> {
   const { limits, name, servesHost, trustedProxies } = options
   const context = yield* Effect.context<never>()
-  const guard = Callback.make(context)
+  const guard = CallbackGuard.make(context)
   const refusals = yield* makeRefusals(options, context)
   const maxConnections = yield* withinDescriptors(name, limits.maxConnections)
 

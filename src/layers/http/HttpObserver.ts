@@ -8,13 +8,13 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
+import { memoizeBy } from "../collections/memoize.ts"
 import * as Address from "../config/Address.ts"
 import { boundaries } from "../grpc/interceptors/Metrics.ts"
 import * as Logging from "../telemetry/Logging.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
-import { memoizedBy } from "../telemetry/Memoized.ts"
 import * as ServerSpan from "../telemetry/ServerSpan.ts"
-import * as Span from "../telemetry/Span.ts"
+import { endSpan, errorExit } from "../telemetry/spans.ts"
 import * as TraceContext from "../telemetry/TraceContext.ts"
 import * as UnexpectedError from "../telemetry/UnexpectedError.ts"
 import type { Client } from "./ForwardedClient.ts"
@@ -50,7 +50,7 @@ export const observe = (app: App, options: Options): App =>
       const status = exchange.statusOf(exit)
       count(exchange, status, context)
       const line = lineOf(exchange, status, inSpan)
-      const span = Context.get(inSpan, ServerSpan.Recorded)
+      const span = Context.get(inSpan, ServerSpan.RecordedSpan)
       if (span === undefined) return line ?? Effect.void
       return Effect.andThen(line ?? Effect.void, endOfSpan(span, exit, status))
     })
@@ -75,7 +75,7 @@ export const refused =
     const inSpan = beginSpan(context, exchange, options)
     activeRequests.modifyUnsafe(1, context)
     count(exchange, status, context)
-    const span = Context.get(inSpan, ServerSpan.Recorded)
+    const span = Context.get(inSpan, ServerSpan.RecordedSpan)
     if (span !== undefined) {
       Effect.runSyncWith(context)(endOfSpan(span, Exit.succeed(HttpServerResponse.empty({ status })), status))
     }
@@ -90,9 +90,9 @@ export const refused =
 
 const beginSpan = (context: Context.Context<never>, exchange: Exchange, { trustsTraces }: Options) => {
   const { headers } = exchange.request
-  return ServerSpan.begin(context, {
+  return ServerSpan.start(context, {
     name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
-    parent: TraceContext.read((name) => headers[name]?.toString(), { isForeign: !trustsTraces }),
+    parent: TraceContext.fromHeaders((name) => headers[name]?.toString(), { isUntrusted: !trustsTraces }),
     attributes: () => attributesOf(exchange)
   })
 }
@@ -170,9 +170,9 @@ const endOfSpan = (
   status: number
 ): Effect.Effect<void> => {
   span.attribute("http.response.status_code", status)
-  if (status < 500) return Span.end(span, Exit.void)
+  if (status < 500) return endSpan(span, Exit.void)
   span.attribute("error.type", String(status))
-  return Span.end(span, Exit.isFailure(exit) ? exit : Span.failed(String(status), `status ${status}`))
+  return endSpan(span, Exit.isFailure(exit) ? exit : errorExit(String(status), `status ${status}`))
 }
 
 /** The query is not among them: it has what readers type. */
@@ -188,7 +188,7 @@ const attributesOf = ({ client, method, path, request, route }: Exchange): Recor
 
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
 
-const durationOf = memoizedBy(
+const durationOf = memoizeBy(
   [
     ({ route }: Pick<Exchange, "method" | "route"> & Pick<Client, "scheme"> & { readonly status: number }) => route,
     ({ status }) => status,

@@ -1,7 +1,7 @@
 /**
  * An HTTP server that observes its requests, bounds what clients can take up, and drains when it closes.
  */
-import { Config, Deferred, Duration, Effect, Layer, Option } from "effect"
+import { Config, Deferred, Effect, Layer, Option } from "effect"
 import { HttpMiddleware, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 
@@ -22,17 +22,28 @@ export interface Options extends ListenOptions {
   readonly limits?: HttpEdge.Limits | undefined
 }
 
-/**
- * The address under a prefix: `<prefix>_HTTP_HOST` (every address) and `<prefix>_HTTP_PORT`; `<prefix>_TRUST_TRACES` (false);
- * `<prefix>_TRUSTED_PROXIES` (none), and the {@link limits}.
- */
+/** The address, what is trusted, and the {@link limits}, from the variables under a prefix, such as `<prefix>_HTTP_PORT`. */
 export const settings = (prefix: string, defaultPort: number): Config.Config<Options> =>
   Config.all({
-    host: Setting.host(`${prefix}_HTTP_HOST`).pipe(Config.map(Option.getOrUndefined)),
-    port: Setting.port(`${prefix}_HTTP_PORT`, defaultPort),
+    host: Setting.host(`${prefix}_HTTP_HOST`, {
+      description: "The address to listen on.",
+      unset: "every address"
+    }).pipe(Config.map(Option.getOrUndefined)),
+    port: Setting.port(`${prefix}_HTTP_PORT`, {
+      description: "The port to listen on; 0 lets the system pick one, which the log names.",
+      default: defaultPort
+    }),
     variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` }),
-    trustsTraces: Setting.flag(`${prefix}_TRUST_TRACES`, false),
+    trustsTraces: Setting.flag(`${prefix}_TRUST_TRACES`, {
+      description:
+        "Whether the sampled flag of an incoming `traceparent` is honoured. Set it only behind a trusted proxy.",
+      default: false
+    }),
     trustedProxies: Setting.optional(`${prefix}_TRUSTED_PROXIES`, {
+      description:
+        "The networks of proxies. Only from peers in them are X-Forwarded-For (its last hop outside of them) and X-Forwarded-Proto " +
+        "believed.",
+      unset: "none",
       expected: "networks such as 10.0.0.0/8 or fd00::/8, with commas between them",
       parse: IpNetworks.parse
     }).pipe(Config.map(Option.getOrElse(() => IpNetworks.none))),
@@ -43,40 +54,61 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
 export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
   const orElse = HttpEdge.defaultLimits
   return Config.all({
-    maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, orElse.maxConnections, 1),
-    maxConnectionsPerAddress: Setting.optional(`${prefix}_MAX_CONNECTIONS_PER_ADDRESS`, {
-      expected: "a whole number from 1 to 999999999",
-      parse: (value) => (/^[1-9]\d{0,8}$/.test(value) ? Option.some(Number(value)) : Option.none())
+    maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, {
+      description:
+        "Open connections, at most half of the files that the process may open. One more closes the connection that has waited the " +
+        "longest for its client, of the address that holds most.",
+      default: orElse.maxConnections,
+      minimum: 1
     }),
-    maxRequestsPerConnection: Setting.count(
-      `${prefix}_MAX_REQUESTS_PER_CONNECTION`,
-      orElse.maxRequestsPerConnection,
-      1
-    ),
-    maxConcurrentRequests: Setting.count(`${prefix}_MAX_CONCURRENT_REQUESTS`, orElse.maxConcurrentRequests, 1),
-    maxUnreadSize: Setting.count(`${prefix}_MAX_UNREAD_SIZE`, orElse.maxUnreadSize, 65_536),
-    unreadTimeout: timeout(`${prefix}_UNREAD_TIMEOUT`, orElse.unreadTimeout),
-    requestTimeout: timeout(`${prefix}_REQUEST_TIMEOUT`, orElse.requestTimeout),
-    keepAliveTimeout: timeout(`${prefix}_KEEP_ALIVE_TIMEOUT`, orElse.keepAliveTimeout)
+    maxConnectionsPerAddress: Setting.optionalCount(`${prefix}_MAX_CONNECTIONS_PER_ADDRESS`, {
+      description:
+        "Open connections of one client address; an IPv6 /64 counts as one address. Behind trusted proxies it limits the requests " +
+        "of a client at the same time.",
+      unset: "no limit",
+      minimum: 1,
+      maximum: 999_999_999
+    }),
+    maxRequestsPerConnection: Setting.count(`${prefix}_MAX_REQUESTS_PER_CONNECTION`, {
+      description: "Open requests of one connection (pipelining).",
+      default: orElse.maxRequestsPerConnection,
+      minimum: 1
+    }),
+    maxConcurrentRequests: Setting.count(`${prefix}_MAX_CONCURRENT_REQUESTS`, {
+      description:
+        "Requests that are processed at the same time; fewer while the event loop is late, down to 32. Others are answered 503 with " +
+        "Retry-After.",
+      default: orElse.maxConcurrentRequests,
+      minimum: 1
+    }),
+    maxUnreadSize: Setting.count(`${prefix}_MAX_UNREAD_SIZE`, {
+      description: "Responses that clients have not read yet, over all connections.",
+      unit: "bytes",
+      default: orElse.maxUnreadSize,
+      minimum: 65_536
+    }),
+    unreadTimeout: Setting.duration(`${prefix}_UNREAD_TIMEOUT`, {
+      description: "How long a client may read nothing of a response.",
+      default: orElse.unreadTimeout,
+      ...timeouts
+    }),
+    requestTimeout: Setting.duration(`${prefix}_REQUEST_TIMEOUT`, {
+      description: "How long a client may take to send a request.",
+      default: orElse.requestTimeout,
+      ...timeouts
+    }),
+    keepAliveTimeout: Setting.duration(`${prefix}_KEEP_ALIVE_TIMEOUT`, {
+      description:
+        "How long a connection may be idle between two requests. It has to be longer than the idle timeout of a load balancer in " +
+        "front, which would else send requests on connections that are about to close.",
+      default: orElse.keepAliveTimeout,
+      ...timeouts
+    })
   })
 }
 
-/** Node's timers and those of load balancers are that coarse; 0 would be no time-out at all. */
-const shortest = Duration.seconds(1)
-const longest = Duration.hours(24)
-
-const timeout = (variable: string, orElse: Duration.Duration): Config.Config<Duration.Duration> =>
-  Config.mapEffect(Setting.duration(variable, orElse), (duration) =>
-    Duration.between(duration, { minimum: shortest, maximum: longest })
-      ? Effect.succeed(duration)
-      : Effect.fail(
-          new Setting.SettingError({
-            variable,
-            value: Duration.format(duration),
-            expected: "a duration from 1 second to 24 hours"
-          })
-        )
-  )
+/** 0 would be no timeout. */
+const timeouts: Setting.DurationRange = { minimum: "1 second", maximum: "24 hours" }
 
 /** What a server serves. */
 export interface Site extends Pick<HttpObserver.Options, "failed" | "routeOf"> {

@@ -1,27 +1,27 @@
 /**
- * A server that could not open its port.
+ * The address that a server listens on, and the error when it cannot.
  */
 import { Schema } from "effect"
 
 import * as Address from "../config/Address.ts"
 
-/** Where a server is to listen. */
+/** The address that a server listens on. */
 export interface ListenOptions {
-  /** A name or an address; undefined is every address of the machine, those of IPv6 too where it has them. */
+  /** A DNS name or an IP address. Undefined listens on all addresses, IPv6 included where available. */
   readonly host?: string | undefined
-  /** 0 lets the system pick one. */
+  /** 0 lets the system pick a free port. */
   readonly port: number
-  /** The environment variables that these came from, to be named when they do not work. */
+  /** The environment variables of host and port, for error messages. */
   readonly variables?: { readonly host: string; readonly port: string } | undefined
 }
 
-/** Nobody can be served at that address. The message is one line, for an operator. */
+/** The server cannot listen on its address. The message is one line for an operator. */
 export class ListenError extends Schema.TaggedError<ListenError>()("ListenError", {
   message: Schema.String,
   cause: Schema.Defect()
 }) {}
 
-/** Says which half of an address does not work, and what would. */
+/** Converts an error of `listen` into a message that names the variable at fault, its value and what was expected. */
 export const fromCause = ({ host, port, variables }: ListenOptions, cause: unknown): ListenError => {
   const text = String(cause)
   const address = Address.format({ host: host ?? "::", port })

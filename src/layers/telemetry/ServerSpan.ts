@@ -1,42 +1,42 @@
 /**
- * The span of a server around what it answers, in the trace that a request comes with.
+ * Starts the server span of a request, in the trace of the caller.
  */
 import { Context, Effect, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
-import * as Span from "./Span.ts"
+import { setAttributes } from "./spans.ts"
 
-/** What is known of a request before it is answered. */
+/** What a span says of a request. */
 export interface Request {
   readonly name: string
-  /** Where the request comes from, as {@link TraceContext.read} has it; undefined begins a trace. */
+  /** The caller's span, from {@link TraceContext.fromHeaders}. Undefined starts a new trace. */
   readonly parent: Tracer.ExternalSpan | undefined
-  /** Asked for only if the span is recorded. */
+  /** Evaluated only if the span is recorded. */
   readonly attributes: () => Readonly<Record<string, unknown>>
 }
 
-/** The span of the request that is being answered, if it is recorded. */
-export const Recorded = Context.Reference<Tracer.Span | undefined>("layers/telemetry/ServerSpan/Recorded", {
+/** The server span of the current request; undefined if it is not recorded. */
+export const RecordedSpan = Context.Reference<Tracer.Span | undefined>("layers/telemetry/ServerSpan/RecordedSpan", {
   defaultValue: () => undefined
 })
 
 /**
- * The context to answer a request in: with a span of kind server, which is {@link Recorded}. Where nothing is recorded no span is
- * made, and what came with the request goes on with what is asked for it.
+ * Adds a span of kind server to the context that a request is handled in, and sets {@link RecordedSpan}. If the trace is not recorded,
+ * the context gets a non-recording span, so that outgoing requests still propagate the trace.
  */
-export const begin = (context: Context.Context<never>, request: Request): Context.Context<never> => {
+export const start = (context: Context.Context<never>, request: Request): Context.Context<never> => {
   const tracer = Context.get(context, Tracer.Tracer)
   const { name, parent } = request
-  const passing = tracer === Tracer.nativeTracer ? parent : Sampling.passing(tracer, parent)
-  if (passing !== undefined) return Context.add(context, Tracer.ParentSpan, passing)
+  const nonRecording = tracer === Tracer.nativeTracer ? parent : Sampling.nonRecordingSpan(tracer, parent)
+  if (nonRecording !== undefined) return Context.add(context, Tracer.ParentSpan, nonRecording)
   if (tracer === Tracer.nativeTracer) return context
-  const kind = { kind: "server", annotations: Sampling.decided } as const
+  const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
   const span = Effect.runSyncWith(context)(
-    // without a parent it is not below the span in which the server was started
+    // without `root`, a span without a parent would become a child of the span that the server was started in
     Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })
   )
   const inSpan = Context.add(context, Tracer.ParentSpan, span)
   if (!span.sampled) return inSpan
-  Span.setAll(span, request.attributes())
-  return Context.add(inSpan, Recorded, span)
+  setAttributes(span, request.attributes())
+  return Context.add(inSpan, RecordedSpan, span)
 }

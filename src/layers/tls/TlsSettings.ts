@@ -6,7 +6,7 @@ import { Config, Effect, Option } from "effect"
 
 import { isHost } from "../config/Address.ts"
 import * as Setting from "../config/Setting.ts"
-import type { CertificateFiles } from "./Certificates.ts"
+import type { CertificateFiles } from "./CertificateFiles.ts"
 
 /** What a server proves itself with, and whom it lets in. */
 export interface ServerTls {
@@ -24,10 +24,7 @@ export interface ClientTls {
   readonly serverName: Option.Option<string>
 }
 
-/**
- * `<prefix>_TLS_CERT_FILE` and `_TLS_KEY_FILE`, `_TLS_CLIENT_CA_FILE` for mutual TLS, `_TLS_CLIENT_CRL_FILE` for clients whose
- * certificates were revoked, and `_TLS_ALLOWED_CLIENTS`, with commas between them. None is plaintext.
- */
+/** TLS of a server from the variables under a prefix, such as `<prefix>_TLS_CERT_FILE`. None is plaintext. */
 export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> => {
   const variables = {
     certFile: `${prefix}_TLS_CERT_FILE`,
@@ -37,10 +34,16 @@ export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> 
   }
   const allowedVariable = `${prefix}_TLS_ALLOWED_CLIENTS`
   return Config.all({
-    certFile: file(variables.certFile),
-    keyFile: file(variables.keyFile),
-    caFile: file(variables.caFile),
-    crlFile: file(variables.crlFile),
+    certFile: file(variables.certFile, "The server's certificate chain (PEM).", "plaintext"),
+    keyFile: file(variables.keyFile, "The private key of the server's certificate (PEM)."),
+    caFile: file(
+      variables.caFile,
+      "The certificate authorities of clients (PEM). With it every client needs a certificate (mutual TLS)."
+    ),
+    crlFile: file(
+      variables.crlFile,
+      "Revoked certificates of clients (PEM): one CRL for each authority of their chains, the root included."
+    ),
     allowedClients: optionalNames(allowedVariable)
   }).pipe(
     Config.mapEffect(
@@ -64,10 +67,7 @@ export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> 
   )
 }
 
-/**
- * `<prefix>_TLS_CA_FILE`, `_TLS_CERT_FILE` and `_TLS_KEY_FILE` for mutual TLS, and `_TLS_SERVER_NAME`, for when the target is
- * an address or has another name. None is plaintext.
- */
+/** TLS of a client from the variables under a prefix, such as `<prefix>_TLS_CA_FILE`. None is plaintext. */
 export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> => {
   const variables = {
     certFile: `${prefix}_TLS_CERT_FILE`,
@@ -76,11 +76,13 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
   }
   const nameVariable = `${prefix}_TLS_SERVER_NAME`
   return Config.all({
-    certFile: file(variables.certFile),
-    keyFile: file(variables.keyFile),
-    caFile: file(variables.caFile),
+    certFile: file(variables.certFile, "The client's certificate chain (PEM), for mutual TLS."),
+    keyFile: file(variables.keyFile, "The private key of the client's certificate (PEM)."),
+    caFile: file(variables.caFile, "The certificate authorities of the server (PEM).", "plaintext"),
     // TLS cannot ask for an address by name (RFC 6066, section 3)
     serverName: Setting.optional(nameVariable, {
+      description: "The name in the server's certificate. Required if the target is an address.",
+      unset: "the host of the target",
       refuseEmpty: true,
       expected: "a DNS name that the server's certificate has",
       parse: Option.liftPredicate(isDnsName)
@@ -99,8 +101,8 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
   )
 }
 
-const file = (variable: string) =>
-  Setting.optional(variable, { expected: "a path", parse: Option.some, refuseEmpty: true })
+const file = (variable: string, description: string, unset = "none") =>
+  Setting.optional(variable, { description, unset, expected: "a path", parse: Option.some, refuseEmpty: true })
 
 /** Fails if one is set without the other. */
 const needs = (
@@ -119,6 +121,10 @@ const joined = (names: ReadonlySet<string>) => Array.from(names).join(",")
 
 const optionalNames = (variable: string) =>
   Setting.optional(variable, {
+    description:
+      "The clients that may call, by the DNS names and URIs of their certificates (subjectAltName). Others are answered " +
+      "PERMISSION_DENIED.",
+    unset: "every client with a certificate of the authorities",
     refuseEmpty: true,
     expected: 'DNS names or URIs with commas between them, such as "frontend,spiffe://example.org/frontend"',
     parse: (value): Option.Option<ReadonlySet<string>> => {

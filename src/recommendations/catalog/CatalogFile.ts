@@ -8,8 +8,8 @@ import { Config, Duration, Effect, type FileSystem, Layer, Result, Schema } from
 
 import { BookCatalog } from "../../domain/BookCatalog.ts"
 import { ProjectRoot } from "../../layers/config/ProjectRoot.ts"
+import { quoteText } from "../../layers/config/quoteText.ts"
 import * as Setting from "../../layers/config/Setting.ts"
-import * as Visible from "../../layers/config/Visible.ts"
 import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
 import * as catalogRow from "./catalogRow.ts"
 import * as CsvRecords from "./CsvRecords.ts"
@@ -28,7 +28,7 @@ export class CatalogFileError extends Schema.TaggedError<CatalogFileError>()("Ca
 }) {
   override get message(): string {
     return [
-      `CATALOG_FILE=${Visible.quote(this.path)}: expected a catalogue, but ${this.reason}`,
+      `CATALOG_FILE=${quoteText(this.path)}: expected a catalogue, but ${this.reason}`,
       ...this.badLines.map(({ line, reason }) => `  line ${line}: ${reason}`)
     ].join("\n")
   }
@@ -40,10 +40,19 @@ export interface Settings {
   readonly maxSize: number
 }
 
-/** CATALOG_FILE (data/books.csv, relative to the project's root) and CATALOG_MAX_SIZE (100 MiB, enough for a million books). */
+/** CATALOG_FILE and CATALOG_MAX_SIZE. */
 export const settings: Config.Config<Settings> = Config.all({
-  path: Setting.text("CATALOG_FILE", "data/books.csv"),
-  maxSize: Setting.count("CATALOG_MAX_SIZE", 104_857_600, 1)
+  path: Setting.text("CATALOG_FILE", {
+    description:
+      "The path of the catalogue, a regular file: UTF-8 CSV with the header `id,title,authors,year,isbn10,categories`.",
+    default: "data/books.csv"
+  }),
+  maxSize: Setting.count("CATALOG_MAX_SIZE", {
+    description: "The largest catalogue file; a million books take some 80 million bytes.",
+    unit: "bytes",
+    default: 104_857_600,
+    minimum: 1
+  })
 })
 
 /** The maximum size of a row, in bytes. */

@@ -4,8 +4,8 @@
 import { Result, Schema, SchemaIssue } from "effect"
 
 import { Book, maxAuthors, maxNameLength, maxTitleLength } from "../../domain/Book.ts"
-import * as Visible from "../../layers/config/Visible.ts"
-import * as LogClip from "../../layers/telemetry/LogClip.ts"
+import { quoteText } from "../../layers/config/quoteText.ts"
+import * as LogTruncation from "../../layers/telemetry/LogTruncation.ts"
 
 const columns = ["id", "title", "authors", "year", "isbn10", "categories"] as const
 
@@ -57,7 +57,7 @@ export const warning = (cells: ReadonlyArray<string>): string | undefined => {
 }
 
 /** A cell in a message: clipped, and with its invisible characters escaped. */
-export const formatCell = (cell: string): string => Visible.quote(LogClip.text(cell, 200))
+export const formatCell = (cell: string): string => quoteText(LogTruncation.text(cell, 200))
 
 /** The number in a cell. Anything but digits stays text, which the schema rejects. */
 const toNumber = (cell: string): number | string => (/^-?[0-9]{1,10}$/.test(cell) ? Number(cell) : cell)

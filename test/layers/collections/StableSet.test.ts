@@ -13,8 +13,8 @@ const steps = Arbitrary.array(
   { maxLength: 40 }
 )
 
-describe("a stable set", () => {
-  it.effect.prop("holds what a Set does, whatever comes and goes", [steps], ([steps]) =>
+describe("StableSet", () => {
+  it.effect.prop("has the same members as a Set after any sequence of additions and removals", [steps], ([steps]) =>
     Effect.sync(() => {
       const set = new Set<object>()
       const stable = new StableSet<object>()
@@ -33,7 +33,7 @@ describe("a stable set", () => {
     })
   )
 
-  it("knows its own of those that are in others, too", () => {
+  it("works for objects that are also members of another StableSet", () => {
     const [first, second, third] = members
     const one = new StableSet<object>().add(first!).add(second!)
     const other = new StableSet<object>().add(third!).add(second!).add(first!)
@@ -46,7 +46,7 @@ describe("a stable set", () => {
     assert.deepStrictEqual([...one], [second])
   })
 
-  it("may lose those that it gives out before it gives out the next", () => {
+  it("allows the removal of members during iteration", () => {
     const stable = new StableSet<object>()
     for (const member of members) stable.add(member)
     let count = 0

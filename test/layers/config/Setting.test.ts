@@ -6,10 +6,11 @@ import { targetConfig as target } from "../../../src/layers/grpc/client/NodeGrpc
 
 const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(ConfigProvider.fromEnv({ env }))
 
-const port = Setting.port("A_PORT", 50051)
-const duration = Setting.duration("A_DELAY", Duration.seconds(1))
-const host = Setting.host("A_HOST")
-const level = Setting.oneOf("A_LEVEL", ["Info", "Debug"])
+const description = "What it is for."
+const port = Setting.port("A_PORT", { description, default: 50051 })
+const duration = Setting.duration("A_DELAY", { description, default: Duration.seconds(1) })
+const host = Setting.host("A_HOST", { description, unset: "every address" })
+const level = Setting.oneOf("A_LEVEL", { description, words: ["Info", "Debug"], unset: "`Info`" })
 
 describe("a setting", () => {
   it.effect("has its default when the variable is not set, or set to nothing", () =>
@@ -18,7 +19,7 @@ describe("a setting", () => {
       assert.strictEqual(yield* read(port, { A_PORT: "" }), 50051)
       assert.deepStrictEqual(yield* read(duration, {}), Duration.seconds(1))
       assert.deepStrictEqual(yield* read(level, { A_LEVEL: "" }), Option.none())
-      assert.strictEqual(yield* read(Setting.text("A", "b"), {}), "b")
+      assert.strictEqual(yield* read(Setting.text("A", { description, default: "b" }), {}), "b")
     })
   )
 
@@ -168,6 +169,46 @@ describe("a setting", () => {
       const error = yield* Effect.flip(read<unknown>(config, { [variable]: value }))
       assert.strictEqual(error.message, `${variable}=${JSON.stringify(value)}: expected ${expected}`)
       assert.notInclude(error.message, "\n")
+    })
+  )
+
+  it.effect.each([
+    [port, "a port, a whole number from 0 to 65535", "`50051`"],
+    [duration, 'a duration from 0 to 24d, such as "800 millis", "25 seconds" or "25s"', "`1 second`"],
+    [
+      Setting.duration("A", { description, default: Duration.millis(1_500), maximum: "1 hour" }),
+      'a duration from 0 to 1h, such as "800 millis", "25 seconds" or "25s"',
+      "`1500 millis`"
+    ],
+    [
+      Setting.duration("A", { description, default: Duration.minutes(5) }),
+      'a duration from 0 to 24d, such as "800 millis", "25 seconds" or "25s"',
+      "`5 minutes`"
+    ],
+    [host, "the name of a host or an IP address, without a port", "every address"],
+    [level, "one of Info, Debug", "`Info`"],
+    [
+      Setting.count("A", { description, default: 1, unit: "bytes" }),
+      "a whole number of bytes from 0 to 2147483647",
+      "`1`"
+    ],
+    [
+      Setting.optionalCount("A", { description, unset: "no limit", maximum: 9 }),
+      "a whole number from 0 to 9",
+      "no limit"
+    ],
+    [Setting.ratio("A", { description, default: 0.5 }), "a number from 0 to 1", "`0.5`"],
+    [Setting.flag("A", { description, default: false }), "true or false", "`false`"]
+  ] as const)("documents itself when it is read: %#", ([config, expected, unset]) =>
+    Effect.gen(function* () {
+      const read: Array<Setting.Documentation> = []
+      yield* (config as Config.Config<unknown>)
+        .parse(ConfigProvider.fromEnv({ env: {} }))
+        .pipe(Effect.provideService(Setting.OnRead, (setting) => void read.push(setting)))
+      assert.deepStrictEqual(
+        read.map((setting) => [setting.description, setting.expected, setting.unset]),
+        [[description, expected, unset]]
+      )
     })
   )
 })

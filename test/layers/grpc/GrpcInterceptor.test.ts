@@ -4,19 +4,29 @@ import { Context, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 
 import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
-import type { ClientInterceptor, ServerInterceptor } from "../../../src/layers/grpc/GrpcInterceptor.ts"
-import { clientStatusOf } from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import type {
+  ClientAttemptInterceptor,
+  ClientInterceptor,
+  ServerInterceptor
+} from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { EchoServer, EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
+import { GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as RawCall from "../../integration/RawCall.ts"
+import * as Echo from "./Echo.ts"
 import * as Outcomes from "./Outcomes.ts"
 
 /** Whatever an interceptor puts into the context. */
 const Name = Context.Reference("test/layers/GrpcInterceptor/Name", { defaultValue: () => "nobody" })
 
+/** A message as gRPC frames it: not compressed, of so many bytes. */
+const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
+
 /** Notes how calls end. */
 const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
-  answer: (answer, call) =>
+  around: (answer, call) =>
     Effect.onExit(answer, (exit) =>
       Effect.sync(() => {
         notes.push(`${prefix}${call.kind} ${call.statusOf(exit)?._tag ?? "OK"}`)
@@ -48,7 +58,7 @@ describe("an interceptor of a server", () => {
           EchoServer.layer({
             interceptors: [
               {
-                answer: (answer, call) => {
+                around: (answer, call) => {
                   calls.push(call)
                   return answer
                 }
@@ -77,7 +87,7 @@ describe("an interceptor of a server", () => {
       const steps: Array<string> = []
       const step = (name: string) => Effect.sync(() => void steps.push(name))
       const named = (name: string): ServerInterceptor => ({
-        answer: (answer) =>
+        around: (answer) =>
           step(`${name} begins`).pipe(
             Effect.andThen(answer),
             Effect.ensuring(Effect.suspend(() => step(`${name} ends`)))
@@ -111,7 +121,7 @@ describe("an interceptor of a server", () => {
     Effect.gen(function* () {
       let handled = 0
       const authenticate: ServerInterceptor = {
-        answer: (answer, { metadata }) =>
+        around: (answer, { metadata }) =>
           metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
       }
       yield* Effect.gen(function* () {
@@ -140,7 +150,7 @@ describe("an interceptor of a server", () => {
       }).pipe(
         Effect.provide(
           EchoServer.layer({
-            interceptors: [{ answer: (answer) => Effect.withSpan(answer, "outer") }],
+            interceptors: [{ around: (answer) => Effect.withSpan(answer, "outer") }],
             inputs: {
               hello: Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
                 Effect.flatMap(GrpcCall, ({ method }) => Effect.sync(() => void found.push(`${name} ${method}`)))
@@ -157,7 +167,7 @@ describe("an interceptor of a server", () => {
     Effect.gen(function* () {
       let messages = 0
       const counting: ServerInterceptor = {
-        stream: (stream) => Stream.tap(stream, () => Effect.sync(() => void messages++))
+        aroundStream: (stream) => Stream.tap(stream, () => Effect.sync(() => void messages++))
       }
       yield* Effect.gen(function* () {
         const { client } = yield* EchoServer
@@ -169,7 +179,6 @@ describe("an interceptor of a server", () => {
   )
 
   const path = `/${EchoService.name}/Echo`
-  const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
   it.live.each([
     { what: "an unknown method", path: `${path}zzz9`, code: "Unimplemented", name: "_OTHER/_OTHER" },
     { what: "an unknown service", path: "/zzz9/zzz9", code: "Unimplemented", name: "_OTHER/_OTHER" },
@@ -189,7 +198,7 @@ describe("an interceptor of a server", () => {
       } = yield* Outcomes.make({
         interceptors: [
           {
-            answer: (answer, call) =>
+            around: (answer, call) =>
               Effect.onExit(answer, (exit) =>
                 Effect.sync(() => {
                   const name = `${call.service}/${call.method}`
@@ -208,20 +217,22 @@ describe("an interceptor of a server", () => {
   )
 
   it.live.each(Outcomes.cases)(
-    "is told of $outcome of a $kind call as one around it sees it",
+    "runs hooks for $outcome of a $kind call, wherever others have around",
     ({ code, kind, outcome }) =>
       Effect.gen(function* () {
         const told = (notes: Array<string>): ServerInterceptor => ({
-          context: (context) => Context.add(context, Name, "told"),
-          begun: (call, context) => void notes.push(`${call.kind} begins, ${Context.get(context, Name)}`),
-          ended: (call, exit, status, context) => {
+          onStart: (call, context) => {
+            notes.push(`${call.kind} begins`)
+            return Context.add(context, Name, "told")
+          },
+          onEnd: (call, exit, status, context) => {
             assert.strictEqual(status?._tag, call.statusOf(exit)?._tag)
             notes.push(`${call.kind} ends with ${status?._tag ?? "OK"}, ${Context.get(context, Name)}`)
             return Effect.sync(() => void notes.push("and after that"))
           }
         })
-        const around: ServerInterceptor = { answer: (answer) => answer }
-        const expected = [`${kind} begins, told`, `${kind} ends with ${code}, told`, "and after that"]
+        const around: ServerInterceptor = { around: (answer) => answer }
+        const expected = [`${kind} begins`, `${kind} ends with ${code}, told`, "and after that"]
         for (const interceptors of [[], [around]]) {
           for (const observers of [[], [around]]) {
             const notes: Array<string> = []
@@ -234,12 +245,12 @@ describe("an interceptor of a server", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("is told in the order of the list, the first one last of the end", () =>
+  it.live("starts in the order of the list, and ends in reverse", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const named = (name: string): ServerInterceptor => ({
-        begun: () => void notes.push(`${name} begins`),
-        ended: () => void notes.push(`${name} ends`)
+        onStart: () => void notes.push(`${name} begins`),
+        onEnd: () => void notes.push(`${name} ends`)
       })
       const { run } = yield* Outcomes.make({ observers: [named("a")], interceptors: [named("b"), named("c")] })
       notes.length = 0
@@ -248,14 +259,19 @@ describe("an interceptor of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("takes nothing from a call when it throws where it is told", () =>
+  it.live("does not affect a call when a hook throws", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const bug = () => {
         throw new Error("a bug")
       }
       const { call } = yield* Outcomes.make({
-        observers: [{ ended: () => void notes.push("ended") }, { begun: bug }, { ended: bug }]
+        observers: [
+          { onEnd: () => void notes.push("ended") },
+          { onStart: bug },
+          { onEnd: bug },
+          { onEnd: () => Effect.die("a bug") }
+        ]
       })
       notes.length = 0
       assert.deepStrictEqual(yield* call("unary", "hello"), ["hello"])
@@ -269,7 +285,7 @@ describe("an interceptor of a server", () => {
       const { seen: end, target } = yield* Outcomes.make({
         interceptors: [
           {
-            answer: (answer, call) =>
+            around: (answer, call) =>
               Effect.onExit(answer, (exit) =>
                 Effect.sync(() => {
                   seen.push(`${call.method} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
@@ -294,7 +310,7 @@ describe("an interceptor of a server", () => {
         limits: { maxBytesInFlight: 20 * 1024 },
         interceptors: [
           {
-            answer: (answer, call) =>
+            around: (answer, call) =>
               Effect.onExit(answer, (exit) => Effect.sync(() => void messages.push(call.statusOf(exit)?.message)))
           }
         ]
@@ -336,7 +352,7 @@ describe("an interceptor of a server", () => {
       Effect.gen(function* () {
         const notes: Array<string> = []
         const throwing: ServerInterceptor = {
-          answer: () => {
+          around: () => {
             throw new Error(Outcomes.secret)
           }
         }
@@ -406,41 +422,102 @@ describe("an interceptor of a server", () => {
   )
 })
 
+/** The caller of a call. */
+class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("test/layers/CurrentUser") {}
+
+describe("an interceptor that provides a service", () => {
+  /** Takes the name of the caller from its token. */
+  const authenticated = GrpcInterceptor.provide(CurrentUser, ({ metadata }) => {
+    const [token] = metadata.get("authorization")
+    return typeof token === "string" && token.startsWith("Bearer ")
+      ? Effect.succeed({ name: token.slice("Bearer ".length) })
+      : Effect.fail(Status.unauthenticated("Token missing"))
+  })
+
+  const Greeter = GrpcServer.serve(
+    GreeterService,
+    Effect.succeed({
+      Greet: () => Effect.map(CurrentUser, ({ name }) => ({ text: `Hello, ${name}` })),
+      GreetInAll: () => Stream.fromEffect(Effect.map(CurrentUser, ({ name }) => ({ text: `Hola, ${name}` })))
+    }),
+    {},
+    { interceptors: [authenticated] }
+  )
+
+  const metadata = new Metadata()
+  metadata.set("authorization", "Bearer Ada")
+
+  it.live("gives it to the handlers of its service alone", () =>
+    Effect.gen(function* () {
+      const greeter = yield* Echo.clientOf(GreeterService)
+      assert.strictEqual((yield* greeter.Greet({}, { metadata })).text, "Hello, Ada")
+      const [first] = yield* Stream.runCollect(greeter.GreetInAll({}, { metadata }))
+      assert.strictEqual(first?.text, "Hola, Ada")
+      const { reason } = yield* Effect.flip(greeter.Greet({}))
+      assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Token missing"])
+      const echo = yield* Echo.client
+      assert.strictEqual((yield* echo.Echo({ text: "no token" })).text, "no token")
+    }).pipe(Effect.provide(Echo.serve({}, { beside: Greeter })))
+  )
+
+  it.live("does not run for a call that reaches no handler", () =>
+    Effect.gen(function* () {
+      const malformed = { path: `/${GreeterService.name}/Greet`, body: frame([0xff, 0xff, 0xff]) }
+      assert.strictEqual(yield* RawCall.send(yield* Echo.target, malformed), "13")
+    }).pipe(Effect.provide(Echo.serve({}, { beside: Greeter })))
+  )
+})
+
 describe("an interceptor of a client", () => {
-  /** Notes how calls and attempts end. */
-  const noting = (notes: Array<string>): ClientInterceptor => ({
-    call: (call, info) =>
-      Effect.onExit(call, (exit) =>
-        Effect.sync(() => void notes.push(`call ${info.method} ${clientStatusOf(exit)?._tag ?? "OK"}`))
-      ),
-    attempt: (attempt, info) =>
-      Effect.onExit(attempt, (exit) =>
-        Effect.sync(() => void notes.push(`attempt ${info.attempt} ${clientStatusOf(exit)?._tag ?? "OK"}`))
-      )
+  interface Interceptors {
+    readonly interceptors: ReadonlyArray<ClientInterceptor>
+    readonly attemptInterceptors: ReadonlyArray<ClientAttemptInterceptor>
+  }
+
+  /** Notes how calls and attempts end, with `around`. */
+  const noting = (notes: Array<string>): Interceptors => ({
+    interceptors: [
+      {
+        around: (effect, { method }) =>
+          Effect.onExit(effect, (exit) =>
+            Effect.sync(() => void notes.push(`call ${method} ${GrpcInterceptor.clientStatusOf(exit)?._tag ?? "OK"}`))
+          )
+      }
+    ],
+    attemptInterceptors: [
+      {
+        around: (effect, { attempt }) =>
+          Effect.onExit(effect, (exit) =>
+            Effect.sync(
+              () => void notes.push(`attempt ${attempt} ${GrpcInterceptor.clientStatusOf(exit)?._tag ?? "OK"}`)
+            )
+          )
+      }
+    ]
   })
 
   it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
     Effect.gen(function* () {
       const notes: Array<string> = []
-      const { run } = yield* Outcomes.make({ client: { interceptors: [noting(notes)] } })
+      const { run } = yield* Outcomes.make({ client: noting(notes) })
       notes.length = 0
       yield* run(kind, outcome)
       assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
     }).pipe(Effect.scoped)
   )
 
-  /** The same by looking on. */
-  const watching = (notes: Array<string>): ClientInterceptor => ({
-    watchCall: ({ method }) => ({ ended: (_, status) => void notes.push(`call ${method} ${status?._tag ?? "OK"}`) }),
-    watchAttempt: ({ attempt }) => ({
-      ended: (_, status) => void notes.push(`attempt ${attempt} ${status?._tag ?? "OK"}`)
-    })
+  /** The same with hooks. */
+  const observing = (notes: Array<string>): Interceptors => ({
+    interceptors: [{ onEnd: ({ method }, _exit, status) => void notes.push(`call ${method} ${status?._tag ?? "OK"}`) }],
+    attemptInterceptors: [
+      { onEnd: ({ attempt }, _exit, status) => void notes.push(`attempt ${attempt} ${status?._tag ?? "OK"}`) }
+    ]
   })
 
-  it.live.each(Outcomes.cases)("may only look on, and sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+  it.live.each(Outcomes.cases)("with hooks alone sees $outcome of a $kind call", ({ code, kind, outcome }) =>
     Effect.gen(function* () {
       const notes: Array<string> = []
-      const { run } = yield* Outcomes.make({ client: { interceptors: [watching(notes)] } })
+      const { run } = yield* Outcomes.make({ client: observing(notes) })
       notes.length = 0
       yield* run(kind, outcome)
       assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
@@ -448,35 +525,31 @@ describe("an interceptor of a client", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "that looks on has its place among those that are effects: $kind",
+    "with hooks keeps its place among those with around: $kind",
     ({ kind }) =>
       Effect.gen(function* () {
         const notes: Array<string> = []
-        const name = (what: string, name: string, context: Context.Context<never>) => {
-          notes.push(`${what} ${name} within ${Context.get(context, Name)}`)
-          return {
-            context: Context.add(context, Name, name),
-            ended: () =>
-              Effect.sync(() => {
-                notes.push(`${what} ${name} has ended`)
-              })
-          }
-        }
-        const watch = (own: string): ClientInterceptor => ({
-          watchCall: (_, context) => name("call", own, context),
-          watchAttempt: (_, context) => name("attempt", own, context)
+        const hooks = (what: string, name: string) => ({
+          onStart: (_: unknown, context: Context.Context<never>) => {
+            notes.push(`${what} ${name} within ${Context.get(context, Name)}`)
+            return Context.add(context, Name, name)
+          },
+          onEnd: () => Effect.sync(() => void notes.push(`${what} ${name} has ended`))
         })
-        const wrap = (own: string) => {
-          const around = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+        const wrapper = (what: string, name: string) => ({
+          around: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
             Effect.suspend(() => {
-              notes.push(`${what} ${own} around`)
-              return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${own} is over`)))
+              notes.push(`${what} ${name} around`)
+              return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${name} is over`)))
             })
-          return {
-            call: (call) => around("call", call),
-            attempt: (attempt) => around("attempt", attempt)
-          } satisfies ClientInterceptor
-        }
+        })
+        // the third has all of them
+        const list = (what: string) => [
+          hooks(what, "a"),
+          wrapper(what, "b"),
+          { ...wrapper(what, "c"), ...hooks(what, "c") },
+          hooks(what, "d")
+        ]
         yield* Effect.gen(function* () {
           const { call } = yield* EchoServer
           // what a channel does to get to know its server is none of the call
@@ -484,10 +557,7 @@ describe("an interceptor of a client", () => {
           yield* call(kind, "hello")
         }).pipe(
           Effect.provide(
-            EchoServer.layer({
-              // the third does both
-              client: { interceptors: [watch("a"), wrap("b"), { ...wrap("c"), ...watch("c") }, watch("d")] }
-            })
+            EchoServer.layer({ client: { interceptors: list("call"), attemptInterceptors: list("attempt") } })
           )
         )
         const told = (what: string, outer: string) => [
@@ -514,22 +584,28 @@ describe("an interceptor of a client", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "takes nothing from a $kind call when it throws where it is told",
+    "does not affect a $kind call when a hook throws",
     ({ kind }) =>
       Effect.gen(function* () {
         const bug = () => {
           throw new Error("a bug")
         }
         const notes: Array<string> = []
-        const interceptors: ReadonlyArray<ClientInterceptor> = [
-          watching(notes),
-          { watchCall: bug, watchAttempt: bug },
-          { watchCall: () => ({ ended: bug }), watchAttempt: () => ({ ended: bug }) }
-        ]
+        const bugs = [{ onStart: bug }, { onEnd: bug }, { onEnd: () => Effect.die("a bug") }]
+        const { attemptInterceptors, interceptors } = observing(notes)
         yield* Effect.gen(function* () {
           const { call } = yield* EchoServer
           assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
-        }).pipe(Effect.provide(EchoServer.layer({ client: { interceptors } })))
+        }).pipe(
+          Effect.provide(
+            EchoServer.layer({
+              client: {
+                interceptors: [...interceptors, ...bugs],
+                attemptInterceptors: [...attemptInterceptors, ...bugs]
+              }
+            })
+          )
+        )
         assert.deepStrictEqual(notes, ["attempt 1 OK", `call ${methods[kind]} OK`])
       })
   )
@@ -547,15 +623,10 @@ describe("an interceptor of a client", () => {
           },
           client: {
             policy: { retry: Retry.defaultPolicy },
-            interceptors: [
-              noting(notes),
-              {
-                attempt: (attempt, { peer }) =>
-                  Effect.ensuring(
-                    attempt,
-                    Effect.sync(() => void peers.push(peer()))
-                  )
-              }
+            interceptors: noting(notes).interceptors,
+            attemptInterceptors: [
+              ...noting(notes).attemptInterceptors,
+              { onEnd: ({ peer }) => void peers.push(peer()) }
             ]
           }
         })
@@ -576,13 +647,7 @@ describe("an interceptor of a client", () => {
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may add to what goes out with a $kind call", ({ kind }) =>
     Effect.gen(function* () {
       const got: Array<unknown> = []
-      const authorize: ClientInterceptor = {
-        call: (call, { metadata }) =>
-          Effect.andThen(
-            Effect.sync(() => metadata.set("authorization", "it is me")),
-            call
-          )
-      }
+      const authorize: ClientInterceptor = { onStart: ({ metadata }) => metadata.set("authorization", "it is me") }
       yield* Effect.gen(function* () {
         const { call } = yield* EchoServer
         yield* call(kind, "hello")
@@ -605,8 +670,8 @@ describe("an interceptor of a client", () => {
       let handled = 0
       const metadata = new Metadata()
       metadata.set("forbidden", "yes")
-      const forbid: ClientInterceptor = {
-        attempt: (attempt, { metadata }) =>
+      const forbid: ClientAttemptInterceptor = {
+        around: (attempt, { metadata }) =>
           metadata.get("forbidden").length === 0 ? attempt : Effect.fail(Status.failedPrecondition("not now"))
       }
       yield* Effect.gen(function* () {
@@ -617,7 +682,7 @@ describe("an interceptor of a client", () => {
       }).pipe(
         Effect.provide(
           EchoServer.layer({
-            client: { interceptors: [forbid] },
+            client: { attemptInterceptors: [forbid] },
             inputs: { hello: Effect.sync(() => void handled++) }
           })
         )
@@ -628,7 +693,7 @@ describe("an interceptor of a client", () => {
   it.live("is around a Stream until its reader has enough of it", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
-      const { client, seen } = yield* Outcomes.make({ client: { interceptors: [noting(notes)] } })
+      const { client, seen } = yield* Outcomes.make({ client: noting(notes) })
       notes.length = 0
       const first = yield* client.Chat(Stream.concat(Stream.make({ text: "hello" }), Stream.never)).pipe(
         Stream.tap(() => Effect.sync(() => void notes.push("message"))),
@@ -652,10 +717,10 @@ it.live("a Stream is read within what interceptors put around it", () =>
       Effect.provide(
         EchoServer.layer({
           client: {
-            interceptors: [
-              { call: (call) => Effect.withSpan(call, "outer") },
+            interceptors: [{ around: (call) => Effect.withSpan(call, "outer") }],
+            attemptInterceptors: [
               {
-                attempt: (attempt) =>
+                around: (attempt) =>
                   Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
                     Effect.andThen(Deferred.succeed(inner, name), attempt)
                   )

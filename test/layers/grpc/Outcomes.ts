@@ -36,7 +36,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
       ...options,
       observers: [
         // what is within it has seen the whole call by then
-        { ended: () => void Queue.offerUnsafe(ended, undefined) },
+        { onEnd: () => void Queue.offerUnsafe(ended, undefined) },
         ...(options.observers ?? DefaultObservers.server)
       ],
       inputs: {

@@ -27,7 +27,7 @@ import type { App } from "../../../src/layers/http/HttpObserver.ts"
 import * as WebServer from "../../../src/layers/http/WebServer.ts"
 import { Drain } from "../../../src/layers/process/Drain.ts"
 import * as FileDescriptors from "../../../src/layers/telemetry/FileDescriptors.ts"
-import * as MetricNames from "../../../src/layers/telemetry/MetricNames.ts"
+import { prometheusName } from "../../../src/layers/telemetry/prometheusName.ts"
 import { parse } from "../../integration/Scrape.ts"
 import * as Logs from "../telemetry/Logs.ts"
 import * as Spans from "../telemetry/Spans.ts"
@@ -87,7 +87,7 @@ const serving = Effect.fnUntraced(function* ({ drain = Drain.layerTest(), truste
     interrupted: Queue.take(interrupted),
     release: Deferred.succeed(released, undefined),
     close: Scope.close(scope, Exit.void),
-    scrape: PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }).pipe(
+    scrape: PrometheusMetrics.format({ metricNameMapper: prometheusName }).pipe(
       Effect.map(parse),
       Effect.provideService(Metric.MetricRegistry, registry)
     )
@@ -384,7 +384,7 @@ describe("counters of refusals", () => {
   test("of the admin port have them too", () =>
     Effect.gen(function* () {
       yield* Layer.build(Admin.layer({ host: "127.0.0.1", port: 0 }).pipe(Layer.provide(Drain.layerTest())))
-      const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }))
+      const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: prometheusName }))
       assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
       assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros([...unread, ...read]))
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
@@ -694,7 +694,7 @@ describe("the admin port", () => {
       yield* Layer.build(
         Admin.layer({ host: bound, port: 0 }).pipe(Layer.provide(Drain.layerTest()), Layer.provide(logs.layer))
       )
-      const [, port] = /Probes are answered on http:\/\/[^\s"]+?:(\d+)\b/.exec(logs.text()) ?? []
+      const [, port] = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/.exec(logs.text()) ?? []
       const { closed, send } = yield* RawHttp.open(Number(port))
       send(RawHttp.get("/livez", ["Connection: close"], host))
       return RawHttp.statuses(yield* closed)[0]

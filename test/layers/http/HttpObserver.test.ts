@@ -10,7 +10,7 @@ import { PrometheusMetrics } from "effect/observability"
 import * as HttpObserver from "../../../src/layers/http/HttpObserver.ts"
 import * as WebServer from "../../../src/layers/http/WebServer.ts"
 import { Drain } from "../../../src/layers/process/Drain.ts"
-import * as MetricNames from "../../../src/layers/telemetry/MetricNames.ts"
+import { prometheusName } from "../../../src/layers/telemetry/prometheusName.ts"
 import * as Sampling from "../../../src/layers/telemetry/Sampling.ts"
 import * as TraceContext from "../../../src/layers/telemetry/TraceContext.ts"
 import { parse } from "../../integration/Scrape.ts"
@@ -132,7 +132,7 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
       if (path === "/string") return yield* Effect.die(secret)
       if (path === "/hang") return yield* Effect.andThen(Queue.offer(started, undefined), Effect.never)
       if (path === "/trace")
-        return HttpServerResponse.jsonUnsafe((yield* Effect.map(Effect.context<never>(), TraceContext.of)) ?? {})
+        return HttpServerResponse.jsonUnsafe((yield* Effect.map(Effect.context<never>(), TraceContext.toHeaders)) ?? {})
       return text("no such page", 404)
     })
     const routes = ["/", "/moved", "/down", "/bug", "/string", "/hang", "/trace"]
@@ -160,7 +160,7 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
         logs,
         spans,
         ended: Queue.take(ended),
-        scrape: Effect.map(PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }), parse),
+        scrape: Effect.map(PrometheusMetrics.format({ metricNameMapper: prometheusName }), parse),
         reports
       })
     }).pipe(Effect.scoped, Effect.provide(observers), Effect.provideService(Metric.MetricRegistry, new Map()))
@@ -282,7 +282,7 @@ describe("the metrics of requests", () => {
         )
         yield* Effect.provideService(app, HttpServerRequest.HttpServerRequest, request)
       }
-      const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }))
+      const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: prometheusName }))
       assert.notInclude(metrics.text.toLowerCase(), "zzz9")
       assert.strictEqual(metrics.total(`${durations}_count`, { http_request_method: "_OTHER" }), 3)
       assert.strictEqual(metrics.total(`${durations}_count`), 3)
@@ -555,7 +555,7 @@ describe("a bug", () => {
         assert(report !== undefined)
         assert.strictEqual(report.severity, "Error")
         assert.deepStrictEqual([report.error.name, report.error.message], ["RangeError", secret])
-        assert.include(report.error.stack, "WebObserver.test.ts")
+        assert.include(report.error.stack, "HttpObserver.test.ts")
         const { durationMs: __, ...attributes } = report.attributes
         assert.deepStrictEqual(attributes, known)
       })

@@ -10,7 +10,7 @@ import { PrometheusMetrics } from "effect/observability"
 import type { App } from "../../../src/layers/http/HttpObserver.ts"
 import * as WebServer from "../../../src/layers/http/WebServer.ts"
 import { Drain } from "../../../src/layers/process/Drain.ts"
-import * as MetricNames from "../../../src/layers/telemetry/MetricNames.ts"
+import { prometheusName } from "../../../src/layers/telemetry/prometheusName.ts"
 import { parse } from "../../integration/Scrape.ts"
 
 /** Serves an app on 127.0.0.1 in a scope of its own. */
@@ -115,7 +115,7 @@ describe("a web server", () => {
           }
           yield* close
           yield* Fiber.await(request)
-          const { total } = parse(yield* PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }))
+          const { total } = parse(yield* PrometheusMetrics.format({ metricNameMapper: prometheusName }))
           assert.strictEqual(total("http_server_request_duration_seconds_count"), 1)
           assert.strictEqual(
             total("http_server_request_duration_seconds_count", { http_response_status_code: status }),

@@ -4,10 +4,10 @@ import { TestClock } from "effect/testing"
 
 import * as Drain from "../../../src/layers/process/Drain.ts"
 
-/** As if the process had got the signal: its listeners hear of it. */
+/** Calls the process' listeners of a signal. */
 const signal = (name: "SIGTERM" | "SIGINT") => Effect.sync(() => process.emit(name, name))
 
-/** A layer that notes when it opens and closes. */
+/** A layer that records when it opens and closes. */
 const noting = (notes: Array<string>, name: string) =>
   Layer.effectDiscard(
     Effect.acquireRelease(
@@ -19,8 +19,8 @@ const noting = (notes: Array<string>, name: string) =>
 const withSettings = (env: Record<string, string>) =>
   Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env }))
 
-describe("a process that serves", () => {
-  it.effect("serves on for the delay, then closes what is outside first", () =>
+describe("Drain.launch", () => {
+  it.effect("keeps serving during the delay, then closes the outer layers first", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const opened = yield* Deferred.make<Drain.Drain["Service"]>()
@@ -36,7 +36,7 @@ describe("a process that serves", () => {
         Effect.gen(function* () {
           const drain = yield* Drain.Drain
           yield* closing("server")
-          // it takes five of the seven seconds
+          // takes five of the seven seconds
           yield* Effect.addFinalizer(() => Effect.sleep("5 seconds"))
           yield* Deferred.succeed(opened, drain)
         })
@@ -64,7 +64,7 @@ describe("a process that serves", () => {
   )
 
   it.effect.each([{ jump: "-1 hour" }, { jump: "1 hour" }] as const)(
-    "has as much time left when somebody sets the clock by $jump",
+    "measures the time left by the monotonic clock when the wall clock jumps by $jump",
     ({ jump }) =>
       Effect.gen(function* () {
         const clock = yield* Clock.Clock
@@ -87,7 +87,7 @@ describe("a process that serves", () => {
       }).pipe(withSettings({ DRAIN_DELAY: "3s", DRAIN_TIMEOUT: "7s" }))
   )
 
-  it.effect("leaves at once when it is told to before its start is complete", () =>
+  it.effect("interrupts the start at a signal", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const starting = yield* Deferred.make<void>()
@@ -102,7 +102,7 @@ describe("a process that serves", () => {
     }).pipe(withSettings({ DRAIN_DELAY: "1 hour" }))
   )
 
-  it.effect("fails with what its start fails with, and hears no more signals", () =>
+  it.effect("fails with the error of the layer and removes its signal listeners", () =>
     Effect.gen(function* () {
       const before = process.listenerCount("SIGTERM")
       assert.strictEqual(yield* Effect.flip(Drain.launch(Layer.effectDiscard(Effect.fail("no")))), "no")

@@ -45,7 +45,7 @@ describe("file descriptors", () => {
       yield* TestClock.adjust("10 seconds")
       assert.deepStrictEqual(
         logs.lines().map(({ level, message }) => [level, message]),
-        [["ERROR", "No file descriptor is left (EMFILE): new connections are closed by the system"]]
+        [["ERROR", "Out of file descriptors (EMFILE): the system closes new connections"]]
       )
       assert.strictEqual((yield* Metric.value(FileDescriptors.exhausted)).count, 1)
     }).pipe(Effect.scoped, Effect.provide(logs.layer), Effect.provideService(Metric.MetricRegistry, new Map()))

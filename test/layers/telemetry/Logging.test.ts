@@ -22,6 +22,7 @@ import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as Logging from "../../../src/layers/telemetry/Logging.ts"
 import * as LogOutput from "../../../src/layers/telemetry/LogOutput.ts"
+import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
 import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
 import { EchoServer, EchoService } from "../../../src/layers/testing/EchoServer.ts"
 import * as Echo from "../grpc/Echo.ts"
@@ -273,6 +274,8 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
     {
       what: "a word",
       config: Setting.optional("PASSWORD", {
+        description: "A password.",
+        unset: "none",
         expected: "a better one",
         parse: () => Option.none(),
         isSecret: () => true
@@ -280,7 +283,7 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
     },
     {
       what: "a list of headers",
-      config: Telemetry.settings,
+      config: OtlpSettings.settings,
       variables: { OTEL_EXPORTER_OTLP_HEADERS: `authorization=%zz, ${secret}` }
     }
   ])("as a setting that is not $what", ({ config, variables }) =>
@@ -518,9 +521,9 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
         const lines = format === "json" ? logs.text().split("\n") : logs.text().split(/^(?=\[)/m)
         assert.strictEqual(lines.filter((line) => line !== "").length, 3)
         for (const line of lines) assert.isAtMost(Buffer.byteLength(line), 8300)
-        assert.match(lines[0]!, /m{100,1000}\.\.\. \(clipped, \d+ more characters\)/)
-        assert.match(lines[1]!, /e{5000,6000}\.\.\. \(clipped, \d+ more characters\)/)
-        assert.include(lines[2]!, "clipped")
+        assert.match(lines[0]!, /m{100,1000}\.\.\. \(truncated, \d+ more characters\)/)
+        assert.match(lines[1]!, /e{5000,6000}\.\.\. \(truncated, \d+ more characters\)/)
+        assert.include(lines[2]!, "truncated")
         if (format === "json") assert.strictEqual(logs.lines().length, 3)
       })
     )
@@ -530,20 +533,20 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         yield* Effect.annotateLogs(Effect.logInfo("here"), { method: "m".repeat(5_000) })
-        assert.match(logs.text(), /[^m]m{1000}\.\.\. \(clipped, 4000 more characters\)/)
+        assert.match(logs.text(), /[^m]m{1000}\.\.\. \(truncated, 4000 more characters\)/)
         logs.clear()
         yield* Effect.logError("here", { nested: "n".repeat(5_000) }, Cause.die(new Error("a bug")))
-        assert.match(logs.text(), /[^n]n{900,1200}\.\.\. \(clipped, \d+ more characters\)/)
+        assert.match(logs.text(), /[^n]n{900,1200}\.\.\. \(truncated, \d+ more characters\)/)
         assert.include(logs.text(), "a bug")
       })
     )
   )
 
-  it.live("of usual length is not clipped", () =>
+  it.live("of usual length is not truncated", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         yield* Effect.annotateLogs(Effect.logInfo("m".repeat(1000)), { value: "v".repeat(1000) })
-        assert.notInclude(logs.text(), "clipped")
+        assert.notInclude(logs.text(), "truncated")
         assert.include(logs.text(), "m".repeat(1000))
         assert.include(logs.text(), "v".repeat(1000))
       })
@@ -565,7 +568,7 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
 })
 
 it.live.each([true, false])(
-  "a clipped line for people ends what colours it on a terminal, and only there: %s",
+  "a truncated line for people ends what colours it on a terminal, and only there: %s",
   (isTTY) =>
     whereTerminal(
       isTTY,

@@ -8,8 +8,8 @@ import * as Spans from "./Spans.ts"
 const traceId = "0af7651916cd43dd8448eb211c80319c"
 const spanId = "b7ad6b7169203331"
 
-const read = (headers: { readonly [name: string]: string }, isForeign = false) =>
-  TraceContext.read((name) => headers[name], { isForeign })
+const read = (headers: { readonly [name: string]: string }, isUntrusted = false) =>
+  TraceContext.fromHeaders((name) => headers[name], { isUntrusted })
 
 describe("traceparent", () => {
   it.each([
@@ -43,7 +43,7 @@ describe("traceparent", () => {
 
 describe("what is sent", () => {
   const sent = (span: Tracer.AnySpan, tracer: Tracer.Tracer = Spans.recorder().tracer) =>
-    Effect.map(Effect.context<never>(), TraceContext.of).pipe(
+    Effect.map(Effect.context<never>(), TraceContext.toHeaders).pipe(
       Effect.provideService(Tracer.ParentSpan, span),
       Effect.provideService(Tracer.Tracer, tracer)
     )
@@ -61,9 +61,9 @@ describe("what is sent", () => {
 
   it.effect("is nothing outside of every trace", () =>
     Effect.gen(function* () {
-      assert.isUndefined(yield* Effect.map(Effect.context<never>(), TraceContext.of))
+      assert.isUndefined(yield* Effect.map(Effect.context<never>(), TraceContext.toHeaders))
       // nor of spans that nobody gets to see
-      assert.isUndefined(yield* Effect.withSpan(Effect.map(Effect.context<never>(), TraceContext.of), "unseen"))
+      assert.isUndefined(yield* Effect.withSpan(Effect.map(Effect.context<never>(), TraceContext.toHeaders), "unseen"))
     })
   )
 })
@@ -146,7 +146,7 @@ describe("a sampler", () => {
 it.effect("where tracing is switched off, what is sent is the caller's", () =>
   Effect.gen(function* () {
     const span = read({ traceparent: `00-${traceId}-${spanId}-01` })!
-    const sent = yield* Effect.map(Effect.context<never>(), TraceContext.of).pipe(
+    const sent = yield* Effect.map(Effect.context<never>(), TraceContext.toHeaders).pipe(
       Effect.withSpan("off"),
       Effect.withTracerEnabled(false),
       Effect.provideService(Tracer.ParentSpan, span),

@@ -19,8 +19,11 @@ import {
   makeAuthority,
   revoke
 } from "../../../scripts/certificates.ts"
+import { type CertificateFiles, resolveFiles } from "../../../src/layers/tls/CertificateFiles.ts"
 import * as Certificates from "../../../src/layers/tls/Certificates.ts"
+import * as CertificateWatcher from "../../../src/layers/tls/CertificateWatcher.ts"
 import * as RevocationList from "../../../src/layers/tls/RevocationList.ts"
+import { readCertificates } from "../../../src/layers/tls/validateCertificates.ts"
 
 const now = Date.now()
 const daysFromNow = (days: number) => new Date(now + days * day)
@@ -60,7 +63,7 @@ describe("certificates that are read", () => {
         notAfter: daysFromNow(7)
       })
       const { files } = yield* folderWith({ cert, key, ca: authority.cert })
-      const certificates = yield* Certificates.read(files)
+      const certificates = yield* readCertificates(files)
       assert.strictEqual(certificates.identity!.subject, "CN=localhost")
       assert.deepStrictEqual(certificates.identity!.subjectAltNames, [
         { type: "DNS", value: "localhost" },
@@ -85,13 +88,13 @@ describe("certificates that are read", () => {
     Effect.gen(function* () {
       const { authority, files } = yield* folderWith()
       const { caFile, certFile, keyFile } = files
-      const identity = yield* Certificates.read({ certFile, keyFile })
+      const identity = yield* readCertificates({ certFile, keyFile })
       assert.isDefined(identity.identity)
       assert.isUndefined(identity.ca)
-      const ca = yield* Certificates.read({ caFile })
+      const ca = yield* readCertificates({ caFile })
       assert.isUndefined(ca.identity)
       assert.strictEqual(ca.ca?.pem, authority.cert)
-      assert.deepStrictEqual(yield* Certificates.read({}), { identity: undefined, ca: undefined, crl: undefined })
+      assert.deepStrictEqual(yield* readCertificates({}), { identity: undefined, ca: undefined, crl: undefined })
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 
@@ -103,7 +106,7 @@ describe("certificates that are read", () => {
       )
       const { cert, key } = yield* issued(authority)
       const { files } = yield* folderWith({ cert: `text before\n${cert.replaceAll("\n", "\r\n")}text after`, key })
-      const { identity } = yield* Certificates.read(files)
+      const { identity } = yield* readCertificates(files)
       assert.strictEqual(identity!.notAfter, seconds(daysFromNow(2)) * 1000)
       assert.strictEqual(identity!.cert.match(/BEGIN/g)?.length, 2)
       assert.notInclude(identity!.cert, "text")
@@ -115,7 +118,7 @@ describe("certificates that are read", () => {
       const { files, fs } = yield* folderWith()
       for (const keys of [generateKeyPairSync("ed25519"), generateKeyPairSync("ec", { namedCurve: "secp384r1" })]) {
         yield* writeIdentity({ files, fs }, yield* certificateOf(keys))
-        assert.strictEqual((yield* Certificates.read(files, "server")).identity?.subject, "CN=localhost")
+        assert.strictEqual((yield* readCertificates(files, "server")).identity?.subject, "CN=localhost")
       }
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
@@ -125,7 +128,7 @@ describe("certificates that are read", () => {
       const old = yield* Effect.promise(() => makeAuthority({ notBefore: daysFromNow(-9), notAfter: daysFromNow(-1) }))
       const next = yield* Effect.promise(() => makeAuthority({ notAfter: daysFromNow(5) }))
       const { files } = yield* folderWith({ ca: old.cert + next.cert })
-      const { ca } = yield* Certificates.read(files)
+      const { ca } = yield* readCertificates(files)
       assert.strictEqual(ca!.pem.match(/BEGIN/g)?.length, 2)
       assert.strictEqual(ca!.notAfter, seconds(daysFromNow(5)) * 1000)
     }).pipe(Effect.provide(NodeFileSystem.layer))
@@ -138,21 +141,21 @@ describe("certificates that are read", () => {
       // as `openssl ecparam -genkey` writes it
       const parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
       yield* fs.writeFileString(files.keyFile, parameters + sec1)
-      const certificates = yield* Certificates.read(files)
+      const certificates = yield* readCertificates(files)
       assert.strictEqual(Redacted.value(certificates.identity!.key), parameters + sec1)
     }).pipe(Effect.provide(NodeFileSystem.layer))
   )
 
   it("have paths that start where they are told to", () => {
     const resolve = (path: string) => `/root/${path}`
-    assert.deepStrictEqual(Certificates.resolveFiles({ certFile: "c", keyFile: "k", variables }, resolve), {
+    assert.deepStrictEqual(resolveFiles({ certFile: "c", keyFile: "k", variables }, resolve), {
       certFile: "/root/c",
       keyFile: "/root/k",
       caFile: undefined,
       crlFile: undefined,
       variables
     })
-    assert.deepStrictEqual(Certificates.resolveFiles({ caFile: "ca", crlFile: "crl" }, resolve), {
+    assert.deepStrictEqual(resolveFiles({ caFile: "ca", crlFile: "crl" }, resolve), {
       caFile: "/root/ca",
       crlFile: "/root/crl",
       variables: undefined
@@ -208,19 +211,17 @@ describe("a file that cannot be used is refused in one line", () => {
     [
       "a folder",
       ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), fs.makeDirectory(files.caFile)),
-      ({ caFile }) =>
-        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file, but it is a folder, or something else that is no file`
+      ({ caFile }) => `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file, but it is not a regular file`
     ],
     [
       "an empty certificate",
       ({ files, fs }) => fs.writeFileString(files.certFile, ""),
-      ({ certFile }) => `A_TLS_CERT_FILE="${certFile}": expected a PEM file with certificates, but there are none in it`
+      ({ certFile }) => `A_TLS_CERT_FILE="${certFile}": expected a PEM file with certificates, but it contains none`
     ],
     [
       "a CA without certificates",
       ({ files, fs, identity }) => fs.writeFileString(files.caFile, identity.key),
-      ({ caFile }) =>
-        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file with certificates, but there are none in it`
+      ({ caFile }) => `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file with certificates, but it contains none`
     ],
     [
       "a certificate that does not parse",
@@ -238,7 +239,7 @@ describe("a file that cannot be used is refused in one line", () => {
       "a CA that is cut off",
       ({ authority, files, fs }) => fs.writeFileString(files.caFile, (authority.cert + authority.cert).slice(0, -40)),
       ({ caFile }) =>
-        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file with certificates, but certificate 2 in it does not parse (it is cut off)`
+        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file with certificates, but certificate 2 in it does not parse (it is truncated)`
     ],
     [
       "a key that does not parse",
@@ -334,14 +335,14 @@ describe("a file that cannot be used is refused in one line", () => {
       "a certificate without a name that clients could ask for",
       (folder) => replace(folder, { names: ["URI:spiffe://a/b"] }),
       ({ certFile }) =>
-        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but it has no subjectAltName that is a DNS name or an address`
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but it has no subjectAltName that is a DNS name or an IP address`
     ],
     [
       "a key that signs nothing",
       (folder) =>
         Effect.flatMap(certificateOf(generateKeyPairSync("x25519")), (issued) => writeIdentity(folder, issued)),
       ({ certFile }) =>
-        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but TLS cannot sign with its key, of x25519`
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but TLS does not support its key type x25519`
     ],
     [
       "a key on a curve that TLS 1.3 does not have",
@@ -350,19 +351,17 @@ describe("a file that cannot be used is refused in one line", () => {
           writeIdentity(folder, issued)
         ),
       ({ certFile }) =>
-        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but TLS 1.3 has no signatures with its key, on the curve secp256k1`
+        `A_TLS_CERT_FILE="${certFile}": expected a certificate for a server, but TLS 1.3 does not support the curve of its key, secp256k1`
     ],
     [
       "a FIFO",
       ({ files, fs }) => Effect.andThen(fs.remove(files.keyFile), makeFifo(files.keyFile)),
-      ({ keyFile }) =>
-        `A_TLS_KEY_FILE="${keyFile}": expected a PEM file, but it is a folder, or something else that is no file`
+      ({ keyFile }) => `A_TLS_KEY_FILE="${keyFile}": expected a PEM file, but it is not a regular file`
     ],
     [
       "a device without an end",
       ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), fs.symlink("/dev/zero", files.caFile)),
-      ({ caFile }) =>
-        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file, but it is a folder, or something else that is no file`
+      ({ caFile }) => `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file, but it is not a regular file`
     ],
     [
       "a file of 5 GB",
@@ -376,14 +375,14 @@ describe("a file that cannot be used is refused in one line", () => {
     Effect.gen(function* () {
       const folder = yield* folderWith()
       yield* spoil(folder)
-      const error = yield* Effect.flip(Certificates.read(folder.files, "server"))
+      const error = yield* Effect.flip(readCertificates(folder.files, "server"))
       const expected = message(folder.files, folder)
       if (typeof expected === "string") assert.strictEqual(error.message, expected)
       else assert.match(error.message, expected)
       assert.notInclude(error.message, "\n")
       // a watch does not start either
       assert.strictEqual(
-        (yield* Effect.flip(Certificates.watch(folder.files, { role: "server" }))).message,
+        (yield* Effect.flip(CertificateWatcher.watch(folder.files, { role: "server" }))).message,
         error.message
       )
     }).pipe(Effect.provide(NodeFileSystem.layer))
@@ -391,7 +390,7 @@ describe("a file that cannot be used is refused in one line", () => {
 
   it.live("a file that this user may not read", () =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(Certificates.read({ caFile: "/ca.crt" }))
+      const error = yield* Effect.flip(readCertificates({ caFile: "/ca.crt" }))
       assert.strictEqual(error.message, 'caFile="/ca.crt": expected a PEM file, but this user may not read it')
     }).pipe(
       Effect.provide(
@@ -452,9 +451,8 @@ describe("certificates that are watched", () => {
   /** A folder that is watched, as `files` of it. */
   const watching = <A, E>(
     trial: (trial: Trial) => Effect.Effect<A, E, FileSystem.FileSystem | Scope.Scope>,
-    prepare: (folder: Trial["folder"]) => Effect.Effect<Certificates.CertificateFiles, PlatformError.PlatformError> = (
-      folder
-    ) => Effect.succeed(folder.files)
+    prepare: (folder: Trial["folder"]) => Effect.Effect<CertificateFiles, PlatformError.PlatformError> = (folder) =>
+      Effect.succeed(folder.files)
   ) => {
     const lines: Array<string> = []
     const logger = Logger.make<unknown, void>(({ logLevel, message }) => void lines.push(`${logLevel} ${message}`))
@@ -473,7 +471,7 @@ describe("certificates that are watched", () => {
           })
       })
       const watched = yield* Effect.provideService(
-        Certificates.watch(files, { role: "server", interval: "2 millis" }),
+        CertificateWatcher.watch(files, { role: "server", interval: "2 millis" }),
         FileSystem.FileSystem,
         counting
       )
@@ -547,7 +545,10 @@ describe("certificates that are watched", () => {
         )
         yield* takenUp(identity)
         assert.strictEqual(Redacted.value(watched.current().identity!.key), identity.key)
-        assert.include(lines.at(-1), "Info TLS of the server is reloaded: certificate CN=b, DNS:b is valid until 20")
+        assert.include(
+          lines.at(-1),
+          "Info TLS certificates of the server reloaded: certificate CN=b, DNS:b is valid until 20"
+        )
         assert.deepInclude(yield* metrics, {
           "expiry_timestamp_seconds server certificate": seconds(daysFromNow(3)),
           "expiry_timestamp_seconds server ca": seconds(new Date(watched.current().ca!.notAfter))
@@ -588,7 +589,7 @@ describe("certificates that are watched", () => {
   )
 
   it.live.each([
-    ["garbage", ({ files, fs }) => put(fs, files.certFile, "garbage"), "there are none in it"],
+    ["garbage", ({ files, fs }) => put(fs, files.certFile, "garbage"), "it contains none"],
     [
       "another certificate's key",
       ({ files, fs }) => Effect.flatMap(Effect.flatMap(authorities, issued), ({ key }) => put(fs, files.keyFile, key)),
@@ -615,15 +616,15 @@ describe("certificates that are watched", () => {
     [
       "a FIFO that nobody writes to",
       ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), makeFifo(files.caFile)),
-      "it is a folder, or something else that is no file"
+      "it is not a regular file"
     ],
     [
       "a device without an end",
       ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), fs.symlink("/dev/zero", files.caFile)),
-      "it is a folder, or something else that is no file"
+      "it is not a regular file"
     ],
     ["a file of 5 GB", ({ files, fs }) => fs.truncate(files.caFile, 5_000_000_000), "it has 5000000000"],
-    ["a CA that is no more", ({ files, fs }) => put(fs, files.caFile, ""), "there are none in it"]
+    ["a CA that is no more", ({ files, fs }) => put(fs, files.caFile, ""), "it contains none"]
   ] as ReadonlyArray<
     readonly [string, (folder: Trial["folder"]) => Effect.Effect<unknown, PlatformError.PlatformError>, string]
   >)("stay in use beside %s, which is refused once", ([, spoil, reason]) =>
@@ -634,7 +635,10 @@ describe("certificates that are watched", () => {
         yield* polls(6)
         assert.strictEqual(watched.current(), before)
         assert.strictEqual(refusals(lines).length, 1)
-        assert.include(lines[0], "Warn TLS of the server is not reloaded, what was good stays in use: A_TLS_")
+        assert.include(
+          lines[0],
+          "Warn TLS certificates of the server not reloaded, the previous ones stay in use: A_TLS_"
+        )
         assert.include(lines[0], reason)
         assert.notInclude(lines[0], "\n")
         assert.deepInclude(yield* metrics, { "reloads_total server": 0, "reload_failures_total server": 1 })
@@ -645,7 +649,7 @@ describe("certificates that are watched", () => {
         yield* takenUp(identity)
         yield* polls(1)
         assert.strictEqual((yield* metrics)["reloads_total server"], 1)
-        assert.include(lines.at(-1), "Info TLS of the server is reloaded")
+        assert.include(lines.at(-1), "Info TLS certificates of the server reloaded")
       })
     )
   )
@@ -686,7 +690,10 @@ describe("certificates that are watched", () => {
         readFileString: (path) => Effect.sync(() => (path === "cert" ? identity.cert : identity.key))
       })
       yield* TestClock.setTime(now)
-      const { current } = yield* Certificates.watch({ certFile: "cert", keyFile: "key" }, { role: "server" }).pipe(
+      const { current } = yield* CertificateWatcher.watch(
+        { certFile: "cert", keyFile: "key" },
+        { role: "server" }
+      ).pipe(
         Effect.provide(
           Layer.merge(fs, Logger.layer([Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))]))
         )
@@ -718,14 +725,14 @@ describe("certificates that are watched", () => {
   it.live("of a client have a name, and are for clients", () =>
     Effect.gen(function* () {
       const folder = yield* folderWith()
-      const why = Effect.map(Effect.flip(Certificates.read(folder.files, "client")), ({ message }) =>
+      const why = Effect.map(Effect.flip(readCertificates(folder.files, "client")), ({ message }) =>
         message.replace(/^.*, but /, "")
       )
       assert.strictEqual(yield* why, "its extended key usage does not include clientAuth")
       yield* replace(folder, { usage: "client", names: [] })
       assert.strictEqual(yield* why, "it has no subjectAltName")
       yield* replace(folder, { usage: "client", names: ["URI:spiffe://a/b"] })
-      yield* Certificates.read(folder.files, "client")
+      yield* readCertificates(folder.files, "client")
     }).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer))
   )
 
@@ -742,7 +749,7 @@ describe("certificates that are watched", () => {
             fs.readFileString(path)
           )
       })
-      yield* Certificates.watch(files, { role: "server", interval: "1 millis" }).pipe(
+      yield* CertificateWatcher.watch(files, { role: "server", interval: "1 millis" }).pipe(
         Scope.provide(scope),
         Effect.provideService(FileSystem.FileSystem, counting)
       )
@@ -765,7 +772,7 @@ describe("revocation lists", () => {
       variables: { ...variables, crlFile: "A_TLS_CLIENT_CRL_FILE" }
     }
     const write = (...lists: ReadonlyArray<string>) => put(folder.fs, files.crlFile, lists.join(""))
-    const why = Effect.map(Effect.flip(Certificates.read(files, "server")), ({ message }) => message)
+    const why = Effect.map(Effect.flip(readCertificates(files, "server")), ({ message }) => message)
     yield* write(yield* list(folder.authority))
     return { ...folder, files, write, why }
   })
@@ -778,7 +785,7 @@ describe("revocation lists", () => {
       const { authority, files, write } = yield* withCrl()
       const clients = [yield* issued(authority, { usage: "client" }), yield* issued(authority, { usage: "client" })]
       yield* write(yield* list(authority, clients, { nextUpdate: daysFromNow(3) }))
-      const { crl } = yield* Certificates.read(files, "server")
+      const { crl } = yield* readCertificates(files, "server")
       assert.deepStrictEqual(
         crl!.revoked,
         new Set(clients.map(({ cert }) => RevocationList.certificateId(new X509Certificate(cert))))
@@ -796,18 +803,18 @@ describe("revocation lists", () => {
       // both are called so, but only one has signed it
       assert.match(yield* why, /expected a CRL of each authority in ".*", but there is none of CN=Development CA$/)
       yield* write(crl, yield* list(root))
-      yield* Certificates.read(files, "server")
+      yield* readCertificates(files, "server")
       yield* write((crl + crl).slice(0, -40))
-      assert.match(yield* why, /expected a PEM file with CRLs, but CRL 2 in it does not parse \(it is cut off\)$/)
+      assert.match(yield* why, /expected a PEM file with CRLs, but CRL 2 in it does not parse \(it is truncated\)$/)
       yield* write(crl.replace("MII", "MIX").replace(/\n[^-\n]+\n-/, "\n-"))
       assert.match(yield* why, /expected a PEM file with CRLs, but CRL 1 in it does not parse/)
       yield* write("")
-      assert.match(yield* why, /expected a PEM file with CRLs, but there are none in it$/)
+      assert.match(yield* why, /expected a PEM file with CRLs, but it contains none$/)
       yield* write(
         yield* list(authority, [], { thisUpdate: daysFromNow(-2), nextUpdate: daysFromNow(-1) }),
         yield* list(root)
       )
-      assert.match(yield* why, /expected CRLs that are valid now, but one of them ran out on 20/)
+      assert.match(yield* why, /expected CRLs that are valid now, but one of them expired on 20/)
       yield* write(yield* list(authority, [], { thisUpdate: daysFromNow(1) }), yield* list(root))
       assert.match(yield* why, /expected CRLs that are valid now, but one of them is not valid before 20/)
     }).pipe(Effect.scoped, Effect.provide(NodeFileSystem.layer))
@@ -823,7 +830,7 @@ describe("revocation lists", () => {
         readFileString: (path) => Effect.succeed(path === "ca" ? authority.cert : crl)
       })
       yield* TestClock.setTime(now)
-      yield* Certificates.watch({ caFile: "ca", crlFile: "crl" }, { role: "server", interval: "1 hour" }).pipe(
+      yield* CertificateWatcher.watch({ caFile: "ca", crlFile: "crl" }, { role: "server", interval: "1 hour" }).pipe(
         Effect.provide(
           Layer.merge(fs, Logger.layer([Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))]))
         )
@@ -832,10 +839,13 @@ describe("revocation lists", () => {
       yield* TestClock.adjust("23 hours")
       assert.deepStrictEqual(lines, [])
       yield* TestClock.adjust("20 hours")
-      const what = "then no certificate of its authority is accepted"
-      assert.deepStrictEqual(lines, [`The CRL of the server runs out on ${at}: ${what}`])
+      assert.deepStrictEqual(lines, [
+        `CRL of the server expires on ${at}: certificates of its authority will be refused then`
+      ])
       yield* TestClock.adjust("20 hours")
-      assert.deepStrictEqual(lines.slice(1), [`The CRL of the server ran out on ${at}: ${what.replace("then ", "")}`])
+      assert.deepStrictEqual(lines.slice(1), [
+        `CRL of the server expired on ${at}: certificates of its authority are refused`
+      ])
       const snapshots = yield* Metric.snapshot
       const values = snapshots.flatMap(({ id, state }) => (id.startsWith("tls_crl_") && "value" in state ? [id] : []))
       assert.sameMembers(values, ["tls_crl_expiry_timestamp_seconds", "tls_crl_time_to_expiry_seconds"])

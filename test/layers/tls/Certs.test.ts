@@ -14,6 +14,7 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as Certificates from "../../../src/layers/tls/Certificates.ts"
 import * as PeerIdentity from "../../../src/layers/tls/PeerIdentity.ts"
 import * as TlsSettings from "../../../src/layers/tls/TlsSettings.ts"
+import { readCertificates } from "../../../src/layers/tls/validateCertificates.ts"
 
 const script = fileURLToPath(new URL("../../../scripts/certs.ts", import.meta.url))
 
@@ -61,8 +62,8 @@ const readAll = Effect.fnUntraced(function* (env: Record<string, string>) {
   const client = Option.getOrThrow(yield* TlsSettings.client("MARKETPLACE").parse(provider))
   return {
     allowedClients: Option.getOrThrow(server.allowedClients),
-    server: yield* Certificates.read(server.files),
-    client: yield* Certificates.read(client.files)
+    server: yield* readCertificates(server.files),
+    client: yield* readCertificates(client.files)
   }
 })
 

@@ -140,14 +140,11 @@ describe("a certificate by which a client does not get connected", () => {
         ).pipe(Effect.flatMap(({ address }) => address))
       const { port } = yield* Scope.provide(serve(0), serving)
       const context = yield* Layer.build(
-        Layer.merge(
-          NodeGrpcChannel.layer({
-            target: `127.0.0.1:${port}`,
-            policy: { connectTimeout: Duration.millis(200), connectMaxBackoff: Duration.millis(100) },
-            tls: { certificates: client.watched, serverName: "localhost" }
-          }),
-          Echo.EchoProtos
-        )
+        NodeGrpcChannel.layer({
+          target: `127.0.0.1:${port}`,
+          policy: { connectTimeout: Duration.millis(200), connectMaxBackoff: Duration.millis(100) },
+          tls: { certificates: client.watched, serverName: "localhost" }
+        })
       )
       const { Echo: call } = yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
       const failure = Effect.map(Effect.flip(call({}, { timeout: "5 seconds" })), ({ reason }) => reason._tag)

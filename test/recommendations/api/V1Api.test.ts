@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 
 import type { Query } from "../../../src/domain/Recommender.ts"
-import * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
+import { RecommendationsService } from "../../../src/generated/v1/services.ts"
+import * as EmbeddedProtos from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import * as V1Api from "../../../src/recommendations/api/V1Api.ts"
-import { Protos, RecommendationsService } from "../../integration/RecommendationsApi.ts"
 import * as RecordingRecommender from "./RecordingRecommender.ts"
 
 describe("V1Api", () => {
@@ -29,16 +29,14 @@ describe("V1Api", () => {
     Effect.gen(function* () {
       const { Recommend } = yield* Effect.provide(V1Api.handlers, RecordingRecommender.layer())
       const { bytes } = yield* Recommend({ userId: 0, category: 0, maxResults: 2 })
-      const methods = yield* GrpcService.load(RecommendationsService)
-      const message = methods["Recommend"]!.responseDeserialize(bytes) as { readonly books: ReadonlyArray<object> }
-      assert.deepStrictEqual(
-        message.books.map((book) => ({ ...book })),
-        [
+      const { decode } = EmbeddedProtos.methods(RecommendationsService)["Recommend"]!.response
+      assert.deepStrictEqual(decode(bytes), {
+        books: [
           { id: 7, title: "Book 7", authors: ["Author 7"], isbn10: "", categories: [13, 1] },
           { id: 8, title: "Book 8", authors: ["Author 8"], year: -720, isbn10: "080442957X", categories: [1] }
         ]
-      )
-    }).pipe(Effect.provide(Layer.orDie(Protos)))
+      })
+    })
   )
 
   it.effect("lists categories with their counts", () =>

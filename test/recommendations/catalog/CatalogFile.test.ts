@@ -204,17 +204,17 @@ describe("CatalogFile", () => {
     { row: "2,\u{E0041},A,,,MYSTERY", reason: `${title}"\\u{e0041}"` },
     {
       row: `2,${"x".repeat(513)},A,,,MYSTERY`,
-      reason: `${title}"${"x".repeat(200)}... (clipped, 313 more characters)"`
+      reason: `${title}"${"x".repeat(200)}... (truncated, 313 more characters)"`
     },
     { row: '2,"The Bill\nof Rights",A,,,MYSTERY', reason: `${title}"The Bill\\nof Rights"` },
     { row: "2,T,\u200B,,,MYSTERY", reason: `${authors}"\\u200b"` },
     {
       row: `2,T,${"x".repeat(257)},,,MYSTERY`,
-      reason: `${authors}"${"x".repeat(200)}... (clipped, 57 more characters)"`
+      reason: `${authors}"${"x".repeat(200)}... (truncated, 57 more characters)"`
     },
     {
       row: `2,T,"${"x,".repeat(100)}x",,,MYSTERY`,
-      reason: `${authors}"${"x,".repeat(100)}... (clipped, 1 more characters)"`
+      reason: `${authors}"${"x,".repeat(100)}... (truncated, 1 more characters)"`
     },
     { row: `2,${"x".repeat(5_000_000)},A,,,MYSTERY`, reason: "expected a row of at most 65536 bytes" }
   ])("shows invisible characters in a message, and reads on: $reason", ({ reason, row }) =>

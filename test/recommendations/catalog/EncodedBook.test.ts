@@ -1,12 +1,12 @@
-import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Layer, Schema } from "effect"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
 
 import { Book } from "../../../src/domain/Book.ts"
-import * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
+import { RecommendationsService } from "../../../src/generated/v1/services.ts"
+import * as EmbeddedProtos from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import { EncodedBook } from "../../../src/recommendations/catalog/EncodedBook.ts"
 import { numberOf } from "../../../src/recommendations/categoryNumbers.ts"
 import { book } from "../../domain/Books.ts"
-import { Protos, RecommendationsService } from "../../integration/RecommendationsApi.ts"
 import { arbitraryBooks, encoded, plain } from "./Books.ts"
 
 const isBook = Schema.is(Book)
@@ -31,15 +31,15 @@ describe("EncodedBook", () => {
   })
 })
 
-layer(Layer.orDie(Protos))("a response", (it) => {
+describe("a response", () => {
   it.effect.prop("decodes to the same message as one that protobufjs encodes", [arbitraryBooks], ([books]) =>
-    Effect.gen(function* () {
-      const { Recommend } = yield* GrpcService.load(RecommendationsService)
+    Effect.sync(() => {
+      const { decode, encode } = EmbeddedProtos.methods(RecommendationsService)["Recommend"]!.response
       const message = { books: books.map((book) => ({ ...book, categories: book.categories.map(numberOf) })) }
-      const expected = Recommend!.responseDeserialize(Recommend!.responseSerialize(message))
+      const expected = decode(encode(message))
       const responses = [books, encoded(books), [...encoded(books.slice(0, 1)), ...books.slice(1)]]
       for (const response of responses.map(EncodedBook.response)) {
-        assert.deepStrictEqual(Recommend!.responseDeserialize(response.bytes), expected)
+        assert.deepStrictEqual(decode(response.bytes), expected)
       }
     })
   )

@@ -9,9 +9,9 @@
  */
 import { connectivityState, experimental, status } from "@grpc/grpc-js"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 
-const guard = Callback.make()
+const guard = CallbackGuard.make()
 
 const name = "onlinebooks_round_robin_passing_over"
 

@@ -8,8 +8,9 @@ import { Config, Duration, Effect, Layer, Option, Stream } from "effect"
 
 import * as Setting from "../../config/Setting.ts"
 import * as Certificates from "../../tls/Certificates.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
-import * as ClientStreams from "../grpc-js/ClientStreams.ts"
+import * as Compat from "../grpc-js/compat.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
 import { defaultPolicy, GrpcChannel, type Options, type Policy, type Tls } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
@@ -45,7 +46,10 @@ export const layerConfig = ({
  */
 export const settings = Effect.fnUntraced(function* (prefix: string, target: string, serverName?: string) {
   const policy = yield* policyConfig(prefix)
-  const useHttpProxy = yield* Setting.flag(`${prefix}_USE_HTTP_PROXY`, false)
+  const useHttpProxy = yield* Setting.flag(`${prefix}_USE_HTTP_PROXY`, {
+    description: "Whether calls go through the proxy that `grpc_proxy`, `https_proxy` or `http_proxy` names.",
+    default: false
+  })
   const tls = yield* TlsSettings.client(prefix)
   if (Option.isNone(tls)) return { target, policy, useHttpProxy } satisfies Options as Options
   const name = Option.getOrElse(tls.value.serverName, () => serverName)
@@ -58,15 +62,14 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
       })
     )
   }
-  const certificates = yield* Certificates.watchResolved(tls.value.files, { role: "client" })
+  const certificates = yield* CertificateWatcher.watchResolved(tls.value.files, { role: "client" })
   return { target, policy, useHttpProxy, tls: { certificates, serverName: name } } satisfies Options as Options
 })
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* GrpcLog.redirect
-  StatusOrder.keep()
-  ClientStreams.forget()
-  ResponseHeaders.bound()
+  yield* Compat.apply(StatusOrder.patch)
+  ResponseHeaders.install()
   const { compression = "identity", target, tls } = options
   const policy = { ...defaultPolicy, ...options.policy }
   const lease = yield* ReplaceableClient.make({
@@ -100,6 +103,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
     retry: policy.retry,
     budget: Retry.makeBudget(policy.retry),
     interceptors: [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
+    attemptInterceptors: [
+      ...(options.attemptObservers ?? DefaultObservers.clientAttempt),
+      ...(options.attemptInterceptors ?? [])
+    ],
     lease,
     guard
   })
@@ -137,41 +144,102 @@ export const targetConfig = Target.config
 /** A fifth is added to it at the most, which a timer has to be able to wait. */
 const withJitter: Setting.DurationRange = { maximum: "20 days" }
 
-/** The {@link Policy} under a prefix, each number by its name, such as `<prefix>_ATTEMPT_TIMEOUT`. */
+/** The {@link Policy} from the variables under a prefix, such as `<prefix>_ATTEMPT_TIMEOUT`. */
 export const policyConfig = (prefix: string): Config.Config<Policy> =>
   Config.all({
     retry: Config.all({
-      maxAttempts: Setting.count(`${prefix}_RETRY_MAX_ATTEMPTS`, defaultPolicy.retry.maxAttempts, 1, 100),
-      attemptTimeout: Setting.duration(`${prefix}_ATTEMPT_TIMEOUT`, defaultPolicy.retry.attemptTimeout, {
+      maxAttempts: Setting.count(`${prefix}_RETRY_MAX_ATTEMPTS`, {
+        description: "Attempts of one call, the first included.",
+        default: defaultPolicy.retry.maxAttempts,
+        minimum: 1,
+        maximum: 100
+      }),
+      attemptTimeout: Setting.duration(`${prefix}_ATTEMPT_TIMEOUT`, {
+        description:
+          "How long the first attempt of a call may take if another one may follow; each further attempt gets twice the time of the " +
+          "one before.",
+        default: defaultPolicy.retry.attemptTimeout,
         minimum: "1 millis"
       }),
-      initialBackoff: Setting.duration(`${prefix}_RETRY_BACKOFF`, defaultPolicy.retry.initialBackoff, withJitter),
-      maxBackoff: Setting.duration(`${prefix}_RETRY_MAX_BACKOFF`, defaultPolicy.retry.maxBackoff, withJitter),
-      // with 2, and with a ratio of 0 after a while, nothing would ever be retried
-      maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, defaultPolicy.retry.maxTokens, 3),
-      tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, defaultPolicy.retry.tokenRatio, 0.001)
+      initialBackoff: Setting.duration(`${prefix}_RETRY_BACKOFF`, {
+        description: "The wait before the second attempt; it doubles with each further attempt.",
+        default: defaultPolicy.retry.initialBackoff,
+        ...withJitter
+      }),
+      maxBackoff: Setting.duration(`${prefix}_RETRY_MAX_BACKOFF`, {
+        description: "The longest wait between two attempts.",
+        default: defaultPolicy.retry.maxBackoff,
+        ...withJitter
+      }),
+      maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, {
+        description:
+          "The retry budget: a failed attempt takes a token, and nothing is retried while half of them or fewer are left.",
+        default: defaultPolicy.retry.maxTokens,
+        // with 2, and with a ratio of 0 after a while, nothing would ever be retried
+        minimum: 3
+      }),
+      tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, {
+        description: "The tokens that a successful call gives back.",
+        default: defaultPolicy.retry.tokenRatio,
+        minimum: 0.001
+      })
     }),
-    circuitFailures: Setting.count(`${prefix}_CIRCUIT_FAILURES`, defaultPolicy.circuitFailures, 1),
-    circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, defaultPolicy.circuitOpen, { minimum: "1 millis" }),
-    suspension: Setting.duration(`${prefix}_SUSPENSION`, defaultPolicy.suspension),
-    keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultPolicy.keepaliveTime, { minimum: "1 second" }),
-    keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultPolicy.keepaliveTimeout, {
+    circuitFailures: Setting.count(`${prefix}_CIRCUIT_FAILURES`, {
+      description: "Consecutive failed calls that open the circuit breaker.",
+      default: defaultPolicy.circuitFailures,
+      minimum: 1
+    }),
+    circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, {
+      description: "How long calls fail at once while the circuit breaker is open.",
+      default: defaultPolicy.circuitOpen,
+      minimum: "1 millis"
+    }),
+    suspension: Setting.duration(`${prefix}_SUSPENSION`, {
+      description: "How long a replica whose attempts time out gets no calls.",
+      default: defaultPolicy.suspension
+    }),
+    keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, {
+      description: "How often a silent server gets a ping.",
+      default: defaultPolicy.keepaliveTime,
+      minimum: "1 second"
+    }),
+    keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, {
+      description: "How long a server may take to answer a ping before the connection is closed.",
+      default: defaultPolicy.keepaliveTimeout,
       minimum: "100 millis"
     }),
-    connectTimeout: Setting.duration(`${prefix}_CONNECT_TIMEOUT`, defaultPolicy.connectTimeout, {
+    connectTimeout: Setting.duration(`${prefix}_CONNECT_TIMEOUT`, {
+      description: "How long a channel may take to connect before it is replaced.",
+      default: defaultPolicy.connectTimeout,
       minimum: "100 millis"
     }),
-    connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, defaultPolicy.connectBackoff, {
+    connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, {
+      description: "The wait after the first failed connection; it grows with each further one.",
+      default: defaultPolicy.connectBackoff,
       ...withJitter,
       minimum: "10 millis"
     }),
-    connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, defaultPolicy.connectMaxBackoff, {
+    connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, {
+      description: "The longest wait between two connections.",
+      default: defaultPolicy.connectMaxBackoff,
       ...withJitter,
       minimum: "10 millis"
     }),
-    resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, defaultPolicy.resolutionInterval, {
+    resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, {
+      description: "The shortest time between two look-ups of a name, which the loss of a connection starts.",
+      default: defaultPolicy.resolutionInterval,
       minimum: "10 millis"
     }),
-    maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultPolicy.maxResponseSize, 1),
-    maxCalls: Setting.count(`${prefix}_MAX_CALLS`, defaultPolicy.maxCalls, 1)
+    maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, {
+      description: "The largest response message, compressed or not.",
+      unit: "bytes",
+      default: defaultPolicy.maxResponseSize,
+      minimum: 1
+    }),
+    maxCalls: Setting.count(`${prefix}_MAX_CALLS`, {
+      description:
+        "Calls at the same time; others fail at once. Together with the largest response it limits the memory of all responses.",
+      default: defaultPolicy.maxCalls,
+      minimum: 1
+    })
   })

@@ -5,7 +5,7 @@
 import { type ChannelCredentials, type ChannelOptions, Client, connectivityState } from "@grpc/grpc-js"
 import { Cause, Effect, type Scope, Stream } from "effect"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 
 export interface Options {
@@ -51,7 +51,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const context = yield* Effect.context<never>()
   const replaceable = new ReplaceableClient(
     options,
-    Callback.make(context),
+    CallbackGuard.make(context),
     (message) => void Effect.runForkWith(context)(Effect.logWarning(message))
   )
   yield* Effect.addFinalizer(() => Effect.sync(() => replaceable.close()))
@@ -69,14 +69,14 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
 
 class ReplaceableClient {
   readonly #options: Options
-  readonly #guard: Callback.Guard
+  readonly #guard: CallbackGuard.Guard
   readonly #warn: (message: string) => void
   #current: Generation
   #candidate: Generation | undefined = undefined
   /** Of all generations. */
   #calls = 0
 
-  constructor(options: Options, guard: Callback.Guard, warn: (message: string) => void) {
+  constructor(options: Options, guard: CallbackGuard.Guard, warn: (message: string) => void) {
     this.#options = options
     this.#guard = guard
     this.#warn = warn

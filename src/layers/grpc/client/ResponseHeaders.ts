@@ -1,15 +1,18 @@
 /**
- * Checks the headers of responses before grpc-js reads them.
+ * Checks and corrects the headers and trailers of responses before grpc-js reads them:
  *
- * It limits the memory that the headers and trailers of a response take in a client. Node limits their size, but grpc-js makes a Buffer
- * for each value of a `-bin` header: 64 kB of commas become 65,000 Buffers, several megabytes for each call.
+ * - It limits the memory that they take. Node limits their size, but grpc-js makes a Buffer for each value of a `-bin` header, and a
+ *   comma is enough to separate two values.
+ * - A response of HTTP 200 that is not gRPC, such as the page of a proxy, fails the call with UNKNOWN
+ *   (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md). grpc-js would take its first bytes for the length of a
+ *   message.
+ * - A `grpc-status` that is not a decimal number is UNKNOWN. grpc-js accepts whatever JavaScript converts to a number, so that "" is OK.
+ * - `grpc-message` is percent-decoded as a whole (see {@link StatusCodec.decodeMessage}); grpc-js decodes it by decodeURI, in part only.
  *
- * A response of HTTP 200 that is not gRPC, such as the page of a proxy, fails the call with UNKNOWN
- * (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md); grpc-js would take its first bytes for the length of a
- * message.
+ * It also releases the listeners of streams that have ended: see {@link ClosedStreams}.
  *
- * A diagnostics channel of node:http2 announces each new client stream, so that the listener here runs before those of grpc-js. It
- * ignores streams that are not gRPC.
+ * A diagnostics channel of node:http2 announces each new client stream, so that the listeners here run before those of grpc-js. They
+ * ignore streams that are not gRPC.
  */
 import { subscribe } from "node:diagnostics_channel"
 import {
@@ -20,38 +23,73 @@ import {
   type OutgoingHttpHeaders
 } from "node:http2"
 
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as ContentType from "../ContentType.ts"
+import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
+import * as Status from "../Status.ts"
+import * as StatusCodec from "../StatusCodec.ts"
 
 /** How many values a header may have whose name ends in "-bin". */
 const maxBinaryValues = 64
 
-const guard = Callback.make()
+type ResponseHeaders = IncomingHttpHeaders & IncomingHttpStatusHeader
 
-let isBounded = false
+let isInstalled = false
 
-/** From now on, a call whose response has too many values is reset, and fails with RESOURCE_EXHAUSTED. */
-export const bound = (): void => {
-  if (isBounded) return
-  isBounded = true
+/** From now on, the responses to all gRPC clients of this process are checked. */
+export const install = (): void => {
+  if (isInstalled) return
+  isInstalled = true
+  const guard = CallbackGuard.make()
   const onCreated = guard("new HTTP/2 stream", (message: unknown) => {
     const { headers, stream } = message as { readonly stream: ClientHttp2Stream; readonly headers: OutgoingHttpHeaders }
     if (headers["content-type"] !== "application/grpc") return
     stream.on(
       "response",
-      guard("response headers", (received: IncomingHttpHeaders & IncomingHttpStatusHeader) => {
-        if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-        else if (received[":status"] === 200 && !ContentType.isGrpc(received)) {
-          // grpc-js gives the status of HTTP with a call that has none of gRPC, unless it is 200
-          Object.assign(received, { ":status": `200 with content type "${received["content-type"] ?? ""}"` })
-        }
-      })
+      guard("response headers", (received: ResponseHeaders) => onHeaders(stream, received))
     )
+    stream.on("trailers", guard("response trailers", onTrailers))
+    ClosedStreams.forget(stream)
   })
   subscribe("http2.client.stream.created", onCreated)
 }
 
-/** Removes headers that have too many values, and says whether there were any. */
+const onHeaders = (stream: ClientHttp2Stream, headers: ResponseHeaders): void => {
+  if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  else if (headers[":status"] === 200 && !ContentType.isGrpc(headers)) {
+    // grpc-js gives a call without a gRPC status the HTTP status, unless that is 200
+    Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
+  }
+  // of a response that consists of headers alone
+  correctStatus(headers)
+}
+
+const onTrailers = (headers: IncomingHttpHeaders): void => {
+  if (removeExcess(headers)) {
+    setStatus(headers, Status.codes.ResourceExhausted, "Too many values in the metadata of the response")
+  } else correctStatus(headers)
+}
+
+const setStatus = (headers: IncomingHttpHeaders, code: number, message: string): void => {
+  headers["grpc-status"] = String(code)
+  headers["grpc-message"] = message
+}
+
+const isDecimal = /^\d+$/
+
+const correctStatus = (headers: IncomingHttpHeaders): void => {
+  const code = headers["grpc-status"]
+  if (code === undefined) return
+  if (!isDecimal.test(String(code))) {
+    return setStatus(headers, Status.codes.Unknown, "The status of the response is not a number")
+  }
+  const message = headers["grpc-message"]
+  if (typeof message !== "string" || !message.includes("%")) return
+  // decodeURI, which grpc-js applies, is the inverse of this
+  headers["grpc-message"] = encodeURI(StatusCodec.decodeMessage(message).toWellFormed())
+}
+
+/** Removes binary headers that have too many values, and says whether there were any. */
 export const removeExcess = (headers: IncomingHttpHeaders): boolean => {
   let isExcessive = false
   for (const name of Object.keys(headers)) {
@@ -63,7 +101,7 @@ export const removeExcess = (headers: IncomingHttpHeaders): boolean => {
 }
 
 const countValues = (value: IncomingHttpHeaders[string]): number => {
-  // Node joins all values of a header, but for those of set-cookie
+  // Node joins all values of a header, except those of set-cookie
   if (typeof value !== "string") return 0
   let count = 1
   for (let at = value.indexOf(","); at !== -1; at = value.indexOf(",", at + 1)) count++

@@ -82,13 +82,24 @@ const isHostPort = (text: string, isHost: (host: string) => boolean): boolean =>
 export const config = (prefix: string): Config.Config<string> =>
   Config.all({
     target: Setting.optional(`${prefix}_TARGET`, {
+      description:
+        "The [gRPC target](https://github.com/grpc/grpc/blob/master/doc/naming.md) to call, with the scheme `dns`, `ipv4`, `ipv6` " +
+        "or `unix`, and without IPv6 zones.",
+      unset: `\`${prefix}_HOST\` and \`${prefix}_GRPC_PORT\``,
       expected: 'a gRPC target such as "recommendations:50051" or "dns:///recommendations:50051"',
       parse: Option.liftPredicate(isTarget)
     }),
-    host: Setting.host(`${prefix}_HOST`).pipe(Config.map(Option.getOrElse(() => "localhost"))),
-    port: Setting.port(`${prefix}_GRPC_PORT`, 50051),
-    /** What grpc-js reads of the environment: without it, it asks the system's resolver, and never the server that a target names. */
-    asksNameServers: Setting.flag("GRPC_NODE_USE_ALTERNATIVE_RESOLVER", false)
+    host: Setting.host(`${prefix}_HOST`, { description: "The host to call.", unset: "`localhost`" }).pipe(
+      Config.map(Option.getOrElse(() => "localhost"))
+    ),
+    port: Setting.port(`${prefix}_GRPC_PORT`, { description: "The port to call.", default: 50051 }),
+    // grpc-js reads this variable, too
+    asksNameServers: Setting.flag("GRPC_NODE_USE_ALTERNATIVE_RESOLVER", {
+      description:
+        "Whether grpc-js resolves names by DNS servers instead of the system's resolver. Only then may a target name a DNS server, " +
+        "as in `dns://10.0.0.1:53/recommendations:50051`.",
+      default: false
+    })
   }).pipe(
     Config.mapEffect(
       Effect.fnUntraced(function* ({ asksNameServers, host, port, target }) {

@@ -5,16 +5,19 @@
  * which nothing is used here and which was a twelfth of a page (npm run bench). What fails is worded as it does.
  */
 import { type Client, InterceptingCall, type Interceptor, type Metadata, type StatusObject } from "@grpc/grpc-js"
-import type { MethodDefinition } from "@grpc/proto-loader"
 import { Exit } from "effect"
 
-import type * as Callback from "../../telemetry/Callback.ts"
+import type * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
 export interface Options {
   readonly channel: ReturnType<Client["getChannel"]>
-  readonly method: Pick<MethodDefinition<object, object>, "path" | "requestSerialize" | "responseDeserialize">
+  readonly method: {
+    readonly path: string
+    readonly requestSerialize: (message: object) => Buffer
+    readonly responseDeserialize: (bytes: Buffer) => object
+  }
   readonly request: object
   /** What goes out ahead of the request; it is copied. */
   readonly metadata: Metadata
@@ -23,7 +26,7 @@ export interface Options {
   /** Told of what a server sends besides its response. */
   readonly listener: ((metadata: { readonly headers: Metadata } | { readonly trailers: Metadata }) => void) | undefined
   /** For what grpc-js calls back. */
-  readonly guard: Callback.Guard
+  readonly guard: CallbackGuard.Guard
   /** Called once, when the response and the trailers are there, or the status that the call has failed with. */
   readonly onEnd: (outcome: Exit.Exit<object, Status.Status>) => void
 }

@@ -1,87 +1,99 @@
 /**
- * The order in which a client hears of what a server sent: all messages first, and the status after them, whatever it is. And the
- * message of that status, which grpc-js decodes in part only: see {@link StatusCodec.decodeMessage}.
+ * Delivers the status of a failed call after the messages that the server sent before it.
+ *
+ * grpc-js holds back an OK status until all messages have been read. Any other status it delivers at once, and drops the messages that
+ * the reader has not taken yet. This patch delays grpc-js' handling of the trailers of a failed call until its messages have been
+ * read. A status that arises on this side (cancellation, deadline, lost connection) is still delivered at once.
+ *
+ * Private members: the methods `handleTrailers` and `maybeOutputStatus` of `Http2SubchannelCall`, and its fields `http2Stream`,
+ * `unpushedReadMessages` and `isPushPending`.
+ *
+ * Needed for correctness. Without it, a stream of responses that ends with an error may lose its last messages. The tests that fail
+ * then are those of `test/layers/grpc/grpc-js/StatusOrder.test.ts`.
  */
 import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2"
+import { PassThrough } from "node:stream"
 
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js"
 
-import * as Callback from "../../telemetry/Callback.ts"
-import * as ResponseHeaders from "../client/ResponseHeaders.ts"
-import * as Status from "../Status.ts"
-import * as StatusCodec from "../StatusCodec.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
+import type { Patch } from "./compat.ts"
 
-/** What is needed here of grpc-js' call on a connection, and what it keeps to itself. */
 interface Call {
-  readonly http2Stream: ClientHttp2Stream
+  readonly http2Stream: Pick<ClientHttp2Stream, "readableLength" | "once">
+  /** Messages that have arrived and that the reader has not asked for. */
   readonly unpushedReadMessages: ReadonlyArray<unknown>
+  /** Whether a message is to be delivered in the next tick. */
   readonly isPushPending: boolean
   handleTrailers(headers: IncomingHttpHeaders): void
-  /** Called whenever a message has been taken, and at the end of them. */
+  /** Called whenever a message has been delivered, and at the end of the stream. */
   maybeOutputStatus(): void
+  startRead(): void
 }
 
-let isKept = false
+const prototype = Http2SubchannelCall.prototype as unknown as Call
 
-/**
- * grpc-js keeps a status of OK back until all messages have been read, but gives any other one at once, and drops the messages
- * that its reader has not taken yet, as many as there happen to be. From now on, it looks at the trailers of a call that has
- * failed after its messages. What ends a call on this side (it is cancelled, its time is over, its connection is lost) still
- * does so at once.
- */
-export const keep = (): void => {
-  if (isKept) return
-  isKept = true
-  const prototype = Http2SubchannelCall.prototype as unknown as Call
+const hasUnreadMessages = ({ http2Stream, isPushPending, unpushedReadMessages }: Call) =>
+  isPushPending || unpushedReadMessages.length > 0 || http2Stream.readableLength > 0
+
+const apply = (): void => {
   const { handleTrailers, maybeOutputStatus } = prototype
-  if (typeof handleTrailers !== "function" || typeof maybeOutputStatus !== "function") {
-    throw new Error("grpc-js does not handle trailers as it did: see whether it keeps the order by itself")
-  }
-  const held = new WeakMap<Call, IncomingHttpHeaders>()
-  const guard = Callback.make()
+  const heldTrailers = new WeakMap<Call, IncomingHttpHeaders>()
+  const guard = CallbackGuard.make()
   const release = (call: Call) => {
-    const trailers = held.get(call)
+    const trailers = heldTrailers.get(call)
     if (trailers === undefined) return
-    held.delete(call)
+    heldTrailers.delete(call)
     handleTrailers.call(call, trailers)
   }
-  const hasMessages = ({ http2Stream, isPushPending, unpushedReadMessages }: Call) =>
-    isPushPending || unpushedReadMessages.length > 0 || http2Stream.readableLength > 0
-
   prototype.handleTrailers = function (this: Call, headers) {
-    prepare(headers)
-    if (headers["grpc-status"] === "0" || !hasMessages(this)) return handleTrailers.call(this, headers)
-    held.set(this, headers)
-    // what has not been read by then is lost, but what became of the call is known
+    if (headers["grpc-status"] === "0" || !hasUnreadMessages(this)) return handleTrailers.call(this, headers)
+    heldTrailers.set(this, headers)
+    // messages that have not been read when the stream closes are lost, but the status is known
     this.http2Stream.once(
       "close",
       guard("close of an HTTP/2 stream", () => release(this))
     )
   }
   prototype.maybeOutputStatus = function (this: Call) {
-    if (held.has(this) && !hasMessages(this)) release(this)
+    if (heldTrailers.has(this) && !hasUnreadMessages(this)) release(this)
     maybeOutputStatus.call(this)
   }
 }
 
-/** As gRPC writes it. grpc-js takes all that JavaScript makes a number of, and so "" and "0x0" for OK. */
-const isCode = /^\d+$/
+/** Feeds a call one message and its trailers, without a connection, and looks at each member as it is used. */
+const findMismatch = (): string | undefined => {
+  const nameOf = (member: string) => `Http2SubchannelCall.${member}`
+  for (const method of ["handleTrailers", "maybeOutputStatus"] as const) {
+    if (typeof prototype[method] !== "function") return nameOf(method)
+  }
+  const stream = new PassThrough()
+  const ignore = () => {}
+  const call = new Http2SubchannelCall(
+    stream as never,
+    { addMessageReceived: ignore, onStreamEnd: ignore, onCallEnd: ignore } as never,
+    { onReceiveMetadata: ignore, onReceiveMessage: ignore, onReceiveStatus: ignore },
+    { getOptions: () => ({}) } as never,
+    0
+  ) as unknown as Call
+  if (call.http2Stream !== (stream as unknown)) return nameOf("http2Stream")
+  stream.emit("data", Buffer.alloc(5))
+  if (!Array.isArray(call.unpushedReadMessages) || call.unpushedReadMessages.length !== 1) {
+    return nameOf("unpushedReadMessages")
+  }
+  call.startRead()
+  if (call.isPushPending !== true) return nameOf("isPushPending")
+  let hasTrailers = false
+  call.handleTrailers = () => {
+    hasTrailers = true
+  }
+  stream.emit("trailers", {})
+  return hasTrailers ? undefined : nameOf("handleTrailers")
+}
 
-/** Makes of trailers what grpc-js reads as it is meant, at a bounded cost. */
-const prepare = (headers: IncomingHttpHeaders): void => {
-  if (ResponseHeaders.removeExcess(headers)) {
-    headers["grpc-status"] = String(Status.codes.ResourceExhausted)
-    headers["grpc-message"] = "Too many values in the metadata of the response"
-    return
-  }
-  const code = headers["grpc-status"]
-  if (code !== undefined && !isCode.test(String(code))) {
-    headers["grpc-status"] = String(Status.codes.Unknown)
-    headers["grpc-message"] = "The status of the response is not a number"
-    return
-  }
-  const message = headers["grpc-message"]
-  if (typeof message !== "string" || !message.includes("%")) return
-  // grpc-js undoes this, and nothing else, by decodeURI
-  headers["grpc-message"] = encodeURI(StatusCodec.decodeMessage(message).toWellFormed())
+export const patch: Patch = {
+  name: "StatusOrder",
+  findMismatch,
+  apply,
+  consequence: "a stream of responses that ends with an error may lose its last messages"
 }

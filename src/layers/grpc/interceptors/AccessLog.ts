@@ -13,7 +13,7 @@ import * as Status from "../Status.ts"
 
 /** Logs how each call ended, within its span. Of many failures in one second some are left out, and counted. */
 export const server: ServerInterceptor = {
-  ended: (call, exit, status, context) => {
+  onEnd: (call, exit, status, context) => {
     // a failure may come with a bug, as of what should clean up after it
     const level = isBug(exit) ? "Error" : levelOf(call, status)
     if (!Logging.isEnabled(level, context)) return

@@ -1,8 +1,8 @@
-import type { ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 /**
- * What servers and clients are seen by, unless they are told otherwise. The order is from the outermost to the innermost: all that
- * is logged and reported is so within the span of its call.
+ * The observers of servers and clients, unless others are given. The outermost is the first: what is logged and reported of a call
+ * is logged and reported within its span.
  */
+import type { ClientAttemptInterceptor, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as AccessLog from "./AccessLog.ts"
 import * as ErrorReport from "./ErrorReport.ts"
 import * as Metrics from "./Metrics.ts"
@@ -16,3 +16,5 @@ export const server: ReadonlyArray<ServerInterceptor> = [
 ]
 
 export const client: ReadonlyArray<ClientInterceptor> = [Tracing.client, Metrics.client]
+
+export const clientAttempt: ReadonlyArray<ClientAttemptInterceptor> = [Tracing.clientAttempt, Metrics.clientAttempt]

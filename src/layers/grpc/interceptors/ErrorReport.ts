@@ -15,7 +15,7 @@ import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 
 /** Reports the bugs in handlers, and the failures that they call INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
 export const server: ServerInterceptor = {
-  ended: (call, exit) => {
+  onEnd: (call, exit) => {
     if (Exit.isSuccess(exit)) return
     const { cause } = exit
     const attributes = () => ({

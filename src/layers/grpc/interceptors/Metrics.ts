@@ -7,9 +7,9 @@
  */
 import { Effect, Metric } from "effect"
 
-import { memoized, memoizedBy } from "../../telemetry/Memoized.ts"
+import { memoize, memoizeBy } from "../../collections/memoize.ts"
 import type { GrpcCall, Kind } from "../GrpcCall.ts"
-import type { ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
+import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 import * as Tracing from "./Tracing.ts"
 
@@ -23,20 +23,8 @@ export const boundaries = [
 
 /** Counts the calls of a server, and how long they take from their headers to their end. */
 export const server: ServerInterceptor = {
-  // what is alerted on is there from the start, so that its first increase is seen
-  method: (method) =>
-    Effect.withFiber(({ context }) => {
-      const series = serverSeries(method)
-      series.started.updateUnsafe(0, context)
-      for (const status of [undefined, ...serverErrors]) {
-        const { handled, rejected } = series.ended(status)
-        handled.updateUnsafe(0, context)
-        rejected.updateUnsafe(0, context)
-      }
-      return Effect.void
-    }),
-  begun: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
-  ended: (call, _, status, context) => {
+  onStart: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
+  onEnd: (call, _exit, status, context) => {
     const seconds = (performance.now() - call.startedAt) / 1000
     const series = serverSeries(call)
     const ended = series.ended(status)
@@ -47,22 +35,33 @@ export const server: ServerInterceptor = {
   }
 }
 
-/** Counts the calls of a client, how long they take with all their attempts, and the attempts after the first. */
-export const client: ClientInterceptor = {
-  watchCall: (info, context) => {
-    const startedAt = performance.now()
-    return {
-      ended: (_, status) =>
-        clientSeries(info)
-          .duration(status)
-          .updateUnsafe((performance.now() - startedAt) / 1000, context)
+/** Creates the series of a method that alerts use, so that their first increase is seen. */
+export const startAtZero = (method: ServedMethod): Effect.Effect<void> =>
+  Effect.withFiber(({ context }) => {
+    const series = serverSeries(method)
+    series.started.updateUnsafe(0, context)
+    for (const status of [undefined, ...serverErrors]) {
+      const { handled, rejected } = series.ended(status)
+      handled.updateUnsafe(0, context)
+      rejected.updateUnsafe(0, context)
     }
-  },
-  watchAttempt: (info, context) => {
-    clientSeries(info).retries.updateUnsafe(info.attempt === 1 ? 0 : 1, context)
-    return undefined
-  }
+    return Effect.void
+  })
+
+/** Measures the calls of a client, each with all its attempts. */
+export const client: ClientInterceptor = {
+  onEnd: (call, _exit, status, context) =>
+    clientSeries(call)
+      .duration(status)
+      .updateUnsafe((performance.now() - call.startedAt) / 1000, context)
 }
+
+/** Counts the attempts after the first. */
+export const clientAttempt: ClientAttemptInterceptor = {
+  onStart: (attempt, context) => clientSeries(attempt).retries.updateUnsafe(attempt.attempt === 1 ? 0 : 1, context)
+}
+
+type ServedMethod = Pick<GrpcCall["Service"], "kind" | "method" | "service">
 
 const serverErrors = Object.values(Status.codes)
   .map((code) => Status.fromCode(code, ""))
@@ -76,8 +75,8 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoizedBy(
-  [({ service }: Pick<GrpcCall["Service"], "kind" | "method" | "service">) => service, ({ method }) => method],
+const serverSeries = memoizeBy(
+  [({ service }: ServedMethod) => service, ({ method }) => method],
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
     return {
@@ -91,7 +90,7 @@ const serverSeries = memoizedBy(
         attributes,
         boundaries
       }),
-      ended: memoized(
+      ended: memoize(
         (status: Status.Status | undefined) => status?._tag ?? "OK",
         (status) => {
           const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
@@ -122,7 +121,7 @@ const serverSeries = memoizedBy(
   }
 )
 
-const clientSeries = memoizedBy(
+const clientSeries = memoizeBy(
   [
     ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
     ({ service }) => service,
@@ -134,7 +133,7 @@ const clientSeries = memoizedBy(
       attributes: { grpc_service: service, grpc_method: method },
       incremental: true
     }),
-    duration: memoized(
+    duration: memoize(
       (status: Status.Status | undefined) => status?._tag ?? "OK",
       (status) =>
         Metric.histogram("rpc.client.call.duration", {

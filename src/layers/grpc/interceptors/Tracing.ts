@@ -11,66 +11,86 @@ import { Cause, Context, Effect, Exit, References, Tracer } from "effect"
 
 import * as Sampling from "../../telemetry/Sampling.ts"
 import * as ServerSpan from "../../telemetry/ServerSpan.ts"
-import * as Span from "../../telemetry/Span.ts"
+import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import { type GrpcCall, unknown } from "../GrpcCall.ts"
-import type { ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
+import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 
 /** Answers each call in a span of its own, which says who called. */
 export const server: ServerInterceptor = {
-  context: (context, call) =>
-    ServerSpan.begin(context, {
+  onStart: (call, context) =>
+    ServerSpan.start(context, {
       name: methodOf(call),
-      parent: TraceContext.read(headersOf(call.metadata)),
+      parent: TraceContext.fromHeaders(headersOf(call.metadata)),
       attributes: () => serverAttributes(call)
     }),
-  ended: (_call, exit, status, context) => {
-    const span = Context.get(context, ServerSpan.Recorded)
+  onEnd: (_call, exit, status, context) => {
+    const span = Context.get(context, ServerSpan.RecordedSpan)
     if (span === undefined) return
     return end(span, exit, status, status !== undefined && Status.isServerError(status))
   }
 }
 
-/** Makes each call, and each of its attempts, in spans; the server is told of that of the attempt. */
+/** Makes each call in a span of its own. */
 export const client: ClientInterceptor = {
-  watchCall: (info, context) => {
+  onStart: (call, context) => {
     const tracer = tracerOf(context)
-    if (tracer === undefined) return undefined
+    if (tracer === undefined) return
     const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
-    const passing = Sampling.passing(tracer, parent)
-    if (passing !== undefined) {
-      return passing === parent ? undefined : { context: Context.add(context, Tracer.ParentSpan, passing) }
-    }
-    const span = makeSpan(context, methodOf(info), { annotations: Sampling.decided })
+    const nonRecording = Sampling.nonRecordingSpan(tracer, parent)
+    if (nonRecording !== undefined)
+      return nonRecording === parent ? undefined : Context.add(context, Tracer.ParentSpan, nonRecording)
+    const span = makeSpan(context, methodOf(call), { annotations: Sampling.alreadySampled })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    if (!span.sampled) return { context: inSpan }
-    Span.setAll(span, clientAttributes(info))
-    return { context: inSpan, ended: (exit, status) => endOfClient(span, exit, status) }
+    return span.sampled ? recorded(inSpan, call, span) : inSpan
   },
-  watchAttempt: (info, context) => {
-    const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
-    // that of the call stands for this one too
-    if (tracerOf(context) === undefined || outer?.sampled === false) {
-      send(info.metadata, TraceContext.of(context))
-      return undefined
-    }
-    const span = makeSpan(context, methodOf(info), { kind: "client" })
-    const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    send(info.metadata, TraceContext.of(inSpan))
-    if (!span.sampled) return { context: inSpan }
-    Span.setAll(span, clientAttributes(info))
-    // as gRPC's own conventions have it (A72)
-    span.attribute("previous-rpc-attempts", info.attempt - 1)
-    return {
-      context: inSpan,
-      ended: (exit, status) => {
-        Span.setAll(span, addressOf("network.peer", info.peer()))
-        return endOfClient(span, exit, status)
-      }
-    }
+  onEnd: (call, exit, status, context) => {
+    const span = recordedOf(call, context)
+    return span === undefined ? undefined : endOfClient(span, exit, status)
   }
+}
+
+/** Makes each attempt in a span of its own, and sends the context of that to the server. */
+export const clientAttempt: ClientAttemptInterceptor = {
+  onStart: (attempt, context) => {
+    const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
+    // the span of the call stands for this one too
+    if (tracerOf(context) === undefined || outer?.sampled === false) {
+      return send(attempt.metadata, TraceContext.toHeaders(context))
+    }
+    const span = makeSpan(context, methodOf(attempt), { kind: "client" })
+    const inSpan = Context.add(context, Tracer.ParentSpan, span)
+    send(attempt.metadata, TraceContext.toHeaders(inSpan))
+    if (!span.sampled) return inSpan
+    // as gRPC's own conventions have it (A72)
+    span.attribute("previous-rpc-attempts", attempt.attempt - 1)
+    return recorded(inSpan, attempt, span)
+  },
+  onEnd: (attempt, exit, status, context) => {
+    const span = recordedOf(attempt, context)
+    if (span === undefined) return
+    setAttributes(span, addressOf("network.peer", attempt.peer()))
+    return endOfClient(span, exit, status)
+  }
+}
+
+/** The recorded span of a call of a client, or of an attempt. Other calls inherit the context, so it says whose it is. */
+const Recorded = Context.Reference<{ readonly call: ClientCall; readonly span: Tracer.Span } | undefined>(
+  "layers/grpc/interceptors/Tracing/Recorded",
+  { defaultValue: () => undefined }
+)
+
+/** The context of a call that is recorded. */
+const recorded = (context: Context.Context<never>, call: ClientCall, span: Tracer.Span): Context.Context<never> => {
+  setAttributes(span, clientAttributes(call))
+  return Context.add(context, Recorded, { call, span })
+}
+
+const recordedOf = (call: ClientCall, context: Context.Context<never>): Tracer.Span | undefined => {
+  const recorded = Context.get(context, Recorded)
+  return recorded?.call === call ? recorded.span : undefined
 }
 
 /** The tracer of a context, if there is one that anybody sees the spans of. */
@@ -86,14 +106,14 @@ const makeSpan = (context: Context.Context<never>, name: string, options: Tracer
 const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) =>
   end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
 
-const send = (metadata: Metadata, context: TraceContext.Sent | undefined): void => {
+const send = (metadata: Metadata, context: TraceContext.TraceHeaders | undefined): void => {
   if (context === undefined) return
   metadata.set("traceparent", context.traceparent)
   if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
 }
 
 const headersOf =
-  (metadata: Metadata): TraceContext.Headers =>
+  (metadata: Metadata): TraceContext.HeaderReader =>
   (name) => {
     const values = metadata.get(name)
     return values.length === 0 ? undefined : values.join(",")
@@ -108,9 +128,9 @@ const end = (
 ): Effect.Effect<void> => {
   const code = status === undefined ? "OK" : Status.nameInCapitals[status._tag]
   span.attribute("rpc.status_code", code)
-  if (!isError || status === undefined) return Span.end(span, Exit.void)
+  if (!isError || status === undefined) return endSpan(span, Exit.void)
   span.attribute("error.type", code)
-  return Span.end(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : Span.failed(code, status.message))
+  return endSpan(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : errorExit(code, status.message))
 }
 
 const serverAttributes = (call: GrpcCall["Service"]): Record<string, unknown> => ({

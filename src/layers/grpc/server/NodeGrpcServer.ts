@@ -2,29 +2,32 @@
  * {@link GrpcServer} over grpc-js: opens the port once every service is registered, and drains when its layer closes.
  */
 import { Server } from "@grpc/grpc-js"
-import { Config, Deferred, Duration, Effect, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
+import { Config, Context, Deferred, Duration, Effect, Layer, Metric, Option, Stream, SubscriptionRef } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import * as Setting from "../../config/Setting.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
-import * as Callback from "../../telemetry/Callback.ts"
+import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
-import * as Certificates from "../../tls/Certificates.ts"
+import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import * as ContentType from "../ContentType.ts"
-import type { GrpcCall } from "../GrpcCall.ts"
+import { GrpcCall } from "../GrpcCall.ts"
+import type { ProvidedBy, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
-import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
+import * as Metrics from "../interceptors/Metrics.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
 import * as CallBudget from "./CallBudget.ts"
+import * as ConnectionRefusal from "./ConnectionRefusal.ts"
 import * as ServerCalls from "./ServerCalls.ts"
-import * as ServerConnections from "./ServerConnections.ts"
+import { type Secured, ServerConnections } from "./ServerConnections.ts"
 import * as TimeoutHeader from "./TimeoutHeader.ts"
 
 /** A server without services that does not listen yet. */
@@ -42,13 +45,12 @@ export const layer = (options: Options) =>
         whenFull: "evict"
       })
       const budget = CallBudget.make(limits.maxBytesInFlight)
-      const context = yield* Effect.context<never>()
-      const { interceptors = [], observers = DefaultObservers.server } = options
+      const context = annotatePeer(yield* Effect.context<never>())
+      const interceptors = [...(options.observers ?? DefaultObservers.server), ...(options.interceptors ?? [])]
       const calls = ServerCalls.make({
         admission,
         exemptAdmission,
         budget,
-        observers,
         interceptors,
         connectionOf: (stream) => connections.of(stream),
         maxRequestSize: limits.maxRequestSize,
@@ -66,11 +68,11 @@ export const layer = (options: Options) =>
         "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
       })
       const runFork = Effect.runForkWith(context)
-      const connections: ServerConnections.ServerConnections = ServerConnections.make(server, {
+      const connections: ServerConnections = new ServerConnections(server, {
         ...limits,
         tls: options.tls,
-        guard: Callback.make(context),
-        onRefused: (refusal) => void runFork(reportRefusal(refusal)),
+        guard: CallbackGuard.make(context),
+        onRefused: (refusal, address) => void runFork(reportRefusal(refusal, address)),
         onSecured: (secured) => void runFork(reportSecured(secured)),
         onAcceptError: (error) => void runFork(reportAcceptError(error)),
         onEntering: (stream, headers) => {
@@ -94,22 +96,27 @@ export const layer = (options: Options) =>
 
       const register = Effect.fnUntraced(function* <E, R>(registration: Registration<E, R>) {
         const { definition, handlers, isExempt = false, name, toStatus } = registration
-        const context = yield* Effect.context<Exclude<R, GrpcCall>>()
+        const own = registration.interceptors ?? []
+        const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
         for (const [methodName, method] of Object.entries(definition)) {
           const handler = handlers[methodName]
           if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
           // grpc-js answers UNIMPLEMENTED to what it does not know
           if (typeof handler !== "function") continue
-          for (const interceptor of [...observers, ...interceptors]) {
-            yield* (
-              interceptor.method?.({ service: name, method: methodName, kind: GrpcService.kindOf(method) }) ??
-                Effect.void
-            )
+          if ([...interceptors, ...own].includes(Metrics.server)) {
+            yield* Metrics.startAtZero({ service: name, method: methodName, kind: method.kind })
           }
-          const { handle, kind } = calls.handle({ definition: method, handler, context, toStatus, isExempt })
+          const { handle, kind } = calls.handle({
+            definition: method,
+            handler,
+            context,
+            toStatus,
+            isExempt,
+            interceptors: own
+          })
           // the handler has encoded it
           const serialize = (response: Buffer) => response
-          if (!server.register(method.path, handle, serialize, method.requestDeserialize, kind)) {
+          if (!server.register(method.path, handle, serialize, method.request.decode, kind)) {
             return yield* Effect.die(new Error(`${method.path} is served already`))
           }
         }
@@ -123,8 +130,7 @@ export const layer = (options: Options) =>
         const awaitClosed = (atMost: Duration.Duration) =>
           Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
         yield* Deferred.succeed(leaving, undefined)
-        connections.onEmpty(() => Deferred.doneUnsafe(closed, Effect.void))
-        connections.leave()
+        connections.drain(() => Deferred.doneUnsafe(closed, Effect.void))
         yield* awaitClosed(timeout)
         const { ended, inFlight: cut } = calls.counts()
         if (!(yield* Deferred.isDone(closed))) {
@@ -161,6 +167,13 @@ export const layer = (options: Options) =>
     })
   )
 
+/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
+const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(context, RequestAnnotations, (within) => {
+    const call = Context.getOrUndefined(within, GrpcCall)
+    return call && PeerIdentity.annotations(call.peer)
+  })
+
 /** Room for a few calls, in bytes. */
 const minBytesInFlight = 1024 * 1024
 
@@ -175,7 +188,7 @@ export const connectionsRefused = Metric.counter("grpc_server_connections_refuse
 
 const refusals = LogRateLimiter.make("refused connections")
 
-const reportRefusal = ({ address, detail, reason }: ServerConnections.Refusal) =>
+const reportRefusal = ({ detail, reason }: ConnectionRefusal.Refusal, address: string) =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
     refusals.log(
@@ -212,7 +225,7 @@ const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
   return { ...limits, maxConnections }
 })
 
-const observeConnections = (connections: ServerConnections.ServerConnections, limits: Limits) =>
+const observeConnections = (connections: ServerConnections, limits: Limits) =>
   Effect.all(
     [
       ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
@@ -227,7 +240,7 @@ const observeConnections = (connections: ServerConnections.ServerConnections, li
         () => connections.counts().handshakes
       ),
       // counters are there from the start, so that their first increase is seen
-      ...ServerConnections.refusalReasons.map((reason) =>
+      ...ConnectionRefusal.reasons.map((reason) =>
         Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 0)
       ),
       ...resourceErrors.map((error) => Metric.update(Metric.withAttributes(acceptErrors, { error }), 0))
@@ -275,7 +288,7 @@ const observeLoad = (admission: AdmissionControl.AdmissionControl, budget: CallB
     { discard: true }
   )
 
-const reportSecured = ({ cipher, peer, version }: ServerConnections.Secured) =>
+const reportSecured = ({ cipher, peer, version }: Secured) =>
   Effect.annotateLogs(
     Effect.logDebug(`A connection from ${peer.address} is secured with ${version}, ${cipher}`),
     PeerIdentity.annotations(peer)
@@ -283,10 +296,10 @@ const reportSecured = ({ cipher, peer, version }: ServerConnections.Secured) =>
 
 /** Opens the port once the services are there; the layer closes first, before what the services need. */
 export const listen =
-  (options: Options) =>
+  <const Interceptors extends ReadonlyArray<ServerInterceptor>>(options: Options<Interceptors>) =>
   <E, R>(
     services: Layer.Layer<never, E, R>
-  ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer> | Drain> =>
+  ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer | ProvidedBy<Interceptors>> | Drain> =>
     Layer.effectDiscard(
       Effect.gen(function* () {
         const server = yield* GrpcServer
@@ -295,42 +308,102 @@ export const listen =
       })
     ).pipe(Layer.provide(services), Layer.provideMerge(layer(options)))
 
-/**
- * The settings under a prefix: `<prefix>_GRPC_HOST` (every address), `<prefix>_GRPC_PORT` (50051), and the limits, each by its
- * name, such as `<prefix>_MAX_CONCURRENCY`.
- */
+/** The address and the limits from the variables under a prefix, such as `<prefix>_GRPC_PORT`. */
 export const settings = (prefix: string): Config.Config<Options> =>
   Config.all({
-    host: Setting.host(`${prefix}_GRPC_HOST`).pipe(Config.map(Option.getOrUndefined)),
-    port: Setting.port(`${prefix}_GRPC_PORT`, 50051),
+    host: Setting.host(`${prefix}_GRPC_HOST`, {
+      description: "The address to listen on.",
+      unset: "every address"
+    }).pipe(Config.map(Option.getOrUndefined)),
+    port: Setting.port(`${prefix}_GRPC_PORT`, {
+      description: "The port to listen on; 0 lets the system pick one, which the log names.",
+      default: 50051
+    }),
     variables: Config.succeed({ host: `${prefix}_GRPC_HOST`, port: `${prefix}_GRPC_PORT` }),
     limits: Config.all({
-      maxConcurrency: Setting.count(`${prefix}_MAX_CONCURRENCY`, defaultLimits.maxConcurrency, 1),
-      maxQueue: Setting.count(`${prefix}_MAX_QUEUE`, defaultLimits.maxQueue),
-      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, defaultLimits.maxQueueWait, { maximum: "1 hour" }),
-      maxRequestSize: Setting.count(`${prefix}_MAX_REQUEST_SIZE`, defaultLimits.maxRequestSize, 1),
-      maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, defaultLimits.maxResponseSize, 1),
-      maxBytesInFlight: Setting.count(
-        `${prefix}_MAX_BYTES_IN_FLIGHT`,
-        defaultLimits.maxBytesInFlight,
-        minBytesInFlight
-      ),
-      maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, defaultLimits.maxExemptCalls, 1),
-      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, defaultLimits.maxHeaderSize, 1024),
-      maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, defaultLimits.maxConcurrentStreams, 1),
-      maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, defaultLimits.maxConnections, 1),
-      maxConnectionsPerAddress: Setting.count(
-        `${prefix}_MAX_CONNECTIONS_PER_ADDRESS`,
-        defaultLimits.maxConnectionsPerAddress,
-        1
-      ),
-      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, defaultLimits.maxConnectionAge, {
+      maxConcurrency: Setting.count(`${prefix}_MAX_CONCURRENCY`, {
+        description:
+          "Calls that run at the same time. A call runs from its complete request to its response. One client, identified by its " +
+          "certificate and address, gets at most seven eighths of them.",
+        default: defaultLimits.maxConcurrency,
+        minimum: 1
+      }),
+      maxQueue: Setting.count(`${prefix}_MAX_QUEUE`, {
+        description:
+          "Calls that wait for a slot, served round robin over their clients. A call that finds the queue full is answered " +
+          "RESOURCE_EXHAUSTED.",
+        default: defaultLimits.maxQueue
+      }),
+      maxQueueWait: Setting.duration(`${prefix}_MAX_QUEUE_WAIT`, {
+        description: "How long a call waits for a slot before it is answered RESOURCE_EXHAUSTED.",
+        default: defaultLimits.maxQueueWait,
+        maximum: "1 hour"
+      }),
+      maxRequestSize: Setting.count(`${prefix}_MAX_REQUEST_SIZE`, {
+        description: "The largest request message, decompressed.",
+        unit: "bytes",
+        default: defaultLimits.maxRequestSize,
+        minimum: 1
+      }),
+      maxResponseSize: Setting.count(`${prefix}_MAX_RESPONSE_SIZE`, {
+        description: "The largest response message.",
+        unit: "bytes",
+        default: defaultLimits.maxResponseSize,
+        minimum: 1
+      }),
+      maxBytesInFlight: Setting.count(`${prefix}_MAX_BYTES_IN_FLIGHT`, {
+        description:
+          "Memory of all calls together: requests, responses that clients have not read yet, and 16 KiB a call. Above it the " +
+          "client that holds most loses the call that has waited for that client the longest.",
+        unit: "bytes",
+        default: defaultLimits.maxBytesInFlight,
+        minimum: minBytesInFlight
+      }),
+      maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, {
+        description:
+          "Health checks, health watches and reflection calls at the same time. Above it the client with most of them loses its " +
+          "oldest.",
+        default: defaultLimits.maxExemptCalls,
+        minimum: 1
+      }),
+      maxHeaderSize: Setting.count(`${prefix}_MAX_HEADER_SIZE`, {
+        description: "The headers of one call.",
+        unit: "bytes",
+        default: defaultLimits.maxHeaderSize,
+        minimum: 1024
+      }),
+      maxConcurrentStreams: Setting.count(`${prefix}_MAX_CONCURRENT_STREAMS`, {
+        description: "Open calls of one connection.",
+        default: defaultLimits.maxConcurrentStreams,
+        minimum: 1
+      }),
+      maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, {
+        description:
+          "Open connections, of which half may be in their TLS handshake. Above it the address with most connections loses the " +
+          "one that has been without a call the longest, or else its newest. An idle connection takes 20 KiB, with TLS 75 KiB.",
+        default: defaultLimits.maxConnections,
+        minimum: 1
+      }),
+      maxConnectionsPerAddress: Setting.count(`${prefix}_MAX_CONNECTIONS_PER_ADDRESS`, {
+        description: "Open connections of one client address; an IPv6 /64 counts as one address.",
+        default: defaultLimits.maxConnectionsPerAddress,
+        minimum: 1
+      }),
+      maxConnectionAge: Setting.duration(`${prefix}_MAX_CONNECTION_AGE`, {
+        description: "The age at which a connection gets GOAWAY, so that its client reconnects and finds new replicas.",
+        default: defaultLimits.maxConnectionAge,
         minimum: "1 second",
         // a tenth is added to it at the most
         maximum: "20 days"
       }),
-      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, defaultLimits.keepaliveTime, { minimum: "1 second" }),
-      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, defaultLimits.keepaliveTimeout, {
+      keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, {
+        description: "How often a silent client gets a ping.",
+        default: defaultLimits.keepaliveTime,
+        minimum: "1 second"
+      }),
+      keepaliveTimeout: Setting.duration(`${prefix}_KEEPALIVE_TIMEOUT`, {
+        description: "How long a client may take to answer a ping before its connection is closed.",
+        default: defaultLimits.keepaliveTimeout,
         minimum: "100 millis"
       })
     })
@@ -340,7 +413,10 @@ export const settings = (prefix: string): Config.Config<Options> =>
  * As {@link listen}, by {@link settings}, and over TLS by {@link TlsSettings.server}; what is around calls is no matter of settings.
  */
 export const listenConfig =
-  (prefix: string, around: Pick<Options, "interceptors" | "observers"> = {}) =>
+  <const Interceptors extends ReadonlyArray<ServerInterceptor>>(
+    prefix: string,
+    around: Pick<Options<Interceptors>, "interceptors" | "observers"> = {}
+  ) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(
       Effect.gen(function* () {
@@ -348,7 +424,7 @@ export const listenConfig =
         const tls = yield* TlsSettings.server(prefix)
         if (Option.isNone(tls)) return listen(options)(services)
         const { allowedClients, files } = tls.value
-        const certificates = yield* Certificates.watchResolved(files, { role: "server" })
+        const certificates = yield* CertificateWatcher.watchResolved(files, { role: "server" })
         return listen({
           ...options,
           tls: { certificates, allowedClients: Option.getOrUndefined(allowedClients) }

@@ -22,11 +22,13 @@ import type { CallBudget, Holder } from "./CallBudget.ts"
 import { cancelled, type CurrentCall } from "./CallState.ts"
 import { RequestFraming } from "./RequestFraming.ts"
 import type { Connection } from "./ServerConnections.ts"
+import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** What is known of a method before there are calls. */
 export interface ServedMethod {
   readonly path: string
   readonly kind: Kind
+  readonly interceptors: ServerInterceptorChain
   readonly admission: AdmissionControl
   /** One message of a request, in bytes. */
   readonly maxRequestSize: number

@@ -15,16 +15,16 @@ import {
   type ServerInterceptingCall,
   type ServerInterceptor as GrpcJsInterceptor
 } from "@grpc/grpc-js"
-import { Cause, Context, Duration, Effect, Exit, identity, Metric, Stream } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Metric, Stream } from "effect"
 
 import { LinkedList } from "../../collections/LinkedList.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import { Deadline } from "../Deadline.ts"
+import type { ServiceMethod } from "../EmbeddedProtos.ts"
 import { Encoded } from "../EncodedMessage.ts"
 import { RetryInfo } from "../ErrorDetail.ts"
-import { GrpcCall, type Kind, unknown } from "../GrpcCall.ts"
+import { GrpcCall, unknown } from "../GrpcCall.ts"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
-import { kindOf, type ServerMethod } from "../GrpcService.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import { writeAll } from "../Writing.ts"
@@ -37,7 +37,7 @@ import * as ServerInterceptorChain from "./ServerInterceptorChain.ts"
 
 /** How the calls of one method are answered. */
 export interface Method<E, R> {
-  readonly definition: ServerMethod
+  readonly definition: ServiceMethod
   /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
   readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
   readonly toStatus: (error: E) => Status.Status
@@ -45,6 +45,8 @@ export interface Method<E, R> {
   readonly context: Context.Context<Exclude<R, GrpcCall>>
   /** Takes no slots of other methods: a probe that is refused would take away a server that only has much to do. */
   readonly isExempt: boolean
+  /** Within those of all calls. */
+  readonly interceptors: ReadonlyArray<ServerInterceptor>
 }
 
 /** The functions that grpc-js calls for methods of each kind; unary ones answer with the bytes of the response. */
@@ -55,9 +57,7 @@ type Handler =
   | { readonly kind: "bidi"; readonly handle: handleBidiStreamingCall<unknown, Buffer> }
 
 export interface Options {
-  /** The first is the outermost. These see what becomes of a response that cannot be encoded, too. */
-  readonly observers: ReadonlyArray<ServerInterceptor>
-  /** Those within. */
+  /** Of all calls; the first is the outermost. */
   readonly interceptors: ReadonlyArray<ServerInterceptor>
   readonly admission: AdmissionControl
   /** For methods that are exempt from that. */
@@ -97,10 +97,9 @@ interface StreamCall {
 
 export const make = (options: Options): ServerCalls => {
   const { connectionOf } = options
-  const around = ServerInterceptorChain.make(options.observers, options.interceptors)
-  const observe: NonNullable<typeof around.observe> = around.observe ?? identity
-  const intercept: NonNullable<typeof around.intercept> = around.intercept ?? identity
   const methods = new Map<string, ServedMethod>()
+  /** For calls of methods that the server does not have. */
+  const unknownMethods = ServerInterceptorChain.make(options.interceptors)
   const open = new LinkedList<ServerCall>()
   const refusals = makeRefusals()
   let ended = 0
@@ -109,17 +108,14 @@ export const make = (options: Options): ServerCalls => {
   let enteringEncoding: string | undefined
 
   /** Lets interceptors see a call that no handler gets. */
-  const see = (path: string, kind: Kind, called: Called, status: Status.Status) => {
-    const known = namesOf(methods.has(path) ? path : `/${unknown}/${unknown}`)
-    const current = new CurrentCall({ ...known, name: path.slice(1), kind }, called, true)
-    const context = around.begin(current, Context.add(options.context, GrpcCall, current))
-    if (around.observe === undefined && around.intercept === undefined) {
-      around.end(current, Exit.fail(status), context)
-      return
-    }
-    Effect.runForkWith(context)(observe(intercept(Effect.fail(status), current), current)).addObserver((exit) =>
-      around.end(current, exit, context)
-    )
+  const see = (path: string, called: Called, status: Status.Status) => {
+    const method = methods.get(path)
+    const { around, end, start } = method?.interceptors ?? unknownMethods
+    const known = namesOf(method === undefined ? `/${unknown}/${unknown}` : path)
+    const current = new CurrentCall({ ...known, name: path.slice(1), kind: method?.kind ?? "unary" }, called, true)
+    const context = start(current, Context.add(options.context, GrpcCall, current))
+    if (around === undefined) return end(current, Exit.fail(status), context)
+    Effect.runForkWith(context)(around(Effect.fail(status), current)).addObserver((exit) => end(current, exit, context))
   }
 
   /**
@@ -153,7 +149,7 @@ export const make = (options: Options): ServerCalls => {
       )
       Effect.runForkWith(options.context)(bugs.log(line))
     },
-    see: (call, status) => see(call.method.path, call.method.kind, call, status),
+    see: (call, status) => see(call.method.path, call, status),
     refuse: () => {
       shed.updateUnsafe(1, options.context)
       return refusals()
@@ -182,7 +178,6 @@ export const make = (options: Options): ServerCalls => {
   const seeStream = (stream: ServerHttp2Stream, path: string, metadata: Metadata, status: Status.Status) =>
     see(
       path,
-      methods.get(path)?.kind ?? "unary",
       {
         peer: connectionOf(stream)?.peer ?? nobody,
         deadline: Infinity,
@@ -195,7 +190,9 @@ export const make = (options: Options): ServerCalls => {
 
   const handle = <E, R>(method: Method<E, R>): Handler => {
     const { context, definition, toStatus } = method
-    const kind = kindOf(definition)
+    const { kind } = definition
+    const interceptors = ServerInterceptorChain.make([...options.interceptors, ...method.interceptors])
+    const { around } = interceptors
     const called: CalledMethod = { ...namesOf(definition.path), name: definition.path.slice(1), kind }
 
     const encodeFailure = (
@@ -234,7 +231,7 @@ export const make = (options: Options): ServerCalls => {
       const { deadline } = call
       const current = new CurrentCall(called, call, false)
       const withCall = Context.add(context, GrpcCall, current)
-      const services = around.begin(
+      const services = interceptors.start(
         current,
         // what a handler needs is in the context, but for the call, which is now
         (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
@@ -245,7 +242,7 @@ export const make = (options: Options): ServerCalls => {
       call.fiber = fiber
       const onExit = (unsettled: Exit.Exit<A, F>) => {
         const exit = settle(current, unsettled)
-        around.end(current, exit, services)
+        interceptors.end(current, exit, services)
         if (Exit.isSuccess(exit)) end.succeed(exit.value, current.trailers)
         else end.fail(encodeFailure(exit, current))
       }
@@ -262,7 +259,8 @@ export const make = (options: Options): ServerCalls => {
         current.isRejected = isRejected
         interrupt(why)
       }
-      const timer = definition.responseStream ? at(deadline, () => call.guard(() => interrupt(late))) : undefined
+      const timer =
+        kind === "serverStream" || kind === "bidi" ? at(deadline, () => call.guard(() => interrupt(late))) : undefined
       fiber.addObserver((exit) => {
         call.onGone = undefined
         clearTimeout(timer)
@@ -272,7 +270,7 @@ export const make = (options: Options): ServerCalls => {
 
     /** grpc-js would refuse what is too large, too, when everybody has been told that all is well. */
     const encode = (response: unknown): Buffer => {
-      const bytes = response instanceof Encoded ? response.bytes : definition.responseSerialize(response as object)
+      const bytes = response instanceof Encoded ? response.bytes : definition.response.encode(response as object)
       if (bytes.length > options.maxResponseSize) throw new TooLarge(bytes.length, options.maxResponseSize)
       return bytes
     }
@@ -291,10 +289,14 @@ export const make = (options: Options): ServerCalls => {
       }
     }
 
-    /** Where there are effects around the answer, they see what becomes of it, so that all of it is done within them. */
-    const answerWithin = (current: CurrentCall, request: unknown): Effect.Effect<Buffer, Status.Status, R> => {
+    /** Interceptors with `around` see the status of a failure, and of a response that cannot be encoded. */
+    const answerWithin = (
+      wrap: NonNullable<typeof around>,
+      current: CurrentCall,
+      request: unknown
+    ): Effect.Effect<Buffer, Status.Status, R> => {
       const answered = Effect.mapError(handler(request), (error) => toStatus(current.fail(error)))
-      return observe(refuseLarge(Effect.map(intercept(answered, current), encode)), current)
+      return wrap(refuseLarge(Effect.map(answered, encode)), current)
     }
 
     /** The same for where there are none, of the exit. What throws is a defect like any other. */
@@ -307,19 +309,17 @@ export const make = (options: Options): ServerCalls => {
       }
     }
 
-    const isBare = around.observe === undefined && around.intercept === undefined
-
     const answerOne = (
       call: ServerCall,
       request: unknown,
       succeed: (message: Buffer, trailers: Metadata | undefined) => void
     ) => {
       const end = { succeed, fail: (status: StatusCodec.EncodedStatus) => call.fail(status) }
-      if (isBare) run<unknown, E, Buffer>(call, () => handlerNow(request), settle, end)
+      if (around === undefined) run<unknown, E, Buffer>(call, () => handlerNow(request), settle, end)
       else
         run<Buffer, Status.Status, Buffer>(
           call,
-          (current) => answerWithin(current, request),
+          (current) => answerWithin(around, current, request),
           (_, exit) => exit,
           end
         )
@@ -330,10 +330,11 @@ export const make = (options: Options): ServerCalls => {
       const responses = Stream.suspend(() => method.handler(request as never) as Stream.Stream<unknown, E, R>)
       const answer = (current: CurrentCall) => {
         const answered = Stream.mapError(responses, (error) => toStatus(current.fail(error)))
-        const written = Stream.runForEachArray(around.stream(answered, current), (messages) =>
+        const written = Stream.runForEachArray(interceptors.aroundStream(answered, current), (messages) =>
           writeAll(writable, messages, encode, call)
         )
-        return observe(intercept(refuseLarge(written), current), current)
+        const sent = refuseLarge(written)
+        return around === undefined ? sent : around(sent, current)
       }
       run(call, answer, (_, exit) => exit, {
         succeed: (_, trailers) => {
@@ -353,6 +354,7 @@ export const make = (options: Options): ServerCalls => {
     methods.set(definition.path, {
       path: definition.path,
       kind,
+      interceptors,
       admission: method.isExempt ? options.exemptAdmission : options.admission,
       maxRequestSize: method.isExempt ? Math.min(maxExemptRequestSize, options.maxRequestSize) : options.maxRequestSize,
       answer: kind === "unary" ? answer : undefined

@@ -11,7 +11,7 @@ import {
   type ServerHttp2Stream
 } from "node:http2"
 
-import type { Guard } from "../../telemetry/Callback.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 

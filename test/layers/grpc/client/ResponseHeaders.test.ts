@@ -37,7 +37,7 @@ describe("headers of many values", () => {
 
   it.live("reset streams that are gRPC's, and no others", () =>
     Effect.gen(function* () {
-      ResponseHeaders.bound()
+      ResponseHeaders.install()
       const grpc = yield* request({ "content-type": "application/grpc" })
       assert.match(yield* ended(grpc), /NGHTTP2_ENHANCE_YOUR_CALM/)
       assert.strictEqual(yield* ended(yield* request({ "content-type": "application/json" })), "OK")
@@ -47,7 +47,7 @@ describe("headers of many values", () => {
 
   it.live("are looked at once, however many channels there are", () =>
     Effect.gen(function* () {
-      for (let channel = 0; channel < 3; channel++) ResponseHeaders.bound()
+      for (let channel = 0; channel < 3; channel++) ResponseHeaders.install()
       const stream = yield* request({ "content-type": "application/grpc" })
       assert.strictEqual(stream.listenerCount("response"), 1)
       yield* ended(stream)

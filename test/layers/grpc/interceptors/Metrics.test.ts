@@ -4,7 +4,7 @@ import { PrometheusMetrics } from "effect/observability"
 
 import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
-import * as MetricNames from "../../../../src/layers/telemetry/MetricNames.ts"
+import { prometheusName } from "../../../../src/layers/telemetry/prometheusName.ts"
 import { EchoServer, EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
 import { parse } from "../../../integration/Scrape.ts"
@@ -15,7 +15,7 @@ const withRegistry = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => Effect.provideService(effect, Metric.MetricRegistry, new Map()))
 
 /** What Prometheus would read now. */
-const scrape = Effect.map(PrometheusMetrics.format({ metricNameMapper: MetricNames.toPrometheus }), parse)
+const scrape = Effect.map(PrometheusMetrics.format({ metricNameMapper: prometheusName }), parse)
 
 const types = { unary: "unary", serverStream: "server_stream", clientStream: "client_stream", bidi: "bidi_stream" }
 

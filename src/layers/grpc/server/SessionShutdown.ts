@@ -1,0 +1,115 @@
+/**
+ * Ends HTTP/2 sessions of a server: gracefully by GOAWAY, or at once.
+ *
+ * A graceful shutdown takes two GOAWAY frames (RFC 9113, section 6.8): the first announces it, the second, a round trip later, names
+ * the last call that is answered. grpc-js sends both at once, and the TCP reset that may follow can take them away from a client
+ * that still sends. Calls that arrive after the first GOAWAY are not begun: Node sends it by nghttp2_submit_goaway, after which
+ * nghttp2 ignores new streams, and does not offer nghttp2_submit_shutdown_notice, after which it would not. The second GOAWAY
+ * tells their client so, which may then send them again on another connection.
+ */
+import { constants, type ServerHttp2Session } from "node:http2"
+
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
+
+/** How long a client may take to answer the PING between both GOAWAY frames, in milliseconds. */
+const roundTripTimeout = 300
+
+/** How long a client of a session that is closing may take to answer, and how often it is asked, in milliseconds. */
+const probeTimeout = 1_000
+
+/** How long a session may take for its last calls after {@link SessionShutdown.endSoon}, in milliseconds. */
+const closeTimeout = 1_000
+
+export interface SessionShutdown {
+  /**
+   * Announces that the session takes no more calls, and closes it when those in flight have ended. `isIdle` tells whether there are
+   * none now.
+   */
+  readonly goAway: (session: ServerHttp2Session, isIdle: boolean) => void
+  /** To be called when the last call of a session has ended. */
+  readonly onIdle: (session: ServerHttp2Session) => void
+  /**
+   * Destroys a session that is closing if its client no longer answers. A client that breaks HTTP/2 after its GOAWAY leaves a
+   * session that neither answers nor closes.
+   */
+  readonly probe: (session: ServerHttp2Session) => void
+  /** Sends GOAWAY, and destroys the session when its calls have ended, at the latest after a second. */
+  readonly endSoon: (session: ServerHttp2Session) => void
+  /** Destroys a session with the calls on it. */
+  readonly end: (session: ServerHttp2Session) => void
+}
+
+export const make = (guard: Guard): SessionShutdown => {
+  /** The sessions that have been sent the first GOAWAY, each with what sends the second. */
+  const announced = new WeakMap<ServerHttp2Session, () => void>()
+  const probing = new WeakSet<ServerHttp2Session>()
+
+  const end = (session: ServerHttp2Session) => {
+    const { socket } = session
+    if (!session.destroyed) session.destroy(undefined, constants.NGHTTP2_NO_ERROR)
+    // otherwise data that the client does not read keeps the connection open
+    setImmediate(guard("session end", () => void socket.destroy()))
+  }
+
+  const endSoon = (session: ServerHttp2Session) => {
+    if (session.destroyed) return
+    session.close()
+    const timer = setTimeout(
+      guard("session end timer", () => end(session)),
+      closeTimeout
+    ).unref()
+    session.once("close", () => clearTimeout(timer))
+  }
+
+  const goAway = (session: ServerHttp2Session, isIdle: boolean) => {
+    if (session.destroyed) return
+    // GOAWAY was received, or sent before
+    if (session.closed) return probe(session)
+    if (announced.has(session)) return
+    session.goaway(constants.NGHTTP2_NO_ERROR, 2 ** 31 - 1)
+    // Without a stream, nghttp2 reads nothing after a GOAWAY, and the answer to a PING would not be seen. Once the session is closed,
+    // Node discards what is received until the client has closed its side, so that no TCP reset takes the GOAWAY away.
+    if (isIdle) return session.close()
+    const close = guard(
+      "GOAWAY timer",
+      () => {
+        clearTimeout(timer)
+        if (!session.destroyed) session.close()
+      },
+      { recover: () => end(session) }
+    )
+    const timer = setTimeout(close, roundTripTimeout)
+    announced.set(session, close)
+    session.ping(close)
+  }
+
+  // Empty SETTINGS have to be acknowledged, and Node sends no PING on a session that is closing.
+  const probe = (session: ServerHttp2Session) => {
+    if (session.destroyed || probing.has(session)) return
+    probing.add(session)
+    let timer: NodeJS.Timeout | undefined
+    const onFailure = { recover: () => end(session) }
+    const onAnswer = (error: Error | null) => {
+      clearTimeout(timer)
+      // the callback is also called when the session has ended, whose last frames may still be on their way
+      if (session.destroyed) return
+      if (error === null) timer = setTimeout(ask, probeTimeout)
+      else end(session)
+    }
+    const onSettings = guard("SETTINGS callback", onAnswer, onFailure)
+    const onTimeout = guard("SETTINGS timeout", () => end(session))
+    const ask = guard(
+      "SETTINGS timer",
+      () => {
+        if (session.destroyed) return
+        timer = setTimeout(onTimeout, probeTimeout)
+        session.settings({}, onSettings)
+      },
+      onFailure
+    )
+    session.once("close", () => clearTimeout(timer))
+    ask()
+  }
+
+  return { goAway, onIdle: (session) => announced.get(session)?.(), probe, endSoon, end }
+}
