@@ -32,10 +32,10 @@ export class EncodedCatalog {
   /** The catalogue of the books. No more can be added. */
   toBookCatalog(): BookCatalog["Service"] {
     const bytes = this.#bytes
-    const shelfOf = (offsets: OffsetList): Shelf => ({
-      size: offsets.size,
-      at: (position) => new EncodedBook(bytes, offsets.at(position))
-    })
+    const shelfOf = (list: OffsetList): Shelf => {
+      const { size, values } = list
+      return { size, at: (position) => new EncodedBook(bytes, values[position]!) }
+    }
     return BookCatalog.make(
       shelfOf(this.#offsets),
       new Map(Array.from(this.#offsetsOf, ([category, offsets]) => [category, shelfOf(offsets)]))
@@ -45,17 +45,14 @@ export class EncodedCatalog {
 
 /** A list of unsigned 32-bit integers. */
 class OffsetList {
-  #values = new Uint32Array(64)
+  /** May be longer than `size`. */
+  values = new Uint32Array(64)
   size = 0
 
   add(value: number): void {
-    if (this.size === this.#values.length) {
-      this.#values = new Uint32Array(this.#values.buffer.transfer(this.#values.byteLength * 2))
+    if (this.size === this.values.length) {
+      this.values = new Uint32Array(this.values.buffer.transfer(this.values.byteLength * 2))
     }
-    this.#values[this.size++] = value
-  }
-
-  at(position: number): number {
-    return this.#values[position]!
+    this.values[this.size++] = value
   }
 }
