@@ -1,5 +1,5 @@
 /**
- * Pages that nobody waits for: their reader leaves, or the process does.
+ * Pages whose reader disconnects, or whose process is stopped, before they are complete.
  */
 import { get } from "node:http"
 import { createServer, type ServerHttp2Stream } from "node:http2"
@@ -9,7 +9,7 @@ import { Effect, Queue } from "effect"
 
 import { Installation } from "./Installation.ts"
 
-/** A server that takes calls and says nothing; it tells of each by its path, and how it ends. */
+/** A server that accepts calls and never responds. It offers each call to the queue. */
 const silentBackend = Effect.gen(function* () {
   const calls = yield* Queue.unbounded<{ readonly path: string; readonly stream: ServerHttp2Stream }>()
   const server = createServer((request) => {
@@ -26,7 +26,7 @@ const silentBackend = Effect.gen(function* () {
   return { calls, port: address !== null && typeof address === "object" ? address.port : 0 }
 })
 
-/** A Marketplace with a page that would take an hour, and the calls that are made for it. */
+/** A Marketplace with a page in flight that may take an hour, and the calls for it. */
 const slowPage = Effect.gen(function* () {
   const { start } = yield* Installation
   const backend = yield* silentBackend
@@ -38,13 +38,13 @@ const slowPage = Effect.gen(function* () {
   })
   const request = get(`http://localhost:${marketplace.port}/`)
   request.on("error", () => {})
-  // the books and the menu
+  // one for the books, one for the menu
   const calls = [yield* Queue.take(backend.calls), yield* Queue.take(backend.calls)]
   return { calls, marketplace, request }
 })
 
 layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it) => {
-  it.effect("ends the calls that are made for it when its reader leaves", () =>
+  it.effect("cancels its calls when its reader disconnects", () =>
     Effect.gen(function* () {
       const { calls, request } = yield* slowPage
       assert.sameMembers(
@@ -62,7 +62,7 @@ layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it
       }
     })
   )
-  it.effect("is cut when the process leaves and it takes longer than that may", () =>
+  it.effect("is interrupted when it takes longer than the drain timeout", () =>
     Effect.gen(function* () {
       const { marketplace } = yield* slowPage
       yield* marketplace.signal("SIGTERM")

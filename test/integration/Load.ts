@@ -1,18 +1,18 @@
 /**
- * A steady load: so many requests a second, whether or not those before are answered (an "open loop"), so that a service
- * that hangs is not spared the requests that would have come.
+ * An open-loop load: a constant number of requests a second, whether or not earlier ones have completed, so that a hanging service
+ * does not reduce its own load.
  */
 import { Deferred, Effect, type Scope } from "effect"
 
-/** What became of one request. */
+/** The result of one request. */
 export interface Sample {
   /** When it was sent, in milliseconds since the load began. */
   readonly at: number
-  /** How long its answer took, in milliseconds. */
+  /** Its latency in milliseconds. */
   readonly took: number
-  /** Why it counts as failed. */
+  /** The reason if it failed. */
   readonly failure?: string | undefined
-  /** Which replica of Recommendations the answer came from, where it says so. */
+  /** The replica of Recommendations that responded, if it is known. */
   readonly replica?: string | undefined
 }
 
@@ -21,19 +21,19 @@ export type Outcome = Pick<Sample, "failure" | "replica">
 export interface Load {
   /** Milliseconds since the load began. */
   readonly elapsed: Effect.Effect<number>
-  /** What has been answered so far, in the order of the answers. */
+  /** The completed requests so far, in the order of their completion. */
   readonly samples: Effect.Effect<ReadonlyArray<Sample>>
-  /** Waits until so many more requests have been answered. */
+  /** Waits until `count` more requests have completed. */
   readonly answered: (count: number) => Effect.Effect<void>
-  /** Waits until there has been an answer like that; only those that come from now on count. */
+  /** Waits for a request that completes from now on and matches. */
   readonly until: (predicate: (sample: Sample) => boolean) => Effect.Effect<void>
-  /** Sends no more, waits for the answers that are due, and gives all. */
+  /** Stops sending, waits for the requests in flight, and returns all results. */
   readonly finish: Effect.Effect<ReadonlyArray<Sample>>
-  /** By how many milliseconds a request was sent too late at worst: a load that is starved itself measures itself. */
+  /** The maximum delay of a request against its schedule, in milliseconds. A large one means that the load generator was starved. */
   readonly late: Effect.Effect<number>
 }
 
-/** Sends until it is finished, or until the scope closes. `ask` calls back when its request has been answered or has failed. */
+/** Sends until {@link Load.finish}, or until the scope closes. `ask` sends a request and calls `done` when it has completed. */
 export const start = Effect.fnUntraced(function* (
   rate: number,
   ask: (done: (outcome: Outcome) => void) => void
@@ -102,14 +102,14 @@ export const start = Effect.fnUntraced(function* (
   }
 })
 
-/** What a load comes to, in figures; times in milliseconds. */
+/** Statistics of a load; times in milliseconds. */
 export interface Summary {
   readonly count: number
   readonly failed: ReadonlyArray<Sample>
   readonly p50: number
   readonly p99: number
   readonly max: number
-  /** How many answers came from each replica of Recommendations. */
+  /** The number of responses from each replica of Recommendations. */
   readonly replicas: ReadonlyMap<string, number>
 }
 
@@ -130,7 +130,7 @@ export const summarize = (samples: ReadonlyArray<Sample>): Summary => {
   }
 }
 
-/** The failures by their reason: how many, and when the first and the last of them were sent. */
+/** The failures by reason: their number, and when the first and the last of them were sent. */
 export const reasons = (samples: ReadonlyArray<Sample>): ReadonlyArray<string> => {
   const times = new Map<string, Array<number>>()
   for (const { at, failure } of samples) {

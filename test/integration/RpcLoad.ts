@@ -1,6 +1,6 @@
 /**
- * Clients of Recommendations that are not ours: grpc-js as its documentation shows it, with gRPC's own retries (A6) and
- * load balancing (A24) switched on by a service config.
+ * A load from clients that do not use this project's code: grpc-js with its own retries (gRFC A6) and load balancing (A24), enabled by
+ * a service config.
  */
 import { fileURLToPath } from "node:url"
 
@@ -27,14 +27,14 @@ export interface Options {
   readonly target: string
   readonly credentials: ChannelCredentials
   readonly channelOptions?: ChannelOptions | undefined
-  /** How long a client relies on what a name server told it, in milliseconds. */
+  /** The minimum time between two DNS resolutions of a client, in milliseconds. */
   readonly dnsWindow: number
 }
 
-/** How long one call may take, with all its attempts, in milliseconds. */
+/** The deadline of a call with all its attempts, in milliseconds. */
 const timeout = 5_000
 
-/** Each client has connections of its own, as one in a process of its own has. */
+/** Each client has its own connections, as if it ran in its own process. */
 const channelOptions = (service: string, options: Options): ChannelOptions => ({
   "grpc.use_local_subchannel_pool": 1,
   "grpc.dns_min_time_between_resolutions_ms": options.dnsWindow,
@@ -58,7 +58,7 @@ const channelOptions = (service: string, options: Options): ChannelOptions => ({
 })
 
 const client = Effect.fnUntraced(function* (file: string, service: string, options: Options) {
-  // grpc-js has read it when it was loaded: without it the target's name server is not asked
+  // grpc-js reads the variable when it is loaded; without it, it does not resolve names with the target's name server
   if (process.env["GRPC_NODE_USE_ALTERNATIVE_RESOLVER"] !== "true") {
     return yield* Effect.die(
       new Error("GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true has to be set: run the project `fleet`")
@@ -80,9 +80,9 @@ const client = Effect.fnUntraced(function* (file: string, service: string, optio
   )
 })
 
-/** What became of a call, by its error or by the titles of its books. */
+/** The outcome of a call, from its error or the titles of its books. */
 const judge = (error: ServiceError | null, titles: ReadonlyArray<string>): Load.Outcome => {
-  // how long which step of the call took makes every failure look like a reason of its own
+  // durations in the details would make every failure distinct
   if (error !== null) {
     const details = error.details.replace(/ after [\d.]+s\b.*?(?=remote_addr|$)/, " ")
     return { failure: `${status[error.code]}: ${details.trim()}` }
@@ -101,7 +101,7 @@ export const first = Effect.fnUntraced(function* (options: Options) {
   })
 })
 
-/** Calls Recommend of today's API. */
+/** Calls Recommend of the current API. */
 export const v1 = Effect.fnUntraced(function* (options: Options) {
   const api = (yield* client(
     "onlinebooks/recommendations/v1/recommendations.proto",
