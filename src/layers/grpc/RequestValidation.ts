@@ -1,6 +1,6 @@
 /**
- * Finds what a message cannot carry. Serializers bend such values without a word (3e9 in an int32 becomes -1294967296,
- * "oops" a 0, a misspelt field nothing), so that the receiver gets something that nobody sent.
+ * Finds the values of a message that its type cannot carry. Serializers convert them silently (3e9 in an int32 becomes -1294967296, "oops"
+ * becomes 0, a misspelt field is dropped), so that the receiver gets something that nobody sent.
  */
 import type { MethodDefinition } from "@grpc/proto-loader"
 import { Predicate } from "effect"
@@ -9,10 +9,10 @@ import descriptor from "protobufjs/ext/descriptor/index.js"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
-/** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
+/** Returns every value of a message that its type cannot carry, by its path, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
-/** The check of a method's requests, made from the descriptors that its definition carries. */
+/** The check of a method's requests, by the descriptors in the method's definition. */
 export const ofRequest = (method: MethodDefinition<object, object>): MessageCheck => {
   const root = fromDescriptor({
     file: method.requestType.fileDescriptorProtos.map((bytes) => descriptor.FileDescriptorProto.decode(bytes))
@@ -28,7 +28,7 @@ export const ofRequest = (method: MethodDefinition<object, object>): MessageChec
   }
 }
 
-/** The descriptor extension adds this to Root, and leaves it out of its types. */
+/** A documented part of protobufjs, which its types omit: the descriptor extension adds it to Root. */
 const { fromDescriptor } = protobuf.Root as unknown as {
   readonly fromDescriptor: (set: { readonly file: ReadonlyArray<object> }) => protobuf.Root
 }
@@ -38,9 +38,9 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
     violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
     return
   }
-  const set = new Map<protobuf.OneOf, string>()
+  const oneOfs = new Map<protobuf.OneOf, string>()
   for (const [key, value] of Object.entries(message)) {
-    // what is not set is not sent
+    // unset fields are not sent
     if (value === undefined || value === null) continue
     const at = path === "" ? key : `${path}.${key}`
     const field = Object.hasOwn(type.fields, key) ? type.fields[key]?.resolve() : undefined
@@ -49,23 +49,24 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
       continue
     }
     if (field.partOf !== null) {
-      const other = set.get(field.partOf)
+      const other = oneOfs.get(field.partOf)
       if (other !== undefined) {
         violations.push({ field: at, description: `${field.partOf.name} is ${other} already, and holds one value` })
       }
-      set.set(field.partOf, key)
+      oneOfs.set(field.partOf, key)
     }
     checkField(field, value, at, violations)
   }
 }
 
-/** An object of fields, and not one whose content is elsewhere, as a Map's or a Date's is. */
+/** A plain object, in contrast to one that keeps its content elsewhere, as a Map or a Date does. */
 const isRecord = (value: unknown): value is object =>
   Predicate.isObject(value) &&
   !Array.isArray(value) &&
   !(value instanceof Map || value instanceof Set || value instanceof Date)
 
 const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
+  if (!field.repeated) return checkValue(field, value, path, violations)
   const entry = mapEntry(field)
   if (entry !== undefined) {
     if (!isRecord(value)) {
@@ -77,18 +78,16 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
       checkValue(entry.key, toKey(entry.key.type, key), at, violations)
       checkValue(entry.value, item, at, violations)
     }
-  } else if (field.repeated) {
-    if (!Array.isArray(value)) {
-      violations.push({ field: path, description: `expected an array, got ${show(value)}` })
-      return
-    }
-    for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
-  } else {
-    checkValue(field, value, path, violations)
+    return
   }
+  if (!Array.isArray(value)) {
+    violations.push({ field: path, description: `expected an array, got ${show(value)}` })
+    return
+  }
+  for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
 }
 
-/** The fields of a map's entries: in descriptors, a map is an array of messages that are marked so. */
+/** The fields of a map's entries: in descriptors, a map is a repeated message with a mark. */
 const mapEntry = (
   field: protobuf.Field
 ): { readonly key: protobuf.Field; readonly value: protobuf.Field } | undefined => {
@@ -98,7 +97,7 @@ const mapEntry = (
   return key && value && { key: key.resolve(), value: value.resolve() }
 }
 
-/** A key of a map, which JavaScript's objects have as a string whatever it is. */
+/** The key of a map's entry by its type; in JavaScript's objects, every key is a string. */
 const toKey = (type: string, key: string): unknown => {
   if (type === "string" || type.endsWith("64")) return key
   if (type === "bool") return key === "true" ? true : key === "false" ? false : key
@@ -110,11 +109,8 @@ const checkValue = (field: protobuf.Field, value: unknown, path: string, violati
   if (type instanceof protobuf.Type) {
     checkMessage(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
-    // an enum of proto3 is open: it carries numbers that it has no name for
-    if (
-      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
-      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
-    ) {
+    // enums of proto3 are open: any int32 is valid
+    if (!isInt32(value) && !(Predicate.isString(value) && Object.hasOwn(type.values, value))) {
       violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
     }
   } else {
@@ -128,7 +124,9 @@ const checkValue = (field: protobuf.Field, value: unknown, path: string, violati
 const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
   Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
 
-/** A whole number that is a number, or that is written in digits where a number would lose some. */
+const isInt32 = isInteger(-0x8000_0000, 0x7fff_ffff)
+
+/** A whole number: a safe integer, or decimal digits for those that are not. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   if (Predicate.isNumber(value) ? !Number.isSafeInteger(value) : !Predicate.isString(value) && !isLong(value))
     return false
@@ -136,7 +134,7 @@ const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   return /^-?\d+$/.test(digits) && BigInt(digits) >= minimum && BigInt(digits) <= maximum
 }
 
-/** A number of 64 bits as protobufjs has it. */
+/** A 64-bit integer of protobufjs. */
 const isLong = (value: unknown): boolean => Predicate.hasProperty(value, "low") && Predicate.hasProperty(value, "high")
 
 interface Kind {
@@ -144,10 +142,7 @@ interface Kind {
   readonly carries: (value: unknown) => boolean
 }
 
-const int32: Kind = {
-  expected: "a whole number from -2147483648 to 2147483647",
-  carries: isInteger(-0x8000_0000, 0x7fff_ffff)
-}
+const int32: Kind = { expected: "a whole number from -2147483648 to 2147483647", carries: isInt32 }
 const uint32: Kind = { expected: "a whole number from 0 to 4294967295", carries: isInteger(0, 0xffff_ffff) }
 const int64: Kind = { expected: "a whole number of 64 bits", carries: isInteger64(-(2n ** 63n), 2n ** 63n - 1n) }
 const uint64: Kind = { expected: "a whole number of 64 bits, 0 or above", carries: isInteger64(0n, 2n ** 64n - 1n) }

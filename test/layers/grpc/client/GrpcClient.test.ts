@@ -11,7 +11,7 @@ import * as Echo from "../Echo.ts"
 
 const method = Effect.map(GrpcService.load(Echo.EchoService), ({ Echo: method }) => method!)
 
-/** What the check finds, as "field: description". */
+/** The violations, as "field: description". */
 const check = (request: unknown) =>
   Effect.map(method, (method) =>
     RequestValidation.ofRequest(method as never)(request).map(({ description, field }) => `${field}: ${description}`)
@@ -19,7 +19,7 @@ const check = (request: unknown) =>
 
 const int32 = "expected a whole number from -2147483648 to 2147483647"
 
-describe("a request that its message cannot carry", () => {
+describe("the validation of a request", () => {
   it.effect.each([
     [{ int32Value: 2.5 }, `int32Value: ${int32}, got 2.5`],
     [{ int32Value: 3e9 }, `int32Value: ${int32}, got 3000000000`],
@@ -69,7 +69,7 @@ describe("a request that its message cannot carry", () => {
     }).pipe(Effect.provide(Echo.EchoProtos))
   )
 
-  it.effect("is told of every field at once", () =>
+  it.effect("reports all fields at once", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* check({ int32Value: 0.5, text: 1, boolValue: "yes" })).length, 3)
     }).pipe(Effect.provide(Echo.EchoProtos))
@@ -85,7 +85,7 @@ describe("a request that its message cannot carry", () => {
     numbers: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 })))
   })
 
-  it.effect.prop("is any that does not come back as it went", [Request], ([{ int64Value, ...rest }]) =>
+  it.effect.prop("accepts what survives encoding and decoding", [Request], ([{ int64Value, ...rest }]) =>
     Effect.gen(function* () {
       const definition = yield* method
       const request = { ...rest, int64Value: String(int64Value) }
@@ -97,7 +97,7 @@ describe("a request that its message cannot carry", () => {
 })
 
 describe("a client", () => {
-  it.live("sends nothing when the message cannot carry the request", () => {
+  it.live("sends nothing if the request is invalid", () => {
     let calls = 0
     return Effect.gen(function* () {
       const { Echo: call } = yield* Echo.client
@@ -123,7 +123,7 @@ describe("a client", () => {
     )
   })
 
-  it.live("without a server fails as unavailable, which may pass", () =>
+  it.live("without a server fails with a retryable UNAVAILABLE", () =>
     Effect.gen(function* () {
       const { Echo: call } = yield* GrpcClient.make(Echo.EchoService)
       const error = yield* Effect.flip(call({ text: "x" }, { timeout: "10 seconds" }))
@@ -133,7 +133,7 @@ describe("a client", () => {
     }).pipe(Effect.provide([Echo.EchoProtos, NodeGrpcChannel.layer({ target: "127.0.0.1:1" })]))
   )
 
-  it.live("that stops reading a stream cancels the call, and lives on", () =>
+  it.live("that stops reading a stream cancels the call, and goes on", () =>
     Effect.gen(function* () {
       const cancelled = yield* Deferred.make<void>()
       const responses = Stream.concat(
@@ -145,7 +145,7 @@ describe("a client", () => {
         const [first] = yield* Stream.runCollect(Stream.take(Expand({}), 1))
         assert.strictEqual(first?.text, "first")
         yield* Deferred.await(cancelled)
-        // an error that nobody listened to would have ended the process by now
+        // an error without a listener would have ended the process by now
         assert.strictEqual((yield* call({ text: "second" })).text, "second")
       }).pipe(Effect.provide(Echo.serve({ Expand: () => responses })))
     })
