@@ -11,7 +11,7 @@ import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
 import * as ChannelSettings from "../../src/layers/grpc/client/ChannelSettings.ts"
 import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
@@ -151,7 +151,7 @@ const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string,
 }
 
 const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
-  Admin.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
+  AdminServer.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
 
 /** All that a service reads at its start. */
 const settingsOf = (subject: Subject): Config.Config<unknown> =>
