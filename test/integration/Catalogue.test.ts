@@ -9,14 +9,14 @@ import { fileURLToPath } from "node:url"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 
+import { RecommendationsService } from "../../src/generated/v1/services.ts"
 import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import { Installation } from "./Installation.ts"
 import { manyBooks } from "./ManyBooks.ts"
-import { Protos, RecommendationsService } from "./RecommendationsApi.ts"
 
 const clientOf = Effect.fnUntraced(function* (port: number) {
-  const context = yield* Layer.build(Layer.merge(NodeGrpcChannel.layer({ target: `localhost:${port}` }), Protos))
+  const context = yield* Layer.build(NodeGrpcChannel.layer({ target: `localhost:${port}` }))
   return yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
 })
 

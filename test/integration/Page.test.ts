@@ -7,8 +7,9 @@ import { assert, layer } from "@effect/vitest"
 import { Config, Context, Effect, Layer, Option } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 
-import { categories, labels } from "../../src/domain/Category.ts"
-import { slugOf } from "../../src/marketplace/view/Page.ts"
+import { categories } from "../../src/domain/Category.ts"
+import { slugOf } from "../../src/marketplace/categorySlug.ts"
+import { labels } from "../../src/marketplace/view/categoryLinks.ts"
 import { Installation } from "./Installation.ts"
 
 class Shop extends Context.Service<Shop, { readonly url: string }>()("onlinebooks/test/Shop") {

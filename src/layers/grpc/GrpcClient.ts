@@ -27,7 +27,6 @@ import {
   type ServiceError,
   type StatusObject
 } from "@grpc/grpc-js"
-import type { MethodDefinition } from "@grpc/proto-loader"
 import {
   Cause,
   Context,
@@ -40,6 +39,7 @@ import {
   Option,
   Pull,
   Random,
+  Record,
   type Scope,
   Stream
 } from "effect"
@@ -50,12 +50,13 @@ import * as ResponseLimit from "./client/ResponseLimit.ts"
 import * as Retry from "./client/Retry.ts"
 import * as UnaryCall from "./client/UnaryCall.ts"
 import { Deadline } from "./Deadline.ts"
+import * as EmbeddedProtos from "./EmbeddedProtos.ts"
 import * as Compat from "./grpc-js/compat.ts"
 import * as ResponseCompression from "./grpc-js/ResponseCompression.ts"
 import { GrpcChannel } from "./GrpcChannel.ts"
 import { GrpcError } from "./GrpcError.ts"
 import { type ClientAttempt, type ClientCall, clientStatusOf } from "./GrpcInterceptor.ts"
-import * as GrpcService from "./GrpcService.ts"
+import type * as GrpcService from "./GrpcService.ts"
 import * as InterceptorChain from "./InterceptorChain.ts"
 import * as MessageCompression from "./MessageCompression.ts"
 import * as Status from "./Status.ts"
@@ -140,18 +141,15 @@ export interface Options {
 export const make = Effect.fnUntraced(function* <Methods>(
   service: GrpcService.GrpcService<Methods>,
   options: Options = {}
-): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
+): Effect.fn.Return<GrpcClient<Methods>, never, GrpcChannel> {
   const channel = yield* GrpcChannel
-  const definition = yield* GrpcService.load(service)
   const guard = CallbackGuard.make(yield* Effect.context<never>())
   const isObserved = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
-  return Object.fromEntries(
-    Object.entries(definition).map(([name, definition]) => {
-      const method = definition as MethodDefinition<object, object>
-      return [name, makeCaller(channel, guard, isObserved ? MessageCompression.observedMethod(method) : method)]
-    })
-    // one function a method, each of which takes what its definition's types say
-  ) as unknown as GrpcClient<Methods>
+  // one function a method, each of which takes what the service's types say
+  return Record.map(EmbeddedProtos.methods(service), (method) => {
+    const { decode } = method.response
+    return makeCaller(channel, guard, method, isObserved ? MessageCompression.observedDecode(decode) : decode)
+  }) as unknown as GrpcClient<Methods>
 })
 
 /** What there is to know of a call before it is made. Its deadline is by `performance.now()`. */
@@ -200,16 +198,15 @@ class AttemptInfo implements ClientAttempt {
 const makeCaller = (
   channel: GrpcChannel["Service"],
   guard: CallbackGuard.Guard,
-  method: MethodDefinition<object, object>
+  { isIdempotent, kind, path, request }: EmbeddedProtos.ServiceMethod,
+  deserialize: EmbeddedProtos.Codec["decode"]
 ) => {
-  const { options, path, requestSerialize: serialize, responseDeserialize: deserialize } = method
+  const serialize = request.encode
   const name = path.slice(1)
   const [, service = "", methodName = ""] = path.split("/")
-  const kind = GrpcService.kindOf(method)
   const around = InterceptorChain.make(channel.interceptors, clientStatusOf).run
   const aroundAttempt = InterceptorChain.make(channel.attemptInterceptors, clientStatusOf).run
-  const check = RequestValidation.ofRequest(method)
-  const isIdempotent = options.idempotency_level === "IDEMPOTENT" || options.idempotency_level === "NO_SIDE_EFFECTS"
+  const check = RequestValidation.of(request.type())
   const validate = (message: object): Effect.Effect<void, GrpcError> => {
     const violations = check(message)
     return violations.length === 0 ? Effect.void : fail(Status.invalidArgument(violations))
@@ -316,10 +313,12 @@ const makeCaller = (
     )
 
   const unaryAttempt = (request: object, limit: ResponseLimit.ResponseLimit | undefined): Attempt<object> => {
-    const limited =
-      limit === undefined
-        ? method
-        : { ...method, responseDeserialize: (bytes: Buffer) => deserialize(ResponseLimit.apply(bytes, limit)) }
+    const method = {
+      path,
+      requestSerialize: serialize,
+      responseDeserialize:
+        limit === undefined ? deserialize : (bytes: Buffer) => deserialize(ResponseLimit.apply(bytes, limit))
+    }
     return (info, timeLeft) =>
       Effect.callback<object, Status.Status>((resume) => {
         const { listener, metadata } = info.plan
@@ -329,7 +328,7 @@ const makeCaller = (
         const call = releasedIfThrown(release, () =>
           UnaryCall.start({
             channel: client.getChannel(),
-            method: limited,
+            method,
             request,
             metadata,
             ...toDeadline(timeLeft),

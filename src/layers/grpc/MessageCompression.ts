@@ -10,7 +10,7 @@
  * Echo: (request) => Effect.succeed({ text: isCompressed(request) ? "compressed" : "plain", items: [] })
  * ```
  */
-import type { MethodDefinition } from "@grpc/proto-loader"
+import type { Codec } from "./EmbeddedProtos.ts"
 
 /** Messages, decoded or not, whose frames had the compressed flag. */
 const compressedMessages = new WeakSet<object>()
@@ -23,12 +23,11 @@ export const markCompressed = (message: unknown): void => {
   if (typeof message === "object" && message !== null) compressedMessages.add(message)
 }
 
-/** A method whose decoded responses are marked if their bytes are. */
-export const observedMethod = (method: MethodDefinition<object, object>): MethodDefinition<object, object> => ({
-  ...method,
-  responseDeserialize: (bytes) => {
-    const message = method.responseDeserialize(bytes)
+/** Decodes responses so that they are marked if their bytes are. */
+export const observedDecode =
+  (decode: Codec["decode"]): Codec["decode"] =>
+  (bytes) => {
+    const message = decode(bytes)
     if (isCompressed(bytes)) markCompressed(message)
     return message
   }
-})

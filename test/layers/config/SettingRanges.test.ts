@@ -8,7 +8,7 @@ import { type Config, ConfigProvider, Duration, Effect } from "effect"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as ServerSettings from "../../../src/layers/grpc/server/ServerSettings.ts"
 import * as Drain from "../../../src/layers/process/Drain.ts"
-import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
+import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
 
 interface Range {
   readonly config: Config.Config<unknown>
@@ -20,7 +20,7 @@ interface Range {
 const server: Config.Config<unknown> = ServerSettings.settings("S")
 const client: Config.Config<unknown> = NodeGrpcChannel.policyConfig("C")
 const drain: Config.Config<unknown> = Drain.settings
-const telemetry: Config.Config<unknown> = Telemetry.settings
+const telemetry: Config.Config<unknown> = OtlpSettings.settings
 
 const ranges: ReadonlyArray<Range> = [
   // 0 means no wait

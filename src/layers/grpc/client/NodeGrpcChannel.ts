@@ -8,6 +8,7 @@ import { Config, Duration, Effect, Layer, Option, Stream } from "effect"
 
 import * as Setting from "../../config/Setting.ts"
 import * as Certificates from "../../tls/Certificates.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import * as Compat from "../grpc-js/compat.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
@@ -61,7 +62,7 @@ export const settings = Effect.fnUntraced(function* (prefix: string, target: str
       })
     )
   }
-  const certificates = yield* Certificates.watchResolved(tls.value.files, { role: "client" })
+  const certificates = yield* CertificateWatcher.watchResolved(tls.value.files, { role: "client" })
   return { target, policy, useHttpProxy, tls: { certificates, serverName: name } } satisfies Options as Options
 })
 

@@ -2,36 +2,22 @@
  * Finds what a message cannot carry. Serializers bend such values without a word (3e9 in an int32 becomes -1294967296,
  * "oops" a 0, a misspelt field nothing), so that the receiver gets something that nobody sent.
  */
-import type { MethodDefinition } from "@grpc/proto-loader"
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
-import descriptor from "protobufjs/ext/descriptor/index.js"
 
 import type { FieldViolation } from "../ErrorDetail.ts"
 
 /** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
-/** The check of a method's requests, made from the descriptors that its definition carries. */
-export const ofRequest = (method: MethodDefinition<object, object>): MessageCheck => {
-  const root = fromDescriptor({
-    file: method.requestType.fileDescriptorProtos.map((bytes) => descriptor.FileDescriptorProto.decode(bytes))
-  })
-  const [, service = "", name = ""] = method.path.split("/")
-  root.resolveAll()
-  const requestType = root.lookupService(service).methods[name]?.resolvedRequestType
-  if (!requestType) throw new Error(`${method.path} is not in its own descriptors`)
-  return (message) => {
+/** The check of messages of a type. */
+export const of =
+  (type: protobuf.Type): MessageCheck =>
+  (message) => {
     const violations: Array<FieldViolation> = []
-    checkMessage(requestType, message, "", violations)
+    checkMessage(type, message, "", violations)
     return violations
   }
-}
-
-/** The descriptor extension adds this to Root, and leaves it out of its types. */
-const { fromDescriptor } = protobuf.Root as unknown as {
-  readonly fromDescriptor: (set: { readonly file: ReadonlyArray<object> }) => protobuf.Root
-}
 
 const checkMessage = (type: protobuf.Type, message: unknown, path: string, violations: Array<FieldViolation>): void => {
   if (!isRecord(message)) {
@@ -66,16 +52,16 @@ const isRecord = (value: unknown): value is object =>
   !(value instanceof Map || value instanceof Set || value instanceof Date)
 
 const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
-  const entry = mapEntry(field)
-  if (entry !== undefined) {
+  if (field instanceof protobuf.MapField) {
+    const key = { type: field.keyType, resolvedType: null }
     if (!isRecord(value)) {
       violations.push({ field: path, description: `expected a map, a plain object, got ${show(value)}` })
       return
     }
-    for (const [key, item] of Object.entries(value)) {
-      const at = `${path}[${JSON.stringify(key)}]`
-      checkValue(entry.key, toKey(entry.key.type, key), at, violations)
-      checkValue(entry.value, item, at, violations)
+    for (const [name, item] of Object.entries(value)) {
+      const at = `${path}[${JSON.stringify(name)}]`
+      checkValue(key, toKey(field.keyType, name), at, violations)
+      checkValue(field, item, at, violations)
     }
   } else if (field.repeated) {
     if (!Array.isArray(value)) {
@@ -88,16 +74,6 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
   }
 }
 
-/** The fields of a map's entries: in descriptors, a map is an array of messages that are marked so. */
-const mapEntry = (
-  field: protobuf.Field
-): { readonly key: protobuf.Field; readonly value: protobuf.Field } | undefined => {
-  const type = field.resolvedType
-  if (!(type instanceof protobuf.Type) || type.options?.["map_entry"] !== true) return undefined
-  const { key, value } = type.fields
-  return key && value && { key: key.resolve(), value: value.resolve() }
-}
-
 /** A key of a map, which JavaScript's objects have as a string whatever it is. */
 const toKey = (type: string, key: string): unknown => {
   if (type === "string" || type.endsWith("64")) return key
@@ -105,7 +81,12 @@ const toKey = (type: string, key: string): unknown => {
   return Number(key)
 }
 
-const checkValue = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
+const checkValue = (
+  field: Pick<protobuf.Field, "resolvedType" | "type">,
+  value: unknown,
+  path: string,
+  violations: Array<FieldViolation>
+): void => {
   const type = field.resolvedType
   if (type instanceof protobuf.Type) {
     checkMessage(type, value, path, violations)

@@ -5,7 +5,6 @@
  * which nothing is used here and which was a twelfth of a page (npm run bench). What fails is worded as it does.
  */
 import { type Client, InterceptingCall, type Interceptor, type Metadata, type StatusObject } from "@grpc/grpc-js"
-import type { MethodDefinition } from "@grpc/proto-loader"
 import { Exit } from "effect"
 
 import type * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
@@ -14,7 +13,11 @@ import * as StatusCodec from "../StatusCodec.ts"
 
 export interface Options {
   readonly channel: ReturnType<Client["getChannel"]>
-  readonly method: Pick<MethodDefinition<object, object>, "path" | "requestSerialize" | "responseDeserialize">
+  readonly method: {
+    readonly path: string
+    readonly requestSerialize: (message: object) => Buffer
+    readonly responseDeserialize: (bytes: Buffer) => object
+  }
   readonly request: object
   /** What goes out ahead of the request; it is copied. */
   readonly metadata: Metadata

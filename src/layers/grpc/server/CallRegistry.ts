@@ -11,7 +11,6 @@ import { LinkedList } from "../../collections/LinkedList.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import { unknown } from "../GrpcCall.ts"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
-import { kindOf } from "../GrpcService.ts"
 import * as Status from "../Status.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
@@ -90,8 +89,7 @@ export class CallRegistry {
   /** Adds a method; false if there is one at its path. */
   register<E, R>(server: Server, method: RegisteredMethod<E, R>): boolean {
     const { admission, exemptAdmission, maxRequestSize, maxResponseSize } = this.#options
-    const { path, requestDeserialize } = method.definition
-    const kind = kindOf(method.definition)
+    const { kind, path, request } = method.definition
     const info = { ...namesOf(path), name: path.slice(1), kind }
     const interceptors = ServerInterceptorChain.make([...this.#options.interceptors, ...method.interceptors])
     const { isExempt } = method
@@ -103,7 +101,7 @@ export class CallRegistry {
       runner: new MethodRunner(method, info, interceptors, maxResponseSize)
     })
     // grpc-js asks for a handler and a serializer, but the runner calls the handler and encodes its response
-    return server.register(path, () => {}, identity<Buffer>, requestDeserialize, kind)
+    return server.register(path, () => {}, identity<Buffer>, request.decode, kind)
   }
 
   /** To be called with each stream right before grpc-js gets it. */

@@ -5,9 +5,9 @@
 import { Cause, Context, Effect, Exit, Stream } from "effect"
 
 import { Deadline } from "../Deadline.ts"
+import type { ServiceMethod } from "../EmbeddedProtos.ts"
 import { Encoded } from "../EncodedMessage.ts"
 import { GrpcCall } from "../GrpcCall.ts"
-import type { ServerMethod } from "../GrpcService.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import { CallContext, type MethodInfo } from "./CallContext.ts"
@@ -16,7 +16,7 @@ import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** How the calls of a method are answered. */
 export interface Method<E, R> {
-  readonly definition: ServerMethod
+  readonly definition: ServiceMethod
   /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
   readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
   readonly toStatus: (error: E) => Status.Status
@@ -34,6 +34,7 @@ export class MethodRunner<E, R> {
   readonly #interceptors: ServerInterceptorChain
   /** In bytes. */
   readonly #maxResponseSize: number
+  readonly #hasResponseStream: boolean
   /** Whether the exit of the handler becomes the response outside of the fiber, which costs less than an effect. */
   readonly #isPlain: boolean
 
@@ -48,7 +49,8 @@ export class MethodRunner<E, R> {
     this.#info = info
     this.#interceptors = interceptors
     this.#maxResponseSize = maxResponseSize
-    this.#isPlain = !method.definition.responseStream && interceptors.around === undefined
+    this.#hasResponseStream = info.kind === "serverStream" || info.kind === "bidi"
+    this.#isPlain = !this.#hasResponseStream && interceptors.around === undefined
   }
 
   run(call: ServerCall, request: unknown): void {
@@ -83,7 +85,7 @@ export class MethodRunner<E, R> {
     }
     // within the fiber, so that interceptors see whether the response could be encoded
     const { around } = this.#interceptors
-    const response = this.#method.definition.responseStream
+    const response = this.#hasResponseStream
       ? this.#sendStream(call, context, request)
       : this.#encodeResponse(context, request)
     const checked = Effect.catchDefect(response, exitOfDefect)
@@ -110,7 +112,7 @@ export class MethodRunner<E, R> {
 
   #encode(response: unknown): Buffer {
     const bytes =
-      response instanceof Encoded ? response.bytes : this.#method.definition.responseSerialize(response as object)
+      response instanceof Encoded ? response.bytes : this.#method.definition.response.encode(response as object)
     // grpc-js checks it too, but only after interceptors have seen a success
     if (bytes.length > this.#maxResponseSize) throw new TooLarge(bytes.length, this.#maxResponseSize)
     return bytes

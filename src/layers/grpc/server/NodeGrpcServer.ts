@@ -10,13 +10,13 @@ import type { ListenError } from "../../process/ListenError.ts"
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
 import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
-import * as Certificates from "../../tls/Certificates.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import { GrpcCall } from "../GrpcCall.ts"
+import type { ProvidedBy, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
-import * as GrpcService from "../GrpcService.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as Metrics from "../interceptors/Metrics.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
@@ -136,7 +136,7 @@ const register = Effect.fnUntraced(function* <E, R>(
     // grpc-js answers UNIMPLEMENTED for methods that it does not know
     if (typeof handler !== "function") continue
     if (hasMetrics) {
-      yield* Metrics.startAtZero({ service: name, method: methodName, kind: GrpcService.kindOf(method) })
+      yield* Metrics.startAtZero({ service: name, method: methodName, kind: method.kind })
     }
     if (!calls.register(server, { definition: method, handler, context, toStatus, interceptors, isExempt })) {
       return yield* Effect.die(new Error(`${method.path} is served already`))
@@ -199,10 +199,10 @@ const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
 
 /** Opens the port once the services are registered. It closes first, before what the services need. */
 export const listen =
-  (options: Options) =>
+  <const Interceptors extends ReadonlyArray<ServerInterceptor>>(options: Options<Interceptors>) =>
   <E, R>(
     services: Layer.Layer<never, E, R>
-  ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer> | Drain> =>
+  ): Layer.Layer<GrpcServer, E | ListenError, Exclude<R, GrpcServer | ProvidedBy<Interceptors>> | Drain> =>
     Layer.effectDiscard(
       Effect.gen(function* () {
         const server = yield* GrpcServer
@@ -213,7 +213,10 @@ export const listen =
 
 /** {@link listen} with {@link settings}, and over TLS with {@link TlsSettings.server}. Interceptors are not settings. */
 export const listenConfig =
-  (prefix: string, around: Pick<Options, "interceptors" | "observers"> = {}) =>
+  <const Interceptors extends ReadonlyArray<ServerInterceptor>>(
+    prefix: string,
+    around: Pick<Options<Interceptors>, "interceptors" | "observers"> = {}
+  ) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(
       Effect.gen(function* () {
@@ -221,7 +224,7 @@ export const listenConfig =
         const tls = yield* TlsSettings.server(prefix)
         if (Option.isNone(tls)) return listen(options)(services)
         const { allowedClients, files } = tls.value
-        const certificates = yield* Certificates.watchResolved(files, { role: "server" })
+        const certificates = yield* CertificateWatcher.watchResolved(files, { role: "server" })
         return listen({
           ...options,
           tls: { certificates, allowedClients: Option.getOrUndefined(allowedClients) }
