@@ -35,7 +35,6 @@ import {
   Effect,
   Exit,
   Fiber,
-  identity,
   Option,
   Pull,
   Random,
@@ -409,7 +408,7 @@ const makeCaller = (
   const write = <E, R>(call: Writable, requests: Stream.Stream<object, E, R>) =>
     requests.pipe(
       Stream.tap(validate),
-      Stream.runForEachArray((messages) => writeAll(call, messages, identity)),
+      Stream.runForEachArray((messages) => writeAll(call, messages)),
       Effect.andThen(Effect.sync(() => void call.end()))
     )
 

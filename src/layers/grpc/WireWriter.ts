@@ -1,38 +1,36 @@
 /**
- * Writes messages of protobuf field by field, for those that are encoded once, many of them, and then kept. (protobufjs' writer
- * notes every value before it writes one, which takes three times as long.)
- *
- * https://protobuf.dev/programming-guides/encoding/
+ * Writes protobuf messages field by field (https://protobuf.dev/programming-guides/encoding/). Use it to encode many messages at once, such as
+ * those of a catalogue. protobufjs' own writer first records all values as operations, and is slower.
  */
 
 const varint = 0
 const delimited = 2
 
-/** The most bytes that a tag and a number have, or a tag and a length. */
+/** The largest size of a tag with a number or a length, in bytes. */
 const numberSize = 15
 
 export class WireWriter {
   #bytes: Buffer
   #length = 0
 
-  /** `capacity` is how many bytes it begins with room for. */
+  /** `capacity` is the initial size of the buffer, in bytes. */
   constructor(capacity = 256) {
     this.#bytes = Buffer.allocUnsafeSlow(capacity)
   }
 
-  /** How many bytes have been written. */
+  /** The bytes that have been written. */
   get length(): number {
     return this.#length
   }
 
-  /** A field of type int32, or of an enum. */
+  /** Writes a field of type int32 or of an enum. */
   int32(field: number, value: number): void {
     this.#reserve(numberSize)
     this.#varint((field << 3) | varint)
     this.#int32(value)
   }
 
-  /** A repeated field of type int32, or of an enum. */
+  /** Writes a packed repeated field of type int32 or of an enum. */
   int32s(field: number, values: ReadonlyArray<number>): void {
     const start = this.begin(field)
     this.#reserve(values.length * numberSize)
@@ -40,24 +38,24 @@ export class WireWriter {
     this.end(start)
   }
 
-  /** A field of type string. */
+  /** Writes a field of type string. */
   string(field: number, value: string): void {
     const start = this.begin(field)
-    // a unit of UTF-16 has three bytes in UTF-8 at the most
+    // a UTF-16 code unit is at most three bytes of UTF-8
     this.#reserve(value.length * 3)
     this.#length += this.#bytes.write(value, this.#length)
     this.end(start)
   }
 
-  /** Begins a field that is a message. What is written next are its fields, until {@link end} is given what this has returned. */
+  /** Begins a field that is a message: its fields are written next. Returns the argument for {@link end}. */
   begin(field: number): number {
     this.#reserve(numberSize)
     this.#varint((field << 3) | delimited)
-    // the length will be here, and has one byte most of the time
+    // leaves one byte for the length, which is enough for most messages
     return this.#length++
   }
 
-  /** Ends a field that {@link begin} has begun. */
+  /** Ends a field that {@link begin} began. */
   end(start: number): void {
     const size = this.#length - start - 1
     if (size >= 0x80) {
@@ -70,7 +68,7 @@ export class WireWriter {
     this.#length += size
   }
 
-  /** All that has been written since the last time. */
+  /** Returns the bytes that were written since the last call. */
   take(): Buffer {
     const taken = Buffer.from(this.#bytes.subarray(0, this.#length))
     this.#length = 0
@@ -85,7 +83,7 @@ export class WireWriter {
     this.#bytes = larger
   }
 
-  /** A number from 0 to 2^32 - 1: seven bits a byte, the lowest first. */
+  /** A number from 0 to 2^32 - 1: seven bits a byte, the lowest bits first. */
   #varint(value: number): void {
     let rest = value
     while (rest > 0x7f) {
@@ -95,7 +93,7 @@ export class WireWriter {
     this.#bytes[this.#length++] = rest
   }
 
-  /** A negative number is written with 64 bits, so that int32 and int64 are the same to who reads it. */
+  /** Negative numbers are sign-extended to 64 bits, so that int32 and int64 are compatible. */
   #int32(value: number): void {
     if (value >= 0) return this.#varint(value)
     let rest = value
