@@ -9,7 +9,7 @@ import { parse } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
-import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import * as ChannelSettings from "../../src/layers/grpc/client/ChannelSettings.ts"
 import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
 import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
@@ -164,7 +164,7 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
       ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
       : [
           WebServer.settings(subject.prefix, 0),
-          NodeGrpcChannel.policyConfig(subject.prefix),
+          ChannelSettings.policy(subject.prefix),
           TlsSettings.client(subject.prefix)
         ])
   ])
@@ -271,7 +271,7 @@ function* pace(subject: Subject): Iterable<string> {
   const { minReadySeconds = 0, progressDeadlineSeconds = 0 } = spec
   if (service === "recommendations") {
     const client = subjectOf(installation, "marketplace")
-    const policy = settingOf(NodeGrpcChannel.policyConfig("MARKETPLACE"), client?.environment ?? new Map())
+    const policy = settingOf(ChannelSettings.policy("MARKETPLACE"), client?.environment ?? new Map())
     const interval = Duration.toSeconds(policy?.resolutionInterval ?? 0)
     if (minReadySeconds <= interval + dnsTtl) {
       yield `minReadySeconds: ${minReadySeconds}, when clients take ${interval} + ${dnsTtl} s to find a new replica`

@@ -2,7 +2,8 @@
  * Runs the handler of a method for each of its calls: in a fiber, with the interceptors around it. The fiber's exit becomes the
  * response, or the status of the error.
  */
-import { Cause, Context, Effect, Exit, Stream } from "effect"
+import type { Metadata } from "@grpc/grpc-js"
+import { Cause, Context, Effect, Exit, type Fiber, Stream } from "effect"
 
 import { Deadline } from "../Deadline.ts"
 import type { ServiceMethod } from "../EmbeddedProtos.ts"
@@ -10,8 +11,7 @@ import { Encoded } from "../EncodedMessage.ts"
 import { GrpcCall } from "../GrpcCall.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import { CallContext, type MethodInfo } from "./CallContext.ts"
-import type { ServerCall } from "./ServerCall.ts"
+import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** How the calls of a method are answered. */
@@ -24,6 +24,37 @@ export interface Method<E, R> {
   readonly context: Context.Context<Exclude<R, GrpcCall>>
 }
 
+/** A handler that has not finished at once. */
+export interface SuspendedHandler {
+  readonly context: CallContext
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+}
+
+/** A call that a method answers: {@link ServerCall}, or a call in memory. */
+export interface AnsweredCall extends CallInfo {
+  /** The handler waits for something: it is interrupted if the call ends before it. */
+  readonly onSuspended: (handler: SuspendedHandler) => void
+  /** Sends messages of a stream of responses. */
+  readonly write: <Message>(
+    messages: ReadonlyArray<Message>,
+    encode: (message: Message) => Buffer
+  ) => Effect.Effect<void>
+  /** The handler has finished: sends its response, undefined if that is a stream and has been sent, and the status. */
+  readonly respond: (message: Buffer | undefined, status: SentStatus) => void
+  /** Ends the call, for an exception in a callback. */
+  readonly crash: (exception: unknown) => void
+}
+
+/** A status with code 0 is OK. */
+export interface SentStatus {
+  readonly code: number
+  readonly details: string
+  /** The trailers. */
+  readonly metadata: Metadata | null
+}
+
+const isResponseStream = ({ kind }: ServiceMethod) => kind === "serverStream" || kind === "bidi"
+
 type Response<E, R> = Effect.Effect<unknown, E | Status.Status, R>
 
 type ResponseExit = Exit.Exit<Buffer | void, Status.Status>
@@ -34,7 +65,6 @@ export class MethodRunner<E, R> {
   readonly #interceptors: ServerInterceptorChain
   /** In bytes. */
   readonly #maxResponseSize: number
-  readonly #hasResponseStream: boolean
   /** Whether the exit of the handler becomes the response outside of the fiber, which costs less than an effect. */
   readonly #isPlain: boolean
 
@@ -49,11 +79,10 @@ export class MethodRunner<E, R> {
     this.#info = info
     this.#interceptors = interceptors
     this.#maxResponseSize = maxResponseSize
-    this.#hasResponseStream = info.kind === "serverStream" || info.kind === "bidi"
-    this.#isPlain = !this.#hasResponseStream && interceptors.around === undefined
+    this.#isPlain = !isResponseStream(method.definition) && interceptors.around === undefined
   }
 
-  run(call: ServerCall, request: unknown): void {
+  run(call: AnsweredCall, request: unknown): void {
     const { deadline } = call
     const context = new CallContext(this.#info, call, false)
     const withCall = Context.add(this.#method.context, GrpcCall, context)
@@ -75,7 +104,7 @@ export class MethodRunner<E, R> {
     })
   }
 
-  #respond(call: ServerCall, context: CallContext, request: unknown): Response<E, R> {
+  #respond(call: AnsweredCall, context: CallContext, request: unknown): Response<E, R> {
     if (this.#isPlain) {
       try {
         return this.#method.handler(request as never) as Response<E, R>
@@ -85,7 +114,7 @@ export class MethodRunner<E, R> {
     }
     // within the fiber, so that interceptors see whether the response could be encoded
     const { around } = this.#interceptors
-    const response = this.#hasResponseStream
+    const response = isResponseStream(this.#method.definition)
       ? this.#sendStream(call, context, request)
       : this.#encodeResponse(context, request)
     const checked = Effect.catchDefect(response, exitOfDefect)
@@ -100,7 +129,7 @@ export class MethodRunner<E, R> {
     )
   }
 
-  #sendStream(call: ServerCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
+  #sendStream(call: AnsweredCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
     const { handler, toStatus } = this.#method
     const encode = (response: unknown) => this.#encode(response)
     return Stream.suspend(() => handler(request as never) as Stream.Stream<unknown, E, R>).pipe(
@@ -129,7 +158,7 @@ export class MethodRunner<E, R> {
   }
 
   #complete(
-    call: ServerCall,
+    call: AnsweredCall,
     context: CallContext,
     services: Context.Context<never>,
     handled: Exit.Exit<unknown, E | Status.Status>

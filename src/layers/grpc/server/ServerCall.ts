@@ -13,7 +13,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2"
 
 import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
-import type { Effect, Fiber } from "effect"
+import type { Effect } from "effect"
 import { constVoid } from "effect/Function"
 
 import type { Linked, LinkedList } from "../../collections/LinkedList.ts"
@@ -23,7 +23,8 @@ import * as MessageCompression from "../MessageCompression.ts"
 import type * as Status from "../Status.ts"
 import type { AdmissionControl, Candidate } from "./AdmissionControl.ts"
 import type { CallBudget, Holder } from "./CallBudget.ts"
-import type { CallContext, CallInfo, MethodInfo } from "./CallContext.ts"
+import type { MethodInfo } from "./CallContext.ts"
+import type { AnsweredCall, SentStatus, SuspendedHandler } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
 import { type MessageObserver, RequestFraming } from "./RequestFraming.ts"
 import { RequestReader } from "./RequestReader.ts"
@@ -71,14 +72,6 @@ export interface Shared {
  */
 type State = "receiving" | "queued" | "running" | "sending" | "closed"
 
-/** A handler that has not finished at once. */
-export interface SuspendedHandler {
-  readonly context: CallContext
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-}
-
-type SentStatus = Parameters<ServerInterceptingCallInterface["sendStatus"]>[0]
-
 type Listener = Parameters<ServerInterceptingCallInterface["start"]>[0]
 
 /** The peer on a connection that has closed. */
@@ -98,7 +91,7 @@ const maxInflation = 1032
 
 export class ServerCall
   extends ServerInterceptingCall
-  implements Listener, MessageObserver, CallInfo, Candidate, Holder, Linked<ServerCall>
+  implements Listener, MessageObserver, AnsweredCall, Candidate, Holder, Linked<ServerCall>
 {
   previous: ServerCall | undefined = undefined
   next: ServerCall | undefined = undefined
