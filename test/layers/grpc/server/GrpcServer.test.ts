@@ -207,7 +207,7 @@ describe("a server that closes", () => {
       assert.deepStrictEqual(result, Result.succeed({ text: "in flight", items: [] }))
       assert.strictEqual(Result.isFailure(after) && after.failure.reason._tag, "Unavailable")
       assert.isFalse(interrupted)
-      assert.include(lines, "gRPC is closed: 1 calls in flight finished, 0 were cut")
+      assert.include(lines, "gRPC server closed: 1 calls in flight finished, 0 were cut")
     })
   )
 
@@ -217,7 +217,7 @@ describe("a server that closes", () => {
       assert.strictEqual(Result.isFailure(result) && result.failure.reason._tag, "Unavailable")
       assert.strictEqual(Result.isFailure(result) && result.failure.reason.message, "The server is shutting down")
       assert.isTrue(interrupted)
-      assert.include(lines, "gRPC is closed: 0 calls in flight finished, 1 were cut")
+      assert.include(lines, "gRPC server closed: 0 calls in flight finished, 1 were cut")
     })
   )
 })
