@@ -138,7 +138,7 @@ const open = <Started extends StreamCall>(
 const writeRequests = <E, R>(call: Call, writable: Writable, requests: Stream.Stream<object, E, R>) =>
   requests.pipe(
     Stream.mapEffect((request) => call.method.encode(request)),
-    Stream.runForEachArray((messages) => writeAll(writable, messages, identity)),
+    Stream.runForEachArray((messages) => writeAll(writable, messages)),
     Effect.andThen(Effect.sync(() => void writable.end()))
   )
 

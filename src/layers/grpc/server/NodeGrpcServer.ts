@@ -120,8 +120,8 @@ const listenUntilDrained = Effect.fnUntraced(function* (
   )
   if (options.tls === undefined && !Address.isLoopback(bound.host)) {
     yield* Effect.logWarning(
-      `gRPC is served without TLS on ${Address.format(bound)}, which other machines can reach: ` +
-        "whoever is between reads and changes it, and everybody may call"
+      `gRPC is served without TLS on ${Address.format(bound)}, which is not a loopback address: ` +
+        "traffic can be read and changed on its way, and any client may call"
     )
   }
   return bound
@@ -145,7 +145,7 @@ const drain = Effect.fnUntraced(function* ({ calls, connections }: Parts) {
     yield* awaitClosed(cutTimeout)
   }
   connections.destroy()
-  yield* Effect.logInfo(`gRPC is closed: ${ended - before} calls in flight finished, ${cut} were cut`)
+  yield* Effect.logInfo(`gRPC server closed: ${ended - before} calls in flight finished, ${cut} were cut`)
 })
 
 /** Lowers the limit of connections if the process may not open that many files: descriptors are left for the admin port. */
@@ -154,8 +154,8 @@ const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
   const maxConnections = Math.max(1, Math.min(limits.maxConnections, descriptors - FileDescriptors.reserved))
   if (maxConnections === limits.maxConnections) return limits
   yield* Effect.logWarning(
-    `gRPC takes ${maxConnections} connections at the most, and not ${limits.maxConnections}: ` +
-      `the process may have ${descriptors} file descriptors (ulimit -n)`
+    `gRPC connections are limited to ${maxConnections} instead of ${limits.maxConnections}: ` +
+      `the process may open ${descriptors} file descriptors (ulimit -n)`
   )
   return { ...limits, maxConnections }
 })
