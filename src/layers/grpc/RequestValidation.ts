@@ -1,13 +1,13 @@
 /**
- * Finds what a message cannot carry. Serializers bend such values without a word (3e9 in an int32 becomes -1294967296,
- * "oops" a 0, a misspelt field nothing), so that the receiver gets something that nobody sent.
+ * Finds the values of a message that its type cannot carry. Serializers convert them silently (3e9 in an int32 becomes -1294967296, "oops"
+ * becomes 0, a misspelt field is dropped), so that the receiver gets something that nobody sent.
  */
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
-/** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
+/** Returns every value of a message that its type cannot carry, by its path, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
 /** The check of messages of a type. */
@@ -24,9 +24,9 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
     violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
     return
   }
-  const set = new Map<protobuf.OneOf, string>()
+  const oneOfs = new Map<protobuf.OneOf, string>()
   for (const [key, value] of Object.entries(message)) {
-    // what is not set is not sent
+    // unset fields are not sent
     if (value === undefined || value === null) continue
     const at = path === "" ? key : `${path}.${key}`
     const field = Object.hasOwn(type.fields, key) ? type.fields[key]?.resolve() : undefined
@@ -35,17 +35,17 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
       continue
     }
     if (field.partOf !== null) {
-      const other = set.get(field.partOf)
+      const other = oneOfs.get(field.partOf)
       if (other !== undefined) {
         violations.push({ field: at, description: `${field.partOf.name} is ${other} already, and holds one value` })
       }
-      set.set(field.partOf, key)
+      oneOfs.set(field.partOf, key)
     }
     checkField(field, value, at, violations)
   }
 }
 
-/** An object of fields, and not one whose content is elsewhere, as a Map's or a Date's is. */
+/** A plain object, in contrast to one that keeps its content elsewhere, as a Map or a Date does. */
 const isRecord = (value: unknown): value is object =>
   Predicate.isObject(value) &&
   !Array.isArray(value) &&
@@ -63,18 +63,17 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
       checkValue(key, toKey(field.keyType, name), at, violations)
       checkValue(field, item, at, violations)
     }
-  } else if (field.repeated) {
-    if (!Array.isArray(value)) {
-      violations.push({ field: path, description: `expected an array, got ${show(value)}` })
-      return
-    }
-    for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
-  } else {
-    checkValue(field, value, path, violations)
+    return
   }
+  if (!field.repeated) return checkValue(field, value, path, violations)
+  if (!Array.isArray(value)) {
+    violations.push({ field: path, description: `expected an array, got ${show(value)}` })
+    return
+  }
+  for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
 }
 
-/** A key of a map, which JavaScript's objects have as a string whatever it is. */
+/** The key of a map's entry by its type; in JavaScript's objects, every key is a string. */
 const toKey = (type: string, key: string): unknown => {
   if (type === "string" || type.endsWith("64")) return key
   if (type === "bool") return key === "true" ? true : key === "false" ? false : key
@@ -91,11 +90,8 @@ const checkValue = (
   if (type instanceof protobuf.Type) {
     checkMessage(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
-    // an enum of proto3 is open: it carries numbers that it has no name for
-    if (
-      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
-      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
-    ) {
+    // enums of proto3 are open: any int32 is valid
+    if (!isInt32(value) && !(Predicate.isString(value) && Object.hasOwn(type.values, value))) {
       violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
     }
   } else {
@@ -109,7 +105,9 @@ const checkValue = (
 const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
   Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
 
-/** A whole number that is a number, or that is written in digits where a number would lose some. */
+const isInt32 = isInteger(-0x8000_0000, 0x7fff_ffff)
+
+/** A whole number: a safe integer, or decimal digits for those that are not. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   if (Predicate.isNumber(value) ? !Number.isSafeInteger(value) : !Predicate.isString(value) && !isLong(value))
     return false
@@ -117,7 +115,7 @@ const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   return /^-?\d+$/.test(digits) && BigInt(digits) >= minimum && BigInt(digits) <= maximum
 }
 
-/** A number of 64 bits as protobufjs has it. */
+/** A 64-bit integer of protobufjs. */
 const isLong = (value: unknown): boolean => Predicate.hasProperty(value, "low") && Predicate.hasProperty(value, "high")
 
 interface Kind {
@@ -125,10 +123,7 @@ interface Kind {
   readonly carries: (value: unknown) => boolean
 }
 
-const int32: Kind = {
-  expected: "a whole number from -2147483648 to 2147483647",
-  carries: isInteger(-0x8000_0000, 0x7fff_ffff)
-}
+const int32: Kind = { expected: "a whole number from -2147483648 to 2147483647", carries: isInt32 }
 const uint32: Kind = { expected: "a whole number from 0 to 4294967295", carries: isInteger(0, 0xffff_ffff) }
 const int64: Kind = { expected: "a whole number of 64 bits", carries: isInteger64(-(2n ** 63n), 2n ** 63n - 1n) }
 const uint64: Kind = { expected: "a whole number of 64 bits, 0 or above", carries: isInteger64(0n, 2n ** 64n - 1n) }
