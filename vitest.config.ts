@@ -7,7 +7,7 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 const fleet = [
   ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
   // what builds images takes both processors
-  ...["Cluster", "Images"].map((name) => `test/system/${name}.test.ts`)
+  ...["Cluster", "Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
 /** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */

@@ -18,14 +18,11 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs, promisify } from "node:util"
 
-import { NodeServices } from "@effect/platform-node"
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 import { build } from "rolldown"
 
-import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
-import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import { EchoService } from "../src/layers/testing/EchoServer.ts"
 
 interface Variant {
@@ -158,13 +155,7 @@ const check = (port: number): Promise<void> =>
     const response = yield* Echo({ text }, { timeout: "10 seconds" })
     if (response.text !== text) return yield* Effect.die(new Error(`It answers ${response.text}`))
   }).pipe(
-    Effect.provide(
-      NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [], attemptObservers: [] }).pipe(
-        Layer.provideMerge(GrpcService.ProtoFiles.layer("src/layers/testing")),
-        Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
-        Layer.provide(NodeServices.layer)
-      )
-    ),
+    Effect.provide(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [], attemptObservers: [] })),
     Effect.runPromise
   )
 

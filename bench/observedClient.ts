@@ -2,20 +2,18 @@
  * A client that makes as many calls as it is told to by its parent, 64 at a time, for {@link file://./observability.ts}: bundled,
  * and observed as its first argument says. The second is whom it calls.
  */
-import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 
-import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
-import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
 import * as RetryPolicy from "../src/layers/grpc/RetryPolicy.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as OtlpExport from "../src/layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
-import { EchoService } from "../src/layers/testing/EchoServer.ts"
+import { EchoService } from "../src/layers/testing/generated/services.ts"
 
 const [, , part, target = ""] = process.argv
 
@@ -41,10 +39,7 @@ Layer.effectDiscard(
       policy: { retry: RetryPolicy.never }
     })
   ),
-  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
-  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
-  Layer.provide(NodeServices.layer),
-  Layer.provide(Telemetry.exported),
+  Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

@@ -2,13 +2,10 @@
  * An Echo that answers at once, observed as its argument says and by the settings of its environment, for
  * {@link file://./observability.ts}: bundled, and with all that a service has around its calls.
  */
-import { NodeServices } from "@effect/platform-node"
 import { Duration, Effect, Layer, Stream } from "effect"
 
-import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import type { ServerInterceptor } from "../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as AccessLog from "../src/layers/grpc/interceptors/AccessLog.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
 import * as ErrorReport from "../src/layers/grpc/interceptors/ErrorReport.ts"
@@ -18,9 +15,10 @@ import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as OtlpExport from "../src/layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
-import { EchoService } from "../src/layers/testing/EchoServer.ts"
 import type { EchoRequest__Output } from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
+import { EchoService } from "../src/layers/testing/generated/services.ts"
 
 const parts: { readonly [part: string]: ReadonlyArray<ServerInterceptor> } = {
   nothing: [],
@@ -49,10 +47,7 @@ GrpcServer.serve(
 ).pipe(
   // no client is sent away in the middle of a round
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, observers, limits: { maxConnectionAge: Duration.hours(1) } }),
-  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
-  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
-  Layer.provide(NodeServices.layer),
-  Layer.provide(Telemetry.exported),
+  Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "observed", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

@@ -7,14 +7,14 @@ import { Effect, Layer, Stream } from "effect"
 
 import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
+import * as OtlpExport from "../src/layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../src/layers/telemetry/Telemetry.ts"
-import { EchoService } from "../src/layers/testing/EchoServer.ts"
 import type { EchoRequest__Output } from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
+import { EchoService } from "../src/layers/testing/generated/services.ts"
 
 const items: ReadonlyArray<never> = []
 const echo = ({ text }: EchoRequest__Output) => Effect.succeed({ text, items })
@@ -32,10 +32,9 @@ GrpcServer.serve(
   {}
 ).pipe(
   NodeGrpcServer.listenConfig("ECHO"),
-  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
-  Layer.provide(Telemetry.exported),
+  Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "streaming", version: "0.0.0" }),
   Drain.launch,
   Effect.provide(Logging.layerConfig),

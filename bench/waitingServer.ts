@@ -2,24 +2,13 @@
  * A server whose calls wait, as for a database, or compute, if that is in its environment: for the curve of
  * {@link file://./overload.ts}.
  */
-import { NodeServices } from "@effect/platform-node"
-import { Duration, Effect, Layer, Stream } from "effect"
+import { Duration, Effect, Stream } from "effect"
 
-import { ProjectRoot } from "../src/layers/config/ProjectRoot.ts"
 import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../src/layers/grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
-import type {
-  EchoServiceDefinition,
-  EchoServiceHandlers
-} from "../src/layers/testing/generated/onlinebooks/layers/testing/EchoService.ts"
-
-const Echo = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
-  name: "onlinebooks.layers.testing.EchoService",
-  file: "echo.proto"
-})
+import { EchoService } from "../src/layers/testing/generated/services.ts"
 
 const response = { text: "", items: [] }
 
@@ -36,7 +25,7 @@ const isComputing = process.env["COMPUTES"] !== undefined
 const answer = isComputing ? compute(0.2) : Effect.delay(Effect.succeed(response), "20 millis")
 
 GrpcServer.serve(
-  Echo,
+  EchoService,
   Effect.succeed({
     Echo: () => answer,
     EchoOnce: () => answer,
@@ -51,9 +40,6 @@ GrpcServer.serve(
     port: 0,
     limits: isComputing ? {} : { maxConcurrency: 20, maxQueue: 20, maxQueueWait: Duration.millis(50) }
   }),
-  Layer.provide(GrpcService.ProtoFiles.layer("src/layers/testing")),
-  Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
-  Layer.provide(NodeServices.layer),
   Drain.launch,
   runMain
 )

@@ -1,5 +1,5 @@
 /**
- * Both services in one process, for `npm start`: over a real socket, as if they were two.
+ * Both services in one process, for `npm start`. Marketplace calls Recommendations over a real socket, as it does in production.
  */
 import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
@@ -18,8 +18,8 @@ import * as Marketplace from "./marketplace/Marketplace.ts"
 import * as Recommendations from "./recommendations/Recommendations.ts"
 
 /**
- * A channel to the server beside it, by the address that it listens on: a name could lead to somebody else, who listens on another
- * address of it. The name in its certificate is localhost all the same.
+ * A channel to the server in this process, by the address that it listens on: a name such as localhost could resolve to an address on
+ * which another process listens. Its certificate is for localhost.
  */
 const ChannelToServer = Layer.unwrap(
   Effect.gen(function* () {
@@ -30,7 +30,7 @@ const ChannelToServer = Layer.unwrap(
   })
 )
 
-/** A server on every address, of both families or of one, is on this one too. */
+/** A server on the unspecified address, of IPv6 or IPv4, also listens on 127.0.0.1. */
 const toLoopback = ({ host, port }: Address.Address): Address.Address => ({
   host: host === "::" || host === "0.0.0.0" ? "127.0.0.1" : host,
   port

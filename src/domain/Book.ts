@@ -1,56 +1,55 @@
 /**
- * A book of the catalogue.
+ * A book of the catalogue, and the rules for its fields.
  */
 import { Schema } from "effect"
 
 import { Category } from "./Category.ts"
 
-/** Identifies a book: a positive number that fits in the 32 bits that the API has for it. */
+/** Identifies a book. The APIs transmit it as an int32. */
 export const BookId = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 }))
 
-/** The year of first publication. A negative one is before the common era, which has no year 0. */
+/** The year of first publication. Negative years are before the common era, which has no year 0. */
 export const Year = Schema.Int.check(
   Schema.isBetween({ minimum: -9999, maximum: 9999 }),
   Schema.makeFilter((year) => year !== 0)
 )
 
-/** An ISBN of ten characters. Its check digit is not verified: real catalogues often have it wrong. */
+/** An ISBN of ten characters. Its check digit is not verified, because real catalogues often have it wrong. */
 export const Isbn10 = Schema.String.check(Schema.isPattern(/^[0-9]{9}[0-9X]$/))
 
-/** The most characters of a title. */
+/** The maximum length of a title, in code points. */
 export const maxTitleLength = 512
 
-/** The most characters of an author's name. */
+/** The maximum length of an author's name, in code points. */
 export const maxNameLength = 256
 
-/** The most authors of a book. */
+/** The maximum number of authors of a book. */
 export const maxAuthors = 100
 
-/** A control character, such as a line break. */
-const control = /[\p{Cc}\p{Zl}\p{Zp}]/u
+const controlCharacter = /[\p{Cc}\p{Zl}\p{Zp}]/u
 
-/** A character that is drawn as something. */
-const visible = /[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]/u
+/** A character with a visible glyph. U+2800 is a blank braille pattern. */
+const visibleCharacter = /[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]/u
 
-/** Text of one line with something to see in it, of so many characters (code points) at the most. */
-const line = (maximum: number) =>
+/** One line of text with at least one visible character, and at most `maxLength` code points. */
+const line = (maxLength: number) =>
   Schema.NonEmptyString.check(
     Schema.makeFilter(
       (text) =>
-        (text.length <= maximum || (text.length <= maximum * 2 && Array.from(text).length <= maximum)) &&
-        !control.test(text) &&
-        visible.test(text)
+        // a code point is one or two UTF-16 code units, so most texts need no counting
+        (text.length <= maxLength || (text.length <= maxLength * 2 && Array.from(text).length <= maxLength)) &&
+        !controlCharacter.test(text) &&
+        visibleCharacter.test(text)
     )
   )
 
 export const Book = Schema.Struct({
   id: BookId,
   title: line(maxTitleLength),
-  /** In the order of the title page, at least one. */
+  /** In the order of the title page. */
   authors: Schema.NonEmptyArray(line(maxNameLength)).check(Schema.isMaxLength(maxAuthors)),
   year: Schema.optionalKey(Year),
   isbn10: Schema.optionalKey(Isbn10),
-  /** The shelves it stands on: at least one, each once. */
   categories: Schema.NonEmptyArray(Category).check(Schema.isUnique())
 })
 

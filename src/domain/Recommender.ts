@@ -1,7 +1,7 @@
 /**
- * What the shop recommends to a reader: books of a shelf, drawn by chance.
+ * Recommends books: draws them at random from a category, or from the whole catalogue.
  */
-import { Context, Effect, Layer, Random, Schema, SchemaIssue } from "effect"
+import { Context, Effect, Layer, Random, Schema } from "effect"
 
 import type { Book } from "./Book.ts"
 import {
@@ -12,39 +12,33 @@ import {
   type Shelf
 } from "./BookCatalog.ts"
 
-/** How many books a reader gets who does not say how many. */
+/** The number of books in a recommendation whose query does not say how many. */
 export const defaultLimit = 10
 
-/** The most books one recommendation gives, whatever the reader asks for. */
+/** The maximum number of books in a recommendation. */
 export const maxLimit = 100
 
-/** A question as a reader asks it; {@link Recommender} says what is wrong with it. */
+/** A query as it was received; {@link Recommender} validates it. */
 export interface Query {
-  /** The reader: 0 is a visitor who has not signed in, below 0 is nobody. */
+  /** The reader: 0 is a visitor who has not signed in; negative numbers are invalid. */
   readonly userId: number
-  /** The name of a category, such as "MYSTERY"; undefined is every category. */
+  /** The name of a category, such as "MYSTERY"; undefined means all books. */
   readonly category: string | undefined
-  /** How many books, at the most: 1 and up. Above {@link maxLimit} is taken as that, undefined as {@link defaultLimit}. */
+  /** The number of books: 1 or more, capped at {@link maxLimit}; undefined means {@link defaultLimit}. */
   readonly maxResults: number | undefined
 }
 
-/** What a question's fields may hold. */
-const QueryFields = Schema.Struct({
-  userId: Schema.Int.check(
-    Schema.isGreaterThanOrEqualTo(0, { message: "expected 0 (a visitor who has not signed in) or above" })
-  ),
-  maxResults: Schema.UndefinedOr(Schema.Int.check(Schema.isGreaterThanOrEqualTo(1, { message: "expected 1 or above" })))
+/** A field of a query is out of range. */
+const Violation = Schema.Struct({
+  /** A field of {@link Query}. */
+  field: Schema.String,
+  /** The expected value. */
+  description: Schema.String
 })
 
-/** The question has fields out of range: every one of them is named, with what was expected of it. */
+/** Fields of the query are out of range. Every one of them is listed. */
 export class InvalidQuery extends Schema.TaggedError<InvalidQuery>()("InvalidQuery", {
-  violations: Schema.Array(
-    Schema.Struct({
-      /** A field of {@link Query}. */
-      field: Schema.String,
-      description: Schema.String
-    })
-  )
+  violations: Schema.Array(Violation)
 }) {
   override get message() {
     return this.violations.map(({ description, field }) => `${field}: ${description}`).join("; ")
@@ -54,7 +48,7 @@ export class InvalidQuery extends Schema.TaggedError<InvalidQuery>()("InvalidQue
 export class Recommender extends Context.Service<
   Recommender,
   {
-    /** Draws distinct books of a category in random order: as many as were asked for, or all there are. */
+    /** Draws distinct books in random order: as many as requested, or all there are. */
     readonly recommend: (
       query: Query
     ) => Effect.Effect<ReadonlyArray<Book>, InvalidQuery | CategoryNotFound | CatalogUnavailable>
@@ -68,56 +62,42 @@ export class Recommender extends Context.Service<
       const catalog = yield* BookCatalog
 
       return Recommender.of({
-        recommend: (query) =>
-          Effect.flatMapEager(checkFields(query), ({ category, maxResults = defaultLimit }) => {
-            const shelf = category === undefined ? catalog.allBooks : catalog.shelf(category)
-            return Effect.flatMapEager(shelf, (shelf) => draw(shelf, Math.min(maxResults, maxLimit)))
-          }),
+        recommend: (query) => {
+          const violations = violationsOf(query)
+          if (violations.length > 0) return Effect.fail(new InvalidQuery({ violations }))
+          const { category, maxResults = defaultLimit } = query
+          const shelf = category === undefined ? catalog.allBooks : catalog.shelf(category)
+          return Effect.flatMapEager(shelf, (shelf) => draw(shelf, Math.min(maxResults, maxLimit)))
+        },
         categories: catalog.summaries
       })
     })
   )
 }
 
-const decodeFields = Schema.decodeEffect(QueryFields, { errors: "all" })
-const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
-
-/** Whether a query is in order, as nearly all are: sooner said than by the schema, which says what is wrong with the others. */
-const isInOrder = ({ maxResults, userId }: Query): boolean =>
-  Number.isInteger(userId) &&
-  userId >= 0 &&
-  (maxResults === undefined || (Number.isInteger(maxResults) && maxResults >= 1))
-
-const checkFields = (query: Query): Effect.Effect<Query, InvalidQuery> =>
-  isInOrder(query)
-    ? Effect.succeed(query)
-    : decodeFields(query).pipe(
-        Effect.as(query),
-        Effect.mapError(
-          ({ issue }) =>
-            new InvalidQuery({
-              violations: formatIssue(issue).issues.map(({ message, path }) => ({
-                field: String(path?.[0]),
-                description: message
-              }))
-            })
-        )
-      )
+const violationsOf = ({ maxResults = defaultLimit, userId }: Query): ReadonlyArray<typeof Violation.Type> => {
+  const violations: Array<typeof Violation.Type> = []
+  if (userId < 0) {
+    violations.push({ field: "userId", description: "expected 0 (a visitor who has not signed in) or above" })
+  }
+  if (maxResults < 1) violations.push({ field: "maxResults", description: "expected 1 or above" })
+  return violations
+}
 
 /**
- * Draws `count` distinct books of a shelf, or all there are, every choice and every order being equally likely.
+ * Draws `count` distinct books of a shelf, or all of them. Every choice in every order is equally likely.
  *
- * This is the shuffle of Fisher and Yates, stopped after `count` cards, with only the cards that have moved written
- * down: it costs O(count) time and memory, whatever the shelf holds.
+ * This is a Fisher-Yates shuffle that stops after `count` steps and stores only the positions that it has swapped: it takes O(count)
+ * time and memory, whatever the size of the shelf.
  */
 export const draw = (shelf: Shelf, count: number): Effect.Effect<ReadonlyArray<Book>> =>
   Effect.map(Random.Random, (random) => {
-    const moved = new Map<number, number>()
+    const swapped = new Map<number, number>()
     const drawn: Array<Book> = []
     for (let next = 0; next < Math.min(count, shelf.size); next++) {
       const position = next + Math.floor(random.nextDoubleUnsafe() * (shelf.size - next))
-      drawn.push(shelf.at(moved.get(position) ?? position))
-      moved.set(position, moved.get(next) ?? next)
+      drawn.push(shelf.at(swapped.get(position) ?? position))
+      swapped.set(position, swapped.get(next) ?? next)
     }
     return drawn
   })

@@ -1,24 +1,25 @@
 /**
- * The Marketplace service, whole: the shop's pages, with books from wherever a channel leads.
+ * The Marketplace service: serves the pages of the shop over HTTP, with books from Recommendations.
  */
 import { Layer } from "effect"
 
 import type { GrpcChannel } from "../layers/grpc/GrpcChannel.ts"
-import * as Admin from "../layers/http/Admin.ts"
+import * as AdminServer from "../layers/http/AdminServer.ts"
 import * as WebServer from "../layers/http/WebServer.ts"
+import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import { RecommendationsClient } from "./RecommendationsClient.ts"
 import * as Routes from "./Routes.ts"
 import { Storefront } from "./Storefront.ts"
 
-/** `version` is that of the program, for whoever looks at what it emits. */
+/** `channel` leads to Recommendations. `version` is the version in telemetry. */
 export const layer = <E, R>(version: string, channel: Layer.Layer<GrpcChannel, E, R>) =>
   Routes.make.pipe(
     WebServer.serveConfig("MARKETPLACE", 5000),
     Layer.provide(Storefront.layerConfig),
     Layer.provide(RecommendationsClient.layer),
     Layer.provide(channel),
-    Layer.provide(Telemetry.exported),
-    Layer.provide(Admin.layerConfig("MARKETPLACE", 9102)),
+    Layer.provide(OtlpExport.layer),
+    Layer.provide(AdminServer.layerConfig("MARKETPLACE", 9102)),
     Telemetry.provide({ name: "marketplace", version })
   )

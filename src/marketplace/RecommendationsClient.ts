@@ -1,30 +1,35 @@
 /**
- * The books that Recommendations has for a page, in the shop's own words.
+ * The client of Recommendations. It limits the size of responses, so that a faulty or hostile backend cannot exhaust the shop's memory.
  */
 import { Context, Effect, Layer, Schema } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
-import definitions from "../generated/v1/definitions.ts"
 import type { Book__Output } from "../generated/v1/onlinebooks/recommendations/v1/Book.ts"
 import {
   BookCategory,
   type BookCategory__Output as CategoryNumber
 } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
+import { RecommendationsService } from "../generated/v1/services.ts"
 import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
-import * as GrpcService from "../layers/grpc/GrpcService.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
-import type { PageBook } from "./view/Page.ts"
 
-/** Recommendations has no books of that category. */
+/** A book as a page shows it. */
+export interface PageBook {
+  readonly id: number
+  readonly title: string
+  /** In the order of the title page. */
+  readonly authors: ReadonlyArray<string>
+  /** The year of first publication, negative before the common era, if it is known. */
+  readonly year?: number | undefined
+  readonly categories: ReadonlyArray<Category>
+}
+
+/** Recommendations has no books of the category. */
 export class ShelfNotFound extends Schema.TaggedError<ShelfNotFound>()("ShelfNotFound", {
   category: Schema.String
 }) {}
 
-/** Recommendations gave no answer, or none that makes sense, in time. */
+/** The call to Recommendations failed, or ran out of time. */
 export class RecommendationsUnavailable extends Schema.TaggedError<RecommendationsUnavailable>()(
   "RecommendationsUnavailable",
   { cause: Schema.Defect() }
@@ -33,7 +38,7 @@ export class RecommendationsUnavailable extends Schema.TaggedError<Recommendatio
 export class RecommendationsClient extends Context.Service<
   RecommendationsClient,
   {
-    /** Some books of a category, drawn by chance: as many as `count`, or all there are. */
+    /** Draws books of a category at random: `count` of them, or all there are. */
     readonly recommend: (
       category: Category,
       count: number
@@ -42,14 +47,14 @@ export class RecommendationsClient extends Context.Service<
     readonly categories: Effect.Effect<ReadonlyArray<Category>, RecommendationsUnavailable>
   }
 >()("onlinebooks/marketplace/RecommendationsClient") {
-  /** Its calls have the time that is left of the page that they are for. */
+  /** Its calls inherit the deadline of the page. */
   static readonly layer = Layer.effect(
     RecommendationsClient,
     Effect.gen(function* () {
       const client = yield* GrpcClient.make(RecommendationsService)
 
       const recommend = (category: Category, count: number) => {
-        const request = { category: toNumber(category), maxResults: count }
+        const request = { category: numberOf(category), maxResults: count }
         const responseLimit = { maxFields: count, maxFieldSize: maxBookSize }
         return Sampling.withSpan("RecommendationsClient.recommend")(
           Effect.mapBoth(client.Recommend(request, { responseLimit }), {
@@ -70,41 +75,42 @@ export class RecommendationsClient extends Context.Service<
 
       return RecommendationsClient.of({ recommend, categories: listCategories })
     })
-  ).pipe(Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions)))
+  )
 }
 
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
+const numberOf = (category: Category): CategoryNumber => BookCategory[`BOOK_CATEGORY_${category}`]
 
-const toNumber = (category: Category): CategoryNumber => BookCategory[`BOOK_CATEGORY_${category}`]
+const byNumber = new Map<number, Category>(categories.map((category) => [numberOf(category), category]))
 
-const byNumber = new Map<number, Category>(categories.map((category) => [toNumber(category), category]))
+/** The categories of enum numbers, each once. Numbers that only a newer Recommendations knows are left out. */
+const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> => {
+  const known = new Set<Category>()
+  for (const number of numbers) {
+    const category = byNumber.get(number)
+    if (category !== undefined) known.add(category)
+  }
+  return Array.from(known)
+}
 
-/** The categories with those numbers, each once; one that a newer Recommendations has added is left out. */
-const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> =>
-  Array.from(new Set(numbers.map((number) => byNumber.get(number)).filter((category) => category !== undefined)))
-
-/** A book on the wire, in bytes: one that is larger is left out. The catalogue has none above a sixth of that. */
+/** The maximum size of an encoded book, in bytes; larger ones are left out. It is several times what the catalogue can contain. */
 const maxBookSize = 16 * 1024
 
-/** A newer Recommendations may know more categories, and say more of all of them. */
+/** Leaves room for a newer Recommendations with more categories and more fields. */
 const categoriesLimit = { maxFields: 10 * categories.length, maxFieldSize: 1024 }
 
-/** The longest title that a catalogue may have; an author has no longer name. */
+/** The maximum length of a title or a name, in code points. */
 const maxTextLength = 512
 
 const maxAuthors = 32
 
-/** A book as a page shows it, whatever a backend says: too much text is cut. */
+/** Converts a book, and truncates its texts to lengths that a page can show. */
 const toPageBook = (book: Book__Output): PageBook => ({
   ...book,
-  title: cut(book.title),
-  authors: book.authors.slice(0, maxAuthors).map(cut),
+  title: truncate(book.title),
+  authors: book.authors.slice(0, maxAuthors).map(truncate),
   categories: toCategories(book.categories)
 })
 
-/** A text of so many characters at the most. One of fewer UTF-16 units than that, as nearly all are, has no more characters. */
-const cut = (text: string): string =>
+const truncate = (text: string): string =>
+  // a text has at least as many UTF-16 code units as code points, so most texts need no counting
   text.length <= maxTextLength ? text : Array.from(text).slice(0, maxTextLength).join("")

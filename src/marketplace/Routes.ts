@@ -1,5 +1,5 @@
 /**
- * The addresses of the shop.
+ * The routes of the shop, and the headers of its responses.
  */
 import { Effect, Option } from "effect"
 import { Digest } from "effect/crypto"
@@ -13,7 +13,7 @@ import { favicon } from "./view/favicon.ts"
 import { type Content, type Page, render } from "./view/Page.ts"
 import { css } from "./view/stylesheet.ts"
 
-/** What every answer says of itself: nothing here runs, is framed, or comes from elsewhere. */
+/** Security headers of every response: no scripts, no frames, nothing from other origins. */
 const baseHeaders = {
   "content-security-policy":
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,11 +39,11 @@ const securityHeaders = Effect.map(
   })
 )
 
-/** Answers that are the same for everybody, and pages but for what they say. Each is made once, since headers cost as much as a page. */
-const answers = (headers: Readonly<Record<string, string>>) => {
+/** Responses that never change, and pages without their bodies. They are created once, because creating headers is slow. */
+const makeResponses = (headers: Readonly<Record<string, string>>) => {
   const withStatus = (status: number) =>
     HttpServerResponse.empty({ status, headers: { ...headers, "cache-control": "no-store" } })
-  /** By content: a page without suggestions is still a page. */
+  // a page without recommendations is still a page
   const pages: { readonly [Tag in Content["_tag"]]: HttpServerResponse.HttpServerResponse } = {
     Books: withStatus(200),
     Unavailable: withStatus(200),
@@ -53,7 +53,7 @@ const answers = (headers: Readonly<Record<string, string>>) => {
   }
   return {
     pages,
-    // its address changes with its content, so it may be kept for ever
+    // its address contains a hash of its content
     stylesheet: HttpServerResponse.text(css, {
       contentType: "text/css; charset=utf-8",
       headers: { ...headers, "cache-control": "public, max-age=31536000, immutable" }
@@ -70,10 +70,10 @@ const answers = (headers: Readonly<Record<string, string>>) => {
   }
 }
 
-/** Answers every request to the shop. */
+/** The site that the server of Marketplace serves. */
 export const make = Effect.gen(function* () {
   const headers = yield* securityHeaders
-  const { icon, methodNotAllowed, pages, stylesheet } = answers(headers)
+  const { icon, methodNotAllowed, pages, stylesheet } = makeResponses(headers)
   const storefront = yield* Storefront
   const digest = yield* Digest.Digest
   const hash = yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(css))
@@ -85,8 +85,8 @@ export const make = Effect.gen(function* () {
       HttpBody.text(render({ content, home, menu, stylesheetPath }), "text/html; charset=utf-8")
     )
 
-  const front = (query: string) => {
-    // of several categories the first; an empty one is the front table
+  const page = (query: string) => {
+    // the first of several categories; an empty one is the home page
     const slug = query === "" ? undefined : new URLSearchParams(query).get("category") || undefined
     const home = slug === undefined
     return Effect.map(storefront.display(slug), ({ content, menu }) => toResponse({ content, home, menu }))
@@ -96,8 +96,9 @@ export const make = Effect.gen(function* () {
     toResponse({ content: { _tag: "NotFound" }, menu, home: false })
   )
 
+  // instead of effect/http's HttpRouter: docs/decisions/0013-routes-are-a-map.md
   const routes = new Map<string, (query: string) => Effect.Effect<HttpServerResponse.HttpServerResponse>>([
-    ["/", front],
+    ["/", page],
     [stylesheetPath, () => Effect.succeed(stylesheet)],
     ["/favicon.ico", () => Effect.succeed(icon)]
   ])
@@ -106,13 +107,13 @@ export const make = Effect.gen(function* () {
     const { path, query } = HttpObserver.split(url)
     const route = routes.get(path)
     if (route === undefined) return notFound
-    // the answer to HEAD is that to GET, of which the server leaves the body out
+    // the server omits the body of a response to HEAD
     return method === "GET" || method === "HEAD" ? route(query) : Effect.succeed(methodNotAllowed)
   })
 
   const site: Site = {
     app,
-    // the name of the stylesheet is another one after each change
+    // a route for metrics, whose name must not change with the hash in the path
     routeOf: (path) => (path === stylesheetPath ? "/assets/style.css" : routes.has(path) ? path : undefined),
     headers,
     failed: toResponse({ content: { _tag: "Failed" }, menu: [], home: false })

@@ -1,5 +1,5 @@
 /**
- * What a reader gets who comes in: a page, and whether it is the one that was asked for.
+ * Decides what a page shows: books, or a substitute when there are none or Recommendations is unavailable.
  */
 import { Cache, Clock, Context, Duration, Effect, Layer, Match, Metric } from "effect"
 
@@ -8,23 +8,31 @@ import * as Setting from "../layers/config/Setting.ts"
 import * as Deadline from "../layers/grpc/Deadline.ts"
 import * as LogRateLimiter from "../layers/telemetry/LogRateLimiter.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
-import { RecommendationsClient } from "./RecommendationsClient.ts"
-import { categoryOfSlug, type Content } from "./view/Page.ts"
+import { categoryOfSlug } from "./categorySlug.ts"
+import { type PageBook, RecommendationsClient } from "./RecommendationsClient.ts"
 
-/** How many books lie on the front table. */
+/** The number of books on a page. */
 const bookCount = 3
 
-/** How long the menu is kept before Recommendations is asked again which categories it has. */
-const menuAge = Duration.toNanosUnsafe(Duration.seconds(10))
+/** How long the menu is cached. */
+const menuTimeToLive = Duration.toNanosUnsafe(Duration.seconds(10))
 
 const pagesWithoutBooks = Metric.counter("marketplace_pages_without_books_total", {
-  description: "Pages that came without suggestions, since Recommendations gave none",
+  description: "Pages rendered without recommendations because Recommendations was unavailable",
   incremental: true
 })
 
-const lines = LogRateLimiter.make("pages without recommendations")
+const logLimiter = LogRateLimiter.make("pages without recommendations")
 
-/** What there is to show, before it is a page. */
+/** What a page of the storefront shows. */
+export type Content =
+  | { readonly _tag: "Books"; readonly category: Category; readonly books: ReadonlyArray<PageBook> }
+  /** Recommendations is down or slow. */
+  | { readonly _tag: "Unavailable"; readonly category: Category }
+  /** There is no category with this name, or it has no books. */
+  | { readonly _tag: "UnknownCategory"; readonly name: string }
+
+/** The content of a page, and the categories in its menu. */
 export interface Display {
   readonly content: Content
   readonly menu: ReadonlyArray<Category>
@@ -33,13 +41,13 @@ export interface Display {
 export class Storefront extends Context.Service<
   Storefront,
   {
-    /** The display for a category as it stands in an address, or the front table's. It never fails. */
+    /** The display for a category's slug, or for the home page if it is undefined. It never fails. */
     readonly display: (slug: string | undefined) => Effect.Effect<Display>
-    /** The categories that are known to have books: at worst those of an earlier time, at the start all. */
+    /** The categories that have books, as far as is known: the last answer of Recommendations, or all before the first one. */
     readonly menu: Effect.Effect<ReadonlyArray<Category>>
   }
 >()("onlinebooks/marketplace/Storefront") {
-  /** A page may spend as long as the budget on all that it asks for. */
+  /** `budget` limits the time of all calls for a page together. */
   static readonly layer = (budget: Duration.Input) =>
     Layer.effect(
       Storefront,
@@ -47,35 +55,40 @@ export class Storefront extends Context.Service<
         const client = yield* RecommendationsClient
         const inBudget = Deadline.within(budget)
 
-        // it is there from the start, so that its first increase is seen
+        // exports the metric from the start, so that rates include its first increase
         yield* Metric.update(pagesWithoutBooks, 0)
-        let lastKnown: ReadonlyArray<Category> = categories
-        /** Until when that need not be asked for again, by the monotonic clock. */
-        let freshUntil = 0n
-        const ask = Effect.gen(function* () {
-          lastKnown = yield* client.categories
-          freshUntil = (yield* Clock.monotonicTimeNanos) + menuAge
+        let lastMenu: ReadonlyArray<Category> = categories
+        /** When {@link lastMenu} expires, by the monotonic clock. */
+        let expiresAt = 0n
+        const fetchMenu = Effect.gen(function* () {
+          lastMenu = yield* client.categories
+          expiresAt = (yield* Clock.monotonicTimeNanos) + menuTimeToLive
         })
-        // those who come meanwhile wait for the same answer
-        const asked = yield* Cache.makeWith(() => ask, { capacity: 1, timeToLive: () => Duration.zero })
-        // the cache would keep the answer by the wall clock, which can go back
-        const refresh = Effect.andThen(Effect.ignore(Cache.get(asked, "menu")), Cache.invalidate(asked, "menu"))
-        const isFresh = (clock: Clock.Clock) => clock.monotonicTimeNanosUnsafe() < freshUntil
-        const menu = Clock.clockWith((clock) => Effect.map(isFresh(clock) ? Effect.void : refresh, () => lastKnown))
+        // Concurrent requests share one call. The cache itself would expire by the wall clock, which can be set back, so its entry is
+        // invalidated as soon as the call ends.
+        const sharedFetch = yield* Cache.makeWith(() => fetchMenu, { capacity: 1, timeToLive: () => Duration.zero })
+        const refresh = Effect.andThen(
+          Effect.ignore(Cache.get(sharedFetch, "menu")),
+          Cache.invalidate(sharedFetch, "menu")
+        )
+        const isFresh = (clock: Clock.Clock) => clock.monotonicTimeNanosUnsafe() < expiresAt
+        const menu = Clock.clockWith((clock) => Effect.map(isFresh(clock) ? Effect.void : refresh, () => lastMenu))
 
-        const content = (category: Category, name: string | undefined) =>
+        const contentOf = (category: Category, slug: string | undefined) =>
           Sampling.withSpan("Storefront.content")(
             Effect.matchEffect(client.recommend(category, bookCount), {
               onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
               onFailure: Match.valueTags({
-                // the front table has no name that the reader could have wrong: it is empty
+                // the reader of the home page has not named a category
                 ShelfNotFound: (): Effect.Effect<Content> =>
                   Effect.succeed(
-                    name === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name }
+                    slug === undefined
+                      ? { _tag: "Books", category, books: [] }
+                      : { _tag: "UnknownCategory", name: slug }
                   ),
                 RecommendationsUnavailable: ({ cause }): Effect.Effect<Content> =>
                   Metric.update(pagesWithoutBooks, 1).pipe(
-                    Effect.andThen(lines.log(Effect.logWarning("Page rendered without recommendations", cause))),
+                    Effect.andThen(logLimiter.log(Effect.logWarning("Page rendered without recommendations", cause))),
                     Effect.as({ _tag: "Unavailable", category })
                   )
               })
@@ -84,15 +97,15 @@ export class Storefront extends Context.Service<
 
         const display = (slug: string | undefined): Effect.Effect<Display> => {
           const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
-          const shown =
+          const content =
             category === undefined
               ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
-              : content(category, slug)
+              : contentOf(category, slug)
           return inBudget(
             Clock.clockWith((clock) =>
               isFresh(clock)
-                ? Effect.map(shown, (content) => ({ content, menu: lastKnown }))
-                : Effect.all({ content: shown, menu }, { concurrency: "unbounded" })
+                ? Effect.map(content, (content) => ({ content, menu: lastMenu }))
+                : Effect.all({ content, menu }, { concurrency: "unbounded" })
             )
           )
         }

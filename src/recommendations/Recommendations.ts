@@ -1,6 +1,5 @@
 /**
- * The Recommendations service, whole: both APIs on one port, with gRPC's own of health and reflection beside them, one
- * domain behind them, the catalogue from its file.
+ * The Recommendations service: both APIs over gRPC, with health and reflection, on the catalogue from its file.
  */
 import { Layer } from "effect"
 
@@ -9,19 +8,20 @@ import descriptors from "../generated/descriptors.ts"
 import * as NodeGrpcServer from "../layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../layers/grpc/services/Health.ts"
 import * as Reflection from "../layers/grpc/services/Reflection.ts"
-import * as Admin from "../layers/http/Admin.ts"
+import * as AdminServer from "../layers/http/AdminServer.ts"
+import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
 import * as CatalogFile from "./catalog/CatalogFile.ts"
 
-/** `version` is that of the program, for whoever looks at what it emits. */
+/** `version` is the version in telemetry. */
 export const layer = (version: string) =>
   Layer.mergeAll(LegacyApi.layer, V1Api.layer, Health.layer, Reflection.layer([descriptors])).pipe(
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
     Layer.provide(CatalogFile.layer),
-    Layer.provide(Telemetry.exported),
-    Layer.provide(Admin.layerConfig("RECOMMENDATIONS", 9101)),
+    Layer.provide(OtlpExport.layer),
+    Layer.provide(AdminServer.layerConfig("RECOMMENDATIONS", 9101)),
     Telemetry.provide({ name: "recommendations", version })
   )

@@ -1,10 +1,10 @@
 /**
- * Books to test with.
+ * Books for tests.
  */
 import type { Book } from "../../src/domain/Book.ts"
 import type { Category } from "../../src/domain/Category.ts"
 
-/** A book of which only the id matters. */
+/** A book whose texts derive from its id. */
 export const book = (id: number, category: Category = "MYSTERY", ...others: ReadonlyArray<Category>): Book => ({
   id,
   title: `Book ${id}`,
@@ -12,6 +12,6 @@ export const book = (id: number, category: Category = "MYSTERY", ...others: Read
   categories: [category, ...others]
 })
 
-/** Books 1 to `count`, all of one category. */
+/** Books 1 to `count` of one category. */
 export const books = (count: number, category: Category = "MYSTERY"): ReadonlyArray<Book> =>
   Array.from({ length: count }, (_, index) => book(index + 1, category))

@@ -6,25 +6,25 @@ import { BookCatalog, CatalogUnavailable, CategoryNotFound, type Shelf } from ".
 import { draw, type Query, Recommender } from "../../src/domain/Recommender.ts"
 import { book, books } from "./Books.ts"
 
-const shelfOf = (stock: ReadonlyArray<Book>): Shelf => ({ size: stock.length, at: (position) => stock[position]! })
+const shelfOf = (books: ReadonlyArray<Book>): Shelf => ({ size: books.length, at: (position) => books[position]! })
 
 const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
 describe("draw", () => {
   it.effect.prop(
-    "gives as many distinct books of the shelf as were asked for, or all",
+    "draws as many distinct books of the shelf as requested, or all",
     [upTo(200), upTo(250)],
     ([size, count]) =>
       Effect.gen(function* () {
-        const stock = books(size)
-        const drawn = yield* draw(shelfOf(stock), count)
+        const all = books(size)
+        const drawn = yield* draw(shelfOf(all), count)
         assert.strictEqual(drawn.length, Math.min(size, count))
         assert.strictEqual(new Set(drawn).size, drawn.length)
-        for (const one of drawn) assert.include(stock, one)
+        for (const one of drawn) assert.include(all, one)
       })
   )
 
-  it.effect("reaches every book", () =>
+  it.effect("can draw every book", () =>
     Effect.gen(function* () {
       const seen = new Set<number>()
       for (let round = 0; round < 200; round++) {
@@ -34,8 +34,8 @@ describe("draw", () => {
     }).pipe(Random.withSeed("every book"))
   )
 
-  // Of 5 books two can be drawn in 20 ways, order included. With 19 degrees of freedom, chi-square is above 43.8 once in a
-  // thousand seeds (p = 0.001); this seed is fixed.
+  // There are 20 ways to draw two of five books in order. With 19 degrees of freedom, chi-square exceeds 43.8 with p = 0.001; the
+  // seed is fixed.
   it.effect("makes every choice in every order equally likely", () =>
     Effect.gen(function* () {
       const rounds = 20_000
@@ -52,23 +52,23 @@ describe("draw", () => {
     }).pipe(Random.withSeed("uniform"))
   )
 
-  it.effect("touches as many books as it draws, whatever the shelf holds", () =>
+  it.effect("reads only the books that it draws, whatever the size of the shelf", () =>
     Effect.gen(function* () {
-      let touched = 0
+      let reads = 0
       const shelf: Shelf = {
         size: 2 ** 40,
         at: (position) => {
-          touched++
+          reads++
           return book(position)
         }
       }
       const drawn = yield* draw(shelf, 100)
-      assert.strictEqual(touched, 100)
+      assert.strictEqual(reads, 100)
       assert.strictEqual(new Set(drawn.map(({ id }) => id)).size, 100)
     })
   )
 
-  it.effect("gives the same books for the same seed", () =>
+  it.effect("draws the same books for the same seed", () =>
     Effect.gen(function* () {
       const once = draw(shelfOf(books(1000)), 10)
       const first = yield* Random.withSeed(once, "seed")
@@ -78,32 +78,32 @@ describe("draw", () => {
   )
 })
 
-const withCatalog = (stock: ReadonlyArray<Book>) =>
-  Effect.provide(Recommender.layer.pipe(Layer.provide(BookCatalog.layerMemory(stock))))
+const withCatalog = (books: ReadonlyArray<Book>) =>
+  Effect.provide(Recommender.layer.pipe(Layer.provide(BookCatalog.layerMemory(books))))
 
-const ask = (query: Partial<Query>) =>
-  Effect.flatMap(Recommender, ({ recommend }) =>
-    recommend({ userId: 0, category: undefined, maxResults: undefined, ...query })
+const recommend = (query: Partial<Query>) =>
+  Effect.flatMap(Recommender, (recommender) =>
+    recommender.recommend({ userId: 0, category: undefined, maxResults: undefined, ...query })
   )
 
 describe("Recommender", () => {
-  it.effect("recommends 10 books to a visitor who does not say how many", () =>
+  it.effect("recommends 10 books if the query does not say how many", () =>
     Effect.gen(function* () {
-      assert.strictEqual((yield* ask({})).length, 10)
+      assert.strictEqual((yield* recommend({})).length, 10)
     }).pipe(withCatalog(books(50)))
   )
 
-  it.effect("recommends 100 books at the most", () =>
+  it.effect("recommends at most 100 books", () =>
     Effect.gen(function* () {
-      assert.strictEqual((yield* ask({ maxResults: 100 })).length, 100)
-      assert.strictEqual((yield* ask({ maxResults: 101 })).length, 100)
-      assert.strictEqual((yield* ask({ maxResults: 2_147_483_647 })).length, 100)
+      assert.strictEqual((yield* recommend({ maxResults: 100 })).length, 100)
+      assert.strictEqual((yield* recommend({ maxResults: 101 })).length, 100)
+      assert.strictEqual((yield* recommend({ maxResults: 2_147_483_647 })).length, 100)
     }).pipe(withCatalog(books(150)))
   )
 
-  it.effect("recommends all a category holds when asked for more", () =>
+  it.effect("recommends all books of a category if more are requested", () =>
     Effect.gen(function* () {
-      const drawn = yield* ask({ category: "HORROR", maxResults: 5 })
+      const drawn = yield* recommend({ category: "HORROR", maxResults: 5 })
       assert.sameMembers(
         drawn.map(({ id }) => id),
         [2, 3]
@@ -111,15 +111,15 @@ describe("Recommender", () => {
     }).pipe(withCatalog([book(1, "MYSTERY"), book(2, "HORROR"), book(3, "MYSTERY", "HORROR")]))
   )
 
-  it.effect("draws a book of several categories once when asked for every category", () =>
+  it.effect("draws a book of several categories at most once from all books", () =>
     Effect.gen(function* () {
-      assert.strictEqual((yield* ask({ maxResults: 9 })).length, 2)
+      assert.strictEqual((yield* recommend({ maxResults: 9 })).length, 2)
     }).pipe(withCatalog([book(1, "MYSTERY", "HORROR", "THRILLER"), book(2, "HORROR")]))
   )
 
-  it.effect("names every field that is out of range, before it looks for the category", () =>
+  it.effect("reports every field that is out of range, before it looks up the category", () =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(ask({ userId: -1, maxResults: 0, category: "COOKING" }))
+      const error = yield* Effect.flip(recommend({ userId: -1, maxResults: 0, category: "COOKING" }))
       assert.deepStrictEqual(error._tag === "InvalidQuery" && error.violations, [
         { field: "userId", description: "expected 0 (a visitor who has not signed in) or above" },
         { field: "maxResults", description: "expected 1 or above" }
@@ -127,19 +127,19 @@ describe("Recommender", () => {
     }).pipe(withCatalog(books(3)))
   )
 
-  it.effect("knows no category that is unknown, misspelt or empty", () =>
+  it.effect("fails with CategoryNotFound for a category that is unknown, misspelt or without books", () =>
     Effect.gen(function* () {
       for (const category of ["COOKING", "mystery", "", "HORROR"]) {
-        assert.deepStrictEqual(yield* Effect.flip(ask({ category })), new CategoryNotFound({ category }))
+        assert.deepStrictEqual(yield* Effect.flip(recommend({ category })), new CategoryNotFound({ category }))
       }
     }).pipe(withCatalog(books(3, "MYSTERY")))
   )
 
-  it.effect("says when the catalogue cannot be reached", () =>
+  it.effect("fails with CatalogUnavailable if the catalogue cannot be reached", () =>
     Effect.gen(function* () {
       const unavailable = new CatalogUnavailable({ cause: "down" })
       const Down = Layer.mock(BookCatalog, { allBooks: Effect.fail(unavailable), summaries: Effect.fail(unavailable) })
-      const error = yield* Effect.flip(Effect.provide(ask({}), Recommender.layer.pipe(Layer.provide(Down))))
+      const error = yield* Effect.flip(Effect.provide(recommend({}), Recommender.layer.pipe(Layer.provide(Down))))
       assert.strictEqual(error, unavailable)
     })
   )

@@ -54,7 +54,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         const recommendations = yield* start("recommendations")
         const call = yield* RawCall.hold(recommendations.port, listCategories)
         yield* recommendations.signal("SIGTERM")
-        yield* recommendations.written("SIGTERM: draining")
+        yield* recommendations.written("SIGTERM received: draining")
         // the port is closed, and the call goes on
         assert.strictEqual(yield* probe(recommendations.adminPort, "/readyz"), "503 draining")
         assert.strictEqual(yield* probe(recommendations.adminPort, "/livez"), "200 ok")

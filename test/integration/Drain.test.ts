@@ -46,7 +46,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       const recommendations = yield* start("recommendations")
       const call = yield* RawCall.hold(recommendations.port, listCategories)
       yield* recommendations.signal(signal)
-      yield* recommendations.written(`${signal}: draining`)
+      yield* recommendations.written(`${signal} received: draining`)
       assert.strictEqual(yield* call.finish, "0")
       assert.strictEqual(yield* recommendations.exitCode, 0)
       assert.include(yield* recommendations.output, "gRPC is closed: 1 calls in flight finished, 0 were cut")
@@ -73,7 +73,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       assert.strictEqual(response.status, 200)
       assert.strictEqual(response.headers["connection"], "close")
       assert.strictEqual(yield* marketplace.exitCode, 0)
-      assert.include(yield* marketplace.output, "HTTP is closed: 1 requests in flight finished, 0 were cut")
+      assert.include(yield* marketplace.output, "HTTP server closed: 1 requests in flight finished, 0 were cut")
       yield* recommendations.signal("SIGCONT")
     })
   )
@@ -84,7 +84,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       const recommendations = yield* start("recommendations", { DRAIN_DELAY: "2s" })
       const before = yield* RawCall.hold(recommendations.port, listCategories)
       yield* recommendations.signal("SIGTERM")
-      yield* recommendations.written("SIGTERM: draining")
+      yield* recommendations.written("SIGTERM received: draining")
       const during = yield* RawCall.hold(recommendations.port, listCategories)
       assert.strictEqual(yield* during.finish, "0")
       // past the delay, while the first call is in flight: the port is closed
@@ -189,7 +189,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       const { start } = yield* Installation
       const recommendations = yield* start("recommendations", { DRAIN_DELAY: "1 hour" })
       yield* recommendations.signal("SIGTERM")
-      yield* recommendations.written("SIGTERM: draining")
+      yield* recommendations.written("SIGTERM received: draining")
       yield* Effect.forkScoped(
         Effect.repeat(recommendations.signal("SIGTERM"), Schedule.spaced("100 millis")).pipe(Effect.ignoreCause)
       )

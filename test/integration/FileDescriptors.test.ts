@@ -30,7 +30,7 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
         const allow = (files: number) =>
           Effect.sync(() => execFileSync("prlimit", [`--pid=${pid}`, `--nofile=${files}:`]))
         yield* allow(8)
-        yield* written("No file descriptor is left (EMFILE)")
+        yield* written("Out of file descriptors (EMFILE)")
         send(RawHttp.get("/metrics"))
         yield* until("HTTP/1.1 ", 2)
         send(RawHttp.get("/readyz"))

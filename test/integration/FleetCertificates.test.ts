@@ -97,7 +97,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         // garbage is refused
         yield* server.put({ cert: "garbage\n" })
         for (const { running } of recommendations) {
-          yield* running.written("TLS of the server is not reloaded, what was good stays in use")
+          yield* running.written("TLS certificates of the server not reloaded, the previous ones stay in use")
         }
         yield* shown(last)
         yield* loaded
@@ -131,7 +131,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         visitor = yield* CertificateFolder.issueClient(next)
         // who is not trusted yet is closed
         yield* Effect.forEach(recommendations, (replica) => Effect.retry(look(replica), Schedule.spaced("50 millis")))
-        yield* marketplace!.running.written("TLS of the client is reloaded")
+        yield* marketplace!.running.written("TLS certificates of the client reloaded")
         yield* loaded
 
         // 7 and 8: certificates from the next one
@@ -172,7 +172,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         assert.deepStrictEqual(Load.reasons(samples), [], "pages")
         assert.deepStrictEqual(Load.reasons(calls), [], "calls")
         // the garbage at both replicas, the key at Marketplace; and not a connection that went wrong
-        assert.isTrue(lines.every((line) => line.includes("is not reloaded")))
+        assert.isTrue(lines.every((line) => line.includes("not reloaded")))
         assert.lengthOf(lines, 3)
 
         // the old authority is history

@@ -43,7 +43,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** What a service writes once it can be used, and the port in it. */
 const started: { readonly [S in Service]: RegExp } = {
   recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
-  marketplace: /HTTP is served on http:\/\/[^\s"]+?:(\d+)\b/
+  marketplace: /HTTP server listening on http:\/\/[^\s"]+?:(\d+)\b/
 }
 
 const answersProbes = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/

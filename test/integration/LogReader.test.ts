@@ -10,11 +10,11 @@ import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
+import { RecommendationsService } from "../../src/generated/v1/services.ts"
 import { defaultPolicy } from "../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import { type Environment, Installation } from "./Installation.ts"
-import { Protos, RecommendationsService } from "./RecommendationsApi.ts"
 import { scrape } from "./Scrape.ts"
 
 /** However busy the machine is, a call is answered once, and no attempt is given up. */
@@ -60,9 +60,7 @@ const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environ
     Effect.retry(Schedule.spaced("50 millis")),
     Effect.timeout("20 seconds")
   )
-  const context = yield* Layer.build(
-    Layer.merge(NodeGrpcChannel.layer({ target: `localhost:${port}`, policy: patient }), Protos)
-  )
+  const context = yield* Layer.build(NodeGrpcChannel.layer({ target: `localhost:${port}`, policy: patient }))
   const client = yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
   /** Makes calls, each of which is a line of the log at Debug, and gives how many were answered. */
   const call = (count: number) =>

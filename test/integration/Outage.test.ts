@@ -1,5 +1,5 @@
 /**
- * Pages while Recommendations is down, hangs, or comes and goes.
+ * Pages while Recommendations is down, hangs, or restarts.
  */
 import { createServer } from "node:net"
 
@@ -15,7 +15,7 @@ const get = Effect.fnUntraced(function* (port: number, path = "/") {
   return { elapsed: Duration.toMillis(elapsed), status: response.status, body: yield* response.text }
 })
 
-/** A page without suggestions is whole, and tells the reader nothing of what went wrong behind it. */
+/** Asserts that a page without recommendations is complete, and shows no details of the failure. */
 const assertApology = ({ body, status }: { readonly status: number; readonly body: string }) => {
   assert.strictEqual(status, 200)
   assert.include(body, "<title>Online Books For You</title>")
@@ -25,9 +25,9 @@ const assertApology = ({ body, status }: { readonly status: number; readonly bod
 }
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "without Recommendations",
+  "a page without Recommendations",
   (it) => {
-    it.effect("a page comes at once when nothing listens", () =>
+    it.effect("is served when nothing listens at the target", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { port } = yield* start("marketplace", { RECOMMENDATIONS_TARGET: "127.0.0.1:1" })
@@ -37,7 +37,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("a page comes within its budget when Recommendations hangs, and has books when it goes on", () =>
+    it.effect("is served within its budget while Recommendations hangs, and has books when it continues", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const recommendations = yield* start("recommendations")
@@ -50,14 +50,14 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         const page = yield* get(marketplace.port)
         yield* recommendations.signal("SIGCONT")
         assertApology(page)
-        // not before the budget is spent, and not long after
+        // the page uses its budget, and not much more
         assert.isAtLeast(page.elapsed, 450)
         assert.isBelow(page.elapsed, 5_000)
         yield* untilBooks(marketplace.port)
       })
     )
 
-    it.effect("a page comes within its budget when the port accepts and says nothing", () =>
+    it.effect("is served within its budget when the target accepts connections and sends nothing", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const port = yield* silentPort
@@ -71,7 +71,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("books are back when Recommendations is", () =>
+    it.effect("has books again when Recommendations has restarted", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const first = yield* start("recommendations")
@@ -87,7 +87,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
   }
 )
 
-/** Asks until the page has books. */
+/** Requests the page until it has books. */
 const untilBooks = (port: number) =>
   get(port).pipe(
     Effect.flatMap(({ body }) => (body.includes("<li>") ? Effect.void : Effect.fail("no books yet"))),

@@ -66,9 +66,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "recommendations",
       env: { RECOMMENDATIONS_TLS_CERT_FILE: "/dev/zero", RECOMMENDATIONS_TLS_KEY_FILE: "/dev/zero" },
-      line:
-        'RECOMMENDATIONS_TLS_CERT_FILE="/dev/zero": expected a PEM file, ' +
-        "but it is a folder, or something else that is no file"
+      line: 'RECOMMENDATIONS_TLS_CERT_FILE="/dev/zero": expected a PEM file, but it is not a regular file'
     },
     {
       service: "recommendations",

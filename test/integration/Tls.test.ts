@@ -56,7 +56,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       assert.isTrue(yield* hasBooks(marketplace.port))
       // no server that there is has a certificate of this authority
       yield* client.swap({ ...identity, ca: other.authority.cert })
-      yield* marketplace.written("TLS of the client is reloaded")
+      yield* marketplace.written("TLS certificates of the client reloaded")
       assert.isTrue(yield* hasBooks(marketplace.port))
       yield* Scope.close(serving, Exit.void)
       for (let round = 0; round < 5; round++) assert.isFalse(yield* hasBooks(marketplace.port))

@@ -11,11 +11,11 @@ import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../../src/layers/grpc/services/Health.ts"
 import * as Reflection from "../../src/layers/grpc/services/Reflection.ts"
 import * as Status from "../../src/layers/grpc/Status.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import { runMain } from "../../src/layers/process/runMain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
-import { EchoProtos, EchoService } from "../../src/layers/testing/EchoServer.ts"
+import { EchoService } from "../../src/layers/testing/EchoServer.ts"
 import type { EchoRequest__Output } from "../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 
 class Failed extends Schema.TaggedError<Failed>()("Failed", {}) {}
@@ -50,10 +50,9 @@ const echoes = GrpcServer.serve(
 
 Layer.mergeAll(echoes, Health.layer, Reflection.layer([])).pipe(
   NodeGrpcServer.listenConfig("ECHO"),
-  Layer.provide(EchoProtos),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
-  Layer.provide(Admin.layerConfig("ECHO", 0)),
+  Layer.provide(AdminServer.layerConfig("ECHO", 0)),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   runMain

@@ -8,7 +8,6 @@ import { Context, Effect, Layer } from "effect"
 
 import * as Address from "../../src/layers/config/Address.ts"
 import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
-import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import * as Tls from "../layers/tls/Tls.ts"
 import * as Exceptions from "./Exceptions.ts"
 import * as GrpcJs from "./GrpcJs.ts"
@@ -80,7 +79,7 @@ const clients = {
           serverName: "localhost"
         }
         yield* InteropClient.run(name as InteropClient.CaseName, { target, tls })
-      }).pipe(Effect.provide(EchoProtos))
+      })
   },
   "grpc-js": {
     cases: Object.keys(GrpcJs.cases) as ReadonlyArray<string>,

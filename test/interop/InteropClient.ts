@@ -13,7 +13,6 @@ import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.t
 import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
 import type { ClientInterceptor } from "../../src/layers/grpc/GrpcInterceptor.ts"
-import type * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
 import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts"
 import type { StatusName } from "../../src/layers/grpc/Status.ts"
 import {
@@ -343,10 +342,7 @@ export const cases = {
   rpc_soak: rpcSoak,
   channel_soak: (_, connection) => channelSoak(connection)
 } satisfies {
-  readonly [name: string]: (
-    client: Client,
-    connection: Connection
-  ) => Effect.Effect<unknown, unknown, GrpcService.ProtoFiles | Scope.Scope>
+  readonly [name: string]: (client: Client, connection: Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
 export type CaseName = keyof typeof cases

@@ -11,7 +11,6 @@ import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts
 import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Status from "../../src/layers/grpc/Status.ts"
 import { Drain } from "../../src/layers/process/Drain.ts"
-import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import type { EchoStatus__Output } from "../../src/layers/testing/generated/grpc/testing/EchoStatus.ts"
 import type { ResponseParameters__Output } from "../../src/layers/testing/generated/grpc/testing/ResponseParameters.ts"
 import type { SimpleRequest__Output } from "../../src/layers/testing/generated/grpc/testing/SimpleRequest.ts"
@@ -111,6 +110,5 @@ export const layer = (options: Pick<GrpcServer.Options, "tls"> = {}) =>
       port: 0,
       limits: { maxConcurrency: 2_000, maxQueue: 2_000, maxRequestSize: 1024 * 1024 }
     }),
-    Layer.provideMerge(EchoProtos),
     Layer.provide(Drain.layerTest())
   )

@@ -1,29 +1,10 @@
-import * as GrpcService from "../../src/layers/grpc/GrpcService.ts"
 /**
- * The services of gRPC's interoperability tests, and the messages and metadata that its clients and servers agree on:
+ * What the clients and servers of gRPC's interoperability tests agree on, besides the services of interop.proto:
  * https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md
  */
-import type {
-  TestServiceDefinition,
-  TestServiceHandlers
-} from "../../src/layers/testing/generated/grpc/testing/TestService.ts"
-import type {
-  UnimplementedServiceDefinition,
-  UnimplementedServiceHandlers
-} from "../../src/layers/testing/generated/grpc/testing/UnimplementedService.ts"
+export { TestService, UnimplementedService } from "../../src/layers/testing/generated/services.ts"
 
 export const file = "interop.proto"
-
-export const TestService = GrpcService.make<TestServiceDefinition, TestServiceHandlers>()({
-  name: "grpc.testing.TestService",
-  file
-})
-
-/** Clients call it, and no server has it. */
-export const UnimplementedService = GrpcService.make<UnimplementedServiceDefinition, UnimplementedServiceHandlers>()({
-  name: "grpc.testing.UnimplementedService",
-  file
-})
 
 /** A server sends these back: the first as initial metadata, the second as trailing metadata. */
 export const initialKey = "x-grpc-test-echo-initial"

@@ -19,7 +19,6 @@ import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.t
 import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
 import type { StatusName } from "../../src/layers/grpc/Status.ts"
-import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import * as Frames from "./Frames.ts"
 import { TestService } from "./InteropService.ts"
 
@@ -275,8 +274,7 @@ const call = Effect.fnUntraced(
     })
   },
   Effect.timeout("2 seconds"),
-  Effect.scoped,
-  Effect.provide(EchoProtos)
+  Effect.scoped
 )
 
 layer(Peer.layer, { excludeTestServices: true })("a response with", (it) => {

@@ -1,5 +1,5 @@
 /**
- * What Marketplace makes of an answer that is not what it asked for: real calls of a backend of node:http2.
+ * The client's limits on responses: real calls to a faulty backend on node:http2.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Result } from "effect"
@@ -35,7 +35,7 @@ const book = ({ authors = [], categories = [], title = "" }: Book): Buffer =>
     ])
   )
 
-/** A client of a backend that answers every call with a message. */
+/** A client of a backend that responds to every call with `message`. */
 const clientOf = Effect.fnUntraced(function* (message: Buffer) {
   const port = yield* Http2Backend.serve((stream) =>
     Http2Backend.respond(stream, Http2Backend.frame(message), { "grpc-status": "0" })
@@ -48,8 +48,8 @@ const clientOf = Effect.fnUntraced(function* (message: Buffer) {
 
 const times = (count: number, bytes: Buffer) => Buffer.concat(Array.from({ length: count }, () => bytes))
 
-describe("an answer", () => {
-  it.live("of more books than were asked for is cut before it is decoded", () =>
+describe("RecommendationsClient", () => {
+  it.live("drops books above the requested number before it decodes them", () =>
     Effect.gen(function* () {
       const client = yield* clientOf(
         Buffer.concat([
@@ -66,12 +66,12 @@ describe("an answer", () => {
           ["first", "again", "again"]
         )
       }
-      // what is left is to move 21 MB, and to read them
+      // receiving 21 MB takes most of this time
       assert.isBelow(process.cpuUsage(startedAt).user, 2_000_000)
     })
   )
 
-  it.live("of 3.9 MB is refused", () =>
+  it.live("rejects a response of 3.9 MB", () =>
     Effect.gen(function* () {
       const client = yield* clientOf(times(3, book({ title: "a".repeat(1_300_000) })))
       const outcome = yield* Effect.result(client.recommend("MYSTERY", 3))
@@ -79,7 +79,7 @@ describe("an answer", () => {
     })
   )
 
-  it.live("of the largest books of the contract, as many as can be asked for, is taken", () =>
+  it.live("accepts a response of the maximum number of books of the maximum size", () =>
     Effect.gen(function* () {
       const largest = { title: "😀".repeat(512), authors: Array.from({ length: 5 }, () => "a".repeat(90)) }
       const client = yield* clientOf(
@@ -94,7 +94,7 @@ describe("an answer", () => {
     })
   )
 
-  it.live("of books that are too large has their texts cut, or not the book", () =>
+  it.live("truncates long texts, and drops books that are too large", () =>
     Effect.gen(function* () {
       const client = yield* clientOf(
         Buffer.concat([
@@ -112,7 +112,7 @@ describe("an answer", () => {
     })
   )
 
-  it.live("of more categories than there are has each of them once", () =>
+  it.live("lists each category once", () =>
     Effect.gen(function* () {
       const client = yield* clientOf(times(40_000, field(1, Buffer.from([0x08, 1]))))
       assert.deepStrictEqual(yield* client.categories, ["MYSTERY"])

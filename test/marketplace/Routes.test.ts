@@ -4,8 +4,7 @@ import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as HttpObserver from "../../src/layers/http/HttpObserver.ts"
 import * as Routes from "../../src/marketplace/Routes.ts"
-import { Storefront } from "../../src/marketplace/Storefront.ts"
-import type { Content } from "../../src/marketplace/view/Page.ts"
+import { type Content, Storefront } from "../../src/marketplace/Storefront.ts"
 
 const withContent = (content: (slug: string | undefined) => Effect.Effect<Content>) =>
   Effect.provide(
@@ -15,7 +14,7 @@ const withContent = (content: (slug: string | undefined) => Effect.Effect<Conten
     })
   )
 
-/** What the shop answers to a request. */
+/** The response to a request. */
 const request = Effect.fnUntraced(function* (path: string, method = "GET") {
   const { app, failed, routeOf } = yield* Routes.make
   const response = yield* Effect.provideService(
@@ -27,7 +26,7 @@ const request = Effect.fnUntraced(function* (path: string, method = "GET") {
   return { status: web.status, headers: web.headers, body: yield* Effect.promise(() => web.text()) }
 })
 
-const asked = (slugs: Array<string | undefined>) =>
+const recording = (slugs: Array<string | undefined>) =>
   withContent((slug) =>
     Effect.sync(() => {
       slugs.push(slug)
@@ -35,7 +34,7 @@ const asked = (slugs: Array<string | undefined>) =>
     })
   )
 
-describe("the routes", () => {
+describe("Routes", () => {
   it.effect.each([
     { path: "/", slug: undefined },
     { path: "/?category=", slug: undefined },
@@ -49,12 +48,12 @@ describe("the routes", () => {
     { path: "/?category=horror%20", slug: "horror " },
     { path: "/?category=%ff", slug: "\ufffd" },
     { path: "/?q=why?&category=horror", slug: "horror" }
-  ])("reads $path", ({ path, slug }) => {
+  ])("reads the category in $path", ({ path, slug }) => {
     const slugs: Array<string | undefined> = []
     return Effect.gen(function* () {
       yield* request(path)
       assert.deepStrictEqual(slugs, [slug])
-    }).pipe(asked(slugs))
+    }).pipe(recording(slugs))
   })
 
   it.effect.each([
@@ -62,7 +61,7 @@ describe("the routes", () => {
     { content: { _tag: "Unavailable", category: "MYSTERY" }, status: 200 },
     { content: { _tag: "UnknownCategory", name: "<b>" }, status: 404 }
   ] as ReadonlyArray<{ content: Content; status: number }>)(
-    "answers $content._tag with $status",
+    "responds to $content._tag with $status",
     ({ content, status }) =>
       Effect.gen(function* () {
         const response = yield* request("/")
@@ -72,7 +71,7 @@ describe("the routes", () => {
       }).pipe(withContent(() => Effect.succeed(content)))
   )
 
-  it.effect("answers with an apology and nothing else when there is a bug", () =>
+  it.effect("responds to an unexpected error with an apology without details", () =>
     Effect.gen(function* () {
       const response = yield* request("/")
       assert.strictEqual(response.status, 500)
@@ -81,7 +80,7 @@ describe("the routes", () => {
     }).pipe(withContent(() => Effect.die(new Error("secret"))))
   )
 
-  it.effect("says of every answer that nothing runs in it", () =>
+  it.effect("sets the security headers of every response", () =>
     Effect.gen(function* () {
       for (const path of ["/", "/nothing", "/favicon.ico"]) {
         const { headers } = yield* request(path)
@@ -96,10 +95,10 @@ describe("the routes", () => {
           assert.isTrue(headers.has(name), name)
         }
       }
-    }).pipe(asked([]))
+    }).pipe(recording([]))
   )
 
-  it.effect("has browsers come by HTTPS alone where that is set", () =>
+  it.effect("sets Strict-Transport-Security if it is configured", () =>
     Effect.gen(function* () {
       for (const path of ["/", "/nothing", "/favicon.ico"]) {
         const { headers } = yield* request(path)
@@ -107,12 +106,12 @@ describe("the routes", () => {
       }
       assert.strictEqual((yield* request("/", "POST")).headers.get("strict-transport-security"), "max-age=31536000")
     }).pipe(
-      asked([]),
+      recording([]),
       Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: { MARKETPLACE_HSTS_MAX_AGE: "31536000" } })))
     )
   )
 
-  it.effect("has a stylesheet that may be kept for ever, at the address that the page names", () =>
+  it.effect("serves an immutable stylesheet at the address in the page", () =>
     Effect.gen(function* () {
       const { body } = yield* request("/")
       const [, path = ""] = /<link rel="stylesheet" href="([^"]+)"/.exec(body) ?? []
@@ -121,10 +120,10 @@ describe("the routes", () => {
       assert.strictEqual(stylesheet.status, 200)
       assert.strictEqual(stylesheet.headers.get("content-type"), "text/css; charset=utf-8")
       assert.strictEqual(stylesheet.headers.get("cache-control"), "public, max-age=31536000, immutable")
-    }).pipe(asked([]))
+    }).pipe(recording([]))
   )
 
-  it.effect("answers HEAD as GET, other methods with 405, and other paths with 404", () =>
+  it.effect("responds to HEAD like GET, to other methods with 405, and to other paths with 404", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* request("/", "HEAD")).status, 200)
       for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
@@ -134,6 +133,6 @@ describe("the routes", () => {
       }
       assert.strictEqual((yield* request("/favicon.ico")).headers.get("content-type"), "image/x-icon")
       assert.strictEqual((yield* request("/index.html")).status, 404)
-    }).pipe(asked([]))
+    }).pipe(recording([]))
   )
 })

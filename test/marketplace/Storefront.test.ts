@@ -4,12 +4,12 @@ import { TestClock } from "effect/testing"
 
 import { categories, type Category } from "../../src/domain/Category.ts"
 import {
+  type PageBook,
   RecommendationsClient,
   RecommendationsUnavailable,
   ShelfNotFound
 } from "../../src/marketplace/RecommendationsClient.ts"
 import { Storefront } from "../../src/marketplace/Storefront.ts"
-import type { PageBook } from "../../src/marketplace/view/Page.ts"
 
 const unavailable = new RecommendationsUnavailable({ cause: "down" })
 
@@ -32,7 +32,7 @@ const withClient = (client: Partial<RecommendationsClient["Service"]>) =>
 const display = (slug?: string) => Effect.flatMap(Storefront, (storefront) => storefront.display(slug))
 
 describe("Storefront", () => {
-  it.effect("has three mysteries on the front table", () =>
+  it.effect("shows three mysteries on the home page", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* display(), {
         content: { _tag: "Books", category: "MYSTERY", books: threeBooks("MYSTERY") },
@@ -41,47 +41,47 @@ describe("Storefront", () => {
     }).pipe(withClient({}))
   )
 
-  it.effect("asks for three books of the category in the address", () => {
-    const asked: Array<readonly [Category, number]> = []
+  it.effect("requests three books of the category in the address", () => {
+    const requested: Array<readonly [Category, number]> = []
     return Effect.gen(function* () {
       const { content } = yield* display("science-fiction")
       assert.strictEqual(content._tag, "Books")
-      assert.deepStrictEqual(asked, [["SCIENCE_FICTION", 3]])
+      assert.deepStrictEqual(requested, [["SCIENCE_FICTION", 3]])
     }).pipe(
       withClient({
         recommend: (category, count) =>
           Effect.sync(() => {
-            asked.push([category, count])
+            requested.push([category, count])
             return threeBooks(category)
           })
       })
     )
   })
 
-  it.effect("does not ask for a category that the shop does not know", () =>
+  it.effect("makes no call for an unknown category", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* display("cooking"), {
         content: { _tag: "UnknownCategory", name: "cooking" },
         menu: ["MYSTERY", "HORROR"]
       })
-    }).pipe(withClient({ recommend: () => Effect.die("not to be asked") }))
+    }).pipe(withClient({ recommend: () => Effect.die("must not be called") }))
   )
 
-  it.effect("offers what there is instead of a category without books", () =>
+  it.effect("treats a category without books as unknown", () =>
     Effect.gen(function* () {
       const { content } = yield* display("romance")
       assert.deepStrictEqual(content, { _tag: "UnknownCategory", name: "romance" })
     }).pipe(withClient({ recommend: (category) => Effect.fail(new ShelfNotFound({ category })) }))
   )
 
-  it.effect("has an empty front table when there are no mysteries", () =>
+  it.effect("shows an empty home page if there are no mysteries", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual((yield* display()).content, { _tag: "Books", category: "MYSTERY", books: [] })
       assert.deepStrictEqual((yield* display("mystery")).content, { _tag: "UnknownCategory", name: "mystery" })
     }).pipe(withClient({ recommend: (category) => Effect.fail(new ShelfNotFound({ category })) }))
   )
 
-  it.effect("asks for the menu while it asks for the books", () =>
+  it.effect("fetches the menu and the books concurrently", () =>
     Effect.gen(function* () {
       const showing = yield* Effect.forkChild(display())
       yield* TestClock.adjust(Duration.seconds(1))
@@ -94,7 +94,7 @@ describe("Storefront", () => {
     )
   )
 
-  it.effect("without Recommendations has a menu of all it knows, and still tells good names from bad", () =>
+  it.effect("shows a menu of all categories, and rejects unknown ones, if Recommendations has never answered", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* display("horror"), {
         content: { _tag: "Unavailable", category: "HORROR" },
@@ -104,7 +104,7 @@ describe("Storefront", () => {
     }).pipe(withClient({ recommend: () => Effect.fail(unavailable), categories: Effect.fail(unavailable) }))
   )
 
-  it.effect("keeps the menu for ten seconds, and the last one known for as long as there is no other", () => {
+  it.effect("caches the menu for ten seconds, and shows the last one if it cannot be fetched", () => {
     const answers: Array<Effect.Effect<ReadonlyArray<Category>, RecommendationsUnavailable>> = [
       Effect.fail(unavailable),
       Effect.succeed(["MYSTERY"]),
@@ -114,7 +114,7 @@ describe("Storefront", () => {
     return Effect.gen(function* () {
       const { menu } = yield* Storefront
       assert.deepStrictEqual(yield* menu, categories)
-      // a failure is not kept
+      // a failure is not cached
       assert.deepStrictEqual(yield* menu, ["MYSTERY"])
       yield* TestClock.adjust(Duration.seconds(9))
       assert.deepStrictEqual(yield* menu, ["MYSTERY"])
@@ -122,34 +122,34 @@ describe("Storefront", () => {
       yield* TestClock.adjust(Duration.seconds(2))
       assert.deepStrictEqual(yield* menu, ["MYSTERY"])
       assert.deepStrictEqual(yield* menu, ["HORROR"])
-    }).pipe(withClient({ categories: Effect.suspend(() => answers.shift() ?? Effect.die("asked too often")) }))
+    }).pipe(withClient({ categories: Effect.suspend(() => answers.shift() ?? Effect.die("called too often")) }))
   })
 
-  it.effect("asks for the menu again after ten seconds whatever the wall clock says meanwhile", () => {
+  it.effect("expires the menu by the monotonic clock", () => {
     let now = Date.parse("2026-11-28")
     let monotonic = 0n
     const seconds = (count: number) => (monotonic += BigInt(count) * 1_000_000_000n)
-    let asked = 0
+    let calls = 0
     return Effect.gen(function* () {
       const clock = yield* Clock.Clock
       yield* Effect.gen(function* () {
         const { menu } = yield* Storefront
         yield* menu
-        // a day back
+        // the wall clock is set back by a day
         now -= 86_400_000
         seconds(9)
         yield* menu
-        assert.strictEqual(asked, 1)
+        assert.strictEqual(calls, 1)
         seconds(2)
         yield* menu
-        assert.strictEqual(asked, 2)
-        // and two days forward
+        assert.strictEqual(calls, 2)
+        // the wall clock is set forward by two days
         now += 2 * 86_400_000
         yield* menu
-        assert.strictEqual(asked, 2)
+        assert.strictEqual(calls, 2)
         seconds(11)
         yield* menu
-        assert.strictEqual(asked, 3)
+        assert.strictEqual(calls, 3)
       }).pipe(
         Effect.provideService(Clock.Clock, {
           ...clock,
@@ -159,6 +159,6 @@ describe("Storefront", () => {
           monotonicTimeNanos: Effect.sync(() => monotonic)
         })
       )
-    }).pipe(withClient({ categories: Effect.sync(() => (asked++, ["MYSTERY"] as const)) }))
+    }).pipe(withClient({ categories: Effect.sync(() => (calls++, ["MYSTERY"] as const)) }))
   })
 })

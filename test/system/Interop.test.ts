@@ -8,7 +8,6 @@ import { Context, Effect, FileSystem, Layer } from "effect"
 
 import * as Address from "../../src/layers/config/Address.ts"
 import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
-import { EchoProtos } from "../../src/layers/testing/EchoServer.ts"
 import * as Exceptions from "../interop/Exceptions.ts"
 import * as InteropClient from "../interop/InteropClient.ts"
 import * as InteropServer from "../interop/InteropServer.ts"
@@ -140,7 +139,6 @@ for (const transport of transports) {
         const reason = Exceptions.whyNotDone(name, "Python's grpcio")
         const run = () =>
           Effect.flatMap(PythonServer, (connection) => InteropClient.run(name, connection)).pipe(
-            Effect.provide(EchoProtos),
             Effect.timeout(timeLimit)
           )
         if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)

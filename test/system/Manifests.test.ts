@@ -138,7 +138,7 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
       for (const [name, text] of catalogues) {
         const file = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-catalogue-" }), name)
         yield* fs.writeFileString(file, text)
-        assert.isAbove((yield* CatalogFile.read(file)).allBooks.size, 0)
+        assert.isAbove((yield* CatalogFile.read(file)).catalog.size, 0)
       }
     })
   )

@@ -10,12 +10,12 @@ import { parse } from "yaml"
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
 import * as ChannelSettings from "../../src/layers/grpc/client/ChannelSettings.ts"
-import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
-import * as Telemetry from "../../src/layers/telemetry/Telemetry.ts"
+import * as OtlpSettings from "../../src/layers/telemetry/OtlpSettings.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import type { Service } from "../integration/Installation.ts"
@@ -151,17 +151,17 @@ const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string,
 }
 
 const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
-  Admin.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
+  AdminServer.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
 
 /** All that a service reads at its start. */
 const settingsOf = (subject: Subject): Config.Config<unknown> =>
   Config.all([
     Drain.settings,
     Logging.settings,
-    Telemetry.settings,
+    OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
       : [
           WebServer.settings(subject.prefix, 0),
           ChannelSettings.policy(subject.prefix),

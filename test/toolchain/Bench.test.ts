@@ -12,7 +12,7 @@ import * as Report from "../../bench/Report.ts"
 import type { Row } from "../../bench/Rows.ts"
 import * as Slope from "../../bench/Slope.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
-import * as StoredBook from "../../src/recommendations/catalog/StoredBook.ts"
+import { EncodedBook } from "../../src/recommendations/catalog/EncodedBook.ts"
 
 layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
   it.effect.each([
@@ -24,10 +24,11 @@ layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
       const { bookSize, text } = make()
       const path = yield* fs.makeTempFileScoped()
       yield* fs.writeFileString(path, text)
-      const { allBooks } = yield* CatalogFile.read(path)
+      const { catalog } = yield* CatalogFile.read(path)
+      const allBooks = yield* catalog.toBookCatalog().allBooks
       assert.strictEqual(allBooks.size, size)
       for (let position = 0; position < size; position++) {
-        assert.strictEqual(StoredBook.response([allBooks.at(position)])?.bytes.length, bookSize)
+        assert.strictEqual(EncodedBook.response([allBooks.at(position)]).bytes.length, bookSize)
       }
     }).pipe(Effect.scoped)
   )

@@ -1,72 +1,91 @@
 /**
- * Protos that are part of the program, as protobufjs' JSON, which scripts/generate.ts embeds: what it takes to send their messages and
- * to read them, and nothing else.
+ * Encodes and decodes the messages of protos that are part of the program, as protobufjs' JSON, which scripts/generate.ts embeds.
  *
- * proto-loader makes all that can be known of all messages, at once, and is itself most of the work: two APIs with health and reflection
- * started 18 ms later with it, an eighth of the whole (npm run bench). What is made here is made when it is used.
+ * Definitions are parsed when one of their messages is first used, since a program uses few of the messages that its protos define.
+ * proto-loader does the same for every message at once, which delays the start.
  */
-import type { Deserialize, Serialize } from "@grpc/proto-loader"
 import { Record } from "effect"
 import protobuf from "protobufjs"
 
-import type { ServerMethod, ServerMethods } from "./GrpcService.ts"
+import type { Kind } from "./GrpcCall.ts"
+import type { GrpcService } from "./GrpcService.ts"
 
-/** The options of proto-loader, as far as they are of any use here. */
-export type Options = Pick<protobuf.IConversionOptions, "defaults" | "longs">
-
-/** How a message is sent and read: as proto-loader does it. */
-interface Message {
-  readonly serialize: Serialize<object>
-  readonly deserialize: Deserialize<object>
+/** How a message is encoded and decoded. */
+export interface Codec {
+  readonly encode: (message: object) => Buffer
+  readonly decode: (bytes: Uint8Array) => object
+  /** Its type, which knows its fields. */
+  readonly type: () => protobuf.Type
 }
 
-/** The services by their full names. */
-export const services = (
-  definitions: protobuf.INamespace,
-  options: Options
-): { readonly [service: string]: ServerMethods } => {
-  const root = once(() => protobuf.Root.fromJSON(definitions).resolveAll())
-  const all: { [service: string]: ServerMethods } = {}
-  const add = (scope: string, { nested = {} }: protobuf.INamespace) => {
-    for (const [name, object] of Object.entries(nested)) {
-      const fullName = scope === "" ? name : `${scope}.${name}`
-      if ("methods" in object) {
-        const message = (name: string) =>
-          lazily(
-            once(() => root().lookupService(fullName).lookupType(name)),
-            options
-          )
-        all[fullName] = Record.map(object.methods, (method, methodName): ServerMethod => ({
-          path: `/${fullName}/${methodName}`,
-          requestStream: method.requestStream ?? false,
-          responseStream: method.responseStream ?? false,
-          requestDeserialize: message(method.requestType).deserialize,
-          responseSerialize: message(method.responseType).serialize
-        }))
-      } else if ("nested" in object) add(fullName, object)
-    }
+/** What it takes to answer calls of a method, and to make them. */
+export interface ServiceMethod {
+  /** "/package.Service/Method". */
+  readonly path: string
+  readonly kind: Kind
+  /** Whether the proto marks it NO_SIDE_EFFECTS or IDEMPOTENT. */
+  readonly isIdempotent: boolean
+  readonly request: Codec
+  readonly response: Codec
+}
+
+/** The methods of a service by name. */
+export interface ServiceMethods {
+  readonly [method: string]: ServiceMethod
+}
+
+export const methods = ({ definitions, name }: GrpcService<unknown>): ServiceMethods => {
+  const service = serviceOf(definitions, name)
+  const codecOf = (type: string) => makeCodec(() => rootOf(definitions).lookupService(name).lookupType(type))
+  return Record.map(service.methods, (method, methodName): ServiceMethod => ({
+    path: `/${name}/${methodName}`,
+    kind: kindOf(method),
+    isIdempotent: idempotencyLevels.has(method.options?.["idempotency_level"]),
+    request: codecOf(method.requestType),
+    response: codecOf(method.responseType)
+  }))
+}
+
+/** A message by its full name. */
+export const codec = (definitions: protobuf.INamespace, name: string): Codec =>
+  makeCodec(() => rootOf(definitions).lookupType(name))
+
+const makeCodec = (lookup: () => protobuf.Type): Codec => {
+  let found: protobuf.Type | undefined
+  const type = () => (found ??= lookup())
+  return {
+    type,
+    encode: (message) => type().encode(type().fromObject(message)).finish() as Buffer,
+    decode: (bytes) => type().toObject(type().decode(bytes), conversion)
   }
-  add("", definitions)
-  return all
 }
 
-/** The messages by their full names. */
-export const messages = (definitions: protobuf.INamespace, options: Options): ((name: string) => Message) => {
-  const root = once(() => protobuf.Root.fromJSON(definitions).resolveAll())
-  return (name) =>
-    lazily(
-      once(() => root().lookupType(name)),
-      options
+/** What proto-loader-gen-types writes types for (scripts/generate.ts). */
+const conversion: protobuf.IConversionOptions = { defaults: true, longs: String }
+
+const roots = new WeakMap<protobuf.INamespace, protobuf.Root>()
+
+const rootOf = (definitions: protobuf.INamespace): protobuf.Root => {
+  const known = roots.get(definitions)
+  if (known !== undefined) return known
+  const root = protobuf.Root.fromJSON(definitions)
+  root.resolveAll()
+  roots.set(definitions, root)
+  return root
+}
+
+const serviceOf = (definitions: protobuf.INamespace, name: string): protobuf.IService => {
+  const found = name
+    .split(".")
+    .reduce<protobuf.AnyNestedObject | undefined>(
+      (scope, part) => (scope !== undefined && "nested" in scope ? scope.nested?.[part] : undefined),
+      definitions
     )
+  if (found === undefined || !("methods" in found)) throw new Error(`No service ${name} in its definitions`)
+  return found
 }
 
-const lazily = (type: () => protobuf.Type, options: Options): Message => ({
-  serialize: (message) => type().encode(type().fromObject(message)).finish() as Buffer,
-  deserialize: (bytes) => type().toObject(type().decode(bytes), options)
-})
+const kindOf = ({ requestStream = false, responseStream = false }: protobuf.IMethod): Kind =>
+  requestStream ? (responseStream ? "bidi" : "clientStream") : responseStream ? "serverStream" : "unary"
 
-/** Makes something when it is first asked for. */
-const once = <A>(make: () => A): (() => A) => {
-  let made: { readonly value: A } | undefined
-  return () => (made ??= { value: make() }).value
-}
+const idempotencyLevels: ReadonlySet<unknown> = new Set(["IDEMPOTENT", "NO_SIDE_EFFECTS"])

@@ -14,13 +14,13 @@
  * (retries, load balancing, interceptors) is the channel's: see {@link GrpcChannel}.
  */
 import { Metadata } from "@grpc/grpc-js"
-import type { MethodDefinition } from "@grpc/proto-loader"
-import { Context, Duration, Effect, Exit, Stream } from "effect"
+import { Context, Duration, Effect, Exit, Record, Stream } from "effect"
 
 import { Deadline } from "./Deadline.ts"
+import * as EmbeddedProtos from "./EmbeddedProtos.ts"
 import { type Call, GrpcChannel, type Method, type ResponseMetadata } from "./GrpcChannel.ts"
 import type { GrpcError } from "./GrpcError.ts"
-import * as GrpcService from "./GrpcService.ts"
+import type * as GrpcService from "./GrpcService.ts"
 import * as RequestValidation from "./RequestValidation.ts"
 import type { ResponseLimit } from "./ResponseLimit.ts"
 import * as Status from "./Status.ts"
@@ -85,15 +85,11 @@ export const withResponseMetadata = <A, E, R>(
 /** Makes the functions of a service, which call it by the channel in the context. */
 export const make = Effect.fnUntraced(function* <Methods>(
   service: GrpcService.GrpcService<Methods>
-): Effect.fn.Return<GrpcClient<Methods>, GrpcService.ProtoError, GrpcChannel | GrpcService.ProtoFiles> {
+): Effect.fn.Return<GrpcClient<Methods>, never, GrpcChannel> {
   const channel = yield* GrpcChannel
-  const definition = yield* GrpcService.load(service)
-  return Object.fromEntries(
-    Object.entries(definition).map(([name, method]) => [
-      name,
-      callerOf(channel, methodOf(method as MethodDefinition<object, object>))
-    ])
-    // one function a method, with the types of its definition
+  // one function a method, with the types of the service
+  return Record.map(EmbeddedProtos.methods(service), (method) =>
+    callerOf(channel, methodOf(method))
   ) as unknown as GrpcClient<Methods>
 })
 
@@ -133,26 +129,24 @@ const callIn = (context: Context.Context<never>, method: Method, options: CallOp
   }
 }
 
-const methodOf = (definition: MethodDefinition<object, object>): Method => {
-  const { path, requestSerialize, responseDeserialize } = definition
+const methodOf = ({ isIdempotent, kind, path, request, response }: EmbeddedProtos.ServiceMethod): Method => {
   const [, service = "", name = ""] = path.split("/")
-  const level = definition.options.idempotency_level
-  const validate = RequestValidation.ofRequest(definition)
+  const validate = RequestValidation.of(request.type())
   return {
     path,
     service,
     name,
-    kind: GrpcService.kindOf(definition),
-    isIdempotent: level === "IDEMPOTENT" || level === "NO_SIDE_EFFECTS",
-    encode: (request) => {
-      const violations = validate(request)
+    kind,
+    isIdempotent,
+    encode: (message) => {
+      const violations = validate(message)
       if (violations.length > 0) return Exit.fail(Status.invalidArgument(violations))
       try {
-        return Exit.succeed(requestSerialize(request))
+        return Exit.succeed(request.encode(message))
       } catch (error) {
         return Exit.fail(Status.internal(`Request message serialization failure: ${String(error)}`))
       }
     },
-    decode: responseDeserialize
+    decode: response.decode
   }
 }

@@ -110,7 +110,8 @@ export const provide = <Service, Shape>(
   make: (call: ServerCall) => Effect.Effect<Shape, Status.Status>
 ): ProvidingInterceptor<Service> => ({
   provides: service,
-  around: (answer, call) => Effect.provideServiceEffect(answer, service, make(call))
+  // a call that reaches no handler has been answered already
+  around: (answer, call) => (call.isRejected ? answer : Effect.provideServiceEffect(answer, service, make(call)))
 })
 
 /** A call that a client makes, with all its attempts. */

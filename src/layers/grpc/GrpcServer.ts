@@ -19,10 +19,7 @@
  * {@link listen} opens the port when every service is there, and drains when it closes:
  *
  * ```ts
- * Layer.mergeAll(GrpcServer.serve(Echo, handlers, statuses), ...).pipe(
- *   NodeGrpcServer.listenConfig("ECHO"),
- *   Layer.provide(ProtoFiles.layer("proto"))
- * )
+ * Layer.mergeAll(GrpcServer.serve(Echo, handlers, statuses), ...).pipe(NodeGrpcServer.listenConfig("ECHO"))
  * ```
  */
 import { Context, Duration, Effect, Layer, type Scope, type Stream } from "effect"
@@ -31,10 +28,11 @@ import type * as Address from "../config/Address.ts"
 import type { Drain } from "../process/Drain.ts"
 import type { ListenError, ListenOptions } from "../process/ListenError.ts"
 import type * as Certificates from "../tls/Certificates.ts"
+import * as EmbeddedProtos from "./EmbeddedProtos.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import type { ErrorOf, Exact, Handlers, ServicesOf, StatusTable, TaggedError, Unimplemented } from "./GrpcHandlers.ts"
-import type { ServerInterceptor } from "./GrpcInterceptor.ts"
-import * as GrpcService from "./GrpcService.ts"
+import type { ProvidedBy, ServerInterceptor } from "./GrpcInterceptor.ts"
+import type { GrpcService } from "./GrpcService.ts"
 import type { Status } from "./Status.ts"
 
 /** What a server takes on. */
@@ -113,11 +111,13 @@ export interface Tls {
   readonly allowedClients?: ReadonlySet<string> | undefined
 }
 
-export interface Options extends ListenOptions {
+export interface Options<
+  out Interceptors extends ReadonlyArray<ServerInterceptor> = ReadonlyArray<ServerInterceptor>
+> extends ListenOptions {
   readonly limits?: Partial<Limits> | undefined
-  /** What is done around every call; the first is the outermost. */
-  readonly interceptors?: ReadonlyArray<ServerInterceptor> | undefined
-  /** What every call is seen by, outside of those: {@link DefaultObservers.server} unless it is given. */
+  /** Interceptors of every call; the first is the outermost. */
+  readonly interceptors?: Interceptors | undefined
+  /** Outside of `interceptors`; the default is {@link DefaultObservers.server}. */
   readonly observers?: ReadonlyArray<ServerInterceptor> | undefined
   /** What TLS is spoken with: undefined is plaintext. */
   readonly tls?: Tls | undefined
@@ -136,16 +136,21 @@ type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.S
  */
 export const unimplemented: Unimplemented = { _tag: "Unimplemented" }
 
-export interface Registration<E, R> {
+/** Options of one service. */
+export interface ServeOptions<out Interceptors extends ReadonlyArray<ServerInterceptor>> {
+  /** Takes no slots of other methods, and needs none of theirs: for health checks and the like. A request has 4 KiB at the most. */
+  readonly isExempt?: boolean | undefined
+  /** Interceptors of this service alone, within those of the server; the first is the outermost. */
+  readonly interceptors?: Interceptors | undefined
+}
+
+/** What {@link GrpcServer} is given to answer the calls of a service. */
+export interface Registration<E, R> extends ServeOptions<ReadonlyArray<ServerInterceptor>> {
   /** With its package. */
   readonly name: string
-  readonly definition: GrpcService.ServerMethods
+  readonly definition: EmbeddedProtos.ServiceMethods
   readonly handlers: { readonly [method: string]: Handler<E, R> | Unimplemented }
   readonly toStatus: (error: E) => Status
-  /** Takes no slots of other methods, and none of theirs is needed: for probes. Requests are 4 KiB at the most. */
-  readonly isExempt?: boolean | undefined
-  /** Interceptors of this service alone, within those of the server. */
-  readonly interceptors?: ReadonlyArray<ServerInterceptor> | undefined
 }
 
 export class GrpcServer extends Context.Service<
@@ -182,19 +187,24 @@ export class GrpcServer extends Context.Service<
  * )
  * ```
  */
-export const serve = <Methods, H extends Handlers<Methods>, E, R>(
-  service: GrpcService.GrpcService<Methods>,
+export const serve = <
+  Methods,
+  H extends Handlers<Methods>,
+  E,
+  R,
+  const Interceptors extends ReadonlyArray<ServerInterceptor> = readonly []
+>(
+  service: GrpcService<Methods>,
   handlers: Effect.Effect<H & Exact<Methods, H>, E, R>,
   statuses: StatusTable<ErrorOf<H>>,
-  options?: Pick<Registration<never, never>, "isExempt">
-): Layer.Layer<never, E | GrpcService.ProtoError, GrpcServer | GrpcService.ProtoFiles | R | ServicesOf<H>> =>
+  options?: ServeOptions<Interceptors>
+): Layer.Layer<never, E, GrpcServer | R | Exclude<ServicesOf<H>, ProvidedBy<Interceptors>>> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
       const server = yield* GrpcServer
-      const definition = yield* GrpcService.loadServed(service)
       // The types above have promised all that these two say; what is behind them is the same for any service.
       const methods = (yield* handlers) as unknown as {
-        readonly [name: string]: Handler<TaggedError, ServicesOf<H>> | Unimplemented
+        readonly [name: string]: Handler<TaggedError, Exclude<ServicesOf<H>, ProvidedBy<Interceptors>>> | Unimplemented
       }
       const table = new Map(
         Object.entries(statuses as unknown as { readonly [tag: string]: (error: TaggedError) => Status })
@@ -202,7 +212,7 @@ export const serve = <Methods, H extends Handlers<Methods>, E, R>(
       yield* server.register({
         ...options,
         name: service.name,
-        definition,
+        definition: EmbeddedProtos.methods(service),
         handlers: methods,
         toStatus: (error) => {
           const toStatus = table.get(error._tag)

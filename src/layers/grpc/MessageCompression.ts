@@ -10,7 +10,6 @@
  * Echo: (request) => Effect.succeed({ text: isCompressed(request) ? "compressed" : "plain", items: [] })
  * ```
  */
-import type { MethodDefinition } from "@grpc/proto-loader"
 
 /** Messages, decoded or not, whose frames had the compressed flag. */
 const compressedMessages = new WeakSet<object>()
@@ -22,13 +21,3 @@ export const isCompressed = (message: object): boolean => compressedMessages.has
 export const markCompressed = (message: unknown): void => {
   if (typeof message === "object" && message !== null) compressedMessages.add(message)
 }
-
-/** A method whose decoded responses are marked if their bytes are. */
-export const observedMethod = (method: MethodDefinition<object, object>): MethodDefinition<object, object> => ({
-  ...method,
-  responseDeserialize: (bytes) => {
-    const message = method.responseDeserialize(bytes)
-    if (isCompressed(bytes)) markCompressed(message)
-    return message
-  }
-})

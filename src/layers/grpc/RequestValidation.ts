@@ -2,43 +2,29 @@
  * Finds the values of a message that its type cannot carry. Serializers convert them silently (3e9 in an int32 becomes -1294967296, "oops"
  * becomes 0, a misspelt field is dropped), so that the receiver gets something that nobody sent.
  */
-import type { MethodDefinition } from "@grpc/proto-loader"
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
-import descriptor from "protobufjs/ext/descriptor/index.js"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
 /** Returns every value of a message that its type cannot carry, by its path, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
-/** The check of a method's requests, by the descriptors in the method's definition. */
-export const ofRequest = (method: MethodDefinition<object, object>): MessageCheck => {
-  const root = fromDescriptor({
-    file: method.requestType.fileDescriptorProtos.map((bytes) => descriptor.FileDescriptorProto.decode(bytes))
-  })
-  const [, service = "", name = ""] = method.path.split("/")
-  root.resolveAll()
-  const requestType = root.lookupService(service).methods[name]?.resolvedRequestType
-  if (!requestType) throw new Error(`${method.path} is not in its own descriptors`)
-  return (message) => {
+/** The check of messages of a type. */
+export const of =
+  (type: protobuf.Type): MessageCheck =>
+  (message) => {
     const violations: Array<FieldViolation> = []
-    checkMessage(requestType, message, "", violations)
+    checkMessage(type, message, "", violations)
     return violations
   }
-}
-
-/** A documented part of protobufjs, which its types omit: the descriptor extension adds it to Root. */
-const { fromDescriptor } = protobuf.Root as unknown as {
-  readonly fromDescriptor: (set: { readonly file: ReadonlyArray<object> }) => protobuf.Root
-}
 
 const checkMessage = (type: protobuf.Type, message: unknown, path: string, violations: Array<FieldViolation>): void => {
   if (!isRecord(message)) {
     violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
     return
   }
-  const oneOfs = new Map<protobuf.OneOf, string>()
+  const set = new Map<protobuf.OneOf, string>()
   for (const [key, value] of Object.entries(message)) {
     // unset fields are not sent
     if (value === undefined || value === null) continue
@@ -49,11 +35,11 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
       continue
     }
     if (field.partOf !== null) {
-      const other = oneOfs.get(field.partOf)
+      const other = set.get(field.partOf)
       if (other !== undefined) {
         violations.push({ field: at, description: `${field.partOf.name} is ${other} already, and holds one value` })
       }
-      oneOfs.set(field.partOf, key)
+      set.set(field.partOf, key)
     }
     checkField(field, value, at, violations)
   }
@@ -66,35 +52,26 @@ const isRecord = (value: unknown): value is object =>
   !(value instanceof Map || value instanceof Set || value instanceof Date)
 
 const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
-  if (!field.repeated) return checkValue(field, value, path, violations)
-  const entry = mapEntry(field)
-  if (entry !== undefined) {
+  if (field instanceof protobuf.MapField) {
+    const key = { type: field.keyType, resolvedType: null }
     if (!isRecord(value)) {
       violations.push({ field: path, description: `expected a map, a plain object, got ${show(value)}` })
       return
     }
-    for (const [key, item] of Object.entries(value)) {
-      const at = `${path}[${JSON.stringify(key)}]`
-      checkValue(entry.key, toKey(entry.key.type, key), at, violations)
-      checkValue(entry.value, item, at, violations)
+    for (const [name, item] of Object.entries(value)) {
+      const at = `${path}[${JSON.stringify(name)}]`
+      checkValue(key, toKey(field.keyType, name), at, violations)
+      checkValue(field, item, at, violations)
     }
-    return
+  } else if (field.repeated) {
+    if (!Array.isArray(value)) {
+      violations.push({ field: path, description: `expected an array, got ${show(value)}` })
+      return
+    }
+    for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
+  } else {
+    checkValue(field, value, path, violations)
   }
-  if (!Array.isArray(value)) {
-    violations.push({ field: path, description: `expected an array, got ${show(value)}` })
-    return
-  }
-  for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
-}
-
-/** The fields of a map's entries: in descriptors, a map is a repeated message with a mark. */
-const mapEntry = (
-  field: protobuf.Field
-): { readonly key: protobuf.Field; readonly value: protobuf.Field } | undefined => {
-  const type = field.resolvedType
-  if (!(type instanceof protobuf.Type) || type.options?.["map_entry"] !== true) return undefined
-  const { key, value } = type.fields
-  return key && value && { key: key.resolve(), value: value.resolve() }
 }
 
 /** The key of a map's entry by its type; in JavaScript's objects, every key is a string. */
@@ -104,13 +81,21 @@ const toKey = (type: string, key: string): unknown => {
   return Number(key)
 }
 
-const checkValue = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
+const checkValue = (
+  field: Pick<protobuf.Field, "resolvedType" | "type">,
+  value: unknown,
+  path: string,
+  violations: Array<FieldViolation>
+): void => {
   const type = field.resolvedType
   if (type instanceof protobuf.Type) {
     checkMessage(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
     // enums of proto3 are open: any int32 is valid
-    if (!isInt32(value) && !(Predicate.isString(value) && Object.hasOwn(type.values, value))) {
+    if (
+      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
+      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
+    ) {
       violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
     }
   } else {
@@ -123,8 +108,6 @@ const checkValue = (field: protobuf.Field, value: unknown, path: string, violati
 
 const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
   Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
-
-const isInt32 = isInteger(-0x8000_0000, 0x7fff_ffff)
 
 /** A whole number: a safe integer, or decimal digits for those that are not. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
@@ -142,7 +125,10 @@ interface Kind {
   readonly carries: (value: unknown) => boolean
 }
 
-const int32: Kind = { expected: "a whole number from -2147483648 to 2147483647", carries: isInt32 }
+const int32: Kind = {
+  expected: "a whole number from -2147483648 to 2147483647",
+  carries: isInteger(-0x8000_0000, 0x7fff_ffff)
+}
 const uint32: Kind = { expected: "a whole number from 0 to 4294967295", carries: isInteger(0, 0xffff_ffff) }
 const int64: Kind = { expected: "a whole number of 64 bits", carries: isInteger64(-(2n ** 63n), 2n ** 63n - 1n) }
 const uint64: Kind = { expected: "a whole number of 64 bits, 0 or above", carries: isInteger64(0n, 2n ** 64n - 1n) }

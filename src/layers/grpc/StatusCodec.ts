@@ -3,7 +3,7 @@
  * grpc-status-details-bin, the richer error model of https://grpc.io/docs/guides/error/.
  */
 import { Metadata, type StatusObject } from "@grpc/grpc-js"
-import { Duration, Option } from "effect"
+import { Duration, Option, Record } from "effect"
 
 import * as EmbeddedProtos from "./EmbeddedProtos.ts"
 import { BadRequest, type ErrorDetail, ErrorInfo, match, RequestInfo, RetryInfo, Unknown } from "./ErrorDetail.ts"
@@ -26,16 +26,21 @@ interface Messages {
   readonly "google.rpc.RetryInfo": Message<RetryInfoProto.RetryInfo, RetryInfoProto.RetryInfo__Output>
 }
 
-/** How a message is sent and read. */
+/** How a message is encoded and decoded. */
 interface Message<In, Out> {
-  readonly serialize: (message: In) => Buffer
-  readonly deserialize: (bytes: Buffer) => Out
+  readonly encode: (message: In) => Buffer
+  readonly decode: (bytes: Buffer) => Out
 }
 
-const messages = EmbeddedProtos.messages(definitions, { defaults: true, longs: String })
+/** The messages of google.rpc that are used here. */
+const messages = Record.fromEntries(
+  ["Status", "BadRequest", "ErrorInfo", "RequestInfo", "RetryInfo"].map((name) => [
+    `google.rpc.${name}`,
+    EmbeddedProtos.codec(definitions, `google.rpc.${name}`)
+  ])
+) as unknown as Messages
 
-/** A message of google.rpc. */
-const message = <Name extends keyof Messages>(name: Name): Messages[Name] => messages(name) as unknown as Messages[Name]
+const message = <Name extends keyof Messages>(name: Name): Messages[Name] => messages[name]
 
 /** A status as grpc-js takes it. */
 export type EncodedStatus = Pick<StatusObject, "code" | "details" | "metadata">
@@ -48,7 +53,7 @@ export const encode = (status: Status): EncodedStatus => {
   const metadata = status.metadata.clone()
   metadata.set(
     trailer,
-    message("google.rpc.Status").serialize({
+    message("google.rpc.Status").encode({
       code: status.code,
       message: details,
       details: status.details.map(encodeDetail)
@@ -58,9 +63,9 @@ export const encode = (status: Status): EncodedStatus => {
 }
 
 const encodeDetail = (detail: ErrorDetail) => {
-  const any = <Name extends keyof Messages>(name: Name, value: Parameters<Messages[Name]["serialize"]>[0]) => ({
+  const any = <Name extends keyof Messages>(name: Name, value: Parameters<Messages[Name]["encode"]>[0]) => ({
     type_url: typePrefix + name,
-    value: message(name).serialize(value)
+    value: message(name).encode(value)
   })
   return match(detail, {
     BadRequest: ({ fieldViolations }) => any("google.rpc.BadRequest", { fieldViolations: [...fieldViolations] }),
@@ -112,19 +117,19 @@ const unreadable = "The response cannot be read: it is compressed by an encoding
 const decodeDetails = (bytes: Buffer): ReadonlyArray<ErrorDetail> =>
   Option.liftThrowable(() =>
     message("google.rpc.Status")
-      .deserialize(bytes)
+      .decode(bytes)
       .details.map(({ type_url, value }) => {
         switch (type_url.slice(type_url.lastIndexOf("/") + 1)) {
           case "google.rpc.BadRequest":
-            return BadRequest(message("google.rpc.BadRequest").deserialize(value))
+            return BadRequest(message("google.rpc.BadRequest").decode(value))
           case "google.rpc.ErrorInfo":
-            return ErrorInfo(message("google.rpc.ErrorInfo").deserialize(value))
+            return ErrorInfo(message("google.rpc.ErrorInfo").decode(value))
           case "google.rpc.RequestInfo": {
-            const { requestId } = message("google.rpc.RequestInfo").deserialize(value)
+            const { requestId } = message("google.rpc.RequestInfo").decode(value)
             return RequestInfo({ requestId })
           }
           case "google.rpc.RetryInfo": {
-            const { retryDelay } = message("google.rpc.RetryInfo").deserialize(value)
+            const { retryDelay } = message("google.rpc.RetryInfo").decode(value)
             return RetryInfo({
               retryDelay: Duration.millis(
                 Number(retryDelay?.seconds ?? 0) * 1000 + (retryDelay?.nanos ?? 0) / 1_000_000

@@ -1,22 +1,22 @@
 /**
- * Callbacks that Node, grpc-js or a timer calls: what they throw would be an uncaught exception, which ends the process. A guarded
- * callback logs it as a bug instead, ends what it was about, and returns. Wrap every listener, timer and completion callback where
- * it is registered, unless it cannot throw.
+ * Guards callbacks of Node, grpc-js and timers. An exception in such a callback would be uncaught and end the process; a guarded
+ * callback logs it, runs a recovery and returns. Wrap every listener, timer and completion callback that may throw where it is
+ * registered.
  */
 import { Cause, Context, Effect } from "effect"
 
 import * as LogRateLimiter from "./LogRateLimiter.ts"
 
-/** What happens when a guarded callback throws. Both get the arguments of the callback. */
+/** What happens when a guarded callback throws. Both functions receive the arguments of the callback. */
 export interface OnBug<Args extends ReadonlyArray<unknown>> {
-  /** What the callback was about, such as the call and its peer: annotations of the log line. */
+  /** Annotations of the log line, such as the call and its peer. */
   readonly annotations?: ((...args: Args) => Readonly<Record<string, unknown>>) | undefined
-  /** Ends what the callback was about, such as its stream or its connection. */
+  /** Releases what the callback was responsible for, such as its stream or its connection. */
   readonly recover?: ((...args: Args) => void) | undefined
 }
 
 /**
- * Wraps a callback so that it never throws. `name` says in the log which callback it was: "HTTP/2 session listener".
+ * Wraps a callback so that it never throws. `name` names the callback in the log, such as "HTTP/2 session listener".
  *
  * ```ts
  * session.on("goaway", guard("GOAWAY listener", (code) => ..., { recover: () => session.destroy() }))
@@ -30,7 +30,7 @@ export type Guard = <Args extends ReadonlyArray<unknown>>(
 
 const bugs = LogRateLimiter.make("exceptions of callbacks")
 
-/** Makes a {@link Guard} that logs by the logger of a context. Callbacks are called without a receiver (`this`). */
+/** Makes a {@link Guard} that logs with the loggers of a context. Callbacks are called without a receiver (`this`). */
 export const make = (context: Context.Context<never> = Context.empty()): Guard => {
   const runFork = Effect.runForkWith(context)
 

@@ -1,6 +1,6 @@
 /**
- * The file descriptors of the process, of which every connection takes one. When there are no more, libuv closes new connections
- * without a word to Node, so whether there are any has to be asked.
+ * The file descriptors of the process. Each connection needs one. When none is free, libuv closes new connections without an error
+ * event in Node, so the process has to probe.
  */
 import { close, open } from "node:fs"
 import { readFile } from "node:fs/promises"
@@ -10,10 +10,10 @@ import { Duration, Effect, Metric, Option, Schedule } from "effect"
 
 import * as LogRateLimiter from "./LogRateLimiter.ts"
 
-/** Descriptors that are kept for what is no connection of a server's: the admin port, files, connections to others. */
+/** Descriptors that servers leave free for other uses: the admin port, files and outgoing connections. */
 export const reserved = 64
 
-/** How many descriptors the process may have; none where the system does not say so in /proc. */
+/** The soft limit of open descriptors (RLIMIT_NOFILE). None on systems without /proc. */
 export const limit: Effect.Effect<Option.Option<number>> = Effect.tryPromise(() =>
   readFile("/proc/self/limits", "utf8")
 ).pipe(
@@ -21,13 +21,13 @@ export const limit: Effect.Effect<Option.Option<number>> = Effect.tryPromise(() 
   Effect.orElseSucceed(Option.none)
 )
 
-/** How many times the process was found without a descriptor left. */
+/** Counts probes that found no free descriptor. */
 export const exhausted = Metric.counter("process_fds_exhausted_total", {
-  description: "How many times the process was found without a file descriptor left; new connections are closed then",
+  description: "Probes that found no free file descriptor; new connections are closed meanwhile",
   incremental: true
 })
 
-/** Whether one more file can be opened, or the system's error if not: EMFILE for the process, ENFILE for all of the machine. */
+/** Opens a file. Some is the error code if that fails: EMFILE is the limit of the process, ENFILE that of the machine. */
 const probe = Effect.callback<Option.Option<string>>((resume) => {
   open(devNull, "r", (error, descriptor) => {
     if (error === null) close(descriptor, () => resume(Effect.succeedNone))
@@ -35,17 +35,17 @@ const probe = Effect.callback<Option.Option<string>>((resume) => {
   })
 })
 
-/** Asks every second whether a descriptor is left, and tells the log and {@link exhausted} if none is. Never ends. */
-export const watch = (ask: Effect.Effect<Option.Option<string>> = probe): Effect.Effect<never> => {
-  const lines = LogRateLimiter.make("checks that found no file descriptor left", 1)
+/** Probes every second. Without a free descriptor it logs an error and increases {@link exhausted}. Never ends. */
+export const watch = (run: Effect.Effect<Option.Option<string>> = probe): Effect.Effect<never> => {
+  const lines = LogRateLimiter.make("probes without a free file descriptor", 1)
   const check = Effect.flatMap(
-    ask,
+    run,
     Option.match({
       onNone: () => Effect.void,
       onSome: (code) =>
         Effect.andThen(
           Metric.update(exhausted, 1),
-          lines.log(Effect.logError(`No file descriptor is left (${code}): new connections are closed by the system`))
+          lines.log(Effect.logError(`Out of file descriptors (${code}): the system closes new connections`))
         )
     })
   )

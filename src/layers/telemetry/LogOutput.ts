@@ -1,56 +1,57 @@
 /**
- * Writes log lines to stdout or stderr in bounded memory and without blocking the event loop, whoever reads them: a pipe whose
- * reader has stopped, a closed pipe, a full disk, a terminal that is paused. What does not fit is dropped, the oldest line first,
- * and counted.
+ * Writes log lines to stdout or stderr with bounded memory and without blocking the event loop, also when the reader of a pipe stalls,
+ * a pipe is closed, a disk is full or a terminal is paused. Lines that do not fit are dropped, the oldest first, and counted.
  *
- * Node's own streams block on a paused terminal, and queue without limit for a pipe that nobody reads.
+ * Node's own streams block on a paused terminal, and buffer without limit for a pipe that is not read.
  */
 import { writeSync } from "node:fs"
 import type { Writable } from "node:stream"
 
 import * as CallbackGuard from "./CallbackGuard.ts"
 
+/** Limits of an output. */
 export interface Options {
-  /** The most bytes that wait for the reader (1 MiB). */
+  /** The most bytes of queued lines (1 MiB). */
   readonly capacity?: number | undefined
-  /** The most bytes that are given to the stream at a time (64 KiB). */
+  /** The most bytes of one write to the stream (64 KiB). */
   readonly batchSize?: number | undefined
-  /** How long a stream that failed is left alone, in milliseconds (1000). */
+  /** The pause before the next write after a failed one, in milliseconds (1000). */
   readonly retryDelay?: number | undefined
 }
 
-/** `idle`: the stream takes lines; `writing`: it has some that are not written yet; `failed`: it will be tried again later. */
+/** `idle`: no write is pending; `writing`: a write is pending; `failed`: a write failed, and a retry is scheduled. */
 type State = "idle" | "writing" | "failed"
 
-/** What Node's standard streams have besides a Writable's members. */
+/** The members of Node's standard streams besides those of Writable. */
 interface StandardStream extends Writable {
   readonly fd?: number
   readonly isTTY?: boolean
 }
 
-/** What a waiting line costs besides its bytes, roughly. */
+/** The approximate memory of a queued line besides its bytes. */
 const overhead = 128
 
-/** Stands where a line was, whose memory is free then. */
+/** Replaces a line that was taken, so that its memory can be collected. */
 const taken = Buffer.alloc(0)
 
 const guard = CallbackGuard.make()
 
+/** The queue of one stream. */
 export class LogOutput {
   readonly #stream: StandardStream
   readonly #capacity: number
   readonly #batchSize: number
   readonly #retryDelay: number
   #state: State = "idle"
-  /** Lines that wait, from {@link #first} on; those before have been taken. */
+  /** The queued lines start at index {@link #first}; earlier ones have been taken. */
   #lines: Array<Buffer> = []
   #first = 0
   #size = 0
   #dropped = 0
-  /** Dropped lines that no line has told of yet. */
+  /** Dropped lines that no log line has reported yet. */
   #unreported = 0
   readonly #waiting = new Set<() => void>()
-  /** Makes the line that tells how many lines have been dropped; it goes before those that follow. */
+  /** Formats the line that reports dropped lines. It is written before the lines that follow them. */
   describeDropped: ((count: number) => string) | undefined
 
   constructor(stream: Writable, { batchSize = 65_536, capacity = 1_048_576, retryDelay = 1000 }: Options = {}) {
@@ -58,22 +59,22 @@ export class LogOutput {
     this.#capacity = capacity
     this.#batchSize = batchSize
     this.#retryDelay = retryDelay
-    // told to the callback of each write too
+    // errors are handled in the callback of each write
     stream.on("error", () => {})
     neverBlock(stream)
   }
 
-  /** How many lines have been dropped so far. */
+  /** The number of dropped lines. */
   get dropped(): number {
     return this.#dropped
   }
 
-  /** How many bytes wait for the reader, those that the stream has been given not included. */
+  /** The bytes of queued lines, without those that were passed to the stream. */
   get backlog(): number {
     return this.#size
   }
 
-  /** Writes a line, which ends with its line break, now or later. */
+  /** Queues a line, which includes its line break. */
   write(line: string): void {
     const bytes = Buffer.from(line)
     this.#lines.push(bytes)
@@ -85,26 +86,26 @@ export class LogOutput {
     if (this.#state === "idle") this.#pump()
   }
 
-  /** Calls back once all lines are written, or cannot be: at once where there are none. */
+  /** Calls back once all lines are written or a write has failed; at once if none is pending. */
   flush(done: () => void): void {
     if (this.#state === "writing") this.#waiting.add(done)
     else done()
   }
 
-  /** Writes what waits before the process exits, blocking for at most some milliseconds where the reader does not take it. */
+  /** Writes the queued lines synchronously, for the exit of the process. Waits at most `timeout` milliseconds for the reader. */
   flushBlocking(timeout: number): void {
     const { fd, isTTY } = this.#stream
     const lines = this.#takeAll()
     if (lines.length === 0) return
-    // the stream's own bytes may have ended in the middle of a line
+    // the pending write may have ended in the middle of a line
     if (this.#state === "writing") lines.unshift(Buffer.from("\n"))
     const bytes = Buffer.concat(lines)
-    // a terminal that is paused would block for ever, and is not told by EAGAIN
+    // writeSync to a paused terminal would block for ever instead of failing with EAGAIN
     if (fd === undefined || isTTY === true) this.#stream.write(bytes)
     else writeFully(fd, bytes, timeout)
   }
 
-  /** Gives the next lines to the stream. */
+  /** Writes the next batch of lines to the stream. */
   #pump(): void {
     const reported = this.#unreported
     const batch = this.#takeBatch()
@@ -185,9 +186,9 @@ export class LogOutput {
 }
 
 /**
- * Node sets a terminal to blocking writes (https://nodejs.org/api/process.html#a-note-on-process-io) and has no public way to undo
- * it: while a user pauses the output (Ctrl-S), the event loop would stand still. libuv has opened the terminal anew, so that no
- * other program's descriptor becomes non-blocking. Where the member is missing, writes go on blocking.
+ * Makes writes to a terminal non-blocking. Node makes them blocking (https://nodejs.org/api/process.html#a-note-on-process-io) and has
+ * no public API to change that, so pausing the output (Ctrl-S) would block the event loop. libuv has reopened the terminal, so the
+ * descriptors of other programs stay blocking. Without the private member, writes stay blocking.
  */
 const neverBlock = (stream: StandardStream): void => {
   if (stream.isTTY !== true) return
@@ -202,7 +203,7 @@ const writeFully = (fd: number, bytes: Buffer, timeout: number): void => {
   let written = 0
   while (written < bytes.length) {
     try {
-      // nothing runs any more that would wait for it
+      // the process exits, so blocking delays nothing else
       // oxlint-disable-next-line node/no-sync
       written += writeSync(fd, bytes, written)
     } catch (error) {
@@ -212,7 +213,7 @@ const writeFully = (fd: number, bytes: Buffer, timeout: number): void => {
   }
 }
 
-/** How long an exit may block for lines that wait, in milliseconds. */
+/** How long an exit may block to write queued lines, in milliseconds. */
 const exitTimeout = 500
 
 const ofStream = (get: () => Writable): (() => LogOutput) => {
@@ -230,8 +231,8 @@ const ofStream = (get: () => Writable): (() => LogOutput) => {
   }
 }
 
-/** The output of the process, one for all its services. */
+/** The output to stdout, shared by all services of the process. */
 export const stdout: () => LogOutput = ofStream(() => process.stdout)
 
-/** Where errors go that end the process. */
+/** The output to stderr. */
 export const stderr: () => LogOutput = ofStream(() => process.stderr)

@@ -1,17 +1,17 @@
 /**
- * Keeps a flood of like events from becoming a flood of lines, which would cost more than the events did: some in a second are
- * logged, and at its end how many there were besides.
+ * Limits the log lines of one kind of event per second, since writing a line may cost more than the event itself. At the end of the
+ * second one line counts the suppressed ones.
  */
 import { Context, Effect, Tracer } from "effect"
 
 import { RequestAnnotations } from "./RequestAnnotations.ts"
 
-/** Logs an event, unless there have been too many in this second. */
+/** Logs a line, unless the limit of this second is reached. A suppressed line is not evaluated. */
 export interface LogLimit {
   readonly log: (line: Effect.Effect<void>) => Effect.Effect<void>
 }
 
-/** `what` names the events in the line that counts those left out: "failures of calls". */
+/** `what` names the events in the line that counts the suppressed ones, such as "calls that failed". */
 export const make = (what: string, perSecond = 50): LogLimit => {
   let isCounting = false
   let logged = 0
@@ -24,7 +24,7 @@ export const make = (what: string, perSecond = 50): LogLimit => {
     omitted = 0
     return count === 0 ? Effect.void : Effect.logWarning(`${count} log lines suppressed in the last second: ${what}`)
   })
-  // it is of all of them, and not of the one that comes first
+  // the line counts the events of all requests, so it is logged outside of the first one's span and annotations
   const count = Effect.suspend(() => {
     isCounting = true
     return Effect.sleep("1 second")

@@ -1,20 +1,21 @@
 /**
- * Bounds what a log line holds, since parts of it were sent by callers: each field, its cause, and the line as a whole.
+ * Limits the size of log lines, since callers control parts of them: each field, the cause, and the whole line.
  */
 import { Formatter } from "effect"
 
-/** In characters (UTF-16 code units) of a field and a cause. */
+/** The longest field and cause, in UTF-16 code units. */
 export interface Limits {
   readonly field: number
   readonly cause: number
 }
 
+/** The limits of a line that is not too long as a whole. */
 export const limits: Limits = { field: 1000, cause: 6000 }
 
-/** The most bytes of a line, its line break included. */
+/** The longest line in bytes, with its line break. */
 export const maxLine = 8192
 
-/** A line as `Logger.formatStructured` makes it. */
+/** A line in the format of `Logger.formatStructured`. */
 export interface Line {
   readonly message: unknown
   readonly level: string
@@ -25,16 +26,16 @@ export interface Line {
   readonly fiberId: string
 }
 
-/** The beginning of a text that is longer than a limit, and how much is missing. Never half a character. */
+/** Truncates a text that is longer than a limit and appends the number of removed code units. Never splits a surrogate pair. */
 export const text = (value: string, limit: number): string => {
   if (value.length <= limit) return value
   const end = isHighSurrogate(value.charCodeAt(limit - 1)) ? limit - 1 : limit
-  return `${value.slice(0, end)}... (clipped, ${value.length - end} more characters)`
+  return `${value.slice(0, end)}... (truncated, ${value.length - end} more characters)`
 }
 
 const isHighSurrogate = (unit: number): boolean => (unit & 0xfc00) === 0xd800
 
-/** A value of a field: as it is, or the beginning of its text. */
+/** Returns a value unchanged if its JSON fits, else its truncated JSON. */
 export const field = (value: unknown, limit: number): unknown => {
   if (typeof value === "string") return text(value, limit)
   if (typeof value !== "object" || value === null) return value
@@ -42,23 +43,23 @@ export const field = (value: unknown, limit: number): unknown => {
   return json.length <= limit ? value : text(json, limit)
 }
 
-/** The line as JSON, of at most {@link maxLine} bytes: its longest parts are clipped until it fits. */
+/** Formats the line as JSON of at most {@link maxLine} bytes. The limits are halved until it fits. */
 export const json = (line: Line): string => {
   for (let { cause, field } = limits; field >= 16; field = field >> 1, cause = cause >> 1) {
-    const clipped = Formatter.formatJson(clip(line, { cause, field }))
-    if (Buffer.byteLength(clipped) < maxLine) return clipped
+    const truncated = Formatter.formatJson(truncate(line, { cause, field }))
+    if (Buffer.byteLength(truncated) < maxLine) return truncated
   }
-  // thousands of annotations or messages
+  // too many annotations or messages
   const { level, timestamp } = line
   return Formatter.formatJson({
     message: text(Formatter.formatJson(line.message), 100),
     level,
     timestamp,
-    annotations: { clipped: "the line had too many fields" }
+    annotations: { truncated: "the line had too many fields" }
   })
 }
 
-const clip = (line: Line, { cause, field: limit }: Limits): Line => ({
+const truncate = (line: Line, { cause, field: limit }: Limits): Line => ({
   ...line,
   message: Array.isArray(line.message) ? line.message.map((part) => field(part, limit)) : field(line.message, limit),
   cause: line.cause === undefined ? undefined : text(line.cause, cause),

@@ -1,9 +1,10 @@
 /**
- * Metrics of what is known anyway, read when somebody asks for them and at no cost in between.
+ * Metrics whose values are read by a callback when they are collected, like OpenTelemetry's asynchronous instruments. Use them for
+ * values that the program keeps anyway.
  */
 import { Effect, Metric, type Scope } from "effect"
 
-/** A value that goes up and down, for as long as the scope is open. */
+/** Registers a gauge until the scope closes. */
 export const gauge = (
   name: string,
   description: string,
@@ -12,7 +13,7 @@ export const gauge = (
 ): Effect.Effect<void, never, Scope.Scope> =>
   register(Metric.gauge(name, { description, attributes }), () => ({ value: value() }))
 
-/** A value that only goes up, for as long as the scope is open. */
+/** Registers a counter until the scope closes. Its value must never decrease. */
 export const counter = (
   name: string,
   description: string,

@@ -1,10 +1,9 @@
 /**
- * The way of telemetry out of the process: a queue with room for so many requests and no more, from which they are sent one after
- * the other, each in its time.
+ * A bounded queue between Effect's OTLP exporters and the collector.
  *
- * Effect's exporters are given a client that takes a request and says at once that all is well. So whatever becomes of it, nothing
- * piles up behind a collector that is dead, slow, or refuses, and nobody waits for it; what does not find room is dropped and
- * counted. The log hears of it when it begins, and when it is over.
+ * The exporters get an HTTP client that enqueues each request and responds 200 at once. Requests are sent one at a time, each with a
+ * timeout, so memory stays bounded and nothing waits when the collector is down, slow or refuses requests. Requests that do not fit
+ * are dropped and counted. The log has one line when exporting starts to fail and one when it recovers.
  */
 import { type Cause, Duration, Effect, Fiber, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import {
@@ -15,25 +14,26 @@ import {
   HttpClientResponse
 } from "effect/http"
 
+/** How a queue exports. */
 export interface Options {
-  /** What the requests carry, for the metrics: "traces" or "metrics". */
+  /** The OTLP signal, an attribute of the metrics: "traces" or "metrics". */
   readonly signal: string
-  /** How long a request may take. */
+  /** How long each attempt of a request may take. */
   readonly timeout: Duration.Duration
-  /** How many requests wait at the most. */
+  /** The most requests that are queued (16). */
   readonly capacity?: number | undefined
-  /** How long what waits may take when the scope closes. */
+  /** How long the queued requests may take when the scope closes (3 seconds). */
   readonly closeTimeout?: Duration.Duration | undefined
   readonly outage: Outage
 }
 
-/** Whether anything is being exported, for all the queues of a process together: a collector that is dead is told of once. */
+/** Tracks failures of all queues to one collector, so that an outage is logged once and not for each signal. */
 export interface Outage {
   readonly onFailure: (signal: string, reason: string) => Effect.Effect<void>
   readonly onSuccess: (signal: string) => Effect.Effect<void>
 }
 
-/** `url` is where the collector is, for the log. */
+/** Makes an outage of the collector at `url`, which is named in log lines. */
 export const makeOutage = (url: string): Outage => {
   const failing = new Set<string>()
   return {
@@ -54,7 +54,7 @@ export const makeOutage = (url: string): Outage => {
   }
 }
 
-/** A client that puts requests into the queue, and sends them for as long as the scope is open, and a little longer. */
+/** Makes the client that enqueues requests. They are sent until the scope closes; then the rest is sent within `closeTimeout`. */
 export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<HttpClient.HttpClient, never, HttpClient.HttpClient | Scope.Scope> {
@@ -63,17 +63,17 @@ export const make = Effect.fnUntraced(function* (
   const queue = yield* Queue.dropping<HttpClientRequest.HttpClientRequest, Cause.Done>(capacity)
   const failed = Metric.withAttributes(failures, { signal })
   const lost = Metric.withAttributes(dropped, { signal })
-  // counters are there from the start, so that their first increase is seen
+  // the counters exist from the start, so that their first increase is visible
   yield* Effect.andThen(Metric.update(failed, 0), Metric.update(lost, 0))
   let isClosing = false
 
   const send = (request: HttpClientRequest.HttpClientRequest) =>
     client.execute(request).pipe(
-      // a response that is not read keeps its connection
+      // an unread body would keep its connection in use
       Effect.tap((response) => Effect.ignore(response.arrayBuffer)),
       Effect.flatMap(HttpClientResponse.filterStatusOk),
-      Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail("no answer in time" as const) }),
-      Effect.retry({ schedule: backoff, times: 2, while: (error) => !isClosing && isPassing(error) }),
+      Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail("timed out" as const) }),
+      Effect.retry({ schedule: backoff, times: 2, while: (error) => !isClosing && isRetryable(error) }),
       Effect.matchEffect({
         onSuccess: () => outage.onSuccess(signal),
         onFailure: (error) =>
@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function* (
             discard: true
           })
       }),
-      // that telemetry is sent is not to make more of it
+      // exporting telemetry must not create telemetry
       Effect.provideService(HttpClient.TracerPropagationEnabled, false),
       Effect.withTracerEnabled(false)
     )
@@ -95,7 +95,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.andThen(Fiber.await(sending)),
       Effect.interruptible,
       Effect.timeoutOption(closeTimeout),
-      Effect.flatMap((exit) => (exit._tag === "Some" ? Effect.void : outage.onFailure(signal, "no time left")))
+      Effect.flatMap((exit) => (exit._tag === "Some" ? Effect.void : outage.onFailure(signal, "the process exits")))
     )
   )
 
@@ -108,31 +108,31 @@ export const make = Effect.fnUntraced(function* (
   )
 })
 
-/** The client of the queue, over Node's own fetch. */
+/** {@link make} over Node's fetch. */
 export const layer = (options: Options): Layer.Layer<HttpClient.HttpClient> =>
   Layer.effect(HttpClient.HttpClient, make(options)).pipe(Layer.provide(FetchHttpClient.layer))
 
 const failures = Metric.counter("otlp_export_failures_total", {
-  description: "Requests with telemetry that the collector did not take",
+  description: "Export requests that failed",
   incremental: true
 })
 
 const dropped = Metric.counter("otlp_export_dropped_batches_total", {
-  description: "Requests with telemetry that were dropped: not taken, or without room to wait",
+  description: "Export requests that were dropped: failed, or the queue was full",
   incremental: true
 })
 
 const backoff = Schedule.exponential("1 second")
 
-type SendError = HttpClientError.HttpClientError | "no answer in time"
+type SendError = HttpClientError.HttpClientError | "timed out"
 
-/** What OTLP says to try again (https://opentelemetry.io/docs/specs/otlp/#failures-1), and who cannot be reached. */
-const isPassing = (error: SendError): boolean =>
+/** Whether to retry: the statuses that OTLP lists (https://opentelemetry.io/docs/specs/otlp/#failures-1), and connection errors. */
+const isRetryable = (error: SendError): boolean =>
   typeof error !== "string" && (error.response === undefined || [429, 502, 503, 504].includes(error.response.status))
 
 const reasonOf = (error: SendError): string => {
   if (typeof error === "string") return error
-  if (error.response !== undefined) return `it answers with status ${error.response.status}`
+  if (error.response !== undefined) return `status ${error.response.status}`
   const { cause } = error.reason as { readonly cause?: { readonly cause?: unknown } }
   return String(cause?.cause ?? cause ?? error.message)
 }

@@ -1,6 +1,7 @@
 /**
- * How the process is, under OpenTelemetry's names for Node (https://opentelemetry.io/docs/specs/semconv/runtime/nodejs-metrics/) and
- * those that every process has in Prometheus.
+ * Metrics of the process: OpenTelemetry's for Node (https://opentelemetry.io/docs/specs/semconv/runtime/nodejs-metrics/) and
+ * Prometheus' standard process metrics
+ * (https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
  */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks"
 import { getHeapStatistics } from "node:v8"
@@ -12,75 +13,85 @@ import * as FileDescriptors from "./FileDescriptors.ts"
 import * as LogOutput from "./LogOutput.ts"
 import * as ObservableMetric from "./ObservableMetric.ts"
 
-/** How often the event loop is looked at, in milliseconds; what comes later than that is its delay. */
+/** The sampling interval of the event loop, in milliseconds. Time beyond it is the delay. */
 const resolution = 20
 
-/** What is said of the event loop is of that long, in milliseconds: short enough to see a hitch, and longer than most scrapes. */
+/** The window that the metrics of the event loop cover, in milliseconds: short enough to show a stall, and long enough for a scrape. */
 const window = 15_000
 
-/** Observes the process for as long as the scope is open. */
+/** Registers the metrics until the scope closes. */
 export const observe: Effect.Effect<void, never, Scope.Scope> = Effect.gen(function* () {
   const eventLoop = yield* observeEventLoop
   yield* Effect.forkScoped(FileDescriptors.watch())
   const seconds = { unit: "s" }
-  yield* ObservableMetric.gauge("nodejs.eventloop.delay.p50", "Half of the delays", () => eventLoop().p50, seconds)
-  yield* ObservableMetric.gauge("nodejs.eventloop.delay.p99", "All but a hundredth", () => eventLoop().p99, seconds)
-  yield* ObservableMetric.gauge("nodejs.eventloop.delay.max", "The longest delay", () => eventLoop().max, seconds)
+  yield* ObservableMetric.gauge(
+    "nodejs.eventloop.delay.p50",
+    "Median delay of the event loop, in seconds",
+    () => eventLoop().p50,
+    seconds
+  )
+  yield* ObservableMetric.gauge(
+    "nodejs.eventloop.delay.p99",
+    "99th percentile of the delay of the event loop, in seconds",
+    () => eventLoop().p99,
+    seconds
+  )
+  yield* ObservableMetric.gauge(
+    "nodejs.eventloop.delay.max",
+    "Longest delay of the event loop, in seconds",
+    () => eventLoop().max,
+    seconds
+  )
   yield* ObservableMetric.gauge(
     "nodejs.eventloop.utilization",
-    "How much of the time it is busy",
+    "Share of time that the event loop is busy",
     () => eventLoop().busy,
     {
       unit: "1"
     }
   )
   const bytes = { unit: "By" }
-  yield* ObservableMetric.gauge(
-    "v8js.memory.heap.used",
-    "What V8 uses",
-    () => getHeapStatistics().used_heap_size,
-    bytes
-  )
+  yield* ObservableMetric.gauge("v8js.memory.heap.used", "Heap in use", () => getHeapStatistics().used_heap_size, bytes)
   yield* ObservableMetric.gauge(
     "v8js.memory.heap.limit",
-    "What V8 may use",
+    "Heap limit of V8",
     () => getHeapStatistics().heap_size_limit,
     bytes
   )
-  yield* ObservableMetric.gauge("process_resident_memory_bytes", "What the process has in memory", makeResidentMemory())
-  yield* ObservableMetric.counter("process_cpu_seconds_total", "The CPU time that the process has taken", () => {
+  yield* ObservableMetric.gauge("process_resident_memory_bytes", "Resident memory", makeResidentMemory())
+  yield* ObservableMetric.counter("process_cpu_seconds_total", "User and system CPU time", () => {
     const { system, user } = process.cpuUsage()
     return (system + user) / 1e6
   })
   yield* ObservableMetric.gauge(
     "process_start_time_seconds",
-    "When the process started, in seconds since 1970",
+    "Start time of the process, in seconds since 1970",
     () => performance.timeOrigin / 1000
   )
   for (const [stream, output] of Object.entries({ stdout: LogOutput.stdout, stderr: LogOutput.stderr })) {
     yield* ObservableMetric.counter(
       "log_dropped_lines_total",
-      "Lines of the log that were dropped: not read, or not written, in time",
+      "Log lines that were dropped because the output was not read or a write failed",
       () => output().dropped,
       { stream }
     )
   }
 })
 
-/** Reads the resident memory, for which Node opens a file: the last value is returned while no file descriptor is left. */
+/** Reads the resident memory. Node opens a file for it, so the last value is returned while no file descriptor is free. */
 const makeResidentMemory = () => {
   let last = process.memoryUsage.rss()
   return () => {
     try {
       last = process.memoryUsage.rss()
     } catch {
-      // the metrics are needed most while descriptors run out
+      // without a free descriptor the other metrics must still be served
     }
     return last
   }
 }
 
-/** The delays of the event loop in the last window, in seconds; of the first one, while it goes on. */
+/** The delays in the last complete window, in seconds, and the utilization; those of the first window until it is complete. */
 const observeEventLoop = Effect.acquireRelease(
   Effect.map(Effect.context<never>(), (context) => {
     const delays = monitorEventLoopDelay({ resolution })
@@ -88,7 +99,7 @@ const observeEventLoop = Effect.acquireRelease(
     let since = performance.eventLoopUtilization()
     const read = () => {
       const toSeconds = (nanos: number) => Math.max(0, nanos / 1e9 - resolution / 1000)
-      // there are none yet
+      // without samples the percentiles are not defined
       const isEmpty = delays.count === 0
       return {
         p50: isEmpty ? 0 : toSeconds(delays.percentile(50)),

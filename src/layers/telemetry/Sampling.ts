@@ -1,17 +1,15 @@
 /**
- * Which traces are recorded, by OpenTelemetry's samplers
- * (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
+ * Trace sampling with OpenTelemetry's samplers (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
  *
- * The decision is made where a trace comes into the process, and holds for all spans below. A span that is not recorded costs next
- * to nothing: it takes no notes, and stands for the one that it is in. Its context goes on all the same, so that whoever is called
- * knows that the decision has been made.
+ * The decision is made once, where a trace enters the process, and holds for all descendants. A non-recording span keeps no
+ * attributes and events, and propagates the ids of its parent with the sampled flag off, so that called services do not record either.
  */
 import { Context, Effect, Option, Tracer } from "effect"
 import { Hex } from "effect/encoding"
 
 import * as TraceContext from "./TraceContext.ts"
 
-/** The names of the samplers that there are. */
+/** The values of OTEL_TRACES_SAMPLER. */
 export const names = [
   "always_on",
   "always_off",
@@ -21,20 +19,21 @@ export const names = [
   "parentbased_traceidratio"
 ] as const
 
+/** Decides which traces are recorded. */
 export interface Sampler {
-  /** One that is based on the parent does what the caller does, and decides by itself where there is none. */
+  /** The parentbased samplers follow the sampled flag of the caller. Without a caller the rest of the name decides. */
   readonly name: (typeof names)[number]
-  /** Of a `traceidratio`: how many of the traces are recorded, from 0 to 1. */
+  /** The share of traces that the samplers by ratio record, from 0 to 1. */
   readonly ratio: number
 }
 
-/** A tracer that has those spans recorded that a sampler picks. What foreign callers want recorded counts for nothing. */
+/** A tracer that passes sampled spans to `recorder`. The sampled flag of untrusted callers is ignored. */
 export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer =>
   new SamplingTracer(recorder, sampler)
 
 /**
- * What stands for a span where the trace is not recorded, so that none has to be made; undefined where it is, and it is to be one
- * with {@link alreadySampled}.
+ * The non-recording span to use instead of a new span; undefined if the trace is recorded, and the span has to be made with the
+ * annotations {@link alreadySampled}. It saves the options and attributes of a span that is not recorded.
  */
 export const nonRecordingSpan = (
   tracer: Tracer.Tracer,
@@ -45,7 +44,7 @@ const IsAlreadySampled = Context.Reference<boolean>("layers/telemetry/Sampling/I
   defaultValue: () => false
 })
 
-/** The annotations of a span of which {@link nonRecordingSpan} has said that it is recorded. */
+/** Annotations of a span for which {@link nonRecordingSpan} returned undefined, so that the decision is not made twice. */
 export const alreadySampled: Context.Context<never> = Context.make(IsAlreadySampled, true)
 
 type SpanOptions = Parameters<Tracer.Tracer["span"]>[0]
@@ -55,7 +54,7 @@ class SamplingTracer implements Tracer.Tracer {
   readonly #recorder: Tracer.Tracer
   readonly #ratio: number
   readonly #isSampled: (caller: Tracer.ExternalSpan | undefined) => boolean
-  /** Others decide by the id of a trace too, which has to be there first. */
+  /** Whether the id of a new trace decides, so that the span has to be made first. */
   readonly #isByTrace: boolean
 
   constructor(recorder: Tracer.Tracer, sampler: Sampler) {
@@ -81,10 +80,10 @@ class SamplingTracer implements Tracer.Tracer {
 
   nonRecordingSpan(parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined {
     if (parent?._tag === "Span") return parent.sampled ? undefined : parent
-    // it is made, and then seen
+    // the span has to be made for its trace id
     if (this.#isByTrace && parent === undefined) return undefined
     if (this.#isSampled(parent)) return undefined
-    // what is below it is not to be decided on again
+    // as an ancestor of kind Span it makes descendants follow this decision
     return new NonRecordingSpan(unnamed, Option.fromUndefinedOr(parent))
   }
 
@@ -106,11 +105,11 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
   }
 }
 
-/** By the last 56 bits of the trace's id, which are random, so that all that have the same ratio decide alike. */
+/** Compares the last 56 bits of the trace id, which are random, so that all services with the same ratio decide alike. */
 const isWithin = (ratio: number, traceId: string | undefined): boolean =>
   (traceId === undefined ? Math.random() : Number.parseInt(traceId.slice(-14), 16) / 2 ** 56) < ratio
 
-/** A span around what is done within a trace that is recorded, and nothing at all elsewhere: for what is done often. */
+/** `Effect.withSpan` in traces that are recorded; a no-op otherwise. Use it on hot paths. */
 export const withSpan =
   (name: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -120,7 +119,7 @@ export const withSpan =
       return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
     })
 
-/** A span that is not recorded. There may be one for each call, so it is little, and ids are made when they are asked for. */
+/** A non-recording span. Each call may have one, so it is small, and its ids are made on first use. */
 class NonRecordingSpan implements Tracer.Span {
   readonly _tag = "Span"
   readonly sampled = false

@@ -1,28 +1,28 @@
 /**
- * The span of a server around what it answers, in the trace that a request comes with.
+ * Starts the server span of a request, in the trace of the caller.
  */
 import { Context, Effect, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
 import { setAttributes } from "./spans.ts"
 
-/** What is known of a request before it is answered. */
+/** What a span says of a request. */
 export interface Request {
   readonly name: string
-  /** Where the request comes from, as {@link TraceContext.read} has it; undefined begins a trace. */
+  /** The caller's span, from {@link TraceContext.fromHeaders}. Undefined starts a new trace. */
   readonly parent: Tracer.ExternalSpan | undefined
-  /** Asked for only if the span is recorded. */
+  /** Evaluated only if the span is recorded. */
   readonly attributes: () => Readonly<Record<string, unknown>>
 }
 
-/** The span of the request that is being answered, if it is recorded. */
+/** The server span of the current request; undefined if it is not recorded. */
 export const RecordedSpan = Context.Reference<Tracer.Span | undefined>("layers/telemetry/ServerSpan/RecordedSpan", {
   defaultValue: () => undefined
 })
 
 /**
- * The context to answer a request in: with a span of kind server, which is {@link RecordedSpan}. Where nothing is recorded no span is
- * made, and what came with the request goes on with what is asked for it.
+ * Adds a span of kind server to the context that a request is handled in, and sets {@link RecordedSpan}. If the trace is not recorded,
+ * the context gets a non-recording span, so that outgoing requests still propagate the trace.
  */
 export const start = (context: Context.Context<never>, request: Request): Context.Context<never> => {
   const tracer = Context.get(context, Tracer.Tracer)
@@ -32,7 +32,7 @@ export const start = (context: Context.Context<never>, request: Request): Contex
   if (tracer === Tracer.nativeTracer) return context
   const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
   const span = Effect.runSyncWith(context)(
-    // without a parent it is not below the span in which the server was started
+    // without `root`, a span without a parent would become a child of the span that the server was started in
     Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })
   )
   const inSpan = Context.add(context, Tracer.ParentSpan, span)

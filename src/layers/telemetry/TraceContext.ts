@@ -1,25 +1,25 @@
 /**
- * Who is being traced, as it goes from one process to the next in the headers traceparent and tracestate, by
- * https://www.w3.org/TR/trace-context/.
+ * Trace propagation between processes in the headers traceparent and tracestate (W3C Trace Context,
+ * https://www.w3.org/TR/trace-context/).
  */
 import { Context, Tracer } from "effect"
 
-/** What other tracing systems have to say of a trace; it goes on as it came. */
+/** The tracestate header of the caller, which is forwarded unchanged. */
 const State = Context.Reference<string | undefined>("layers/telemetry/TraceContext/State", {
   defaultValue: () => undefined
 })
 
-/** Whether a trace comes from outside of the house, so that it says nothing of what is to be recorded here. */
+/** Whether the caller's span is from an untrusted source, whose sampled flag is ignored. */
 export const IsUntrusted = Context.Reference<boolean>("layers/telemetry/TraceContext/IsUntrusted", {
   defaultValue: () => false
 })
 
-/** Reads a header by its name, in lower case; of several with that name all, with commas between them. */
+/** Returns the value of a header by its lower-case name. Several headers with one name are joined by commas. */
 export type HeaderReader = (name: string) => string | undefined
 
 /**
- * What headers say of the caller's span; undefined if nothing, or nothing that makes sense. Of a foreign caller the sampled flag
- * does not count.
+ * The caller's span from request headers; undefined if traceparent is missing or invalid. With `isUntrusted` the span joins the
+ * caller's trace, but its sampled flag is ignored.
  */
 export const fromHeaders = (
   headers: HeaderReader,
@@ -28,7 +28,7 @@ export const fromHeaders = (
   const parent = headers("traceparent")
   if (parent === undefined) return undefined
   const [, version = "", traceId = "", spanId = "", flags = "", rest] = traceparent.exec(parent) ?? []
-  // versions to come may have more to say after that
+  // later versions may append fields
   if (version === "" || (version === "00" && rest !== undefined) || zeros.test(traceId) || zeros.test(spanId)) {
     return undefined
   }
@@ -45,16 +45,16 @@ const traceparent = /^(?!ff)([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2}
 
 const zeros = /^0+$/
 
-/** 512 characters are what everybody has to let through, and more than that nobody has to. */
+/** The specification requires that 512 characters are propagated; longer values are dropped. */
 const tracestate = /^[\x20-\x7e]{1,512}$/
 
-/** What is sent of a span. */
+/** The headers of an outgoing request. */
 export interface TraceHeaders {
   readonly traceparent: string
   readonly tracestate: string | undefined
 }
 
-/** What to send of the span that a context is in; undefined if it is in none that anybody else may know of. */
+/** The headers that propagate the current span of a context; undefined outside of traces. */
 export const toHeaders = (context: Context.Context<never>): TraceHeaders | undefined => {
   const span = Context.getOrUndefined(context, Tracer.ParentSpan)
   return span === undefined ? undefined : write(span, Context.get(context, Tracer.Tracer))
@@ -62,8 +62,8 @@ export const toHeaders = (context: Context.Context<never>): TraceHeaders | undef
 
 const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer): TraceHeaders | undefined => {
   const caller = ancestorOf(span, ({ _tag }) => _tag === "ExternalSpan")
-  // without a tracer there are spans too, which nobody ever gets to see: what has been called knows of the caller's only
-  const sender = tracer === Tracer.nativeTracer ? caller : ancestorOf(span, isKnown)
+  // the native tracer makes spans that are never exported, so the caller's span is propagated instead
+  const sender = tracer === Tracer.nativeTracer ? caller : ancestorOf(span, isPropagated)
   if (sender === undefined) return undefined
   return {
     traceparent: `00-${sender.traceId}-${sender.spanId}-${sender.sampled ? "01" : "00"}`,
@@ -71,13 +71,13 @@ const write = (span: Tracer.AnySpan, tracer: Tracer.Tracer): TraceHeaders | unde
   }
 }
 
-/** Whether it is more than a stand-in where tracing is switched off, which has no ids. */
-const isKnown = (span: Tracer.AnySpan): boolean => !Context.get(span.annotations, Tracer.DisablePropagation)
+/** False for the spans that Effect makes where tracing is disabled, which have no ids. */
+const isPropagated = (span: Tracer.AnySpan): boolean => !Context.get(span.annotations, Tracer.DisablePropagation)
 
-/** The first like that of a span and those that it is in. */
-const ancestorOf = (span: Tracer.AnySpan, isLike: (span: Tracer.AnySpan) => boolean): Tracer.AnySpan | undefined => {
+/** The first of a span and its ancestors that matches a predicate. */
+const ancestorOf = (span: Tracer.AnySpan, matches: (span: Tracer.AnySpan) => boolean): Tracer.AnySpan | undefined => {
   let ancestor: Tracer.AnySpan | undefined = span
-  while (ancestor !== undefined && !isLike(ancestor)) {
+  while (ancestor !== undefined && !matches(ancestor)) {
     ancestor = ancestor._tag === "Span" && ancestor.parent._tag === "Some" ? ancestor.parent.value : undefined
   }
   return ancestor

@@ -1,19 +1,19 @@
 /**
- * An error that nobody has foreseen, on its way to whoever wants to hear of it: Effect's {@link ErrorReporter}s, which would take
- * every failure, and give bugs no severity.
+ * Reports defects and unexpected failures to Effect's {@link ErrorReporter}s. Reported directly, every failure would be included, and
+ * defects would have no severity.
  */
 import { Cause, Effect, ErrorReporter, Option } from "effect"
 
 /**
- * A bug, or a failure that no caller is to blame for. It has the message and the stack of what was thrown, which is its cause, and
- * tells reporters what it happened to.
+ * A defect, or a failure that is not the caller's fault. It has the message and the stack of the thrown value, which is its cause, and
+ * attributes for reporters, such as the method.
  */
 export class UnexpectedError extends Error {
   override readonly [ErrorReporter.severity] = "Error"
   override readonly [ErrorReporter.attributes]: Readonly<Record<string, unknown>>
 
   constructor(cause: unknown, attributes: Readonly<Record<string, unknown>>) {
-    // what was thrown need not be an Error, nor even have a text
+    // the thrown value may be anything, even without a string representation
     const [error] = Cause.prettyErrors(Cause.die(cause))
     super(error?.message, { cause })
     this.name = error?.name ?? "UnexpectedError"
@@ -22,10 +22,10 @@ export class UnexpectedError extends Error {
   }
 }
 
-/** One for each bug, so that reporters know it again that happens in several places. */
+/** Caches the error of each thrown object, so that reporters can recognize one that they receive twice. */
 const known = new WeakMap<object, UnexpectedError>()
 
-/** Reports the defects of a cause, and what is unexpected of the failures in it, if there is anybody to report to. */
+/** Reports the defects of a cause, and its failures for which `unexpected` returns an error. Does nothing without reporters. */
 export const report = <E>(
   cause: Cause.Cause<E>,
   attributes: () => Readonly<Record<string, unknown>>,
@@ -35,7 +35,7 @@ export const report = <E>(
     if (fiber.getRef(ErrorReporter.CurrentErrorReporters).size === 0) return Effect.void
     const errors = cause.reasons.flatMap((reason) => {
       if (Cause.isDieReason(reason)) return [wrap(reason.defect, attributes())]
-      // what a table makes of errors may be one value for all of them
+      // not cached: `unexpected` may return the same value for different failures
       return Cause.isFailReason(reason)
         ? Option.toArray(Option.map(unexpected(reason.error), (error) => new UnexpectedError(error, attributes())))
         : []
@@ -44,8 +44,8 @@ export const report = <E>(
       errors,
       (error) =>
         Effect.suspend(() => ErrorReporter.report(Cause.die(error))).pipe(
-          // what is wrong with the report is not to become of what is reported
-          Effect.catchCause((cause) => Effect.logError("An error reporter fails", cause))
+          // a failing reporter must not fail the request
+          Effect.catchCause((cause) => Effect.logError("Error reporter failed", cause))
         ),
       { discard: true }
     )

@@ -1,9 +1,9 @@
 /**
- * Metrics under the names that Prometheus has for them: OpenTelemetry's with the unit at the end
+ * Converts OpenTelemetry's names of metrics to Prometheus' names, which end in the unit
  * (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/).
  */
 
-/** The units of metrics whose names do not have them, by how OpenTelemetry's names end. */
+/** The units of metrics whose names lack them. */
 const units: ReadonlyArray<readonly [RegExp, string]> = [
   [/^(rpc|http)\..+\.duration$/, "seconds"],
   [/^nodejs\.eventloop\.delay\./, "seconds"],
@@ -11,7 +11,7 @@ const units: ReadonlyArray<readonly [RegExp, string]> = [
   [/^v8js\.memory\./, "bytes"]
 ]
 
-/** As "rpc.server.call.duration_seconds", whose dots become underscores too. */
+/** Appends the unit: "rpc.server.call.duration_seconds". Effect's PrometheusMetrics replaces the dots by underscores. */
 export const prometheusName = (name: string): string => {
   const [, unit] = units.find(([pattern]) => pattern.test(name)) ?? []
   return unit === undefined ? name : `${name}_${unit}`

@@ -1,18 +1,18 @@
 /**
- * What all that make spans for calls have in common.
+ * Helpers for spans that are not managed by `Effect.withSpan`.
  */
 import { Clock, Effect, Exit, type Tracer } from "effect"
 
-/** Sets all of some attributes. */
+/** Sets several attributes. */
 export const setAttributes = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>): void => {
   for (const [key, value] of Object.entries(attributes)) span.attribute(key, value)
 }
 
-/** Ends a span now. */
+/** Ends a span at the current time. */
 export const endSpan = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
   Effect.map(Clock.Clock, (clock) => span.end(clock.currentTimeNanosUnsafe(), exit))
 
-/** The exit of a call that ended with an error that has a name, for whoever shows spans. */
+/** The exit for a span that failed with an error code: exporters show `name` as the type of the exception. */
 export const errorExit = (name: string, message: string): Exit.Exit<never, unknown> => {
   const error: unknown = new NamedError(name, message)
   return Exit.fail(error)
@@ -22,7 +22,7 @@ class NamedError extends Error {
   constructor(name: string, message: string) {
     super(message)
     this.name = name
-    // where it was made says nothing of where it comes from
+    // the stack would point here and not to the origin of the error
     delete this.stack
   }
 }

@@ -19,37 +19,22 @@
  *
  * Calls take real time: tests with it are `it.live`.
  */
-import { fileURLToPath } from "node:url"
-
 import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
 
 import * as Address from "../config/Address.ts"
-import { ProjectRoot } from "../config/ProjectRoot.ts"
 import type { ChannelOptions } from "../grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../grpc/client/NodeGrpcChannel.ts"
 import type { GrpcCall, Kind } from "../grpc/GrpcCall.ts"
 import * as GrpcClient from "../grpc/GrpcClient.ts"
 import type { GrpcError } from "../grpc/GrpcError.ts"
 import * as GrpcServer from "../grpc/GrpcServer.ts"
-import * as GrpcService from "../grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../grpc/server/NodeGrpcServer.ts"
 import * as Status from "../grpc/Status.ts"
 import { Drain } from "../process/Drain.ts"
 import type { EchoRequest__Output } from "./generated/onlinebooks/layers/testing/EchoRequest.ts"
-import type { EchoServiceDefinition, EchoServiceHandlers } from "./generated/onlinebooks/layers/testing/EchoService.ts"
+import { EchoService } from "./generated/services.ts"
 
-/** Echo's methods, one of each kind and one more. */
-export const EchoService = GrpcService.make<EchoServiceDefinition, EchoServiceHandlers>()({
-  name: "onlinebooks.layers.testing.EchoService",
-  file: "echo.proto"
-})
-
-/** The protos beside this file. */
-export const EchoProtos = GrpcService.ProtoFiles.layer(".").pipe(
-  Layer.provide(
-    Layer.succeed(ProjectRoot, { resolve: (path) => fileURLToPath(new URL(path, new URL(".", import.meta.url))) })
-  )
-)
+export { EchoService }
 
 /** The methods that {@link EchoServer} calls, by their kinds. */
 export const methods = { unary: "Echo", serverStream: "Expand", clientStream: "Collect", bidi: "Chat" } as const
@@ -116,7 +101,6 @@ export class EchoServer extends Context.Service<
           Failure: ({ status }) => status
         }).pipe(NodeGrpcServer.listen({ ...options, host: "127.0.0.1", port: 0 }))
       ),
-      Layer.provideMerge(EchoProtos),
       Layer.provide(Drain.layerTest(Duration.seconds(1)))
     )
 }

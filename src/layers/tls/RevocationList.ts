@@ -1,15 +1,16 @@
 /**
- * Certificate revocation lists (RFC 5280, section 5). OpenSSL refuses revoked certificates in handshakes. This file validates a list
- * before it is used, and finds the open connections whose certificates it revokes.
+ * Certificate revocation lists (RFC 5280, section 5). OpenSSL refuses revoked certificates in handshakes. This file parses and verifies
+ * a list before it is used, and identifies the certificates of open connections that it revokes.
  */
 import { createHash, verify, type X509Certificate } from "node:crypto"
 
+import { issuerAndSerial, subjectOf } from "./certificateFields.ts"
 import * as DerReader from "./DerReader.ts"
 
-/** Names a certificate as revocation lists do: by its issuer and its serial number. */
+/** Identifies a certificate by its issuer and its serial number, as revocation lists do. */
 export type CertificateId = string
 
-/** One list. */
+/** A revocation list. */
 export interface RevocationList {
   /** PEM. */
   readonly pem: string
@@ -17,31 +18,23 @@ export interface RevocationList {
   readonly issuer: Buffer
   /** In milliseconds since 1970. */
   readonly thisUpdate: number
-  /** When the next list is there at the latest, in milliseconds since 1970; undefined if it does not say. */
+  /** When the next list is due, in milliseconds since 1970; undefined if the list has no nextUpdate. */
   readonly nextUpdate: number | undefined
   readonly revoked: ReadonlyArray<CertificateId>
-  /** Whether a certificate has signed it. */
+  /** Whether the list has the issuer's name and a valid signature of its key. */
   readonly isSignedBy: (issuer: X509Certificate) => boolean
+}
+
+/** The id of a certificate, to be looked up in {@link RevocationList.revoked}. */
+export const certificateId = (certificate: X509Certificate): CertificateId => {
+  const { issuer, serial } = issuerAndSerial(certificate)
+  return idOf(issuer, serial)
 }
 
 const idOf = (issuer: Buffer, serial: Buffer): CertificateId =>
   `${createHash("sha256").update(issuer).digest("base64url")}:${serial.toString("hex").replace(/^(00)+/, "")}`
 
-/** The fields of a certificate's `tbsCertificate`, from the serial number on: the version before it is optional. */
-const fieldsOf = (certificate: X509Certificate): ReadonlyArray<DerReader.Value> => {
-  const [tbs] = DerReader.children(DerReader.read(certificate.raw))
-  const fields = DerReader.children(tbs!)
-  return fields[0]?.tag === 0xa0 ? fields.slice(1) : fields
-}
-
-export const certificateId = (certificate: X509Certificate): CertificateId => {
-  const [serial, , issuer] = fieldsOf(certificate)
-  return idOf(issuer!.bytes, serial!.content)
-}
-
-const subjectOf = (certificate: X509Certificate): Buffer => fieldsOf(certificate)[4]!.bytes
-
-/** The digest of a signature, by the OID of its algorithm; Ed25519 and Ed448 have none of their own. */
+/** The digests of signatures by the OID of the algorithm. Ed25519 and Ed448 have none. */
 const digests: { readonly [oid: string]: string | null } = {
   "1.2.840.10045.4.3.2": "sha256",
   "1.2.840.10045.4.3.3": "sha384",
@@ -53,16 +46,16 @@ const digests: { readonly [oid: string]: string | null } = {
   "1.3.101.113": null
 }
 
-/** Reads a list from one block of PEM. Throws if it is none. */
+/** Parses a list from one PEM block. Throws a RangeError if it is malformed. */
 export const parse = (pem: string): RevocationList => {
   const bytes = Buffer.from(pem.replace(/-----[^-]+-----/g, ""), "base64")
   const [tbs, algorithm, signature] = DerReader.children(DerReader.read(bytes))
-  if (tbs === undefined || algorithm === undefined || signature === undefined) throw new RangeError("it is cut off")
+  if (tbs === undefined || algorithm === undefined || signature === undefined) throw new RangeError("it is truncated")
   const fields = DerReader.children(tbs)
-  // the version is an INTEGER, and may be left out
+  // the version, an INTEGER, is optional
   const [, issuer, thisUpdate, ...others] = fields[0]?.tag === DerReader.tags.sequence ? fields : fields.slice(1)
   if (issuer === undefined || thisUpdate === undefined || !DerReader.isTime(thisUpdate)) {
-    throw new RangeError("it has no issuer or no date")
+    throw new RangeError("it has no issuer or no thisUpdate")
   }
   const nextUpdate = others.find(DerReader.isTime)
   const entries = others.find(({ tag }) => tag === DerReader.tags.sequence)
@@ -78,23 +71,7 @@ export const parse = (pem: string): RevocationList => {
     isSignedBy: (certificate) =>
       digest !== undefined &&
       subjectOf(certificate).equals(issuer.bytes) &&
-      // the first byte of a BIT STRING counts the bits that are not used
+      // the first byte of a BIT STRING is the number of unused bits
       verify(digest, tbs.bytes, certificate.publicKey, signature.content.subarray(1))
   }
-}
-
-/** The usages of a key (RFC 5280, section 4.2.1.3) that a TLS handshake needs one of. */
-const handshakeUsages = 0x80 | 0x20 | 0x08
-
-/** Whether the key of a certificate may be used in a TLS handshake: to sign, or to agree on a key. */
-export const isForHandshakes = (certificate: X509Certificate): boolean => {
-  const extensions = fieldsOf(certificate).find(({ tag }) => tag === 0xa3)
-  if (extensions === undefined) return true
-  for (const extension of DerReader.children(DerReader.children(extensions)[0]!)) {
-    const [id, ...rest] = DerReader.children(extension)
-    if (DerReader.oid(id!) !== "2.5.29.15") continue
-    const bits = DerReader.read(rest.at(-1)!.content).content
-    return ((bits[1] ?? 0) & handshakeUsages) !== 0
-  }
-  return true
 }

@@ -6,7 +6,7 @@ import { Config, Effect, Option } from "effect"
 
 import { isHost } from "../config/Address.ts"
 import * as Setting from "../config/Setting.ts"
-import type { CertificateFiles } from "./Certificates.ts"
+import type { CertificateFiles } from "./CertificateFiles.ts"
 
 /** What a server proves itself with, and whom it lets in. */
 export interface ServerTls {

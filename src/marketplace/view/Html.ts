@@ -1,10 +1,10 @@
 /**
- * HTML that cannot be broken by what is put into it.
+ * HTML templates that escape their values, so that data cannot become markup.
  */
 
 /**
- * Holds markup. Its private field is what keeps a plain string from passing for it, and since the class itself is not
- * exported, {@link html} is the only way to make one.
+ * Markup. It is a class with a private field, so that a string is not assignable to it. The class is not exported, so that
+ * {@link html} is the only way to create one.
  */
 class Markup {
   readonly #text: string
@@ -18,7 +18,7 @@ class Markup {
 
 export type { Markup as Html }
 
-/** What {@link html} takes between its pieces: undefined, null and false leave nothing behind. */
+/** A value in a template. undefined, null and false render nothing. */
 export type Value = Markup | string | number | false | null | undefined | ReadonlyArray<Value>
 
 const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" }
@@ -28,18 +28,18 @@ const toMarkup = (value: Value): string => {
   if (value instanceof Markup) return value.toString()
   if (value === undefined || value === null || value === false) return ""
   if (typeof value === "object") {
-    let all = ""
-    for (const one of value) all += toMarkup(one)
-    return all
+    let text = ""
+    for (const item of value) text += toMarkup(item)
+    return text
   }
   return String(value)
 }
 
-/** Most of what is put into a page has nothing to escape. */
 const escape = (text: string): string =>
+  // most texts have nothing to escape
   /[&<>"']/.test(text) ? text.replace(/[&<>"']/g, (character) => entities[character] ?? "") : text
 
-/** Markup from a template: its own text stands as it is, what is put into it is escaped, for text and quoted attributes. */
+/** Creates markup from a template. Values are escaped; they may stand in text and in quoted attributes. */
 export const html = (pieces: TemplateStringsArray, ...values: ReadonlyArray<Value>): Markup => {
   let text = pieces[0]!
   for (let at = 0; at < values.length; at++) text += toMarkup(values[at]) + pieces[at + 1]!

@@ -1,4 +1,4 @@
-/** The stylesheet of every page: warm paper, ink and one accent, without webfonts, scripts or images. */
+/** The stylesheet of every page. It loads no fonts and no images. */
 export const css = `
 :root {
   --paper: #f8f2e6; --ink: #2b211a; --quiet: #685a4c; --line: #ddd0b8; --accent: #8c2a1c; --dim: none; --edge: #0000;

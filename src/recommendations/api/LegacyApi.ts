@@ -1,23 +1,16 @@
 /**
  * The first API, `/Recommendations/Recommend`: frozen, and still called by its clients (proto/recommendations.proto).
  */
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 
 import type { Category } from "../../domain/Category.ts"
 import { type Query, Recommender } from "../../domain/Recommender.ts"
 import { BookCategory } from "../../generated/first/BookCategory.ts"
-import definitions from "../../generated/first/definitions.ts"
 import type { RecommendationRequest__Output } from "../../generated/first/RecommendationRequest.ts"
-import type { RecommendationsDefinition, RecommendationsHandlers } from "../../generated/first/Recommendations.ts"
+import { Recommendations } from "../../generated/first/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../../layers/grpc/GrpcService.ts"
 import * as Sampling from "../../layers/telemetry/Sampling.ts"
 import { statuses } from "./statusTable.ts"
-
-const Recommendations = GrpcService.make<RecommendationsDefinition, RecommendationsHandlers>()({
-  name: "Recommendations",
-  file: "recommendations.proto"
-})
 
 export const handlers = Effect.gen(function* () {
   const recommender = yield* Recommender
@@ -31,9 +24,7 @@ export const handlers = Effect.gen(function* () {
 })
 
 /** Serves the API. */
-export const layer = GrpcServer.serve(Recommendations, handlers, statuses).pipe(
-  Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions))
-)
+export const layer = GrpcServer.serve(Recommendations, handlers, statuses)
 
 const categories = new Map<number, keyof typeof BookCategory & Category>([
   [BookCategory.MYSTERY, "MYSTERY"],

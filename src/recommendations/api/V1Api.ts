@@ -1,27 +1,16 @@
 /**
  * The current API, onlinebooks.recommendations.v1 (proto/onlinebooks/recommendations/v1).
  */
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 
-import type { Book } from "../../domain/Book.ts"
 import { type Query, Recommender } from "../../domain/Recommender.ts"
-import definitions from "../../generated/v1/definitions.ts"
-import type {
-  RecommendationsServiceDefinition,
-  RecommendationsServiceHandlers
-} from "../../generated/v1/onlinebooks/recommendations/v1/RecommendationsService.ts"
 import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
+import { RecommendationsService } from "../../generated/v1/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../../layers/grpc/GrpcService.ts"
 import * as Sampling from "../../layers/telemetry/Sampling.ts"
-import * as StoredBook from "../catalog/StoredBook.ts"
+import { EncodedBook } from "../catalog/EncodedBook.ts"
 import { categoryOf, numberOf } from "../categoryNumbers.ts"
 import { statuses } from "./statusTable.ts"
-
-const RecommendationsService = GrpcService.make<RecommendationsServiceDefinition, RecommendationsServiceHandlers>()({
-  name: "onlinebooks.recommendations.v1.RecommendationsService",
-  file: "onlinebooks/recommendations/v1/recommendations.proto"
-})
 
 export const handlers = Effect.gen(function* () {
   const recommender = yield* Recommender
@@ -29,7 +18,7 @@ export const handlers = Effect.gen(function* () {
     Recommend: (request: RecommendRequest__Output) =>
       recommender.recommend(toQuery(request)).pipe(
         Sampling.withSpan("Recommender.recommend"),
-        Effect.map((books) => StoredBook.response(books) ?? { books: books.map(toMessage) })
+        Effect.map((books) => EncodedBook.response(books))
       ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({
@@ -39,9 +28,7 @@ export const handlers = Effect.gen(function* () {
 })
 
 /** Serves the API. */
-export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses).pipe(
-  Layer.provide(GrpcService.ProtoFiles.layerEmbedded(definitions))
-)
+export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses)
 
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,
@@ -49,13 +36,4 @@ const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Qu
   category: category === 0 ? undefined : (categoryOf(category) ?? String(category)),
   // an unset field decodes to 0
   maxResults: maxResults === 0 ? undefined : maxResults
-})
-
-const toMessage = ({ authors, categories, id, isbn10 = "", title, year }: Book) => ({
-  id,
-  title,
-  authors,
-  year,
-  isbn10,
-  categories: categories.map(numberOf)
 })

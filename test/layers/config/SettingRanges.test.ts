@@ -6,9 +6,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { type Config, ConfigProvider, Duration, Effect } from "effect"
 
 import * as ChannelSettings from "../../../src/layers/grpc/client/ChannelSettings.ts"
-import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as ServerSettings from "../../../src/layers/grpc/server/ServerSettings.ts"
 import * as Drain from "../../../src/layers/process/Drain.ts"
-import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
+import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
 
 interface Range {
   readonly config: Config.Config<unknown>
@@ -17,10 +17,10 @@ interface Range {
   readonly refused: ReadonlyArray<string>
 }
 
-const server: Config.Config<unknown> = NodeGrpcServer.settings("S")
+const server: Config.Config<unknown> = ServerSettings.settings("S")
 const client: Config.Config<unknown> = ChannelSettings.policy("C")
 const drain: Config.Config<unknown> = Drain.settings
-const telemetry: Config.Config<unknown> = Telemetry.settings
+const telemetry: Config.Config<unknown> = OtlpSettings.settings
 
 const ranges: ReadonlyArray<Range> = [
   // 0 means no wait

@@ -12,11 +12,11 @@ import type * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { Drain } from "../../../src/layers/process/Drain.ts"
-import { EchoProtos, EchoService } from "../../../src/layers/testing/EchoServer.ts"
+import { EchoService } from "../../../src/layers/testing/EchoServer.ts"
 import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import type { EchoResponse__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoResponse.ts"
 
-export { EchoProtos, EchoService }
+export { EchoService }
 
 /** What the tests' handlers fail with. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}
@@ -64,7 +64,6 @@ export const serve = (
   }).pipe(
     Layer.merge(options.beside ?? Layer.empty),
     NodeGrpcServer.listen({ host: "127.0.0.1", port: options.port ?? 0, limits: options.limits, tls: options.tls }),
-    Layer.provideMerge(EchoProtos),
     Layer.provideMerge(options.drain ?? Drain.layerTest())
   )
 

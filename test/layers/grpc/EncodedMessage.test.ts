@@ -32,7 +32,6 @@ const EncodedEcho = GrpcServer.serve(
   {}
 ).pipe(
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, limits: { maxResponseSize } }),
-  Layer.provideMerge(Echo.EchoProtos),
   Layer.provide(Drain.layerTest())
 )
 

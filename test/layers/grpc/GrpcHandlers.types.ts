@@ -2,32 +2,39 @@
  * What must not compile. The compiler runs over this file with all others (`npm run check`), and complains of an
  * expected error that is none.
  */
-import { Effect, type Layer, Stream } from "effect"
+import { Context, Effect, Layer, Stream } from "effect"
 
 import { Encoded } from "../../../src/layers/grpc/EncodedMessage.ts"
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import type * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
+import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
+import type { Drain } from "../../../src/layers/process/Drain.ts"
+import type { ListenError } from "../../../src/layers/process/ListenError.ts"
 import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import type { EchoResponse__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoResponse.ts"
 import type {
   EchoServiceDefinition,
   EchoServiceHandlers
 } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoService.ts"
+import { EchoService as Echo } from "../../../src/layers/testing/generated/services.ts"
 import { Refused } from "./Echo.ts"
 
 type Request = EchoRequest__Output
 
+const { definitions } = Echo
+
 /** One method of each kind is enough here. */
 const EchoService = GrpcService.make<Pick<EchoServiceDefinition, "Echo">, EchoServiceHandlers>()({
   name: "Echo",
-  file: "echo.proto"
+  definitions
 })
 const StreamService = GrpcService.make<Pick<EchoServiceDefinition, "Expand" | "Collect">, EchoServiceHandlers>()({
   name: "Streams",
-  file: "echo.proto"
+  definitions
 })
 const refused = { Refused: () => Status.notFound("refused") }
 
@@ -35,7 +42,7 @@ const refused = { Refused: () => Status.notFound("refused") }
 GrpcServer.serve(
   EchoService,
   Effect.succeed({
-    Echo: ({ text }: Request) =>
+    Echo: ({ text }) =>
       text === "" ? Effect.fail(new Refused({ field: "text" })) : Effect.succeed({ text, items: [{ name: "a" }] })
   }),
   refused
@@ -47,8 +54,8 @@ GrpcServer.serve(EchoService, Effect.succeed({}), {})
 // this is right: it is left out on purpose
 GrpcServer.serve(EchoService, Effect.succeed({ Echo: GrpcServer.unimplemented }), {}) satisfies Layer.Layer<
   never,
-  GrpcService.ProtoError,
-  GrpcServer.GrpcServer | GrpcService.ProtoFiles
+  never,
+  GrpcServer.GrpcServer
 >
 
 // @ts-expect-error a method is missing beside one that is left out on purpose
@@ -57,28 +64,28 @@ GrpcServer.serve(StreamService, Effect.succeed({ Expand: GrpcServer.unimplemente
 GrpcServer.serve(
   EchoService,
   // @ts-expect-error there is no such method
-  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [] }), Ecco: () => Effect.void }),
+  Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text, items: [] }), Ecco: () => Effect.void }),
   {}
 )
 
 GrpcServer.serve(
   EchoService,
   // @ts-expect-error a field is missing
-  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text }) }),
+  Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text }) }),
   {}
 )
 
 GrpcServer.serve(
   EchoService,
   // @ts-expect-error a field is misspelt beside right ones: "number" is optional
-  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [], nubmer: 1 }) }),
+  Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text, items: [], nubmer: 1 }) }),
   {}
 )
 
 GrpcServer.serve(
   EchoService,
   // @ts-expect-error the same, further down
-  Effect.succeed({ Echo: ({ text }: Request) => Effect.succeed({ text, items: [{ name: "a", cuont: 1 }] }) }),
+  Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text, items: [{ name: "a", cuont: 1 }] }) }),
   {}
 )
 
@@ -115,21 +122,20 @@ GrpcServer.serve(
 GrpcServer.serve(
   StreamService,
   Effect.succeed({
-    Expand: ({ text }: Request) =>
+    Expand: ({ text }) =>
       Stream.fromEffect(Effect.map(GrpcCall, ({ peer }) => ({ text: text + peer.address, items: [] }))).pipe(
         Stream.concat(Stream.fail(new Refused({ field: "text" })))
       ),
-    Collect: (requests: Stream.Stream<Request>) =>
-      Effect.map(Stream.runCount(requests), (count) => ({ text: String(count), items: [] }))
+    Collect: (requests) => Effect.map(Stream.runCount(requests), (count) => ({ text: String(count), items: [] }))
   }),
   refused
-) satisfies Layer.Layer<never, GrpcService.ProtoError, GrpcServer.GrpcServer | GrpcService.ProtoFiles>
+) satisfies Layer.Layer<never, never, GrpcServer.GrpcServer>
 
 GrpcServer.serve(
   StreamService,
   // @ts-expect-error an Effect where a Stream is wanted
   Effect.succeed({
-    Expand: ({ text }: Request) => Effect.succeed({ text, items: [] }),
+    Expand: ({ text }) => Effect.succeed({ text, items: [] }),
     Collect: () => Effect.succeed({ text: "", items: [] })
   }),
   {}
@@ -139,7 +145,7 @@ GrpcServer.serve(
   StreamService,
   // @ts-expect-error a field is misspelt in a stream
   Effect.succeed({
-    Expand: ({ text }: Request) => Stream.succeed({ text, items: [], nubmer: 1 }),
+    Expand: ({ text }) => Stream.succeed({ text, items: [], nubmer: 1 }),
     Collect: () => Effect.succeed({ text: "", items: [] })
   }),
   {}
@@ -159,7 +165,7 @@ GrpcServer.serve(
 GrpcServer.serve(
   EchoService,
   Effect.succeed({
-    Echo: ({ text }: Request) =>
+    Echo: ({ text }) =>
       Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [] })
   }),
   {}
@@ -191,7 +197,7 @@ GrpcServer.serve(
   EchoService,
   // @ts-expect-error a field is misspelt where there might be bytes
   Effect.succeed({
-    Echo: ({ text }: Request) =>
+    Echo: ({ text }) =>
       Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [], nubmer: 1 })
   }),
   {}
@@ -206,6 +212,67 @@ GrpcServer.serve(
   }),
   {}
 )
+
+class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("test/CurrentUser") {}
+class Tenant extends Context.Service<Tenant, { readonly id: number }>()("test/Tenant") {}
+
+const authenticated = GrpcInterceptor.provide(CurrentUser, () => Effect.succeed({ name: "Ada" }))
+const ofTenant = GrpcInterceptor.provide(Tenant, () => Effect.succeed({ id: 1 }))
+const observer: GrpcInterceptor.ServerInterceptor = { onEnd: () => {} }
+
+const greet = Effect.succeed({ Echo: () => Effect.map(CurrentUser, ({ name }) => ({ text: name, items: [] })) })
+const greetInTenant = Effect.succeed({
+  Echo: () =>
+    Effect.gen(function* () {
+      const { name } = yield* CurrentUser
+      const { id } = yield* Tenant
+      return { text: `${name} of ${id}`, items: [] }
+    })
+})
+
+// these are right: what handlers need is provided by an interceptor of the service, of the server, or by a layer
+GrpcServer.serve(EchoService, greet, {}, { interceptors: [observer, authenticated] }) satisfies Layer.Layer<
+  never,
+  never,
+  GrpcServer.GrpcServer
+>
+GrpcServer.serve(EchoService, greetInTenant, {}, { interceptors: [authenticated, ofTenant] }) satisfies Layer.Layer<
+  never,
+  never,
+  GrpcServer.GrpcServer
+>
+GrpcServer.serve(EchoService, greetInTenant, {}, { interceptors: [ofTenant] }).pipe(
+  NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, interceptors: [authenticated, observer] })
+) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
+GrpcServer.serve(EchoService, greet, {}).pipe(
+  Layer.provide(Layer.succeed(CurrentUser, { name: "everybody" })),
+  NodeGrpcServer.listen({ host: "127.0.0.1", port: 0 })
+) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
+
+// @ts-expect-error nobody provides the service
+// @effect-diagnostics-next-line missingLayerContext:off
+GrpcServer.serve(EchoService, greet, {}, { interceptors: [observer] }) satisfies Layer.Layer<
+  never,
+  never,
+  GrpcServer.GrpcServer
+>
+
+// @ts-expect-error one of two services is missing
+// @effect-diagnostics-next-line missingLayerContext:off
+GrpcServer.serve(EchoService, greetInTenant, {}, { interceptors: [authenticated] }) satisfies Layer.Layer<
+  never,
+  never,
+  GrpcServer.GrpcServer
+>
+
+GrpcServer.serve(EchoService, greet, {}).pipe(
+  NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, interceptors: [ofTenant, { onEnd: () => {} }] })
+  // @ts-expect-error the interceptors of the server do not provide the service
+  // @effect-diagnostics-next-line missingLayerContext:off
+) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
+
+// @ts-expect-error an interceptor that provides something else than its service
+GrpcInterceptor.provide(CurrentUser, () => Effect.succeed({ id: 1 }))
 
 declare const client: GrpcClient.GrpcClient<(typeof EchoService)["Methods"] & {}>
 declare const streams: GrpcClient.GrpcClient<(typeof StreamService)["Methods"] & {}>

@@ -8,15 +8,21 @@ import type {
   ClientInterceptor,
   ServerInterceptor
 } from "../../../src/layers/grpc/GrpcInterceptor.ts"
-import { clientStatusOf } from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
+import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { EchoServer, EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
+import { GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as RawCall from "../../integration/RawCall.ts"
+import * as Echo from "./Echo.ts"
 import * as Outcomes from "./Outcomes.ts"
 
 /** Whatever an interceptor puts into the context. */
 const Name = Context.Reference("test/layers/GrpcInterceptor/Name", { defaultValue: () => "nobody" })
+
+/** A message as gRPC frames it: not compressed, of so many bytes. */
+const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
 
 /** Notes how calls end. */
 const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
@@ -173,7 +179,6 @@ describe("an interceptor of a server", () => {
   )
 
   const path = `/${EchoService.name}/Echo`
-  const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
   it.live.each([
     { what: "an unknown method", path: `${path}zzz9`, code: "Unimplemented", name: "_OTHER/_OTHER" },
     { what: "an unknown service", path: "/zzz9/zzz9", code: "Unimplemented", name: "_OTHER/_OTHER" },
@@ -417,6 +422,52 @@ describe("an interceptor of a server", () => {
   )
 })
 
+/** The caller of a call. */
+class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("test/layers/CurrentUser") {}
+
+describe("an interceptor that provides a service", () => {
+  /** Takes the name of the caller from its token. */
+  const authenticated = GrpcInterceptor.provide(CurrentUser, ({ metadata }) => {
+    const [token] = metadata.get("authorization")
+    return typeof token === "string" && token.startsWith("Bearer ")
+      ? Effect.succeed({ name: token.slice("Bearer ".length) })
+      : Effect.fail(Status.unauthenticated("Token missing"))
+  })
+
+  const Greeter = GrpcServer.serve(
+    GreeterService,
+    Effect.succeed({
+      Greet: () => Effect.map(CurrentUser, ({ name }) => ({ text: `Hello, ${name}` })),
+      GreetInAll: () => Stream.fromEffect(Effect.map(CurrentUser, ({ name }) => ({ text: `Hola, ${name}` })))
+    }),
+    {},
+    { interceptors: [authenticated] }
+  )
+
+  const metadata = new Metadata()
+  metadata.set("authorization", "Bearer Ada")
+
+  it.live("gives it to the handlers of its service alone", () =>
+    Effect.gen(function* () {
+      const greeter = yield* Echo.clientOf(GreeterService)
+      assert.strictEqual((yield* greeter.Greet({}, { metadata })).text, "Hello, Ada")
+      const [first] = yield* Stream.runCollect(greeter.GreetInAll({}, { metadata }))
+      assert.strictEqual(first?.text, "Hola, Ada")
+      const { reason } = yield* Effect.flip(greeter.Greet({}))
+      assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Token missing"])
+      const echo = yield* Echo.client
+      assert.strictEqual((yield* echo.Echo({ text: "no token" })).text, "no token")
+    }).pipe(Effect.provide(Echo.serve({}, { beside: Greeter })))
+  )
+
+  it.live("does not run for a call that reaches no handler", () =>
+    Effect.gen(function* () {
+      const malformed = { path: `/${GreeterService.name}/Greet`, body: frame([0xff, 0xff, 0xff]) }
+      assert.strictEqual(yield* RawCall.send(yield* Echo.target, malformed), "13")
+    }).pipe(Effect.provide(Echo.serve({}, { beside: Greeter })))
+  )
+})
+
 describe("an interceptor of a client", () => {
   interface Interceptors {
     readonly interceptors: ReadonlyArray<ClientInterceptor>
@@ -429,7 +480,7 @@ describe("an interceptor of a client", () => {
       {
         around: (effect, { method }) =>
           Effect.onExit(effect, (exit) =>
-            Effect.sync(() => void notes.push(`call ${method} ${clientStatusOf(exit)?._tag ?? "OK"}`))
+            Effect.sync(() => void notes.push(`call ${method} ${GrpcInterceptor.clientStatusOf(exit)?._tag ?? "OK"}`))
           )
       }
     ],
@@ -437,7 +488,9 @@ describe("an interceptor of a client", () => {
       {
         around: (effect, { attempt }) =>
           Effect.onExit(effect, (exit) =>
-            Effect.sync(() => void notes.push(`attempt ${attempt} ${clientStatusOf(exit)?._tag ?? "OK"}`))
+            Effect.sync(
+              () => void notes.push(`attempt ${attempt} ${GrpcInterceptor.clientStatusOf(exit)?._tag ?? "OK"}`)
+            )
           )
       }
     ]

@@ -73,8 +73,6 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
 
 /** A client of Echo on that port. */
 export const connect = Effect.fnUntraced(function* (port: number, options: Partial<ChannelOptions> = {}) {
-  const context = yield* Layer.build(
-    Layer.merge(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, ...options }), Echo.EchoProtos)
-  )
+  const context = yield* Layer.build(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, ...options }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })

@@ -109,7 +109,6 @@ const server = GrpcServer.serve(Echo.EchoService, Effect.succeed(handlers), {
   Refused: () => Status.unavailable("busy")
 }).pipe(
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, limits: { maxConcurrency: 1_000 } }),
-  Layer.provideMerge(Echo.EchoProtos),
   Layer.provideMerge(Drain.layerTest())
 )
 

@@ -70,6 +70,6 @@ describe("an unimplemented method", () => {
         assert.strictEqual((yield* Effect.flip(chat)).reason._tag, "Unimplemented")
         assert.strictEqual((yield* client.EchoOnce({ text: "a" })).text, "a")
       }).pipe(Effect.provideContext(context))
-    }).pipe(Effect.provide(Layer.merge(Echo.EchoProtos, Drain.layerTest())))
+    }).pipe(Effect.provide(Drain.layerTest()))
   )
 })

@@ -6,15 +6,15 @@ import * as FileDescriptors from "../../../src/layers/telemetry/FileDescriptors.
 import * as Echo from "../grpc/Echo.ts"
 import * as Logs from "./Logs.ts"
 
-describe("file descriptors", () => {
-  it.live("have a limit on Linux", () =>
+describe("FileDescriptors", () => {
+  it.live("reads the limit on Linux", () =>
     Effect.gen(function* () {
       const limit = yield* FileDescriptors.limit
       if (process.platform === "linux") assert.isAbove(Option.getOrThrow(limit), 0)
     })
   )
 
-  it.live("are more than the connections of a gRPC server, which are fewer if need be, as a line says", () => {
+  it.live("lowers the connection limit of a gRPC server below the limit of descriptors, and logs it", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const limit = yield* FileDescriptors.limit
@@ -29,7 +29,7 @@ describe("file descriptors", () => {
     }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
   })
 
-  it.effect("that run out are a line a second at most, and a metric", () => {
+  it.effect("logs exhaustion once a second at most, and counts it", () => {
     const logs = Logs.recorder()
     let left = true
     return Effect.gen(function* () {
@@ -45,7 +45,7 @@ describe("file descriptors", () => {
       yield* TestClock.adjust("10 seconds")
       assert.deepStrictEqual(
         logs.lines().map(({ level, message }) => [level, message]),
-        [["ERROR", "No file descriptor is left (EMFILE): new connections are closed by the system"]]
+        [["ERROR", "Out of file descriptors (EMFILE): the system closes new connections"]]
       )
       assert.strictEqual((yield* Metric.value(FileDescriptors.exhausted)).count, 1)
     }).pipe(Effect.scoped, Effect.provide(logs.layer), Effect.provideService(Metric.MetricRegistry, new Map()))

@@ -2,30 +2,30 @@ import { assert, describe, it } from "@effect/vitest"
 
 import * as LogTruncation from "../../../src/layers/telemetry/LogTruncation.ts"
 
-describe("a text", () => {
+describe("text", () => {
   it.each([
-    { value: "", limit: 3, clipped: "" },
-    { value: "abc", limit: 3, clipped: "abc" },
-    { value: "abcd", limit: 3, clipped: "abc... (clipped, 1 more characters)" },
-    // never half a character
-    { value: "ab😀c", limit: 3, clipped: "ab... (clipped, 3 more characters)" },
-    { value: "a😀bc", limit: 3, clipped: "a😀... (clipped, 2 more characters)" }
-  ])("$value is clipped to $limit characters", ({ clipped, limit, value }) => {
-    assert.strictEqual(LogTruncation.text(value, limit), clipped)
+    { value: "", limit: 3, truncated: "" },
+    { value: "abc", limit: 3, truncated: "abc" },
+    { value: "abcd", limit: 3, truncated: "abc... (truncated, 1 more characters)" },
+    // never splits a surrogate pair
+    { value: "ab😀c", limit: 3, truncated: "ab... (truncated, 3 more characters)" },
+    { value: "a😀bc", limit: 3, truncated: "a😀... (truncated, 2 more characters)" }
+  ])("truncates $value to $limit characters", ({ truncated, limit, value }) => {
+    assert.strictEqual(LogTruncation.text(value, limit), truncated)
   })
 })
 
-describe("a field", () => {
-  it("of another type is kept where its text is short, and is the beginning of its text otherwise", () => {
+describe("field", () => {
+  it("keeps a value whose JSON is short, and truncates the JSON of others", () => {
     const short = { a: [1, 2] }
     assert.strictEqual(LogTruncation.field(short, 100), short)
     assert.strictEqual(LogTruncation.field(7, 1), 7)
     assert.strictEqual(LogTruncation.field(undefined, 1), undefined)
-    assert.strictEqual(LogTruncation.field({ a: "x".repeat(20) }, 10), '{"a":"xxxx... (clipped, 18 more characters)')
+    assert.strictEqual(LogTruncation.field({ a: "x".repeat(20) }, 10), '{"a":"xxxx... (truncated, 18 more characters)')
   })
 })
 
-describe("a line", () => {
+describe("json", () => {
   const line = (parts: Partial<LogTruncation.Line>): LogTruncation.Line => ({
     message: "said",
     level: "INFO",
@@ -36,34 +36,34 @@ describe("a line", () => {
     fiberId: "#1",
     ...parts
   })
-  const clipped = (parts: Partial<LogTruncation.Line>): LogTruncation.Line => {
+  const truncated = (parts: Partial<LogTruncation.Line>): LogTruncation.Line => {
     const json = LogTruncation.json(line(parts))
     assert.isBelow(Buffer.byteLength(json), LogTruncation.maxLine)
     return JSON.parse(json) as LogTruncation.Line
   }
 
-  it("keeps the beginning of a long cause", () => {
-    const { cause, message } = clipped({ cause: "at x".repeat(5_000) })
+  it("truncates a long cause", () => {
+    const { cause, message } = truncated({ cause: "at x".repeat(5_000) })
     assert.strictEqual(message, "said")
-    assert.match(cause!, /^at xat x.*\.\.\. \(clipped, \d+ more characters\)$/)
+    assert.match(cause!, /^at xat x.*\.\.\. \(truncated, \d+ more characters\)$/)
   })
 
-  it("keeps the beginning of the name of a field", () => {
-    const [[name, value] = []] = Object.entries(clipped({ annotations: { ["k".repeat(20_000)]: 1 } }).annotations)
-    assert.match(name!, /^k+\.\.\. \(clipped, \d+ more characters\)$/)
+  it("truncates the name of a field", () => {
+    const [[name, value] = []] = Object.entries(truncated({ annotations: { ["k".repeat(20_000)]: 1 } }).annotations)
+    assert.match(name!, /^k+\.\.\. \(truncated, \d+ more characters\)$/)
     assert.strictEqual(value, 1)
   })
 
-  it("is measured in bytes", () => {
+  it("limits bytes and not characters", () => {
     const fields = Object.fromEntries(Array.from({ length: 5 }, (_, index) => [`field${index}`, "\u20ac".repeat(990)]))
-    const { annotations } = clipped({ annotations: fields })
+    const { annotations } = truncated({ annotations: fields })
     assert.deepStrictEqual(Object.keys(annotations), Object.keys(fields))
   })
 
-  it("of too many fields keeps its message", () => {
+  it("keeps only the message of a line with too many fields", () => {
     const fields = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`field${index}`, index]))
-    const { annotations, message } = clipped({ annotations: fields })
+    const { annotations, message } = truncated({ annotations: fields })
     assert.include(String(message), "said")
-    assert.deepStrictEqual(annotations, { clipped: "the line had too many fields" })
+    assert.deepStrictEqual(annotations, { truncated: "the line had too many fields" })
   })
 })

@@ -1,16 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 
-import { categories, Category, labels } from "../../../src/domain/Category.ts"
-import { favicon } from "../../../src/marketplace/view/favicon.ts"
-import {
-  categoryOfSlug,
-  type Content,
-  type Page,
-  type PageBook,
-  render,
-  slugOf
-} from "../../../src/marketplace/view/Page.ts"
+import { categories, Category } from "../../../src/domain/Category.ts"
+import { slugOf } from "../../../src/marketplace/categorySlug.ts"
+import type { PageBook } from "../../../src/marketplace/RecommendationsClient.ts"
+import { labels } from "../../../src/marketplace/view/categoryLinks.ts"
+import { type Content, type Page, render } from "../../../src/marketplace/view/Page.ts"
 import { css } from "../../../src/marketplace/view/stylesheet.ts"
 
 const page = (content: Content, options: Partial<Page> = {}): string =>
@@ -37,7 +32,7 @@ const items = (html: string): ReadonlyArray<string> =>
 /** The first book of a page that shows this one. */
 const item = (fields: Partial<PageBook>): string => items(page(mysteries(fields)))[0] ?? ""
 
-/** What a reader reads. */
+/** The text that a browser shows. */
 const textOf = (html: string): string =>
   html
     .replace(/<[^>]*>/g, "")
@@ -50,7 +45,7 @@ const characters: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '
 const inside = (tag: string, html: string): string =>
   textOf(new RegExp(`<${tag}\\b[^>]*>(.*?)</${tag}>`, "s").exec(html)?.[1] ?? "")
 
-/** Every tag is closed in its turn, none brings scripts, styles or images, and outside of tags there is only text. */
+/** Every tag is closed in order; there are no scripts, style attributes or images, and only text outside of tags. */
 const assertWellFormed = (html: string) => {
   const open: Array<string> = []
   const rest = html
@@ -75,8 +70,12 @@ const states: ReadonlyArray<Content> = [
 ]
 
 describe("Page", () => {
+  it("has a distinct label for every category", () => {
+    assert.strictEqual(new Set(categories.map((category) => labels[category])).size, 13)
+  })
+
   describe("the frame", () => {
-    it.each(states)("is the same around $_tag", (content) => {
+    it.each(states)("is the same for $_tag", (content) => {
       const html = page(content)
       assert.match(html, /^<!doctype html>\s*<html lang="en">/)
       assert.include(html, `<link rel="stylesheet" href="/style.0123abcd.css" />`)
@@ -93,25 +92,25 @@ describe("Page", () => {
       assertWellFormed(html)
     })
 
-    it("marks the shelf of the page in the menu", () => {
+    it("marks the category of the page in the menu", () => {
       const html = page({ _tag: "Unavailable", category: "SELF_HELP" })
       assert.include(html, `<a href="/?category=self-help" aria-current="page">Self-help</a>`)
       assert.lengthOf(html.match(/aria-current/g) ?? [], 1)
     })
 
-    it("marks the shelf of the front table as current, though its link leads elsewhere", () => {
+    it("marks the category of the home page as current, but not as the page", () => {
       const html = page(mysteries({}), { home: true })
       assert.include(html, `<a href="/?category=mystery" aria-current="true">Mystery</a>`)
       assert.include(html, `<a class="wordmark" href="/" aria-current="page">`)
     })
 
-    it("offers only the shelves that are known, and no menu when none is", () => {
+    it("has a menu of the given categories, or none if it is empty", () => {
       const some = page(mysteries({}), { menu: ["MYSTERY", "HORROR"] })
       assert.strictEqual(inside("nav", some), "Mystery Horror")
       assert.notInclude(page({ _tag: "Unavailable", category: "MYSTERY" }, { menu: [] }), "<nav")
     })
 
-    it("names each page after what it is", () => {
+    it("has a title for each kind of page", () => {
       const titles = (content: Content, home = false) => {
         const html = page(content, { home })
         return [inside("title", html), inside("h1", html)]
@@ -126,14 +125,14 @@ describe("Page", () => {
         "Children's books you may like"
       ])
       const all = states.map((content) => titles(content)[0])
-      // A shelf has one name, whether it can be shown or not.
+      // a category has the same title with books and without
       assert.strictEqual(new Set(all).size, states.length - 1)
       for (const title of all) assert.match(title ?? "", /^.+ - Online Books For You$/)
     })
   })
 
   describe("a book", () => {
-    it("has its title, authors, year and other shelves, once each", () => {
+    it("shows its title, authors, year and other categories, once each", () => {
       const html = item({ categories: ["MYSTERY", "THRILLER", "CLASSICS"] })
       assert.strictEqual(
         textOf(html),
@@ -148,12 +147,12 @@ describe("Page", () => {
       assert.notInclude(html, "category=mystery")
     })
 
-    it("says nothing of what is not known", () => {
+    it("leaves no gap for missing data", () => {
       assert.strictEqual(textOf(item({ year: undefined, authors: [] })), "Murder on the Orient Express")
       assert.lengthOf(item({ year: undefined, authors: [] }).match(/<p\b/g) ?? [], 0)
     })
 
-    it("is an item, and nothing else is", () => {
+    it("is a list item, and nothing else is", () => {
       for (const count of [0, 1, 2, 3]) {
         const html = page(mysteries(...Array.from({ length: count }, () => ({}))))
         assert.lengthOf(items(html), count)
@@ -168,7 +167,7 @@ describe("Page", () => {
       [180, "AD 180"],
       [-17, "17 BC"],
       [-720, "720 BC"]
-    ] as const)("has its year %i as %s", (year, text) => {
+    ] as const)("formats the year %i as %s", (year, text) => {
       assert.include(item({ year }), `<p>${text}</p>`)
     })
 
@@ -178,7 +177,7 @@ describe("Page", () => {
       assert.notInclude(item({ authors: ["A", "B", "C"] }), "<details")
     })
 
-    it("names two of nineteen authors, and all of them on request", () => {
+    it("names two of nineteen authors, and lists all of them in details", () => {
       const authors = Array.from("ABCDEFGHIJKLMNOPQRS")
       const html = item({ authors })
       assert.strictEqual(inside("summary", html), "by A, B and 17 others")
@@ -186,7 +185,7 @@ describe("Page", () => {
       assert.include(html, `data-author="A and others"`)
     })
 
-    it("keeps all of a title of 300 characters, in smaller type", () => {
+    it("shows a title of 300 characters in full, in smaller type", () => {
       const title = "An Account of the ".repeat(17).slice(0, 299) + "!"
       const html = item({ title })
       assert.include(html, `<h2 class="long"><bdi dir="auto">${title}</bdi></h2>`)
@@ -194,13 +193,13 @@ describe("Page", () => {
       assert.include(html, `data-title="${title}"`)
     })
 
-    it("isolates titles and authors that run from right to left", () => {
+    it("isolates the direction of titles and authors", () => {
       const html = item({ title: "סיפור על אהבה וחושך", authors: ["עמוס עוז", "A"] })
       assert.include(html, `<h2><bdi dir="auto">סיפור על אהבה וחושך</bdi></h2>`)
       assert.include(html, `by <bdi dir="auto">עמוס עוז</bdi>, <bdi dir="auto">A</bdi>`)
     })
 
-    it("cannot bring markup of its own", () => {
+    it("cannot inject markup", () => {
       const html = page(
         mysteries({ title: "<script>alert(1)</script>", authors: [`"><img src=x onerror='alert(1)'>`] })
       )
@@ -218,7 +217,7 @@ describe("Page", () => {
     })
 
     it.prop(
-      "leaves the page well-formed, whatever it is called",
+      "renders a well-formed page for any book",
       [AnyBook, Schema.String],
       ([any, name]) => {
         const html = page(mysteries(any, { ...any, title: `${any.title}<h1 class='${name}'>&` }))
@@ -233,12 +232,12 @@ describe("Page", () => {
   describe("a cover", () => {
     const coverOf = (fields: Partial<PageBook>) => /<div\s+class="cover [^>]*><\/div>/.exec(item(fields))?.[0] ?? ""
 
-    it("is for the eyes only, and always the same for a book", () => {
+    it("is hidden from assistive technology, and always the same for a book", () => {
       assert.include(coverOf({}), `aria-hidden="true"`)
       assert.strictEqual(coverOf({ id: 12345 }), coverOf({ id: 12345 }))
     })
 
-    it("has every motif in every palette, and a rule of the stylesheet for each", () => {
+    it("combines every motif with every palette, each with a rule in the stylesheet", () => {
       const looks = new Set<string>()
       for (let id = 1; id <= 500; id++) looks.add(/palette-\d+ motif-\d+/.exec(coverOf({ id }))?.[0] ?? "")
       assert.strictEqual(looks.size, 77)
@@ -246,7 +245,7 @@ describe("Page", () => {
       assert.lengthOf(css.match(/^\.(palette|motif)-/gm) ?? [], 11 + 7)
     })
 
-    it("has the short title, as covers do, when there is one", () => {
+    it("has the title without its subtitle and series", () => {
       const short = (title: string) => /data-title="(.*?)"/.exec(coverOf({ title }))?.[1]
       assert.strictEqual(short("The Hunger Games (The Hunger Games, #1)"), "The Hunger Games")
       assert.strictEqual(short("Soccernomics: Why England Loses"), "Soccernomics")
@@ -255,7 +254,7 @@ describe("Page", () => {
       assert.strictEqual(short(": x"), ": x")
     })
 
-    it("sets long titles and long words in smaller type", () => {
+    it("has smaller type for long titles and long words", () => {
       const size = (title: string) => /class="cover (\w+)/.exec(coverOf({ title }))?.[1]
       assert.strictEqual(size("Dune"), "large")
       assert.strictEqual(size("The Hound of the Baskervilles"), "medium")
@@ -264,22 +263,22 @@ describe("Page", () => {
     })
   })
 
-  describe("another draw", () => {
+  describe("the link to another draw", () => {
     const draw = (count: number, home = false) =>
       /<p class="note">.*?<\/p>/s.exec(page(mysteries(...Array.from({ length: count }, () => ({}))), { home }))?.[0] ??
       ""
 
-    it("is the same address again", () => {
+    it("leads to the same address", () => {
       assert.include(draw(3), `<a class="onward" href="/?category=mystery">Show me three others</a>`)
       assert.include(draw(3, true), `<a class="onward" href="/">Show me three others</a>`)
     })
 
-    it("promises as many as were shown, in words", () => {
+    it("offers as many books as are shown, as a numeral", () => {
       assert.include(textOf(draw(4)), "these four from the Mystery shelf. Show me four others")
       assert.include(textOf(draw(12)), "these 12 from the Mystery shelf. Show me 12 others")
     })
 
-    it("promises no others where the shelf holds none", () => {
+    it("offers no other books if there are none", () => {
       assert.strictEqual(textOf(draw(0)), "There is nothing on the Mystery shelf today. Look again")
       assert.strictEqual(textOf(draw(1)), "This one is all that the Mystery shelf holds today. Look again")
       assert.strictEqual(textOf(draw(2)), "These two are all that the Mystery shelf holds today. Look again")
@@ -287,7 +286,7 @@ describe("Page", () => {
   })
 
   describe("without books", () => {
-    it("says that suggestions cannot be fetched, and links to another try", () => {
+    it("says that suggestions cannot be fetched, and links to a retry", () => {
       const html = page({ _tag: "Unavailable", category: "SCIENCE_FICTION" })
       assert.include(html, "We can't fetch suggestions just now")
       assert.include(html, `<a class="onward" href="/?category=science-fiction">Try again</a>`)
@@ -297,121 +296,23 @@ describe("Page", () => {
       )
     })
 
-    it("offers the shelves there are to who asked for another", () => {
+    it("lists the categories for an unknown one", () => {
       const html = page({ _tag: "UnknownCategory", name: "cook<ing" }, { menu: ["MYSTERY", "HORROR"] })
       assert.strictEqual(inside("h1", html), "We have no shelf called “cook<ing”")
       assert.include(textOf(html), "Here are the shelves we have: Mystery, Horror.")
       assert.include(page({ _tag: "UnknownCategory", name: "x" }, { menu: [] }), `href="/">Go to the front table`)
     })
 
-    it("shortens a name of any length to a heading, without splitting a character", () => {
+    it("clips a long name in the heading, without splitting a character", () => {
       const html = page({ _tag: "UnknownCategory", name: "😀".repeat(1000) })
       assert.strictEqual(inside("h1", html), `We have no shelf called “${"😀".repeat(80)}…”`)
     })
 
-    it("leads back to the front table", () => {
+    it("links to the home page", () => {
       for (const _tag of ["NotFound", "Failed"] as const) {
         assert.include(page({ _tag }), `href="/">Go to the front table</a>`)
       }
       assert.strictEqual(inside("h1", page({ _tag: "Failed" })), "Sorry, something went wrong")
     })
-  })
-
-  describe("slugs", () => {
-    it.each(categories)("of %s lead back to it", (category) => {
-      assert.match(slugOf(category), /^[a-z]+(-[a-z]+)*$/)
-      assert.strictEqual(categoryOfSlug(slugOf(category)), category)
-      assert.strictEqual(categoryOfSlug(category), category)
-      assert.isNotEmpty(labels[category])
-    })
-
-    it("forgive a reader's typing, and nothing more", () => {
-      assert.strictEqual(categoryOfSlug("science-fiction"), "SCIENCE_FICTION")
-      assert.strictEqual(categoryOfSlug("Science Fiction"), "SCIENCE_FICTION")
-      for (const slug of ["horror ", "horror/", " /Horror/ ", "\thorror\n", "horror\u00a0", "//horror//"]) {
-        assert.strictEqual(categoryOfSlug(slug), "HORROR", slug)
-      }
-      for (const slug of [
-        "",
-        "cooking",
-        "sciencefiction",
-        "mystery-",
-        " ",
-        "/",
-        "hor/ror",
-        "constructor",
-        "__proto__"
-      ]) {
-        assert.isUndefined(categoryOfSlug(slug))
-      }
-    })
-  })
-})
-
-describe("the stylesheet", () => {
-  it("is below 8 KB, and fetches nothing", () => {
-    assert.isBelow(Buffer.byteLength(css), 8000)
-    assert.notMatch(css, /url\(|@import|@font-face|transition|animation/)
-  })
-
-  it("has no physical sides", () => {
-    assert.notMatch(
-      css,
-      /\b(margin|padding|border)-(left|right|top|bottom)\b|[\s;{](left|right|top|bottom|width|height):/
-    )
-  })
-
-  const hex = "(#[0-9a-f]{6})"
-
-  it("keeps text at a contrast of 4.5 at least, by day and by night (WCAG 2.2, 1.4.3)", () => {
-    const themes = Array.from(
-      css.matchAll(new RegExp(`--paper: ${hex}; --ink: ${hex}; --quiet: ${hex}; --line: ${hex}; --accent: ${hex}`, "g"))
-    )
-    assert.lengthOf(themes, 2)
-    for (const [, paper = "", ink = "", quiet = "", , accent = ""] of themes) {
-      for (const colour of [ink, quiet, accent]) assert.isAtLeast(contrast(paper, colour), 4.5, colour)
-    }
-  })
-
-  it("keeps covers legible too, dimmed or not", () => {
-    const dimming = Number(/brightness\(([.\d]+)\)/.exec(css)?.[1])
-    const palettes = Array.from(css.matchAll(new RegExp(`(palette-\\d+) { --cloth: ${hex}; --foil: ${hex}`, "g")))
-    assert.lengthOf(palettes, 11)
-    for (const [, name, cloth = "", foil = ""] of palettes) {
-      assert.isAtLeast(contrast(cloth, foil), 4.5, name)
-      assert.isAtLeast(contrast(cloth, foil, dimming), 4.5, `${name}, dimmed`)
-    }
-  })
-})
-
-/** The ratio of WCAG 2.2, for colours as #rrggbb. */
-const contrast = (one: string, other: string, brightness = 1): number => {
-  const luminance = (colour: string) =>
-    [0.2126, 0.7152, 0.0722].reduce((sum, weight, index) => {
-      const channel = (parseInt(colour.slice(1 + index * 2, 3 + index * 2), 16) / 255) * brightness
-      return sum + weight * (channel <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4)
-    }, 0)
-  const [light = 0, dark = 0] = [luminance(one), luminance(other)].toSorted((a, b) => b - a)
-  return (light + 0.05) / (dark + 0.05)
-}
-
-describe("the favicon", () => {
-  it("is an ICO file of two pictures that fill it", () => {
-    const view = new DataView(favicon.buffer)
-    assert.isBelow(favicon.byteLength, 2000)
-    assert.deepStrictEqual(
-      [0, 2, 4].map((offset) => view.getUint16(offset, true)),
-      [0, 1, 2]
-    )
-    let end = 6 + 2 * 16
-    for (const [index, size] of [16, 32].entries()) {
-      const entry = 6 + index * 16
-      assert.strictEqual(view.getUint8(entry), size)
-      assert.strictEqual(view.getUint32(entry + 12, true), end)
-      assert.strictEqual(view.getUint32(end, true), 40)
-      assert.strictEqual(view.getInt32(end + 4, true), size)
-      end += view.getUint32(entry + 8, true)
-    }
-    assert.strictEqual(end, favicon.byteLength)
   })
 })

@@ -1,12 +1,13 @@
 /**
- * Books to store, and to compare.
+ * Books for tests of the encoding.
  */
-import { Arbitrary, Array as Arr, Schema } from "effect"
+import { Arbitrary, Array as Arr, Effect, Schema } from "effect"
 
 import { Book } from "../../../src/domain/Book.ts"
-import * as BookStore from "../../../src/recommendations/catalog/BookStore.ts"
+import type { BookCatalog, Shelf } from "../../../src/domain/BookCatalog.ts"
+import { EncodedCatalog } from "../../../src/recommendations/catalog/EncodedCatalog.ts"
 
-/** The same book as an object of its own, whatever keeps it. */
+/** A plain copy of a book, for comparisons. */
 export const plain = ({ authors, categories, id, isbn10, title, year }: Book): Book => ({
   id,
   title,
@@ -16,7 +17,11 @@ export const plain = ({ authors, categories, id, isbn10, title, year }: Book): B
   categories
 })
 
-/** Any books, of whole characters, as all that has been UTF-8 is; some with texts of many kilobytes. */
+/** Plain copies of the books of a shelf. */
+export const plainBooks = ({ at, size }: Shelf): ReadonlyArray<Book> =>
+  Array.from({ length: size }, (_, position) => plain(at(position)))
+
+/** Any books of well-formed text, which is all that UTF-8 can contain; some with texts of many kilobytes. */
 export const arbitraryBooks = Arbitrary.array(
   Arbitrary.map(
     Arbitrary.all({ book: Arbitrary.schema(Book), times: Arbitrary.schema(Schema.Literals([1, 1, 1, 40, 9000])) }),
@@ -29,10 +34,15 @@ export const arbitraryBooks = Arbitrary.array(
   { minLength: 1, maxLength: 12 }
 )
 
-/** The same books as a store has them. */
-export const stored = (books: ReadonlyArray<Book>): ReadonlyArray<Book> => {
-  const store = BookStore.make()
-  for (const book of books) store.add(book)
-  const { allBooks } = store.finish()
-  return Array.from({ length: allBooks.size }, (_, position) => allBooks.at(position))
+/** A catalogue of encoded books. */
+export const encodedCatalog = (books: ReadonlyArray<Book>): BookCatalog["Service"] => {
+  const catalog = new EncodedCatalog()
+  for (const book of books) catalog.add(book)
+  return catalog.toBookCatalog()
+}
+
+/** The same books, encoded. */
+export const encoded = (books: ReadonlyArray<Book>): ReadonlyArray<Book> => {
+  const { at, size } = Effect.runSync(encodedCatalog(books).allBooks)
+  return Array.from({ length: size }, (_, position) => at(position))
 }

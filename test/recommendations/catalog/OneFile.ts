@@ -1,12 +1,12 @@
 /**
- * A file system to read from.
+ * File systems for tests, with one file at every path.
  */
 import { Effect, FileSystem } from "effect"
 
 const info = (type: FileSystem.File.Type, size: number) =>
   Effect.succeed({ type, size } as unknown as FileSystem.File.Info)
 
-/** One whose only file, of any name, has these bytes. Each time it is read it gives so many of them at the most. Its size may be told wrong. */
+/** The file has these bytes. A read returns at most `partSize` of them. `size` is what `stat` reports. */
 export const layer = (bytes: Uint8Array, partSize = Infinity, { size = bytes.length } = {}) =>
   FileSystem.layerNoop({
     stat: () => info("File", size),
@@ -24,6 +24,6 @@ export const layer = (bytes: Uint8Array, partSize = Infinity, { size = bytes.len
       })
   })
 
-/** One whose only file is something else. */
+/** The file is not a regular file, and must not be opened. */
 export const other = (type: FileSystem.File.Type) =>
   FileSystem.layerNoop({ stat: () => info(type, 0), open: () => Effect.die(new Error("it was opened")) })

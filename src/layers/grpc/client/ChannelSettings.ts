@@ -4,7 +4,7 @@
 import { Config, Effect, Option } from "effect"
 
 import * as Setting from "../../config/Setting.ts"
-import * as Certificates from "../../tls/Certificates.ts"
+import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
 import { type ChannelOptions, type ChannelPolicy, defaultPolicy } from "./ChannelOptions.ts"
 import * as Target from "./Target.ts"
@@ -33,7 +33,7 @@ export const options = Effect.fnUntraced(function* (prefix: string, target: stri
       })
     )
   }
-  const certificates = yield* Certificates.watchResolved(tls.value.files, { role: "client" })
+  const certificates = yield* CertificateWatcher.watchResolved(tls.value.files, { role: "client" })
   return {
     target,
     policy: channelPolicy,

@@ -11,36 +11,13 @@
 import { Effect, Layer, Schema, Stream } from "effect"
 
 import ownDescriptors from "../generated/descriptors.ts"
-import definitions from "../generated/reflection/definitions.ts"
-import type {
-  ServerReflectionDefinition,
-  ServerReflectionHandlers
-} from "../generated/reflection/grpc/reflection/v1/ServerReflection.ts"
 import type { ServerReflectionRequest__Output } from "../generated/reflection/grpc/reflection/v1/ServerReflectionRequest.ts"
 import type { ServerReflectionResponse__Output } from "../generated/reflection/grpc/reflection/v1/ServerReflectionResponse.ts"
-import type {
-  ServerReflectionDefinition as AlphaDefinition,
-  ServerReflectionHandlers as AlphaHandlers
-} from "../generated/reflection/grpc/reflection/v1alpha/ServerReflection.ts"
+import { ServerReflection } from "../generated/reflection/services.ts"
+import { ServerReflection as ServerReflectionAlpha } from "../generated/reflectionAlpha/services.ts"
 import * as GrpcServer from "../GrpcServer.ts"
-import * as GrpcService from "../GrpcService.ts"
 import * as Status from "../Status.ts"
 import type { File } from "./Descriptors.ts"
-
-/** The service, for whoever serves or calls it with {@link ReflectionProtos}. */
-export const ReflectionService = GrpcService.make<ServerReflectionDefinition, ServerReflectionHandlers>()({
-  name: "grpc.reflection.v1.ServerReflection",
-  file: "grpc/reflection/v1/reflection.proto"
-})
-
-/** The same under its older name. */
-export const ReflectionAlphaService = GrpcService.make<AlphaDefinition, AlphaHandlers>()({
-  name: "grpc.reflection.v1alpha.ServerReflection",
-  file: "grpc/reflection/v1alpha/reflection.proto"
-})
-
-/** Where both are defined: a bundle has them within. */
-export const ReflectionProtos = GrpcService.ProtoFiles.layerEmbedded(definitions)
 
 /** The server is about to close. */
 class ServerLeaving extends Schema.TaggedError<ServerLeaving>()("ServerLeaving", {}) {}
@@ -122,11 +99,7 @@ export const layer = (sets: ReadonlyArray<Uint8Array>): Layer.Layer<never, never
   const handlers = make(sets)
   const statuses = { ServerLeaving: () => Status.unavailable("The server is shutting down") }
   return Layer.merge(
-    GrpcServer.serve(ReflectionService, handlers, statuses, { isExempt: true }),
-    GrpcServer.serve(ReflectionAlphaService, handlers, statuses, { isExempt: true })
-  ).pipe(
-    Layer.provide(ReflectionProtos),
-    // their definitions are part of the program
-    Layer.orDie
+    GrpcServer.serve(ServerReflection, handlers, statuses, { isExempt: true }),
+    GrpcServer.serve(ServerReflectionAlpha, handlers, statuses, { isExempt: true })
   )
 }

@@ -28,9 +28,7 @@ const serve = Effect.fnUntraced(function* (
 /** A client of servers on this machine. */
 const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<ChannelPolicy> = {}) {
   const target = `ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(",")}`
-  const context = yield* Layer.build(
-    Layer.merge(NodeGrpcChannel.layer({ target, policy: { retry: patient, ...policy } }), Echo.EchoProtos)
-  )
+  const context = yield* Layer.build(NodeGrpcChannel.layer({ target, policy: { retry: patient, ...policy } }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })
 

@@ -75,7 +75,7 @@ describe("a response", () => {
       // a client that does not observe it still decompresses
       const other = yield* connect(target)
       assert.deepStrictEqual((yield* Stream.runCollect(other.Expand({}))).map(isCompressed), [false, false, false])
-    }).pipe(Effect.provide(Echo.EchoProtos))
+    })
   )
 
   it.live.each([true, false])("of a unary call, compressed: %s", (compress) =>
@@ -83,6 +83,6 @@ describe("a response", () => {
       const { target } = yield* answering(frame(message, compress))
       const client = yield* connect(target, { observeCompression: true })
       assert.strictEqual(isCompressed(yield* client.Echo({})), compress)
-    }).pipe(Effect.provide(Echo.EchoProtos))
+    })
   )
 })

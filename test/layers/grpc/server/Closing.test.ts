@@ -2,9 +2,11 @@
  * How a server closes its connections: promptly, and without losing a call.
  */
 import { connect } from "node:http2"
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Layer, Scope } from "effect"
+import { Client, credentials } from "@grpc/grpc-js"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
 
 import type { ChannelOptions } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
@@ -29,7 +31,9 @@ const start = Effect.fnUntraced(function* (options: Parameters<typeof Echo.serve
 })
 
 const echoClient = Effect.fnUntraced(function* (port: number, tls?: ChannelOptions["tls"]) {
-  const channel = yield* Layer.build(NodeGrpcChannel.layer({ target: `localhost:${port}`, tls }))
+  const channel = yield* Layer.build(
+    NodeGrpcChannel.layer({ target: `${tls === undefined ? "127.0.0.1" : "localhost"}:${port}`, tls })
+  )
   return yield* GrpcClient.make(Echo.EchoService).pipe(Effect.provideContext(channel))
 })
 
@@ -55,6 +59,14 @@ describe("a server with an idle client closes promptly", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a client of grpc-js", () =>
+    Effect.gen(function* () {
+      const { close, port } = yield* start({})
+      yield* yield* byGrpcJs(port)
+      assert.isBelow(yield* close, promptly)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a client of Node that has made no call", () =>
     Effect.gen(function* () {
       const { close, port } = yield* start({})
@@ -62,6 +74,86 @@ describe("a server with an idle client closes promptly", () => {
       yield* Effect.callback<void>((resume) => void session.once("remoteSettings", () => resume(Effect.void)))
       assert.isBelow(yield* close, promptly)
     })
+  )
+})
+
+/** A proxy whose connections lead to the port that is set when they begin. It can keep what servers send from clients. */
+const makeProxy = Effect.gen(function* () {
+  const proxy = { target: 0, hold: () => {}, release: () => {}, onRequest: () => {} }
+  const sockets = new Set<Socket>()
+  const server = createServer((client) => {
+    const upstream = connectTcp(proxy.target, "127.0.0.1")
+    for (const socket of [client, upstream]) socket.setNoDelay().on("error", () => {})
+    sockets.add(client).add(upstream)
+    proxy.hold = () => upstream.unpipe(client).pause()
+    proxy.release = () => upstream.pipe(client)
+    client.on("data", (bytes) => upstream.write(bytes, () => proxy.onRequest()))
+    client.on("end", () => upstream.end())
+    client.on("close", () => upstream.destroy())
+    upstream.pipe(client)
+  })
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+    () =>
+      Effect.sync(() => {
+        server.close()
+        for (const socket of sockets) socket.destroy()
+      })
+  )
+  return Object.assign(proxy, { port: (server.address() as AddressInfo).port })
+})
+
+/** A unary call by a client of grpc-js, with the bytes of a request. */
+const byGrpcJs = (port: number) =>
+  Effect.gen(function* () {
+    const client = yield* Effect.acquireRelease(
+      Effect.sync(() => new Client(`127.0.0.1:${port}`, credentials.createInsecure())),
+      (client) => Effect.sync(() => client.close())
+    )
+    return Effect.callback<void, Error>((resume) => {
+      const bytes = (message: Buffer) => message
+      client.makeUnaryRequest(`/${Echo.EchoService.name}/Echo`, bytes, bytes, Buffer.alloc(0), (error) =>
+        resume(error === null ? Effect.void : Effect.fail(error))
+      )
+    })
+  })
+
+describe("a call that crosses the GOAWAY of a server that closes", () => {
+  const clients = [
+    {
+      name: "this library",
+      callerOf: (port: number) => Effect.map(echoClient(port), ({ Echo }) => Echo({ text: "" }))
+    },
+    { name: "grpc-js", callerOf: byGrpcJs }
+  ]
+
+  it.live.each(clients)("is made on another connection by a client of $name", ({ callerOf }) =>
+    Effect.gen(function* () {
+      const proxy = yield* makeProxy
+      for (let repetition = 0; repetition < 50; repetition++) {
+        const closing = yield* start({})
+        const next = yield* start({})
+        yield* Effect.gen(function* () {
+          const call = yield* Effect.provideContext(callerOf(proxy.port), closing.context)
+          proxy.target = closing.port
+          yield* call
+          proxy.hold()
+          proxy.target = next.port
+          const server = Context.get(closing.context, GrpcServer.GrpcServer)
+          const closed = yield* Effect.forkChild(closing.close)
+          yield* server.awaitLeaving
+          // the client does not know of the GOAWAY yet
+          const requested = yield* Deferred.make<void>()
+          proxy.onRequest = () => Deferred.doneUnsafe(requested, Effect.void)
+          const called = yield* Effect.forkChild(call)
+          yield* Deferred.await(requested)
+          proxy.release()
+          yield* Fiber.join(called)
+          yield* Fiber.join(closed)
+        }).pipe(Effect.scoped)
+        yield* next.close
+      }
+    }).pipe(Effect.scoped)
   )
 })
 

@@ -444,7 +444,7 @@ describe("a server in plaintext", () => {
             Unavailable: () => Status.internal("unavailable")
           }).pipe(
             NodeGrpcServer.listen({ host, port: 0 }),
-            Layer.provide(Layer.mergeAll(Echo.EchoProtos, Drain.layerTest())),
+            Layer.provide(Drain.layerTest()),
             Layer.provideMerge(logs.layer)
           )
         )

@@ -16,8 +16,8 @@ import {
   Scope
 } from "effect"
 
+import * as EmbeddedProtos from "../../../../src/layers/grpc/EmbeddedProtos.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
-import * as GrpcService from "../../../../src/layers/grpc/GrpcService.ts"
 import * as NodeGrpcServer from "../../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import { Drain } from "../../../../src/layers/process/Drain.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
@@ -236,18 +236,15 @@ describe("a client that never ends its call", () => {
 })
 
 describe("a service", () => {
-  it.effect("is not served when its proto is missing, or does not define it", () =>
-    Effect.gen(function* () {
-      const missing = yield* Effect.flip(GrpcService.load({ name: "a.B", file: "no.proto" }))
-      assert.match(missing.message, /no such file/)
-      const other = yield* Effect.flip(GrpcService.load({ name: "a.B", file: "echo.proto" }))
-      assert.strictEqual(other.message, "it defines no service a.B")
-      const message = yield* Effect.flip(
-        GrpcService.load({ name: "onlinebooks.layers.testing.EchoRequest", file: "echo.proto" })
-      )
-      assert.strictEqual(message.message, "it defines no service onlinebooks.layers.testing.EchoRequest")
-    }).pipe(Effect.provide(Echo.EchoProtos))
-  )
+  it("is not found in definitions that lack it", () => {
+    const { definitions } = Echo.EchoService
+    assert.throws(() => EmbeddedProtos.methods({ name: "a.B", definitions }), "No service a.B in its definitions")
+    const message = "onlinebooks.layers.testing.EchoRequest"
+    assert.throws(
+      () => EmbeddedProtos.methods({ name: message, definitions }),
+      `No service ${message} in its definitions`
+    )
+  })
 
   it.live("needs a port that is free", () =>
     Effect.gen(function* () {

@@ -375,9 +375,6 @@ const connect = Effect.fnUntraced(function* (
   const channel = yield* Layer.build(
     NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, tls: { certificates: watched, serverName } })
   )
-  const client = yield* GrpcClient.make(Echo.EchoService).pipe(
-    Effect.provideContext(channel),
-    Effect.provide(Echo.EchoProtos)
-  )
+  const client = yield* GrpcClient.make(Echo.EchoService).pipe(Effect.provideContext(channel))
   return { client, replace }
 })

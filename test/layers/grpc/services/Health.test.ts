@@ -2,8 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Queue, Result, Scope, Stream } from "effect"
 
 import type { HealthCheckResponse__Output } from "../../../../src/layers/grpc/generated/health/grpc/health/v1/HealthCheckResponse.ts"
+import { Health as HealthService } from "../../../../src/layers/grpc/generated/health/services.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
-import { Health, HealthProtos, HealthService } from "../../../../src/layers/grpc/services/Health.ts"
+import { Health } from "../../../../src/layers/grpc/services/Health.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 import { Drain } from "../../../../src/layers/process/Drain.ts"
 import * as Echo from "../Echo.ts"
@@ -16,7 +17,7 @@ const notServing = { status: 2 } as const
 const serviceUnknown = { status: 3 } as const
 
 /** A client of the health of the server that is there. */
-const client = Effect.provide(Echo.clientOf(HealthService), HealthProtos)
+const client = Echo.clientOf(HealthService)
 
 type Client = Effect.Success<typeof client>
 

@@ -6,6 +6,8 @@ import descriptor from "protobufjs/ext/descriptor/index.js"
 
 import type { ServerReflectionRequest } from "../../../../src/layers/grpc/generated/reflection/grpc/reflection/v1/ServerReflectionRequest.ts"
 import type { ServerReflectionResponse__Output } from "../../../../src/layers/grpc/generated/reflection/grpc/reflection/v1/ServerReflectionResponse.ts"
+import { ServerReflection } from "../../../../src/layers/grpc/generated/reflection/services.ts"
+import { ServerReflection as ServerReflectionAlpha } from "../../../../src/layers/grpc/generated/reflectionAlpha/services.ts"
 import { Health } from "../../../../src/layers/grpc/services/Health.ts"
 import * as Reflection from "../../../../src/layers/grpc/services/Reflection.ts"
 import echoDescriptors from "../../../../src/layers/testing/generated/descriptors.ts"
@@ -28,7 +30,7 @@ const services = Layer.merge(Health.layer, Reflection.layer([echoDescriptors, ex
 
 const server = Echo.serve({}, { beside: services })
 
-const client = Effect.provide(Echo.clientOf(Reflection.ReflectionService), Reflection.ReflectionProtos)
+const client = Echo.clientOf(ServerReflection)
 
 /** Puts questions in one call. */
 const ask = Effect.fnUntraced(function* (...requests: ReadonlyArray<ServerReflectionRequest>) {
@@ -54,11 +56,11 @@ const notFound = 5
 const invalidArgument = 3
 
 describe("reflection", () => {
-  it.live.each([Reflection.ReflectionService, Reflection.ReflectionAlphaService])(
+  it.live.each([ServerReflection, ServerReflectionAlpha])(
     "by $name lists the services of the server, no more and no less",
     (service) =>
       Effect.gen(function* () {
-        const { ServerReflectionInfo } = yield* Effect.provide(Echo.clientOf(service), Reflection.ReflectionProtos)
+        const { ServerReflectionInfo } = yield* Echo.clientOf(service)
         const request = { host: "example.org", listServices: "*" }
         const responses = yield* Stream.runCollect(ServerReflectionInfo(Stream.make(request)))
         assert.deepStrictEqual(responses, [
@@ -92,10 +94,10 @@ describe("reflection", () => {
       ]
       const echo = yield* ask(
         ...symbols.map((symbol) => ({ fileContainingSymbol: `onlinebooks.layers.testing.${symbol}` })),
-        { fileByFilename: "testing/echo.proto" }
+        { fileByFilename: "echo.proto" }
       )
       assert.lengthOf(echo, symbols.length + 1)
-      for (const response of echo) assert.deepStrictEqual(outcome(response), ["testing/echo.proto"])
+      for (const response of echo) assert.deepStrictEqual(outcome(response), ["echo.proto"])
 
       const gRPCs = yield* ask(
         { fileContainingSymbol: "grpc.health.v1.Health" },

@@ -1,0 +1,60 @@
+/**
+ * A book in the list of a page: its cover, title, authors, year and other categories.
+ */
+import type { Category } from "../../domain/Category.ts"
+import type { PageBook } from "../RecommendationsClient.ts"
+import { linkList } from "./categoryLinks.ts"
+import { html, type Html, type Value } from "./Html.ts"
+
+/** The list item of a book on the page of a category. Missing data leaves no gap. */
+export const bookCard = (category: Category, book: PageBook): Html => {
+  const title = isolate(book.title)
+  const others = book.categories.filter((other) => other !== category)
+  return html`<li>
+    ${cover(book)}
+    <div class="about">
+      ${book.title.length > 110 ? html`<h2 class="long">${title}</h2>` : html`<h2>${title}</h2>`}
+      ${byline(book.authors)} ${book.year !== undefined && html`<p>${formatYear(book.year)}</p>`}
+      ${others.length > 0 && html`<p class="also">Also in: ${linkList(others)}</p>`}
+    </div>
+  </li>`
+}
+
+/**
+ * The stylesheet shows the title and the author through `attr()`. They are not text, so that they are not read aloud, found or copied
+ * twice, and not repeated where the stylesheet is missing.
+ */
+const cover = ({ authors, id, title }: PageBook): Html => {
+  // "Dune: A Novel (Dune, #1)" is "Dune" on its cover
+  const shortTitle = /^(.+?)(?:: | \()/u.exec(title)?.[1] ?? title
+  const author = authors.length > 2 ? `${authors[0]} and others` : authors.join(", ")
+  // 11 and 7 have no common factor, so every palette appears with every motif
+  const classes = `cover ${typeSize(shortTitle)} palette-${id % 11} motif-${id % 7}`
+  return html`<div class="${classes}" aria-hidden="true" data-title="${shortTitle}" data-author="${author}"></div>`
+}
+
+/** The type size with which a title fits its cover and its longest word is not broken. */
+const typeSize = (title: string): string => {
+  if (title.length > 110) return "tiny"
+  if (title.length > 50 || /[^ -]{13}/.test(title)) return "small"
+  return title.length > 22 || /[^ -]{9}/.test(title) ? "medium" : "large"
+}
+
+/** Names up to three authors. Of more, it names two, and lists all of them on request. */
+const byline = (authors: ReadonlyArray<string>): Html | undefined => {
+  if (authors.length === 0) return undefined
+  const names = authors.map(isolate)
+  if (names.length <= 3) return html`<p class="by">by ${join(names)}</p>`
+  return html`<details class="by">
+    <summary>by ${join(names.slice(0, 2))} and ${names.length - 2} others</summary>
+    <p>${join(names)}</p>
+  </details>`
+}
+
+/** Early years name their era, because a bare "8" does not look like a year. */
+const formatYear = (year: number): string => (year < 0 ? `${-year} BC` : year < 1000 ? `AD ${year}` : `${year}`)
+
+/** Text of either direction, without effect on the text around it. */
+const isolate = (text: string): Html => html`<bdi dir="auto">${text}</bdi>`
+
+const join = (items: ReadonlyArray<Html>): Value => items.map((item, index) => (index === 0 ? item : html`, ${item}`))

@@ -1,0 +1,40 @@
+/**
+ * What readers see of a category: its label, and the link to its page.
+ */
+import { categories, type Category } from "../../domain/Category.ts"
+import { slugOf } from "../categorySlug.ts"
+import { html, type Html, type Value } from "./Html.ts"
+
+/** The label of each category, to be followed by "books". */
+export const labels: { readonly [K in Category]: string } = {
+  MYSTERY: "Mystery",
+  SCIENCE_FICTION: "Science fiction",
+  SELF_HELP: "Self-help",
+  FANTASY: "Fantasy",
+  ROMANCE: "Romance",
+  THRILLER: "Thriller",
+  HISTORICAL_FICTION: "Historical fiction",
+  CLASSICS: "Classics",
+  HISTORY: "History",
+  BIOGRAPHY: "Biography",
+  YOUNG_ADULT: "Young adult",
+  CHILDREN: "Children's",
+  HORROR: "Horror"
+}
+
+/** The address of a category's page. */
+export const pathOf = (category: Category): string => `/?category=${slugOf(category)}`
+
+const links = new Map<Category, Html>(
+  categories.map((category) => [category, html`<a href="${pathOf(category)}">${labels[category]}</a>`])
+)
+
+/** A link to a category's page. */
+export const link = (category: Category): Html => links.get(category)!
+
+/** Links separated by commas, followed by `end`. Each stays on one line with its punctuation: no line should begin with a comma. */
+export const linkList = (categories: ReadonlyArray<Category>, end = ""): Value =>
+  categories.map(
+    (category, index) =>
+      html`${index > 0 && " "}<span class="item">${link(category)}${index < categories.length - 1 ? "," : end}</span>`
+  )

@@ -1,0 +1,242 @@
+/**
+ * Reads the records of a CSV file (RFC 4180) in bounded memory, whatever the file contains. Each record has the number of its line,
+ * and what is wrong with it, so that all errors of a file can be reported at once.
+ */
+import { Data, Effect, FileSystem, type PlatformError, Result } from "effect"
+
+/** The number of bytes to read at a time. */
+const chunkSize = 131_072
+
+const lineFeed = 0x0a
+const carriageReturn = 0x0d
+const quote = 0x22
+const comma = 0x2c
+/** In place of the byte before a record. */
+const none = 0
+
+export interface Limits {
+  /** The maximum size of the file, in bytes. */
+  readonly fileSize: number
+  /** The maximum size of a record with its line break, in bytes. */
+  readonly recordSize: number
+}
+
+/** A record that begins at a line; lines count from 1. */
+export type CsvRecord =
+  /** `notUtf8` is the first line of the record that is not UTF-8. Its cells contain U+FFFD in place of such bytes. */
+  | {
+      readonly _tag: "Row"
+      readonly line: number
+      readonly cells: ReadonlyArray<string>
+      readonly notUtf8: number | undefined
+    }
+  /** The record exceeds {@link Limits.recordSize}; its content is dropped. */
+  | { readonly _tag: "TooLong"; readonly line: number }
+  /** A quote is misplaced or not closed, so the end of the record is unknown. No rows follow. */
+  | { readonly _tag: "BrokenQuote"; readonly line: number; readonly reason: string }
+  /** After a broken quote, a line that is not UTF-8. */
+  | { readonly _tag: "NotUtf8"; readonly line: number }
+
+/** The path is not a regular file, or the file exceeds {@link Limits.fileSize}. */
+export class UnsuitableFile extends Data.TaggedError("UnsuitableFile")<{
+  readonly reason:
+    | { readonly _tag: "NotRegular"; readonly type: FileSystem.File.Type }
+    | { readonly _tag: "TooLarge"; readonly maximum: number }
+}> {}
+
+/**
+ * Passes each record of a file to `use`. Only regular files are read: a device may be endless, and opening a pipe waits for its writer.
+ * It can be interrupted between two reads.
+ */
+export const forEach = (
+  path: string,
+  limits: Limits,
+  use: (record: CsvRecord) => void
+): Effect.Effect<void, UnsuitableFile | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { size, type } = yield* fs.stat(path)
+      if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
+      const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: limits.fileSize } })
+      if (size > limits.fileSize) return yield* tooLarge
+      const file = yield* fs.open(path)
+      const scanner = new Scanner(limits.recordSize, use)
+      // the file may grow while it is read, and files in /proc have size 0
+      for (let total = 0; ;) {
+        const count = Number(yield* file.read(scanner.freeSpace()))
+        if (count === 0) break
+        total += count
+        if (total > limits.fileSize) return yield* tooLarge
+        scanner.scan(count)
+      }
+      scanner.end()
+    })
+  )
+
+/** Finds the records in a sequence of chunks. After a broken quote, each line counts as a record. */
+class Scanner {
+  readonly #recordSize: number
+  readonly #use: (record: CsvRecord) => void
+  readonly #buffer: Uint8Array
+  /** The end of the bytes in the buffer. */
+  #filled = 0
+  /** The beginning of the current record in the buffer. */
+  #start = 0
+  /** The line that the current record begins at. */
+  #line = 1
+  /** The number of line breaks in the current record so far. */
+  #lineBreaks = 0
+  #previous = none
+  #isQuoted = false
+  /** Whether the beginning of the current record was dropped. */
+  #isTooLong = false
+  #isBroken = false
+
+  constructor(recordSize: number, use: (record: CsvRecord) => void) {
+    this.#recordSize = recordSize
+    this.#use = use
+    this.#buffer = new Uint8Array(chunkSize + recordSize)
+  }
+
+  /** The buffer for the next chunk. */
+  freeSpace(): Uint8Array {
+    return this.#buffer.subarray(this.#filled, this.#filled + chunkSize)
+  }
+
+  /** Scans the next `count` bytes, which have been written to {@link freeSpace}. */
+  scan(count: number): void {
+    this.#scanFrom(this.#filled, this.#filled + count)
+    // keep the record that has not ended, unless it is too long
+    this.#buffer.copyWithin(0, this.#start, this.#filled)
+    this.#filled -= this.#start
+    this.#start = 0
+    if (this.#isTooLong || this.#filled > this.#recordSize) {
+      this.#isTooLong = true
+      this.#filled = 0
+    }
+  }
+
+  /** Ends the last record. */
+  end(): void {
+    if (this.#isQuoted) this.#breakOff(this.#filled, "Unterminated quoted field")
+    if (this.#filled > this.#start || this.#isTooLong) this.#endRecord(this.#filled)
+  }
+
+  #scanFrom(from: number, until: number): void {
+    this.#filled = until
+    for (let at = from; at < until; at++) {
+      const byte = this.#buffer[at]!
+      // a carriage return ends a record unless a line feed follows
+      if (this.#previous === carriageReturn && byte !== lineFeed && !this.#isQuoted) this.#endRecord(at)
+      if (byte === 0xbf && this.#line === 1 && at === 2 && this.#skipByteOrderMark()) continue
+      const problem = this.#isBroken ? undefined : this.#checkQuotes(byte)
+      if (problem !== undefined) return this.#breakOff(at, problem)
+      if (byte === carriageReturn || (byte === lineFeed && this.#previous !== carriageReturn)) this.#lineBreaks++
+      this.#previous = byte
+      if (byte === lineFeed && !this.#isQuoted) this.#endRecord(at + 1)
+    }
+  }
+
+  #skipByteOrderMark(): boolean {
+    if (this.#isTooLong || this.#buffer[0] !== 0xef || this.#buffer[1] !== 0xbb) return false
+    this.#start = 3
+    this.#previous = none
+    return true
+  }
+
+  /** Follows the quotes up to the next byte. Two quotes in a quoted field end it and begin it again. */
+  #checkQuotes(byte: number): string | undefined {
+    if (byte === quote) {
+      if (!this.#isQuoted && this.#previous !== quote && !isDelimiter(this.#previous)) {
+        return "Unexpected quote in an unquoted field"
+      }
+      this.#isQuoted = !this.#isQuoted
+    } else if (this.#previous === quote && !this.#isQuoted && !isDelimiter(byte)) {
+      return "Expected a delimiter or line break after a closing quote"
+    }
+    return undefined
+  }
+
+  /** Reports a broken quote, and scans the current record again, line by line. */
+  #breakOff(at: number, problem: string): void {
+    const isTooLong = this.#isTooLong || at - this.#start > this.#recordSize
+    const reason = isTooLong && !this.#isQuoted ? `in a row of more than ${this.#recordSize} bytes` : problem
+    this.#use({ _tag: "BrokenQuote", line: this.#line, reason })
+    this.#isBroken = true
+    this.#isQuoted = false
+    if (isTooLong) {
+      // its lines are not checked up to the next line break
+      this.#isTooLong = true
+      this.#line += this.#lineBreaks
+      this.#start = at
+    }
+    this.#lineBreaks = 0
+    this.#previous = none
+    this.#scanFrom(this.#start, this.#filled)
+  }
+
+  #endRecord(end: number): void {
+    const line = this.#line
+    if (!this.#isTooLong && end - this.#start <= this.#recordSize) this.#useRecord(line, end)
+    else if (!this.#isBroken) this.#use({ _tag: "TooLong", line })
+    this.#start = end
+    this.#line += this.#lineBreaks
+    this.#lineBreaks = 0
+    this.#previous = none
+    this.#isTooLong = false
+  }
+
+  #useRecord(line: number, end: number): void {
+    const bytes = withoutLineBreak(this.#buffer.subarray(this.#start, end))
+    const text = decodeStrictly(bytes)
+    if (this.#isBroken) {
+      if (text === undefined) this.#use({ _tag: "NotUtf8", line })
+    } else if (text === undefined) {
+      const notUtf8 = line + linesOf(bytes).findIndex((part) => decodeStrictly(part) === undefined)
+      this.#use({ _tag: "Row", line, cells: cellsOf(lossyDecoder.decode(bytes)), notUtf8 })
+    } else this.#use({ _tag: "Row", line, cells: cellsOf(text), notUtf8: undefined })
+  }
+}
+
+/** Whether a field can begin after a byte, or end before it. */
+const isDelimiter = (byte: number): boolean =>
+  byte === comma || byte === lineFeed || byte === carriageReturn || byte === none
+
+// a byte order mark is a character, except at the beginning of the file
+const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+const lossyDecoder = new TextDecoder("utf-8", { ignoreBOM: true })
+
+const decodeStrictly = (bytes: Uint8Array): string | undefined =>
+  Result.getOrUndefined(Result.try({ try: () => strictDecoder.decode(bytes), catch: () => undefined }))
+
+const withoutLineBreak = (bytes: Uint8Array): Uint8Array => {
+  let { length } = bytes
+  if (bytes[length - 1] === lineFeed) length--
+  if (bytes[length - 1] === carriageReturn) length--
+  return bytes.subarray(0, length)
+}
+
+/** The lines of a record, with their line breaks. */
+const linesOf = (bytes: Uint8Array): ReadonlyArray<Uint8Array> => {
+  const lines: Array<Uint8Array> = []
+  let start = 0
+  for (const [index, byte] of bytes.entries()) {
+    if (byte !== lineFeed && (byte !== carriageReturn || bytes[index + 1] === lineFeed)) continue
+    lines.push(bytes.subarray(start, index + 1))
+    start = index + 1
+  }
+  lines.push(bytes.subarray(start))
+  return lines
+}
+
+/** The cells of a record whose quotes are in order. */
+const cellsOf = (text: string): ReadonlyArray<string> => {
+  if (!text.includes('"')) return text.split(",")
+  const cells: Array<string> = []
+  for (const [, cell = "", delimiter] of text.matchAll(/("[^"]*(?:""[^"]*)*"|[^,]*)(,|$)/g)) {
+    cells.push(cell.startsWith('"') ? cell.slice(1, -1).replaceAll('""', '"') : cell)
+    if (delimiter === "") break
+  }
+  return cells
+}

@@ -1,0 +1,257 @@
+/**
+ * Both services in containers, started as the documentation says: by `docker run`, and by Docker Compose with its further files.
+ */
+import { fileURLToPath } from "node:url"
+
+import { NodeHttpClient, NodeServices } from "@effect/platform-node"
+import { assert, layer } from "@effect/vitest"
+import { Effect, FileSystem, Layer, Schema } from "effect"
+import { HttpClient } from "effect/http"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+
+import { Docker, root, type Service, services } from "./Docker.ts"
+
+const adminPorts: { readonly [S in Service]: number } = { recommendations: 9101, marketplace: 9102 }
+
+/** Runs the page's tests against a shop, as `npm run test:page` does. */
+const pageTests = Effect.fnUntraced(function* (url: string) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const output = yield* spawner.string(
+    ChildProcess.make(
+      process.execPath,
+      ["node_modules/vitest/vitest.mjs", "run", "--project", "integration", "test/integration/Page.test.ts"],
+      { cwd: root, env: { PAGE_URL: url, NO_COLOR: "1" }, extendEnv: true, stdin: "ignore" }
+    )
+  )
+  assert.match(output, /Tests +\d+ passed \(\d+\)/)
+})
+
+/** Requests the shop's page until it shows books. On a busy machine the first calls can exceed the budget of a page. */
+const page = Effect.fnUntraced(function* (url: string) {
+  const attempt = HttpClient.get(url).pipe(
+    Effect.flatMap((response) => Effect.map(response.text, (body) => ({ status: response.status, body })))
+  )
+  const countBooks = (body: string) => (body.match(/<li[ >]/g) ?? []).length
+  const { body, status } = yield* Effect.repeat(attempt, { until: ({ body }) => countBooks(body) > 0, times: 20 })
+  assert.strictEqual(status, 200)
+  assert.strictEqual(countBooks(body), 3, body)
+})
+
+/** Requests a path of an admin port from within a container, and returns the body of a response with status 200. */
+const fetchFrom = Effect.fnUntraced(function* (container: string, url: string) {
+  const { docker } = yield* Docker
+  const script = `fetch("${url}").then(async (response) => {
+    console.log(await response.text())
+    process.exitCode = response.status === 200 ? 0 : 1
+  })`
+  return yield* docker("exec", container, "node", "-e", script)
+})
+
+const exitCodeOf = Effect.fnUntraced(function* (container: string) {
+  const { docker } = yield* Docker
+  return (yield* docker("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", container)).trim()
+})
+
+/** Asserts that a stopped container has finished its work and ended by itself. */
+const assertDrained = Effect.fnUntraced(function* (container: string) {
+  const { docker } = yield* Docker
+  assert.strictEqual(yield* exitCodeOf(container), "exited 0")
+  const log = yield* docker("logs", container)
+  assert.match(log, /SIGTERM received: draining/)
+  assert.match(log, /is closed: \d+ \w+ in flight finished, 0 were cut/)
+})
+
+/** The only block of commands in the documentation that contains a text. */
+const documented = Effect.fnUntraced(function* (text: string) {
+  const fs = yield* FileSystem.FileSystem
+  const names = ["README.md", ...(yield* fs.readDirectory(`${root}docs`)).map((name) => `docs/${name}`)]
+  const documents = yield* Effect.forEach(
+    names.filter((name) => name.endsWith(".md")),
+    (name) => fs.readFileString(`${root}${name}`)
+  )
+  const blocks = documents
+    .flatMap((document) => Array.from(document.matchAll(/^```sh\n([^]*?)^```$/gm), ([, block = ""]) => block))
+    .filter((block) => block.includes(text))
+  assert.lengthOf(blocks, 1, `blocks of commands with ${text}`)
+  return blocks[0] ?? ""
+})
+
+/** Reads how process 1 of a container runs, by a second process in it, which has the same limits. */
+const inspector = `
+  const { readFileSync, writeFileSync } = require("node:fs")
+  const read = (name) => readFileSync("/proc/1/" + name, "utf8")
+  const field = (name) => new RegExp("^" + name + ":\\\\s*(.*)$", "m").exec(read("status"))[1].trim()
+  const tryToWrite = (file) => {
+    try { writeFileSync(file, "") } catch (error) { return error.code }
+    return "written"
+  }
+  console.log(JSON.stringify({
+    uids: field("Uid"), gids: field("Gid"), groups: field("Groups"),
+    capabilities: field("CapEff"), bounding: field("CapBnd"), noNewPrivileges: field("NoNewPrivs"),
+    command: read("cmdline").split("\\0").slice(0, -1),
+    options: read("environ").split("\\0").find((variable) => variable.startsWith("NODE_OPTIONS=")),
+    memory: process.constrainedMemory(),
+    heap: require("node:v8").getHeapStatistics().heap_size_limit / process.constrainedMemory(),
+    app: tryToWrite("/app/dist/new"), tmp: tryToWrite("/tmp/new"), cwd: process.cwd()
+  }))
+`
+
+const Inspected = Schema.fromJsonString(
+  Schema.Struct({
+    uids: Schema.String,
+    gids: Schema.String,
+    groups: Schema.String,
+    capabilities: Schema.String,
+    bounding: Schema.String,
+    noNewPrivileges: Schema.String,
+    command: Schema.Array(Schema.String),
+    options: Schema.String,
+    /** Bytes. */
+    memory: Schema.Int,
+    /** The heap's limit as a share of the memory. */
+    heap: Schema.Finite,
+    app: Schema.String,
+    tmp: Schema.String,
+    cwd: Schema.String
+  })
+)
+
+/** Asserts that a container has no more rights than its service needs. */
+const assertConfined = Effect.fnUntraced(function* (container: string, service: Service) {
+  const { docker } = yield* Docker
+  const json = yield* docker("exec", container, "node", "-e", inspector)
+  const { groups, heap, ...inspected } = yield* Schema.decodeEffect(Inspected)(json)
+  // 65 % of the memory for old objects, and some for young ones
+  assert.isAtLeast(heap, 0.65)
+  assert.isAtMost(heap, 0.8)
+  assert.match(groups, /^(1000)?$/)
+  assert.deepStrictEqual(inspected, {
+    uids: "1000\t1000\t1000\t1000",
+    gids: "1000\t1000\t1000\t1000",
+    capabilities: "0000000000000000",
+    bounding: "0000000000000000",
+    noNewPrivileges: "1",
+    command: ["node", `dist/${service}.js`],
+    options: "NODE_OPTIONS=--enable-source-maps --max-old-space-size-percentage=65",
+    memory: 384 * 1024 * 1024,
+    app: "EROFS",
+    tmp: "EROFS",
+    cwd: "/app"
+  })
+})
+
+layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layerUndici), {
+  excludeTestServices: true,
+  timeout: "10 minutes"
+})("containers", (it) => {
+  it.effect(
+    "started by the documented `docker run` commands serve pages, are confined, and drain on `docker stop`",
+    () =>
+      Effect.gen(function* () {
+        const { docker, follow, shell } = yield* Docker
+        // the commands name the containers, and this test removes them
+        assert.strictEqual(
+          yield* docker("ps", "--all", "--quiet", "--filter=name=^(recommendations|marketplace)$"),
+          "",
+          "containers called recommendations or marketplace exist already: remove them first"
+        )
+        yield* Effect.addFinalizer(() =>
+          shell("docker rm --force recommendations marketplace; docker network rm online-books || true")
+        )
+        const start = yield* documented("docker run ")
+        yield* shell(start.replaceAll("docker build ", "docker build --network host "))
+        yield* (yield* follow("logs", "--follow", "recommendations")).match(/gRPC is served on /)
+        yield* (yield* follow("logs", "--follow", "marketplace")).match(/HTTP server listening on /)
+
+        yield* page("http://localhost:5000/")
+        yield* pageTests("http://localhost:5000")
+        for (const service of services) {
+          yield* assertConfined(service, service)
+          // from another container, as a load balancer or Prometheus would
+          for (const from of services) yield* fetchFrom(from, `http://${service}:${adminPorts[service]}/readyz`)
+        }
+
+        const [stop = "", ...remove] = (yield* documented("docker stop ")).split("&&")
+        yield* shell(stop)
+        for (const service of services) yield* assertDrained(service)
+        yield* shell(remove.join("&&"))
+        assert.strictEqual(yield* docker("ps", "--all", "--quiet", "--filter=name=^(recommendations|marketplace)$"), "")
+        assert.strictEqual(yield* docker("network", "ls", "--quiet", "--filter=name=^online-books$"), "")
+      }).pipe(Effect.scoped),
+    300_000
+  )
+
+  it.effect.each([
+    { files: ["compose.yaml"], replicas: 1 },
+    { files: ["compose.yaml", "compose.tls.yaml", "compose.replicas.yaml"], replicas: 3 }
+  ])(
+    "started by Docker Compose become healthy, serve pages and drain: $files",
+    ({ files, replicas }) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const { compose, docker, follow } = yield* Docker
+        // a folder of its own, since the certificates are made beside the files
+        const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-compose-" })
+        for (const file of files) yield* fs.copy(`${root}${file}`, `${folder}/${file}`)
+        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+        const certs = fileURLToPath(new URL("../../scripts/certs.ts", import.meta.url))
+        yield* spawner.string(ChildProcess.make(process.execPath, [certs, `${folder}/certs`], { cwd: root }))
+
+        const project = "online-books-test"
+        const run = (...args: ReadonlyArray<string>) =>
+          compose(["--project-name", project, ...files.flatMap((file) => ["--file", file]), ...args], {
+            cwd: folder,
+            // a port of the system's choice
+            env: { SHOP_ADDRESS: "127.0.0.1:0" }
+          })
+        const containersOf = (service: Service) =>
+          Effect.map(
+            docker(
+              "ps",
+              "--all",
+              "--quiet",
+              "--no-trunc",
+              `--filter=label=com.docker.compose.project=${project}`,
+              `--filter=label=com.docker.compose.service=${service}`
+            ),
+            (ids) => ids.split("\n").filter((id) => id !== "")
+          )
+
+        yield* Effect.addFinalizer(() => run("down", "--timeout", "0"))
+        yield* run("up", "--detach", "--no-build")
+        const recommendations = yield* containersOf("recommendations")
+        const marketplaces = yield* containersOf("marketplace")
+        assert.lengthOf(recommendations, replicas)
+        assert.lengthOf(marketplaces, 1)
+        const events = yield* follow(
+          "events",
+          "--since=1",
+          "--filter=event=health_status",
+          "--format={{.Actor.ID}} {{.Action}}"
+        )
+        for (const id of [...recommendations, ...marketplaces]) {
+          yield* events.match(new RegExp(`^${id} health_status: healthy$`, "m"))
+        }
+
+        const url = `http://${(yield* run("port", "marketplace", "5000")).trim()}`
+        yield* page(url)
+        yield* pageTests(url)
+        for (const id of recommendations) {
+          yield* assertConfined(id, "recommendations")
+          // each replica has answered calls
+          const metrics = yield* fetchFrom(id, "http://127.0.0.1:9101/metrics")
+          assert.match(metrics, /^grpc_server_handled_total\{[^}]*grpc_method="Recommend"[^}]*\} [1-9]/m)
+        }
+        for (const id of marketplaces) yield* assertConfined(id, "marketplace")
+
+        if (replicas > 1) {
+          // pages are served while a replica is missing
+          yield* docker("stop", recommendations[0] ?? "")
+          for (const _ of recommendations) yield* page(url)
+        }
+        yield* run("stop")
+        for (const id of [...recommendations, ...marketplaces]) yield* assertDrained(id)
+      }).pipe(Effect.scoped),
+    300_000
+  )
+})
