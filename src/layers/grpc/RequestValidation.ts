@@ -24,7 +24,7 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
     violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
     return
   }
-  const oneOfs = new Map<protobuf.OneOf, string>()
+  const set = new Map<protobuf.OneOf, string>()
   for (const [key, value] of Object.entries(message)) {
     // unset fields are not sent
     if (value === undefined || value === null) continue
@@ -35,11 +35,11 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
       continue
     }
     if (field.partOf !== null) {
-      const other = oneOfs.get(field.partOf)
+      const other = set.get(field.partOf)
       if (other !== undefined) {
         violations.push({ field: at, description: `${field.partOf.name} is ${other} already, and holds one value` })
       }
-      oneOfs.set(field.partOf, key)
+      set.set(field.partOf, key)
     }
     checkField(field, value, at, violations)
   }
@@ -63,14 +63,15 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
       checkValue(key, toKey(field.keyType, name), at, violations)
       checkValue(field, item, at, violations)
     }
-    return
+  } else if (field.repeated) {
+    if (!Array.isArray(value)) {
+      violations.push({ field: path, description: `expected an array, got ${show(value)}` })
+      return
+    }
+    for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
+  } else {
+    checkValue(field, value, path, violations)
   }
-  if (!field.repeated) return checkValue(field, value, path, violations)
-  if (!Array.isArray(value)) {
-    violations.push({ field: path, description: `expected an array, got ${show(value)}` })
-    return
-  }
-  for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
 }
 
 /** The key of a map's entry by its type; in JavaScript's objects, every key is a string. */
@@ -91,7 +92,10 @@ const checkValue = (
     checkMessage(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
     // enums of proto3 are open: any int32 is valid
-    if (!isInt32(value) && !(Predicate.isString(value) && Object.hasOwn(type.values, value))) {
+    if (
+      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
+      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
+    ) {
       violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
     }
   } else {
@@ -104,8 +108,6 @@ const checkValue = (
 
 const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
   Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
-
-const isInt32 = isInteger(-0x8000_0000, 0x7fff_ffff)
 
 /** A whole number: a safe integer, or decimal digits for those that are not. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
@@ -123,7 +125,10 @@ interface Kind {
   readonly carries: (value: unknown) => boolean
 }
 
-const int32: Kind = { expected: "a whole number from -2147483648 to 2147483647", carries: isInt32 }
+const int32: Kind = {
+  expected: "a whole number from -2147483648 to 2147483647",
+  carries: isInteger(-0x8000_0000, 0x7fff_ffff)
+}
 const uint32: Kind = { expected: "a whole number from 0 to 4294967295", carries: isInteger(0, 0xffff_ffff) }
 const int64: Kind = { expected: "a whole number of 64 bits", carries: isInteger64(-(2n ** 63n), 2n ** 63n - 1n) }
 const uint64: Kind = { expected: "a whole number of 64 bits, 0 or above", carries: isInteger64(0n, 2n ** 64n - 1n) }
