@@ -1,5 +1,5 @@
 /**
- * Both services in one process, as `npm start` runs them, each with its own telemetry.
+ * Both services in one process, as `npm start` runs them.
  */
 import { fileURLToPath } from "node:url"
 
@@ -14,7 +14,7 @@ import * as Output from "./Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Starts both on free ports and waits until pages are served. */
+/** Starts both services on free ports, and waits until pages are served. */
 const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
@@ -30,17 +30,17 @@ const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>
     })
   )
   const { match } = yield* Output.follow("npm start", handle)
-  const [, url = ""] = yield* match(/HTTP is served on (http:\/\/[^\s"]+:\d+)/)
+  const [, url = ""] = yield* match(/HTTP server listening on (http:\/\/[^\s"]+:\d+)/)
   return { handle, url }
 })
 
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "both services in one process",
   (it) => {
-    it.effect("connect by address, whatever proxies and name servers the environment configures", () =>
+    it.effect("connect to each other by address, regardless of proxies and name servers in the environment", () =>
       Effect.gen(function* () {
         const { url } = yield* start({
-          // nothing listens there, and localhost is not in DNS
+          // nothing listens on this port, and the alternative resolver asks a DNS server for localhost
           http_proxy: "http://127.0.0.1:1",
           grpc_proxy: "http://127.0.0.1:1",
           GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true"
@@ -50,7 +50,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("export their own spans, in one trace, and their own metrics", () =>
+    it.effect("export spans in one trace and metrics, each under its own service name", () =>
       Effect.gen(function* () {
         const collector = yield* OtlpReceiver.make()
         const { handle, url } = yield* start({
@@ -67,10 +67,10 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
 
         const page = collector.spans.find(({ name }) => name === "GET /")
         assert.strictEqual(page?.resource["service.name"], "marketplace")
-        const answer = collector.spans.find(
+        const call = collector.spans.find(
           ({ kind, name, traceId }) => kind === 2 && name.endsWith("/Recommend") && traceId === page?.traceId
         )
-        assert.strictEqual(answer?.resource["service.name"], "recommendations")
+        assert.strictEqual(call?.resource["service.name"], "recommendations")
         assert.deepStrictEqual(new Set(collector.metricsOf.keys()), new Set(["marketplace", "recommendations"]))
         const emits = (service: string, name: string) => collector.metricsOf.get(service)?.has(name) === true
         assert.isTrue(emits("marketplace", "http.server.request.duration"))

@@ -1,5 +1,5 @@
 /**
- * The built Marketplace with a hostile backend, within the memory limit of its manifest.
+ * The built Marketplace with a hostile backend, within the memory limit of its Kubernetes manifest.
  */
 import { readFile } from "node:fs/promises"
 import type { ServerHttp2Stream } from "node:http2"
@@ -14,7 +14,7 @@ import { Installation } from "./Installation.ts"
 
 const times = (count: number, bytes: Buffer) => Buffer.concat(Array.from({ length: count }, () => bytes))
 
-/** An encoded book with the title "Title". */
+/** A book with the title "Title", as field 1 of a response. */
 const book = Buffer.from([0x0a, 7, 0x12, 5, ...Buffer.from("Title")])
 
 const ok = { "grpc-status": "0" }
@@ -34,7 +34,7 @@ const attacks: { readonly [name: string]: (stream: ServerHttp2Stream) => void } 
     Http2Backend.respond(stream, Http2Backend.frame(times(3, book)), ok, { "a-bin": commas }),
   "trailers of commas": (stream) =>
     Http2Backend.respond(stream, Http2Backend.frame(times(3, book)), { ...ok, "a-bin": commas }),
-  "an endless stream of messages": (stream) => {
+  "messages without an end": (stream) => {
     stream.respond({ ":status": 200, "content-type": "application/grpc" })
     stream.write(times(1000, Http2Backend.frame(book)))
   },
@@ -44,21 +44,21 @@ const attacks: { readonly [name: string]: (stream: ServerHttp2Stream) => void } 
   }
 }
 
-/** The peak resident memory of a process in MiB. */
+/** The peak resident memory of a process, in MiB. */
 const peakOf = (pid: number) =>
   Effect.promise(async () => Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024)
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "a backend that answers",
+  "a backend that responds with",
   (it) => {
     it.effect.each(Object.keys(attacks))("%s neither crashes Marketplace nor exhausts its memory", (name) =>
       Effect.gen(function* () {
         const { start } = yield* Installation
-        let answer = attacks[name]!
-        const port = yield* Http2Backend.serve((stream) => answer(stream))
+        let respond = attacks[name]!
+        const port = yield* Http2Backend.serve((stream) => respond(stream))
         const marketplace = yield* start("marketplace", {
           RECOMMENDATIONS_TARGET: `127.0.0.1:${port}`,
-          // a large budget, so that the responses are read
+          // long enough to receive the responses
           MARKETPLACE_PAGE_BUDGET: "5 seconds",
           MARKETPLACE_ATTEMPT_TIMEOUT: "5 seconds",
           NODE_OPTIONS: "--max-old-space-size=250"
@@ -68,7 +68,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         )
         const pages = yield* Effect.forEach(Array.from({ length: 200 }), () => page, { concurrency: 50 })
         for (const { status } of pages) assert.oneOf(status, [200, 503])
-        answer = good
+        respond = good
         yield* Effect.repeat(page, { until: ({ text }) => text.includes("Title") }).pipe(Effect.timeout("10 seconds"))
         assert.isBelow(yield* peakOf(marketplace.pid), 384)
         assert.notInclude(yield* marketplace.output, "Exception in a callback")

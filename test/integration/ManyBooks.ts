@@ -1,9 +1,9 @@
 /**
- * Generates deterministic catalogues of any size.
+ * Generates catalogue files of any size, the same for the same size.
  */
 import { categories } from "../../src/domain/Category.ts"
 
-/** A catalogue file of `count` books. Every category has at least a tenth of them. */
+/** A catalogue file of `count` books. Every category has more than a tenth of them. */
 export const manyBooks = (count: number): string => {
   const rows = ["id,title,authors,year,isbn10,categories"]
   for (let id = 1; id <= count; id++) {

@@ -16,10 +16,10 @@ import * as Output from "./Output.ts"
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 const served = {
-  start: /HTTP is served on (http:\/\/[^\s"]+:\d+)/,
+  start: /HTTP server listening on (http:\/\/[^\s"]+:\d+)/,
   "start:recommendations": /gRPC is served on/,
-  "start:marketplace": /HTTP is served on/,
-  dev: /HTTP is served on/
+  "start:marketplace": /HTTP server listening on/,
+  dev: /HTTP server listening on/
 }
 
 const ports = {

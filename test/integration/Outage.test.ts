@@ -1,5 +1,5 @@
 /**
- * Pages while Recommendations is down, hangs or restarts.
+ * Pages while Recommendations is down, hangs, or restarts.
  */
 import { createServer } from "node:net"
 
@@ -15,7 +15,7 @@ const get = Effect.fnUntraced(function* (port: number, path = "/") {
   return { elapsed: Duration.toMillis(elapsed), status: response.status, body: yield* response.text }
 })
 
-/** Asserts that a page without suggestions is complete and does not reveal the failure. */
+/** Asserts that a page without recommendations is complete, and shows no details of the failure. */
 const assertApology = ({ body, status }: { readonly status: number; readonly body: string }) => {
   assert.strictEqual(status, 200)
   assert.include(body, "<title>Online Books For You</title>")
@@ -25,9 +25,9 @@ const assertApology = ({ body, status }: { readonly status: number; readonly bod
 }
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "without Recommendations",
+  "a page without Recommendations",
   (it) => {
-    it.effect("a page is served at once when the port is closed", () =>
+    it.effect("is served when nothing listens at the target", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { port } = yield* start("marketplace", { RECOMMENDATIONS_TARGET: "127.0.0.1:1" })
@@ -37,7 +37,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("a page is served within its budget while Recommendations hangs, and has books afterwards", () =>
+    it.effect("is served within its budget while Recommendations hangs, and has books when it continues", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const recommendations = yield* start("recommendations")
@@ -50,14 +50,14 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         const page = yield* get(marketplace.port)
         yield* recommendations.signal("SIGCONT")
         assertApology(page)
-        // when the budget is spent, and not much later
+        // the page uses its budget, and not much more
         assert.isAtLeast(page.elapsed, 450)
         assert.isBelow(page.elapsed, 5_000)
         yield* untilBooks(marketplace.port)
       })
     )
 
-    it.effect("a page is served within its budget when the port accepts connections and does not answer", () =>
+    it.effect("is served within its budget when the target accepts connections and sends nothing", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const port = yield* silentPort
@@ -71,7 +71,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("pages have books again after Recommendations has restarted", () =>
+    it.effect("has books again when Recommendations has restarted", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const first = yield* start("recommendations")

@@ -1,5 +1,5 @@
 /**
- * The page over HTTP. `PAGE_URL=http://shop.example npm run test:page` runs these tests against a running installation.
+ * The pages of the shop over HTTP. `PAGE_URL=http://shop.example npm run test:page` tests an installation that is already running.
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -41,7 +41,7 @@ const request = Effect.fnUntraced(function* (path: string, method: "GET" | "HEAD
   return { status: response.status, headers: response.headers, body: yield* response.text }
 })
 
-/** The contents of all elements with a tag. */
+/** The content of each element with a tag. */
 const inner = (body: string, tag: string): ReadonlyArray<string> =>
   [...body.matchAll(new RegExp(`<${tag}(?: [^>]*)?>([^]*?)</${tag}>`, "g"))].map(([, content = ""]) => content)
 
@@ -59,7 +59,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
       assert.strictEqual(headers["content-type"], "text/html; charset=utf-8")
       assert.deepStrictEqual(inner(body, "title"), ["Online Books For You"])
       assert.deepStrictEqual(inner(body, "h1").map(text), ["Mystery books you may like"])
-      // items without attributes, and no others
+      // the books are the only list items, without attributes
       assert.strictEqual(body.match(/<li>/g)?.length, 3)
       assert.strictEqual(body.match(/<li[ >]/g)?.length, 3)
       assert.strictEqual(new Set(inner(body, "h2").map(text)).size, 3)
@@ -76,7 +76,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect("links to every category in its menu", () =>
+  it.effect("has a link to every category in its menu", () =>
     Effect.gen(function* () {
       const [menu = ""] = inner((yield* request("/")).body, "nav")
       assert.deepStrictEqual(
@@ -86,14 +86,14 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect("shows other books on another request", () =>
+  it.effect("draws different books for each request", () =>
     Effect.gen(function* () {
       const draws = yield* Effect.replicateEffect(request("/"), 20)
       assert.isAbove(new Set(draws.map(({ body }) => inner(body, "h2").join())).size, 1)
     })
   )
 
-  it.effect("answers 404 for an unknown category, and escapes its name", () =>
+  it.effect("responds to an unknown category with 404, and escapes its name", () =>
     Effect.gen(function* () {
       const { body, status } = yield* request("/?category=%3Cscript%3Ealert(1)%3C/script%3E")
       assert.strictEqual(status, 404)
@@ -103,7 +103,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect("serves an icon and a stylesheet, and 404 for other paths", () =>
+  it.effect("has an icon and a stylesheet, and responds with 404 elsewhere", () =>
     Effect.gen(function* () {
       const [, stylesheet = ""] = /<link rel="stylesheet" href="([^"]+)"/.exec((yield* request("/")).body) ?? []
       assert.strictEqual((yield* request(stylesheet)).headers["content-type"], "text/css; charset=utf-8")
@@ -112,7 +112,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect("answers HEAD without a body, and 405 for other methods", () =>
+  it.effect("responds to HEAD without a body, and to other methods with 405", () =>
     Effect.gen(function* () {
       const head = yield* request("/", "HEAD")
       assert.strictEqual(head.status, 200)
@@ -121,7 +121,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect("does not reveal the software that serves it", () =>
+  it.effect("does not reveal the server software", () =>
     Effect.gen(function* () {
       const { headers } = yield* request("/")
       assert.isUndefined(headers["server"])

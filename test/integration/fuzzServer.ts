@@ -11,7 +11,7 @@ import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../../src/layers/grpc/services/Health.ts"
 import * as Reflection from "../../src/layers/grpc/services/Reflection.ts"
 import * as Status from "../../src/layers/grpc/Status.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import { runMain } from "../../src/layers/process/runMain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
@@ -52,7 +52,7 @@ Layer.mergeAll(echoes, Health.layer, Reflection.layer([])).pipe(
   NodeGrpcServer.listenConfig("ECHO"),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
-  Layer.provide(Admin.layerConfig("ECHO", 0)),
+  Layer.provide(AdminServer.layerConfig("ECHO", 0)),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   runMain

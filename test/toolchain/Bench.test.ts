@@ -28,7 +28,7 @@ layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
       const allBooks = yield* catalog.toBookCatalog().allBooks
       assert.strictEqual(allBooks.size, size)
       for (let position = 0; position < size; position++) {
-        assert.strictEqual(EncodedBook.response([allBooks.at(position)])?.bytes.length, bookSize)
+        assert.strictEqual(EncodedBook.response([allBooks.at(position)]).bytes.length, bookSize)
       }
     }).pipe(Effect.scoped)
   )

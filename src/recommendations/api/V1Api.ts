@@ -3,7 +3,6 @@
  */
 import { Effect } from "effect"
 
-import type { Book } from "../../domain/Book.ts"
 import { type Query, Recommender } from "../../domain/Recommender.ts"
 import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
 import { RecommendationsService } from "../../generated/v1/services.ts"
@@ -19,7 +18,7 @@ export const handlers = Effect.gen(function* () {
     Recommend: (request: RecommendRequest__Output) =>
       recommender.recommend(toQuery(request)).pipe(
         Sampling.withSpan("Recommender.recommend"),
-        Effect.map((books) => EncodedBook.response(books) ?? { books: books.map(toMessage) })
+        Effect.map((books) => EncodedBook.response(books))
       ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({
@@ -37,13 +36,4 @@ const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Qu
   category: category === 0 ? undefined : (categoryOf(category) ?? String(category)),
   // an unset field decodes to 0
   maxResults: maxResults === 0 ? undefined : maxResults
-})
-
-const toMessage = ({ authors, categories, id, isbn10 = "", title, year }: Book) => ({
-  id,
-  title,
-  authors,
-  year,
-  isbn10,
-  categories: categories.map(numberOf)
 })

@@ -75,16 +75,22 @@ export const layer = Layer.effect(
     const [elapsed, { catalog, warningCount, warnings }] = yield* Effect.timed(
       read((yield* ProjectRoot).resolve(path), { maxSize })
     )
-    for (const { line, reason } of warnings) yield* Effect.logWarning(`${path}, line ${line}: ${reason}`)
+    for (const { line, reason } of warnings) {
+      yield* Effect.annotateLogs(Effect.logWarning("Suspicious row in the catalogue"), { path, line, reason })
+    }
     const others = warningCount - warnings.length
-    if (others > 0) yield* Effect.logWarning(`${path}: ${others} more rows like these`)
+    if (others > 0) {
+      yield* Effect.annotateLogs(Effect.logWarning("More suspicious rows in the catalogue"), { path, rows: others })
+    }
     yield* ObservableMetric.gauge("catalog_books", "Books in the catalogue", () => catalog.size)
-    yield* ObservableMetric.gauge("catalog_load_duration_seconds", "How long the catalogue took to be read", () =>
+    yield* ObservableMetric.gauge("catalog_load_duration_seconds", "Time to load the catalogue at start-up", () =>
       Duration.toSeconds(elapsed)
     )
-    yield* Effect.logInfo(
-      `The catalogue holds ${catalog.size} books, read in ${Math.round(Duration.toMillis(elapsed))} ms`
-    )
+    yield* Effect.annotateLogs(Effect.logInfo("Catalogue loaded"), {
+      path,
+      books: catalog.size,
+      durationMs: Math.round(Duration.toMillis(elapsed))
+    })
     return catalog.toBookCatalog()
   })
 )
@@ -156,7 +162,7 @@ class Reading {
     if (this.#header === undefined) return { reason: "the file is empty", badLines: [] }
     if (this.#header !== catalogRow.header && !this.#notUtf8.has(1)) {
       const reported = this.#badLines.find(({ line }) => line === 1)
-      const first = reported ?? { line: 1, reason: catalogRow.shown(this.#header) }
+      const first = reported ?? { line: 1, reason: catalogRow.formatCell(this.#header) }
       const others = this.#badLines.filter(({ line }) => line > 1 && this.#notUtf8.has(line))
       return { reason: `its header is not ${catalogRow.header}`, badLines: [first, ...others] }
     }

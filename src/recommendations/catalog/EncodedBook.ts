@@ -31,7 +31,7 @@ export const encode = (book: Book): Uint8Array => {
   return writer.ldelim().ldelim().finish()
 }
 
-/** A book that is decoded when one of its fields is read. The fields are getters: read them, do not spread the book. */
+/** A book that is decoded when one of its fields is first read. The fields are getters, so spreading the book copies none of them. */
 export class EncodedBook implements Book {
   readonly #bytes: Uint8Array
   readonly #start: number
@@ -66,23 +66,22 @@ export class EncodedBook implements Book {
     return (this.#decoded ??= decode(this.#bytes, this.#start))
   }
 
-  /** The response with these books, or undefined if one of them is not encoded. */
-  static response(books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> | undefined {
+  /** The response with these books. Plain books are encoded first. */
+  static response(books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> {
     // the sizes are read before anything is copied, so that the loads from memory of all books overlap
     let size = 0
-    const ends: Array<number> = []
+    const parts: Array<{ readonly book: EncodedBook; readonly end: number }> = []
     for (const book of books) {
-      if (!(book instanceof EncodedBook)) return undefined
-      const end = endOf(book.#bytes, book.#start)
-      size += end - book.#start
-      ends.push(end)
+      const encoded = book instanceof EncodedBook ? book : new EncodedBook(encode(book), 0)
+      const end = endOf(encoded.#bytes, encoded.#start)
+      size += end - encoded.#start
+      parts.push({ book: encoded, end })
     }
     const response = Buffer.allocUnsafe(size)
     let position = 0
-    for (let index = 0; index < books.length; index++) {
-      const book = books[index] as EncodedBook
+    for (const { book, end } of parts) {
       // for this few bytes a loop is faster than Buffer.copy
-      for (let at = book.#start; at < ends[index]!; at++) response[position++] = book.#bytes[at]!
+      for (let at = book.#start; at < end; at++) response[position++] = book.#bytes[at]!
     }
     return new Encoded(response)
   }

@@ -1,5 +1,5 @@
 /**
- * A row of the catalogue file, and the book it stands for.
+ * Converts a row of the catalogue file to a book.
  */
 import { Result, Schema, SchemaIssue } from "effect"
 
@@ -12,7 +12,7 @@ const columns = ["id", "title", "authors", "year", "isbn10", "categories"] as co
 /** The first row of the file. */
 export const header = columns.join(",")
 
-/** What each column holds, in the words of the report on a cell that does not. */
+/** The expected content of each column, for error messages. */
 const expected: { readonly [Column in (typeof columns)[number]]: string } = {
   id: "a whole number from 1 to 2147483647",
   title: `a title of one line and at most ${maxTitleLength} characters`,
@@ -25,7 +25,7 @@ const expected: { readonly [Column in (typeof columns)[number]]: string } = {
 const decodeBook = Schema.decodeUnknownResult(Book, { errors: "all" })
 const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
 
-/** The book of a row, or what is wrong with each of its cells. */
+/** The book of a row, or a message with the problem of each of its cells. */
 export const decode = (cells: ReadonlyArray<string>): Result.Result<Book, string> => {
   if (cells.length !== columns.length) {
     return Result.fail(`expected ${columns.length} columns, got ${cells.length}`)
@@ -43,21 +43,21 @@ export const decode = (cells: ReadonlyArray<string>): Result.Result<Book, string
       const bad = new Set(formatIssue(issue).issues.map(({ path }) => path?.[0]))
       return columns
         .flatMap((column, index) =>
-          bad.has(column) ? [`${column}: expected ${expected[column]}, got ${shown(cells[index] ?? "")}`] : []
+          bad.has(column) ? [`${column}: expected ${expected[column]}, got ${formatCell(cells[index] ?? "")}`] : []
         )
         .join("; ")
     })
   )
 }
 
-/** What is odd about a row that is a book all the same. */
+/** A warning about a row that is accepted, if there is one. */
 export const warning = (cells: ReadonlyArray<string>): string | undefined => {
   const authors = cells[columns.indexOf("authors")] ?? ""
-  return authors.includes(";") ? `authors: names are separated by commas, got ${shown(authors)}` : undefined
+  return authors.includes(";") ? `authors: names are separated by commas, got ${formatCell(authors)}` : undefined
 }
 
-/** A cell in a message. */
-export const shown = (cell: string): string => quoteText(LogTruncation.text(cell, 200))
+/** A cell in a message: truncated, and with its invisible characters escaped. */
+export const formatCell = (cell: string): string => quoteText(LogTruncation.text(cell, 200))
 
-/** The number a cell is written as; anything but digits stays text, which is no number. */
+/** The number in a cell. Anything but digits stays text, which the schema rejects. */
 const toNumber = (cell: string): number | string => (/^-?[0-9]{1,10}$/.test(cell) ? Number(cell) : cell)

@@ -10,11 +10,11 @@ import { subscribe } from "node:diagnostics_channel"
 import { Duration, Effect, Fiber, Layer, Logger, Metric, References, Result, Stream } from "effect"
 
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import type { GrpcError } from "../../../src/layers/grpc/GrpcError.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { Drain } from "../../../src/layers/process/Drain.ts"
@@ -117,7 +117,7 @@ const client = Effect.gen(function* () {
   // that calls run out of time is what they are for here, and only those that are meant to
   const policy = {
     circuitFailures: Number.MAX_SAFE_INTEGER,
-    retry: { ...Retry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
+    retry: { ...RetryPolicy.defaults, attemptTimeout: Duration.seconds(10) }
   }
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target, policy }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)

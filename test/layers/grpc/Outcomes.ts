@@ -3,9 +3,9 @@
  */
 import { Effect, Fiber, Layer, Queue } from "effect"
 
-import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
 import type { Kind } from "../../../src/layers/grpc/GrpcCall.ts"
 import * as DefaultObservers from "../../../src/layers/grpc/interceptors/DefaultObservers.ts"
+import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { EchoServer, type Options } from "../../../src/layers/testing/EchoServer.ts"
 
@@ -46,7 +46,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         hang: Effect.andThen(Queue.offer(started, undefined), Effect.never),
         ...options.inputs
       },
-      client: { policy: { retry: Retry.never }, ...options.client }
+      client: { policy: { retry: RetryPolicy.never }, ...options.client }
     })
   )
   const server = yield* Effect.provideContext(EchoServer, context)

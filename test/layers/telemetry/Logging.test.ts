@@ -17,9 +17,9 @@ import { vi } from "vitest"
 
 import * as Setting from "../../../src/layers/config/Setting.ts"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as Logging from "../../../src/layers/telemetry/Logging.ts"
 import * as LogOutput from "../../../src/layers/telemetry/LogOutput.ts"
 import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
@@ -146,7 +146,7 @@ describe("a JSON line", () => {
           Effect.provide(
             EchoServer.layer({
               inputs: { hello: Effect.logInfo("in a handler") },
-              client: { policy: { retry: Retry.never } }
+              client: { policy: { retry: RetryPolicy.never } }
             })
           )
         )

@@ -11,7 +11,7 @@ import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChanne
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
-import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as ServerMetrics from "../../../src/layers/grpc/server/ServerMetrics.ts"
 import * as Echo from "../grpc/Echo.ts"
 import * as Tls from "./Tls.ts"
 
@@ -114,7 +114,7 @@ describe("a client certificate that the server refuses", () => {
         assert.strictEqual(yield* call, "frontend")
         const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
         yield* replaceClient(yield* Tls.clientCertificate(other), authority.cert)
-        const untrusted = Metric.withAttributes(NodeGrpcServer.connectionsRefused, { reason: "certificate_untrusted" })
+        const untrusted = Metric.withAttributes(ServerMetrics.connectionsRefused, { reason: "certificate_untrusted" })
         // until the client has tried to connect, and once more
         yield* Effect.repeat(call, { until: () => Effect.map(Metric.value(untrusted), ({ count }) => count > 0) })
         assert.strictEqual(yield* call, "frontend")

@@ -6,16 +6,16 @@ import { gzipSync } from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Scope, Stream } from "effect"
 
+import { defaultPolicy } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
-import { defaultPolicy } from "../../../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
+import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Echo from "../Echo.ts"
 import * as Http2Backend from "../Http2Backend.ts"
 
 const options = { timeout: "20 seconds" } as const
 
-const once = { policy: { retry: Retry.never } }
+const once = { policy: { retry: RetryPolicy.never } }
 
 /** What a call fails with, of each kind that has one answer. */
 const failures = Effect.fnUntraced(function* (answer: Parameters<typeof Http2Backend.serve>[0]) {
@@ -253,7 +253,7 @@ describe("a channel", () => {
         if (streams.length === 2) for (const answer of streams) answer()
         else if (streams.length > 2) answer()
       })
-      const client = yield* Http2Backend.connect(port, { policy: { retry: Retry.never, maxCalls: 2 } })
+      const client = yield* Http2Backend.connect(port, { policy: { retry: RetryPolicy.never, maxCalls: 2 } })
       const outcomes = yield* Effect.forEach(
         [1, 2, 3],
         () => Effect.match(client.Echo({}, options), { onSuccess: () => "OK", onFailure: ({ reason }) => reason._tag }),

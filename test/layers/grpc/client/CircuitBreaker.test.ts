@@ -18,12 +18,15 @@ const make = (openDuration: Duration.Input) =>
   Effect.map(
     CircuitBreaker.make({
       target: "books",
+      service: "Books",
       failures: 2,
-      openDuration: Duration.fromInputUnsafe(openDuration),
-      refuse: () => fails(Status.unavailable("refused"))
+      openDuration: Duration.fromInputUnsafe(openDuration)
     }),
     (circuit) => (call: Effect.Effect<string, GrpcError>) =>
-      Effect.match(circuit("Echo", call), { onSuccess: (text) => text, onFailure: ({ reason }) => reason.message })
+      Effect.match(circuit("Echo", call), {
+        onSuccess: (text) => text,
+        onFailure: ({ reason }) => (reason.message === "Circuit breaker is open for books" ? "refused" : reason.message)
+      })
   )
 
 /** A call that is under way, which ends as the test says. */

@@ -7,12 +7,12 @@ import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream } from "effect"
 
+import { type ChannelPolicy, defaultPolicy } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
 import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
-import { defaultPolicy, type Policy } from "../../../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Echo from "../Echo.ts"
 
 /** Serves Echo until the scope closes, and says where. */
@@ -26,7 +26,7 @@ const serve = Effect.fnUntraced(function* (
 })
 
 /** A client of servers on this machine. */
-const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<Policy> = {}) {
+const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<ChannelPolicy> = {}) {
   const target = `ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(",")}`
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target, policy: { retry: patient, ...policy } }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
@@ -37,7 +37,7 @@ interface Echoed {
   readonly items: []
 }
 
-const patient: Retry.RetryPolicy = { ...Retry.defaultPolicy, attemptTimeout: Duration.seconds(10) }
+const patient: RetryPolicy.RetryPolicy = { ...RetryPolicy.defaults, attemptTimeout: Duration.seconds(10) }
 
 /** A handler that counts its calls, and what it does at each. */
 const counted = (answer: () => ReturnType<typeof Echo.echo>) => {

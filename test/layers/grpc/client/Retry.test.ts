@@ -3,6 +3,7 @@ import { Metadata } from "@grpc/grpc-js"
 import { Duration, Option } from "effect"
 
 import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
+import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 
 const withPushback = (value: string) => {
@@ -52,7 +53,7 @@ describe("a retry", () => {
 
   it("waits longer each time, give or take a fifth, up to the maximum", () => {
     const policy = {
-      ...Retry.defaultPolicy,
+      ...RetryPolicy.defaults,
       initialBackoff: Duration.millis(100),
       maxBackoff: Duration.millis(300)
     }
@@ -65,7 +66,7 @@ describe("a retry", () => {
 
 describe("the budget for retries", () => {
   it("is spent by failures down to a half, and earned back by successes", () => {
-    const budget = Retry.makeBudget({ ...Retry.defaultPolicy, maxTokens: 4, tokenRatio: 0.5 })
+    const budget = Retry.makeBudget({ ...RetryPolicy.defaults, maxTokens: 4, tokenRatio: 0.5 })
     assert.isTrue(budget.allows())
     // 3 left of 4: above a half
     assert.isTrue(budget.onFailure())

@@ -11,7 +11,7 @@ const make = (maxBytes: number) => {
   }
   const wait = (name: string, client: string, bytes: number) => {
     const { call } = open(name, client, bytes)
-    budget.wait(call)
+    budget.setWaiting(call, true)
     return call
   }
   return { budget, evicted, open, wait }
@@ -62,7 +62,7 @@ describe("call budget", () => {
   it("counts what is given back, and nothing of a call that is over", () => {
     const { budget, open, wait } = make(100)
     const call = wait("call", "a client", 50)
-    budget.resume(call)
+    budget.setWaiting(call, false)
     budget.add(call, -20)
     assert.strictEqual(budget.counts().bytes, 30)
     budget.close(call)

@@ -5,7 +5,7 @@
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
 
-import type { FieldViolation } from "../ErrorDetail.ts"
+import type { FieldViolation } from "./ErrorDetail.ts"
 
 /** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>

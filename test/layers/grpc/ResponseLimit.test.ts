@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
-import * as ResponseLimit from "../../../../src/layers/grpc/client/ResponseLimit.ts"
+import * as ResponseLimit from "../../../src/layers/grpc/ResponseLimit.ts"
 
 /** Fields of each wire type that proto3 has, by the size of what they contain. */
 const text = (size: number) => Buffer.concat([Buffer.from([0x0a, size]), Buffer.alloc(size, 0x61)])
