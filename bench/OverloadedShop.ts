@@ -65,7 +65,7 @@ export const measure = async (rates: ReadonlyArray<number>): Promise<ReadonlyArr
         MARKETPLACE_HTTP_PORT: "0",
         RECOMMENDATIONS_TARGET: `ipv4:${backends.map((port) => `127.0.0.1:${port}`).join(",")}`
       },
-      /HTTP is served on http:[^\s"]+?:(\d+)\b/
+      /HTTP server listening on http:[^\s"]+?:(\d+)\b/
     )
     const agent = new Agent({ keepAlive: true, maxFreeSockets: Infinity })
     let next = 0

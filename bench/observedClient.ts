@@ -5,9 +5,9 @@
 import { Effect, Layer } from "effect"
 
 import * as NodeGrpcChannel from "../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../src/layers/grpc/client/Retry.ts"
 import * as GrpcClient from "../src/layers/grpc/GrpcClient.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
+import * as RetryPolicy from "../src/layers/grpc/RetryPolicy.ts"
 import * as Drain from "../src/layers/process/Drain.ts"
 import { runMain } from "../src/layers/process/runMain.ts"
 import * as Logging from "../src/layers/telemetry/Logging.ts"
@@ -36,7 +36,7 @@ Layer.effectDiscard(
       observers: part === "everything" ? DefaultObservers.client : [],
       attemptObservers: part === "everything" ? DefaultObservers.clientAttempt : [],
       // a machine that has other things to do does not make it call twice
-      policy: { retry: Retry.never }
+      policy: { retry: RetryPolicy.never }
     })
   ),
   Layer.provide(OtlpExport.layer),

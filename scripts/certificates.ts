@@ -1,10 +1,9 @@
 /**
- * Makes certificates: an authority, and what it signs. For development and tests; the keys are EC P-256 and lie beside the
- * certificates, unencrypted.
+ * Makes CAs and certificates for development and tests. The keys are EC P-256 and unencrypted.
  */
 import { createPrivateKey, createPublicKey, KeyObject, webcrypto } from "node:crypto"
 
-// @peculiar/x509 wants it loaded before itself
+// has to be loaded before @peculiar/x509
 import "reflect-metadata"
 import * as x509 from "@peculiar/x509"
 
@@ -16,30 +15,30 @@ export interface Issued {
   readonly key: string
 }
 
-/** From when to when a certificate is valid. */
+/** The validity of a certificate. */
 export interface Validity {
-  /** An hour ago, unless it is given: other machines' clocks are behind at times. */
+  /** An hour ago by default, because clocks of other machines may be behind. */
   readonly notBefore?: Date
-  /** In 90 days, or in 10 years for an authority, unless it is given. */
+  /** In 90 days by default, or in 10 years for a CA. */
   readonly notAfter?: Date
 }
 
-/** Who signs, and can prove it. */
+/** A CA with its key. */
 export interface Authority extends Issued {
-  /** The authority and those above it, up to a root that is not sent: what a certificate that it issues is followed by. */
+  /** Its chain without the root, which follows each certificate that it issues. */
   readonly chain: string
 }
 
-/** What a certificate is for. */
+/** The subject and the usage of a certificate. */
 export interface IssueOptions extends Validity {
   /** The subjectAltNames, such as "DNS:localhost", "IP:::1" or "URI:spiffe://example/service". */
   readonly names: ReadonlyArray<string>
   readonly usage: "client" | "server"
-  /** The name in the subject, which only people read; the first of the names if it is not given. */
+  /** The name in the subject, for people; the first of the names by default. */
   readonly commonName?: string
-  /** The key of an earlier certificate, PEM, to be used again. */
+  /** The key of an earlier certificate (PEM) to reuse. */
   readonly key?: string
-  /** An RSA key of so many bits in place of an EC key, for tests that want a weak one. */
+  /** The size of an RSA key in bits, instead of an EC key, for tests with a weak key. */
   readonly rsaBits?: number
 }
 
@@ -55,7 +54,7 @@ const validity = ({ notAfter, notBefore }: Validity, days: number) => ({
   notAfter: notAfter ?? new Date(Date.now() + days * day)
 })
 
-/** A new authority; one that `parent` has signed, or else a root that has signed itself. */
+/** Makes a CA: an intermediate one signed by `parent`, or else a root. */
 export const makeAuthority = async (
   options: Validity & { readonly commonName?: string; readonly parent?: Authority } = {}
 ): Promise<Authority> => {
@@ -71,7 +70,7 @@ export const makeAuthority = async (
   return { ...issued, chain: parent === undefined ? "" : issued.cert + parent.chain }
 }
 
-/** A certificate that an authority signs, followed by its intermediate authorities. */
+/** Issues a certificate, followed by the intermediate CAs. */
 export const issue = async (authority: Authority, options: IssueOptions): Promise<Issued> => {
   const keys = options.key === undefined ? await makeKeys(options.rsaBits) : await importKeys(options.key)
   const names = options.names.map(toGeneralName)
@@ -90,7 +89,7 @@ export const issue = async (authority: Authority, options: IssueOptions): Promis
   return { ...issued, cert: issued.cert + authority.chain }
 }
 
-/** A certificate revocation list of an authority, PEM, with these certificates. */
+/** Issues a certificate revocation list (PEM) with these certificates. */
 export const revoke = async (
   authority: Issued,
   certificates: ReadonlyArray<Issued>,
@@ -104,7 +103,7 @@ export const revoke = async (
     signingAlgorithm: algorithm,
     signingKey: (await importKeys(authority.key)).privateKey
   })
-  // as OpenSSL calls it
+  // in the form that OpenSSL expects
   return `${list
     .toString("pem")
     .trim()

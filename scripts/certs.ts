@@ -1,16 +1,15 @@
 /**
- * Makes certificates to try mutual TLS with on one machine: an authority, a certificate for Recommendations and one for
- * Marketplace. Prints the settings that use them, for a shell to read:
+ * Makes certificates for mutual TLS on one machine: a CA, a certificate for Recommendations and one for Marketplace. Prints the
+ * settings that use them, for a shell:
  *
  *   eval "$(npm run --silent certs)"
  *
- * Run again, it keeps the authority, as long as it is valid, and replaces the certificates, which running services then
- * take up. The folder is the first argument (`certs`), `--days N` is how long the certificates are valid (90).
+ * Run again, it keeps a valid CA and replaces the certificates, which running services then reload. The folder is the first argument
+ * (`certs` by default), `--days N` the validity of the certificates (90 by default).
  *
- * What keeps the keys from other users of the machine is the folder, which only its owner can enter. Within it anybody could
- * read the keys of the two services: Docker Compose shows a container the file as it is here, with its owner and mode
- * (docker/compose#9648), and the services run there as a user who is not the one who made it. The authority's key is for
- * nobody but this script.
+ * Only the owner can enter the folder, which protects the keys. The keys of the two services are readable for all within it, because
+ * Docker Compose mounts files with their owner and mode (docker/compose#9648), and the services run as another user. The key of the CA
+ * is only readable for this script.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto"
 import {
@@ -46,12 +45,12 @@ const notAfter = new Date(Date.now() + days * day)
 const certFile = (name: string) => path.join(folder, `${name}.pem`)
 const keyFile = (name: string) => path.join(folder, `${name}-key.pem`)
 
-/** Under another name first: whoever reads the file meanwhile finds the old one or the new one, never a half. */
+/** Writes under another name first, so that a concurrent reader gets the old file or the new one, but no partial one. */
 const write = (file: string, content: string, mode: number) => {
-  // the mode counts only for a file that is not there yet
+  // the mode is only used for a new file
   rmSync(`${file}.new`, { force: true })
   writeFileSync(`${file}.new`, content, { mode: 0o600 })
-  // whatever the umask
+  // independent of the umask
   chmodSync(`${file}.new`, mode)
   renameSync(`${file}.new`, file)
 }
@@ -62,35 +61,33 @@ const save = (name: string, { cert, key }: Issued, keyMode: number) => {
 }
 
 /**
- * Makes the folder, or closes an older one to other users, and gives whether it is closed. One that holds anything else is not
- * only for this, and stays as it is.
+ * Makes the folder, or closes an existing one to other users, and returns whether it is closed. A folder with other files keeps its
+ * mode.
  */
 const closeFolder = (): boolean => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   try {
     accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK)
   } catch {
-    console.error(
-      `${folder}: this user may not write there; whom it belongs to has to make the certificates, or remove it`
-    )
+    console.error(`${folder}: not writable for this user; make the certificates as its owner, or remove it`)
     process.exit(1)
   }
   const own = new Set(["ca", "recommendations", "marketplace"].flatMap((name) => [certFile(name), keyFile(name)]))
   const isOnlyForThis = readdirSync(folder)
-    // what file managers leave behind
+    // hidden files of file managers
     .filter((name) => !name.startsWith("."))
     .every((name) => own.has(path.join(folder, name.replace(/\.new$/, ""))))
   if (isOnlyForThis) {
     try {
       chmodSync(folder, 0o700)
     } catch {
-      // it is another user's
+      // it belongs to another user
     }
   }
   return (statSync(folder).mode & 0o077) === 0
 }
 
-/** The authority of an earlier run, unless it ends before what it is to sign. */
+/** The CA of an earlier run, unless it expires before the certificates that it would sign. */
 const kept = (): Authority | undefined => {
   try {
     const cert = readFileSync(certFile("ca"), "utf8")
@@ -106,12 +103,14 @@ const kept = (): Authority | undefined => {
 
 const isClosed = closeFolder()
 if (!isClosed) {
-  console.error(`${folder} is open to other users, so the keys are for this one alone, and for no container`)
+  console.error(
+    `${folder} is accessible to other users, so the keys are readable for this user only, and not for containers`
+  )
 }
 const serviceKeyMode = isClosed ? 0o644 : 0o600
 let authority = kept()
 if (authority === undefined) {
-  // a little longer than the longest certificate that may be asked for
+  // longer than the longest validity of a certificate
   authority = await makeAuthority({ notAfter: new Date(Date.now() + 3660 * day) })
   save("ca", authority, 0o600)
 }

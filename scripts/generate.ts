@@ -1,13 +1,12 @@
 /**
  * Writes the TypeScript types of every proto message into `generated/` folders, which are never committed.
  *
- * Each API has a folder of its own, because two APIs may give one name to different things (both name a BookCategory).
- * What is served is also embedded: its definitions, since to read protos at each start takes a tenth of it and a bundle may run
- * without them, and its descriptors, for reflection.
+ * Each API has a folder of its own, because two APIs may use the same name for different things (both have a BookCategory). Served
+ * APIs are also embedded: their definitions, so that a start does not parse protos, and their descriptors, for reflection.
  *
- * It does nothing if the last run had the same input and its output is still there, so a read-only checkout can be started.
- * Otherwise everything is made in a staging folder, and moved file by file: two runs at the same time do not disturb each other,
- * and a program that is being started meanwhile finds each file whole, the old one or the new one.
+ * It is a no-op if the input has not changed since the last run and the output is complete, so that a read-only checkout can be
+ * started. Otherwise the output is written to a staging folder and moved file by file, so that concurrent runs do not conflict, and a
+ * program that starts meanwhile reads complete files.
  */
 import { spawn } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -66,7 +65,7 @@ const apis: ReadonlyArray<Api> = [
   }
 ]
 
-/** Sets of files whose descriptors are embedded, as the bytes that protoc writes. */
+/** Sets of files whose descriptors are embedded, in the format of protoc. */
 const descriptorSets = [
   { input: "proto", paths: [], out: "src/generated/descriptors.ts" },
   {
@@ -77,7 +76,7 @@ const descriptorSets = [
   { input: "src/layers/testing", paths: [], out: "src/layers/testing/generated/descriptors.ts" }
 ]
 
-/** Everything that is written is below these. */
+/** All output is below these folders. */
 const outputFolders = [
   "src/generated",
   "src/layers/grpc/generated",
@@ -128,7 +127,7 @@ const isUpToDate = (input: string): boolean => {
   try {
     return readFileSync(stampFile, "utf8") === `${input} ${hashOfOutput(".")}\n`
   } catch {
-    // it has never run here, or another run is removing a file just now
+    // it has never run here, or another run is removing a file
     return false
   }
 }
@@ -136,7 +135,7 @@ const isUpToDate = (input: string): boolean => {
 /** Aborted with the signal that ends this process. */
 const interruption = new AbortController()
 
-/** Runs a program of Node to its end, and gives what it wrote. A signal ends it, and is waited for until it has ended. */
+/** Runs a Node program and returns its output. A signal to this process ends it, and is handled after its end. */
 const run = (program: string, args: ReadonlyArray<string>) =>
   new Promise<Buffer>((resolve, reject) => {
     interruption.signal.throwIfAborted()
@@ -161,8 +160,8 @@ const write = (file: string, content: string) => {
 const generateApi = async (staging: string, { files, includeDir, outDir }: Api) => {
   const out = path.join(staging, outDir)
   mkdirSync(out, { recursive: true })
-  // The generator also writes an index named after the file it is given. Nothing uses it, and recommendations.ts would
-  // lie on Recommendations.ts where file names ignore case: so it is given a file that imports the others.
+  // The generator also writes an unused index that is named after its input. recommendations.ts would overwrite Recommendations.ts
+  // where file names ignore case, so its input is a file that imports the others.
   const index = path.resolve(staging, "protos", outDir, "index.proto")
   write(index, ['syntax = "proto3";', ...files.map((file) => `import "${file}";`)].join("\n"))
   await run("node_modules/@grpc/proto-loader/build/bin/proto-loader-gen-types.js", [
@@ -181,9 +180,9 @@ const generateApi = async (staging: string, { files, includeDir, outDir }: Api) 
   const definitions = new protobuf.Root()
   definitions.resolvePath = (_origin, target) =>
     protobuf.common.get(target) === null ? path.join(includeDir, target) : target
-  // synchronously: their order in the output is that of `files`, not that in which the disk answers
+  // synchronously, so that the order of the output is that of `files`
   definitions.loadSync([...files])
-  // TypeScript cannot see by itself that the literal is one
+  // TypeScript does not infer the type of the literal
   write(
     path.join(out, "definitions.ts"),
     `import type { INamespace } from "protobufjs"\n\nexport default ${JSON.stringify(definitions.toJSON())} as object as INamespace\n`
@@ -232,14 +231,14 @@ const generateDescriptors = async (staging: string, { input, out, paths }: (type
     "--output=-",
     ...paths.map((path) => `--path=${path}`)
   ])
-  // a Uint8Array for TypeScript's sake, which has no `Uint8Array.fromBase64` yet
+  // TypeScript has no `Uint8Array.fromBase64` yet
   write(
     path.join(staging, out),
     `export default new Uint8Array(Buffer.from("${descriptors.toString("base64")}", "base64"))\n`
   )
 }
 
-/** The examples of src/layers/README.md as one module, which the compiler and the tests take like any other. */
+/** The examples of src/layers/README.md as one module, which is compiled and tested like any other. */
 const generateExamples = (staging: string) => {
   const code = Array.from(readFileSync(examples, "utf8").matchAll(/^```ts\n(.*?)^```$/gms), ([, code = ""]) =>
     code.replaceAll('from "./', 'from "../../../src/layers/')
@@ -247,7 +246,7 @@ const generateExamples = (staging: string) => {
   write(path.join(staging, "test/layers/generated/Readme.ts"), code.join("\n"))
 }
 
-/** Whether two files have the same content; no, if there is none of that name. */
+/** Whether two files exist and have the same content. */
 const isSame = (one: string, other: string): boolean => {
   try {
     return readFileSync(one).equals(readFileSync(other))
@@ -256,12 +255,12 @@ const isSame = (one: string, other: string): boolean => {
   }
 }
 
-/** Moves what is new or different to where it belongs, and removes what is not made any more. */
+/** Moves new and changed files to their place, and removes those that are not generated any more. */
 const install = (staging: string) => {
   const files = outputFilesIn(staging)
   for (const file of files) {
     const staged = path.join(staging, file)
-    // left alone, so that `npm run dev` does not restart for it
+    // unchanged, so that `npm run dev` does not restart
     if (isSame(file, staged)) continue
     mkdirSync(path.dirname(file), { recursive: true })
     renameSync(staged, file)
@@ -281,7 +280,7 @@ const generate = async (input: string) => {
     generateExamples(staging)
     const output = hashOfOutput(staging)
     install(staging)
-    // last, so that a run that is killed before is done again
+    // last, so that a killed run is repeated
     write(path.join(staging, "stamp"), `${input} ${output}\n`)
     renameSync(path.join(staging, "stamp"), stampFile)
   } finally {
@@ -289,7 +288,7 @@ const generate = async (input: string) => {
   }
 }
 
-/** Removes what runs have left that were killed, which take seconds otherwise. */
+/** Removes the staging folders of killed runs. */
 const removeAbandoned = () => {
   const tenMinutes = 600_000
   for (const folder of globSync(`${stagingPrefix}*`)) {
@@ -310,7 +309,7 @@ const main = async () => {
     await generate(input)
   } catch (error) {
     if (interruption.signal.aborted) {
-      // ends as the signal would have ended it, now that nothing is left behind
+      // ends as the signal would have ended it, after the clean-up
       for (const name of signals) process.off(name, onSignal)
       process.kill(process.pid, interruption.signal.reason)
       return

@@ -115,7 +115,7 @@ const page = async (): Promise<Path> => {
   try {
     const url = await new Promise<string>((resolve) =>
       createInterface(child.stdout!).on("line", (line) => {
-        const [, found] = /HTTP is served on (http:\/\/[^\s"]+)/.exec(line) ?? []
+        const [, found] = /HTTP server listening on (http:\/\/[^\s"]+)/.exec(line) ?? []
         if (found !== undefined) resolve(found)
       })
     )

@@ -1,13 +1,13 @@
 /**
- * Writes the PrometheusRule of k8s/components/monitoring, which is ops/prometheus/rules.yaml in the form that the Prometheus
- * operator takes: Kustomize reads no files from outside of k8s/.
+ * Writes the PrometheusRule of k8s/components/monitoring from ops/prometheus/rules.yaml, for the Prometheus operator. A copy is needed
+ * because Kustomize reads no files outside of k8s/.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
-const head = `# Made from ops/prometheus/rules.yaml by \`npm run rules\`. Change that one.
+const head = `# Generated from ops/prometheus/rules.yaml by \`npm run rules\`; do not edit.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -1,13 +1,13 @@
 /**
- * Checks what the scripts of package.json need before they run, and ends with one line that says what is missing and what to
- * type. Plain JavaScript, so that any Node can read it: the other scripts are TypeScript, which an old Node refuses with a stack.
+ * Checks the requirements of the scripts of package.json, and fails with one line that says what is missing and what to type. Plain
+ * JavaScript, so that any Node can run it: the other scripts are TypeScript, which an old Node refuses with a stack.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 
 const root = new URL("..", import.meta.url)
 const project = JSON.parse(readFileSync(new URL("package.json", root), "utf8"))
 
-/** The package of Node for this platform, if there is one, and the version that all of them have. */
+/** The npm package of Node for this platform, if there is one, and the version of all of them. */
 const nodePackage = () => {
   const nodes = Object.entries(project.optionalDependencies).filter(([name]) => name.startsWith("node-"))
   const platform = process.platform === "win32" ? "win" : process.platform
@@ -15,7 +15,7 @@ const nodePackage = () => {
   return [name, nodes[0][1]]
 }
 
-/** What is missing, or undefined. */
+/** The message for the first missing requirement. */
 const missing = () => {
   for (const name of Object.keys(project.dependencies)) {
     if (!existsSync(new URL(`node_modules/${name}/package.json`, root))) {
@@ -32,7 +32,7 @@ const missing = () => {
         : "Type: npm ci --include=optional"
     return `Node ${pinned} is needed, and this is ${process.version}. ${remedy}`
   }
-  // the programs of buf are in packages of their own, one for each platform
+  // the binaries of buf are in a package for each platform
   if (!readdirSync(new URL("node_modules/@bufbuild", root)).some((name) => name.startsWith("buf-"))) {
     return "The packages for this platform are not installed. Type: npm ci --include=optional"
   }

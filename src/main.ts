@@ -7,6 +7,7 @@ import { Effect, Layer } from "effect"
 import project from "../package.json" with { type: "json" }
 import * as Address from "./layers/config/Address.ts"
 import { ProjectRoot } from "./layers/config/ProjectRoot.ts"
+import * as ChannelSettings from "./layers/grpc/client/ChannelSettings.ts"
 import * as NodeGrpcChannel from "./layers/grpc/client/NodeGrpcChannel.ts"
 import { GrpcServer } from "./layers/grpc/GrpcServer.ts"
 import * as Drain from "./layers/process/Drain.ts"
@@ -24,7 +25,7 @@ const ChannelToServer = Layer.unwrap(
   Effect.gen(function* () {
     const address = yield* (yield* GrpcServer).address
     return NodeGrpcChannel.layer(
-      yield* NodeGrpcChannel.settings("MARKETPLACE", Address.format(toLoopback(address)), "localhost")
+      yield* ChannelSettings.options("MARKETPLACE", Address.format(toLoopback(address)), "localhost")
     )
   })
 )

@@ -4,7 +4,7 @@
 import { Layer } from "effect"
 
 import type { GrpcChannel } from "../layers/grpc/GrpcChannel.ts"
-import * as Admin from "../layers/http/Admin.ts"
+import * as AdminServer from "../layers/http/AdminServer.ts"
 import * as WebServer from "../layers/http/WebServer.ts"
 import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
@@ -20,6 +20,6 @@ export const layer = <E, R>(version: string, channel: Layer.Layer<GrpcChannel, E
     Layer.provide(RecommendationsClient.layer),
     Layer.provide(channel),
     Layer.provide(OtlpExport.layer),
-    Layer.provide(Admin.layerConfig("MARKETPLACE", 9102)),
+    Layer.provide(AdminServer.layerConfig("MARKETPLACE", 9102)),
     Telemetry.provide({ name: "marketplace", version })
   )

@@ -8,7 +8,7 @@ import descriptors from "../generated/descriptors.ts"
 import * as NodeGrpcServer from "../layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../layers/grpc/services/Health.ts"
 import * as Reflection from "../layers/grpc/services/Reflection.ts"
-import * as Admin from "../layers/http/Admin.ts"
+import * as AdminServer from "../layers/http/AdminServer.ts"
 import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
@@ -22,6 +22,6 @@ export const layer = (version: string) =>
     Layer.provide(Recommender.layer),
     Layer.provide(CatalogFile.layer),
     Layer.provide(OtlpExport.layer),
-    Layer.provide(Admin.layerConfig("RECOMMENDATIONS", 9101)),
+    Layer.provide(AdminServer.layerConfig("RECOMMENDATIONS", 9101)),
     Telemetry.provide({ name: "recommendations", version })
   )

@@ -1,5 +1,5 @@
 /**
- * Pages whose reader disconnects, or whose process is stopped, before they are complete.
+ * Pages that are cancelled: the client disconnects, or the process shuts down.
  */
 import { get } from "node:http"
 import { createServer, type ServerHttp2Stream } from "node:http2"
@@ -9,7 +9,7 @@ import { Effect, Queue } from "effect"
 
 import { Installation } from "./Installation.ts"
 
-/** A server that accepts calls and never responds. It offers each call to the queue. */
+/** A gRPC server that never answers. It records the path of each call and how it ends. */
 const silentBackend = Effect.gen(function* () {
   const calls = yield* Queue.unbounded<{ readonly path: string; readonly stream: ServerHttp2Stream }>()
   const server = createServer((request) => {
@@ -26,7 +26,7 @@ const silentBackend = Effect.gen(function* () {
   return { calls, port: address !== null && typeof address === "object" ? address.port : 0 }
 })
 
-/** A Marketplace with a page in flight that may take an hour, and the calls for it. */
+/** Starts Marketplace, requests a page with a budget of an hour, and returns the calls made for it. */
 const slowPage = Effect.gen(function* () {
   const { start } = yield* Installation
   const backend = yield* silentBackend
@@ -38,13 +38,13 @@ const slowPage = Effect.gen(function* () {
   })
   const request = get(`http://localhost:${marketplace.port}/`)
   request.on("error", () => {})
-  // one for the books, one for the menu
+  // one call for the books, one for the menu
   const calls = [yield* Queue.take(backend.calls), yield* Queue.take(backend.calls)]
   return { calls, marketplace, request }
 })
 
 layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it) => {
-  it.effect("cancels its calls when its reader disconnects", () =>
+  it.effect("cancels its calls when the client disconnects", () =>
     Effect.gen(function* () {
       const { calls, request } = yield* slowPage
       assert.sameMembers(
@@ -57,7 +57,7 @@ layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it
           if (stream.destroyed) resume(Effect.void)
           else stream.once("close", () => resume(Effect.void))
         })
-        // HTTP/2's CANCEL
+        // the HTTP/2 error code CANCEL
         assert.strictEqual(stream.rstCode, 8)
       }
     })
@@ -67,7 +67,7 @@ layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it
       const { marketplace } = yield* slowPage
       yield* marketplace.signal("SIGTERM")
       assert.strictEqual(yield* marketplace.exitCode, 0)
-      assert.include(yield* marketplace.output, "HTTP is closed: 0 requests in flight finished, 1 were cut")
+      assert.include(yield* marketplace.output, "HTTP server closed: 0 requests in flight finished, 1 were cut")
     })
   )
 })

@@ -30,7 +30,7 @@ const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>
     })
   )
   const { match } = yield* Output.follow("npm start", handle)
-  const [, url = ""] = yield* match(/HTTP is served on (http:\/\/[^\s"]+:\d+)/)
+  const [, url = ""] = yield* match(/HTTP server listening on (http:\/\/[^\s"]+:\d+)/)
   return { handle, url }
 })
 

@@ -1,39 +1,39 @@
 /**
- * An open-loop load: a constant number of requests a second, whether or not earlier ones have completed, so that a hanging service
- * does not reduce its own load.
+ * An open-loop load generator: it sends requests at a fixed rate whether or not earlier ones are answered, so a service that hangs
+ * still receives the full load.
  */
 import { Deferred, Effect, type Scope } from "effect"
 
 /** The result of one request. */
 export interface Sample {
-  /** When it was sent, in milliseconds since the load began. */
+  /** When it was sent, in milliseconds since the start of the load. */
   readonly at: number
-  /** Its latency in milliseconds. */
+  /** The latency in milliseconds. */
   readonly took: number
   /** The reason if it failed. */
   readonly failure?: string | undefined
-  /** The replica of Recommendations that responded, if it is known. */
+  /** The replica of Recommendations that answered, if known. */
   readonly replica?: string | undefined
 }
 
 export type Outcome = Pick<Sample, "failure" | "replica">
 
 export interface Load {
-  /** Milliseconds since the load began. */
+  /** Milliseconds since the start of the load. */
   readonly elapsed: Effect.Effect<number>
-  /** The completed requests so far, in the order of their completion. */
+  /** The results so far, in the order of the answers. */
   readonly samples: Effect.Effect<ReadonlyArray<Sample>>
-  /** Waits until `count` more requests have completed. */
+  /** Waits for a number of further answers. */
   readonly answered: (count: number) => Effect.Effect<void>
-  /** Waits for a request that completes from now on and matches. */
+  /** Waits for a later answer that matches. */
   readonly until: (predicate: (sample: Sample) => boolean) => Effect.Effect<void>
-  /** Stops sending, waits for the requests in flight, and returns all results. */
+  /** Stops sending, waits for outstanding answers, and returns all results. */
   readonly finish: Effect.Effect<ReadonlyArray<Sample>>
-  /** The maximum delay of a request against its schedule, in milliseconds. A large one means that the load generator was starved. */
+  /** The largest delay of a request in milliseconds. A large value means that the load generator itself was starved. */
   readonly late: Effect.Effect<number>
 }
 
-/** Sends until {@link Load.finish}, or until the scope closes. `ask` sends a request and calls `done` when it has completed. */
+/** Sends requests until `finish` or the end of the scope. `ask` calls back when its request is answered or has failed. */
 export const start = Effect.fnUntraced(function* (
   rate: number,
   ask: (done: (outcome: Outcome) => void) => void
@@ -102,14 +102,14 @@ export const start = Effect.fnUntraced(function* (
   }
 })
 
-/** Statistics of a load; times in milliseconds. */
+/** Figures of a load. Times are in milliseconds. */
 export interface Summary {
   readonly count: number
   readonly failed: ReadonlyArray<Sample>
   readonly p50: number
   readonly p99: number
   readonly max: number
-  /** The number of responses from each replica of Recommendations. */
+  /** The number of answers by replica of Recommendations. */
   readonly replicas: ReadonlyMap<string, number>
 }
 
@@ -130,7 +130,7 @@ export const summarize = (samples: ReadonlyArray<Sample>): Summary => {
   }
 }
 
-/** The failures by reason: their number, and when the first and the last of them were sent. */
+/** Failures by reason, with their number and the times of the first and the last. */
 export const reasons = (samples: ReadonlyArray<Sample>): ReadonlyArray<string> => {
   const times = new Map<string, Array<number>>()
   for (const { at, failure } of samples) {

@@ -1,11 +1,11 @@
 /**
- * A server in its own process under three times its maximum load.
+ * A server process under three times the load that it can serve.
  */
 import { assert, describe, it } from "@effect/vitest"
 
 import { computing, type Curve, measure, waiting } from "../../bench/overload.ts"
 
-/** Logs the results for three times the load, and returns them with the maximum goodput. */
+/** Logs the results under three times the load, and returns them with the best throughput. */
 const summary = (name: string, { points, unloaded }: Curve) => {
   const peak = Math.max(...[unloaded, ...points.values()].map(({ goodput }) => goodput))
   const overloaded = points.get(3)!
@@ -19,19 +19,19 @@ const summary = (name: string, { points, unloaded }: Curve) => {
 }
 
 describe("an overloaded server", () => {
-  it("keeps its goodput, and responds in time to the calls that it admits", async () => {
+  it("keeps most of its throughput, and answers accepted calls in time", async () => {
     const { overloaded, peak, unloaded } = summary(waiting.name, await measure(waiting, [0.8, 1, 1.5, 3, 1, 3]))
-    // more than a third of the calls is refused
+    // at three times the load, much more than a third is refused
     assert.isAbove(overloaded.refused, overloaded.goodput / 2)
     assert.isAtLeast(overloaded.goodput, 0.9 * peak)
     assert.isBelow(overloaded.median, 3 * unloaded.median)
     assert.isBelow(overloaded.memory, unloaded.memory + 200)
   })
 
-  it("keeps responding when its handlers use all of the processor, and loses few calls", async () => {
+  it("keeps answering when handlers use all of its CPU, and does not queue calls in vain", async () => {
     const { overloaded, peak, unloaded } = summary(computing.name, await measure(computing, [1, 3, 1, 3, 1, 3]))
     assert.isAbove(overloaded.refused, overloaded.goodput / 2)
-    // refusing calls takes processor time from handlers, so the goodput is lower than the peak
+    // refusing takes CPU from answering; without a limit the goodput is lower still, and most calls are lost
     assert.isAtLeast(overloaded.goodput, 0.4 * peak)
     assert.isBelow(overloaded.lost, 0.05 * overloaded.offered)
     assert.isBelow(overloaded.memory, unloaded.memory + 200)

@@ -5,7 +5,7 @@ import { Effect } from "effect"
 
 import { Installation } from "./Installation.ts"
 
-layer(Installation.layer)("a failed start prints one line", (it) => {
+layer(Installation.layer)("a start with an invalid setting", (it) => {
   it.effect.each([
     {
       service: "recommendations",
@@ -45,7 +45,7 @@ layer(Installation.layer)("a failed start prints one line", (it) => {
       env: { RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "ca.crt" },
       line: 'RECOMMENDATIONS_TLS_CLIENT_CA_FILE="ca.crt": expected RECOMMENDATIONS_TLS_CERT_FILE to be set too'
     },
-    // an empty value could be meant as a restriction, but would restrict nothing
+    // an empty value would allow more clients or servers than intended
     {
       service: "recommendations",
       env: { RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "" },
@@ -111,7 +111,7 @@ layer(Installation.layer)("a failed start prints one line", (it) => {
     },
     {
       service: "recommendations",
-      // the value is secret
+      // a secret value is redacted
       env: { OTEL_EXPORTER_OTLP_HEADERS: "token" },
       line: 'OTEL_EXPORTER_OTLP_HEADERS="<redacted>": expected key=value pairs with commas between them'
     },
@@ -146,7 +146,7 @@ layer(Installation.layer)("a failed start prints one line", (it) => {
     })
   )
 
-  it.effect("on a port in use", () =>
+  it.effect("fails for a port in use", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       const port = String(yield* portInUse)

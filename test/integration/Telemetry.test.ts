@@ -305,7 +305,10 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
           }),
           5
         )
-        assert.strictEqual(web.value("grpc_client_circuit_state", { target, state: "closed" }), 1)
+        assert.strictEqual(
+          web.value("grpc_client_circuit_state", { target, grpc_service: service, state: "closed" }),
+          1
+        )
         assert.strictEqual(web.value("marketplace_pages_without_books_total"), 0)
 
         yield* recommendations.signal("SIGKILL")

@@ -1,6 +1,6 @@
 /**
- * A server with methods of all four kinds, whose limits come from the environment (`ECHO_...`), for the fuzzer. What a request's text
- * says is done before it is echoed: `wait` waits until the call ends, `later` for a millisecond, `fail` fails.
+ * A server for the fuzzer, with a method of each kind and limits from the environment (`ECHO_...`). The text of a request decides what
+ * happens before it is echoed: `wait` waits until the call ends, `later` waits for a millisecond, `fail` fails.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Schema, Stream } from "effect"
@@ -11,7 +11,7 @@ import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../../src/layers/grpc/services/Health.ts"
 import * as Reflection from "../../src/layers/grpc/services/Reflection.ts"
 import * as Status from "../../src/layers/grpc/Status.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import { runMain } from "../../src/layers/process/runMain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
@@ -52,7 +52,7 @@ Layer.mergeAll(echoes, Health.layer, Reflection.layer([])).pipe(
   NodeGrpcServer.listenConfig("ECHO"),
   Layer.provide(ProjectRoot.layer(import.meta.url, "package.json")),
   Layer.provide(NodeServices.layer),
-  Layer.provide(Admin.layerConfig("ECHO", 0)),
+  Layer.provide(AdminServer.layerConfig("ECHO", 0)),
   Drain.launch,
   Effect.provide(Logging.layerConfig),
   runMain

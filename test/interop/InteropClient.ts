@@ -8,8 +8,8 @@ import { assert } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { type Cause, Deferred, Effect, Exit, Fiber, Layer, Queue, type Scope, Stream } from "effect"
 
+import type { ChannelOptions } from "../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as GrpcChannel from "../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
 import type { ClientInterceptor } from "../../src/layers/grpc/GrpcInterceptor.ts"
@@ -30,10 +30,10 @@ import {
 } from "./InteropService.ts"
 
 /** What a client connects to: without TLS, in plaintext. */
-export type Connection = Pick<GrpcChannel.Options, "target" | "tls">
+export type Connection = Pick<ChannelOptions, "target" | "tls">
 
 /** Connects, and notes how each call ended: "FullDuplexCall Cancelled". */
-const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChannel.Options, "compression">) {
+const connect = Effect.fnUntraced(function* (options: Connection & Pick<ChannelOptions, "compression">) {
   const ends: Array<string> = []
   const noteEnds: ClientInterceptor = {
     onEnd: ({ method }, _exit, status) => void ends.push(`${method} ${status?._tag ?? "OK"}`)
@@ -41,6 +41,7 @@ const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChan
   const channel = yield* Layer.build(
     NodeGrpcChannel.layer({
       ...options,
+      observeCompression: true,
       interceptors: [noteEnds],
       // larger responses, and more calls at the same time, than the defaults allow
       policy: { maxResponseSize: 1024 * 1024, maxCalls: 2_000 }
@@ -48,7 +49,7 @@ const connect = Effect.fnUntraced(function* (options: Connection & Pick<GrpcChan
   )
   return yield* Effect.gen(function* () {
     return {
-      test: yield* GrpcClient.make(TestService, { observeCompression: true }),
+      test: yield* GrpcClient.make(TestService),
       unimplemented: yield* GrpcClient.make(UnimplementedService),
       ends
     }

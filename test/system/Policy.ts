@@ -9,9 +9,9 @@ import { parse } from "yaml"
 
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
-import * as NodeGrpcChannel from "../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as NodeGrpcServer from "../../src/layers/grpc/server/NodeGrpcServer.ts"
-import * as Admin from "../../src/layers/http/Admin.ts"
+import * as ChannelSettings from "../../src/layers/grpc/client/ChannelSettings.ts"
+import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
+import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
@@ -151,7 +151,7 @@ const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string,
 }
 
 const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
-  Admin.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
+  AdminServer.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
 
 /** All that a service reads at its start. */
 const settingsOf = (subject: Subject): Config.Config<unknown> =>
@@ -161,10 +161,10 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
     OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [NodeGrpcServer.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
       : [
           WebServer.settings(subject.prefix, 0),
-          NodeGrpcChannel.policyConfig(subject.prefix),
+          ChannelSettings.policy(subject.prefix),
           TlsSettings.client(subject.prefix)
         ])
   ])
@@ -271,7 +271,7 @@ function* pace(subject: Subject): Iterable<string> {
   const { minReadySeconds = 0, progressDeadlineSeconds = 0 } = spec
   if (service === "recommendations") {
     const client = subjectOf(installation, "marketplace")
-    const policy = settingOf(NodeGrpcChannel.policyConfig("MARKETPLACE"), client?.environment ?? new Map())
+    const policy = settingOf(ChannelSettings.policy("MARKETPLACE"), client?.environment ?? new Map())
     const interval = Duration.toSeconds(policy?.resolutionInterval ?? 0)
     if (minReadySeconds <= interval + dnsTtl) {
       yield `minReadySeconds: ${minReadySeconds}, when clients take ${interval} + ${dnsTtl} s to find a new replica`

@@ -62,6 +62,11 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
     }
   }
   if (!isHistory(document)) {
+    // in code, from the folder of the document or from the root
+    for (const file of new Set(all(text, /`([\w.-]+\/[\w./-]+\.(?:ts|mjs|md|ya?ml|json|csv|proto|env))`/g))) {
+      const isFound = (yield* isThere(file)) || (yield* isThere(path.join(path.dirname(document), file)))
+      if (!isFound) found.push(`the file ${file}`)
+    }
     for (const file of new Set(all(text, paths))) {
       if (globSync(file, { cwd: root }).length === 0) found.push(`the path ${file}`)
     }
@@ -90,7 +95,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const text = [
-        "`npm run nothing`, `src/Nothing.ts`, src/*/main.ts, [a link](nowhere.md), [a heading](README.md#nothing-there)",
+        "`npm run nothing`, `src/Nothing.ts`, src/*/main.ts, `layers/Nothing.ts`, [a link](nowhere.md), [a heading](README.md#nothing-there)",
         "```sh",
         "docker compose -f compose.yaml \\",
         "  -f compose.nothing.yaml up",
@@ -104,6 +109,8 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
         "the file k8s/overlays/nothing",
         "the link nowhere.md",
         "the heading README.md#nothing-there",
+        "the file src/Nothing.ts",
+        "the file layers/Nothing.ts",
         "the path src/Nothing.ts",
         "the path k8s/overlays/nothing",
         "deployment/nothing",

@@ -1,17 +1,10 @@
 /**
- * The content type of a request and of a response (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). grpc-js takes whatever begins with
- * "application/grpc" for gRPC, gRPC-Web's "application/grpc-web" too, which is another protocol.
+ * The content type of gRPC requests and responses (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
  */
 import type { IncomingHttpHeaders } from "node:http2"
 
 const grpc = /^application\/grpc(?:$|[+;])/
 
-/** Whether headers have a content type of gRPC. */
+/** Whether headers have the content type of gRPC. That of gRPC-Web is another one. */
 export const isGrpc = ({ "content-type": contentType }: IncomingHttpHeaders): boolean =>
   contentType !== undefined && grpc.test(contentType)
-
-/** Takes away a content type that is not gRPC's, so that grpc-js answers HTTP 415. To be called before grpc-js sees the headers. */
-export const removeOther = (headers: IncomingHttpHeaders): void => {
-  const contentType = headers["content-type"]
-  if (contentType !== undefined && !grpc.test(contentType)) delete headers["content-type"]
-}

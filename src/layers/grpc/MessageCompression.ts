@@ -10,7 +10,6 @@
  * Echo: (request) => Effect.succeed({ text: isCompressed(request) ? "compressed" : "plain", items: [] })
  * ```
  */
-import type { Codec } from "./EmbeddedProtos.ts"
 
 /** Messages, decoded or not, whose frames had the compressed flag. */
 const compressedMessages = new WeakSet<object>()
@@ -22,12 +21,3 @@ export const isCompressed = (message: object): boolean => compressedMessages.has
 export const markCompressed = (message: unknown): void => {
   if (typeof message === "object" && message !== null) compressedMessages.add(message)
 }
-
-/** Decodes responses so that they are marked if their bytes are. */
-export const observedDecode =
-  (decode: Codec["decode"]): Codec["decode"] =>
-  (bytes) => {
-    const message = decode(bytes)
-    if (isCompressed(bytes)) markCompressed(message)
-    return message
-  }

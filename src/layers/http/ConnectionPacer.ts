@@ -1,17 +1,16 @@
 /**
- * Delays reading from connections of client addresses that have flooded the server. A connection is only closed after everything that
- * has arrived on it is parsed, so a client that floods many, or reconnects at once, would keep the process busy. Connections of such an
- * address from which nothing has been read yet are read one at a time, at intervals. None is refused, since many readers may share an
- * address.
+ * Delays reading from connections of client addresses that have flooded the server. A flooding connection is closed only after
+ * everything that has arrived on it is parsed, so a client with many such connections would keep the process busy. Connections of its
+ * address that have not been read yet are read one at a time, at an interval. None is refused, since many clients may share an address.
  */
 
 /** How long an address is delayed after its last flood, in milliseconds. */
 const memory = 10_000
 
-/** The time between two connections of one address, in milliseconds. */
+/** The time between reading two connections of one address, in milliseconds. */
 const interval = 200
 
-/** Addresses that are remembered: more than can flood at the same time. */
+/** The maximum number of addresses that are remembered, more than can flood at the same time. */
 const maxAddresses = 1_000
 
 /** The clock of a process. */
@@ -21,23 +20,23 @@ export interface Timers {
   readonly now: () => number
 }
 
-/** An address that has flooded. */
+/** An address that has flooded the server. */
 interface Flooder {
-  /** Until when its connections are delayed. */
+  /** When the delay ends. */
   until: number
   /** When its next connection may be read. */
   nextAt: number
 }
 
 export interface ConnectionPacer {
-  /** A connection of an address was closed for flooding. */
+  /** To be called when a connection of an address is closed for flooding. */
   readonly flooded: (address: string) => void
-  /** Calls back when a connection of an address may be read: at once, or when its turn has come. */
+  /** Calls `read` when a connection of an address may be read, at once or after a delay. */
   readonly admit: (address: string, read: () => void) => void
 }
 
 export const make = ({ after, now }: Timers): ConnectionPacer => {
-  /** The one whose last flood is the longest ago first. */
+  /** In the order of their last floods. */
   const flooders = new Map<string, Flooder>()
 
   return {

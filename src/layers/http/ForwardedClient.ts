@@ -1,6 +1,6 @@
 /**
- * Who a request comes from, where reverse proxies stand between the client and this server: X-Forwarded-For and
- * X-Forwarded-Proto, which are believed only when a trusted proxy sends them.
+ * The client of a request behind reverse proxies, by X-Forwarded-For and X-Forwarded-Proto, which are honoured only if a trusted proxy
+ * sends them.
  */
 import { isIP } from "node:net"
 
@@ -15,8 +15,8 @@ export interface Client {
 type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
 /**
- * The client behind a trusted proxy: the last hop of X-Forwarded-For that is not a trusted proxy, as nginx's `real_ip_recursive`
- * has it. A hop that is no IP address ends the search, since what stands before it was not written by a trusted proxy.
+ * The client behind a trusted proxy: the last hop of X-Forwarded-For that is not a trusted proxy itself, as with nginx's
+ * `real_ip_recursive`. A hop that is no IP address ends the search: a trusted proxy did not write it, nor the hops before it.
  */
 export const behind = (trusted: IpNetworks, peer: string, headers: Headers): Client => ({
   address: lastUntrusted(trusted, peer, text(headers["x-forwarded-for"])),
@@ -25,7 +25,7 @@ export const behind = (trusted: IpNetworks, peer: string, headers: Headers): Cli
 
 const text = (value: Headers[string]): string => (typeof value === "string" ? value : (value?.join(",") ?? ""))
 
-/** Proxies that a request may have passed. More of them are not looked at. */
+/** The maximum number of hops that are examined. */
 const maxHops = 32
 
 const lastUntrusted = (trusted: IpNetworks, peer: string, header: string): string => {
@@ -40,7 +40,7 @@ const lastUntrusted = (trusted: IpNetworks, peer: string, header: string): strin
   return known
 }
 
-/** An address, which some proxies write with its port, and with brackets around IPv6. */
+/** Parses an address, which some proxies write with its port, and IPv6 in brackets. */
 const parseHop = (hop: string): string | undefined => {
   const [, bracketed, withPort] = /^(?:\[([^\]]*)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+)$/.exec(hop) ?? []
   const address = Address.unmapped(bracketed ?? withPort ?? hop)

@@ -1,15 +1,14 @@
 /**
- * The connections of an HTTP server and their limits: how many there are, in all and by client address, how many requests one of
- * them may have open at once, and how long and how much answers may wait for a client that does not read them.
+ * The connections of an HTTP server and their limits: how many are open, in all and for each client address, how many requests one
+ * connection may have open, and how long and how many bytes of responses may wait for clients that do not read them.
  *
- * Where a connection is one too many, the one is closed that has waited longest for its client (it has sent no request, half a
- * request, or has an answer to read), of the address that holds most.
+ * Above the limit of connections, the one that has waited longest for its client (without a request, with part of one, or with an
+ * unread response) is closed, of the address that holds most connections.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
 import { type Linked, LinkedList } from "../collections/LinkedList.ts"
-import { StableSet } from "../collections/StableSet.ts"
 import { clientNetwork, type IpNetworks } from "../config/IpNetworks.ts"
 
 export interface Limits {
@@ -18,27 +17,28 @@ export interface Limits {
   readonly maxConnectionsPerAddress: number | undefined
   /** Requests of one connection that are open at the same time, by pipelining. */
   readonly maxRequestsPerConnection: number
-  /** Bytes of answers that clients have yet to read, over all connections. */
+  /** Responses that clients have not read yet, over all connections, in bytes. */
   readonly maxUnreadSize: number
-  /** How long a client may read nothing of an answer, in milliseconds. */
+  /** How long a client may read nothing of a response, in milliseconds. */
   readonly unreadTimeout: number
-  /** Their connections count in the total only. */
+  /** Connections from these count in the total only. */
   readonly trustedProxies: IpNetworks
 }
 
-/** Why connections are closed or refused by a limit, as metrics name it. */
+/** Why a limit closes or refuses a connection, for metrics. */
 export const reasons = ["connection limit", "address limit", "pipelining", "unread answers", "unread timeout"] as const
 
 export type Reason = (typeof reasons)[number]
 
-/** A request that has come on a connection, until its answer has been read or the connection is closed. */
+/** A request of a connection, until its response has been sent or the connection is closed. */
 export class Exchange {
   readonly connection: Connection
   readonly response: ServerResponse
-  /** "active" until the answer is made, "unread" until the client has taken it, then "closed". */
+  /** Without a response, with a response that the client has not read, or neither. */
   state: "active" | "unread" | "closed" = "active"
+  /** The size of the response, in bytes. */
   size = 0
-  /** Whether it is one above the limit of its connection, to be refused as the last one that is answered there. */
+  /** Whether it exceeds the limit of its connection: it is refused, and no later request is answered. */
   readonly isLast: boolean
   /** Called once, when the request is answered or its connection is closed. */
   release: (() => void) | undefined = undefined
@@ -50,7 +50,7 @@ export class Exchange {
   }
 }
 
-/** An open connection. It is in the list of its address for as long as it waits for its client. */
+/** An open connection. While it waits for its client, it is in the list of its {@link Holder}. */
 export class Connection implements Linked<Connection> {
   previous: Connection | undefined = undefined
   next: Connection | undefined = undefined
@@ -58,20 +58,22 @@ export class Connection implements Linked<Connection> {
   readonly peer: string
   readonly isProxy: boolean
   readonly holder: Holder
-  /** "waiting" for its client, "answering" a request, or "closed". */
-  state: "waiting" | "answering" | "closed" = "waiting"
+  /** Waiting for its client, or with a request that has no response yet. */
+  state: "waiting" | "responding" | "closed" = "waiting"
+  /** When it began to wait, by `performance.now()`. */
   since = performance.now()
-  /** Those that are not closed. */
+  /** The exchanges that are not closed, in the order of their requests. */
   readonly exchanges: Array<Exchange> = []
+  /** How many of them have no response yet. */
   active = 0
   readonly unread: Unread = new Unread(this)
-  /** A request that is answered, and of which the client had not sent all. */
+  /** A request that was answered before its body had been received. */
   incomplete: IncomingMessage | undefined = undefined
-  /** Whether any request has come on it. */
+  /** Whether it has received a request. */
   isUsed = false
-  /** Whether a request above the limit has been refused, after which the connection takes no other one. */
+  /** Whether a request exceeded the limit; later ones are ignored. */
   isFull = false
-  /** Requests that came after that one. */
+  /** How many requests were ignored. */
   ignored = 0
 
   constructor(socket: Socket, peer: string, isProxy: boolean, holder: Holder) {
@@ -82,15 +84,15 @@ export class Connection implements Linked<Connection> {
   }
 }
 
-/** The answers of a connection that its client has yet to read. */
+/** The responses of a connection that its client has not read yet. */
 class Unread implements Linked<Unread> {
   previous: Unread | undefined = undefined
   next: Unread | undefined = undefined
   readonly connection: Connection
   count = 0
-  /** Since when nothing of them was taken. */
+  /** When the client last read something, by `performance.now()`. */
   since = 0
-  /** How much the operating system had not taken then. */
+  /** How many bytes Node had queued then. */
   queued = 0
 
   constructor(connection: Connection) {
@@ -98,20 +100,20 @@ class Unread implements Linked<Unread> {
   }
 }
 
-/** A client address with its connections. */
+/** A client address and its connections. */
 class Holder implements Linked<Holder> {
   previous: Holder | undefined = undefined
   next: Holder | undefined = undefined
   readonly address: string
   count = 0
-  /** Its connections that wait, the one that has done so longest first. */
+  /** The waiting connections, the one that has waited longest first. */
   readonly waiting = new LinkedList<Connection>()
   constructor(address: string) {
     this.address = address
   }
 }
 
-/** Holders with waiting connections, by how many connections each holds, to find those that hold most. */
+/** The holders with waiting connections, by the number of their connections. */
 class HolderRanking {
   readonly #byCount: Array<LinkedList<Holder> | undefined> = []
 
@@ -124,7 +126,7 @@ class HolderRanking {
     this.#byCount[holder.count]!.remove(holder)
   }
 
-  /** Of the holders that hold most, the connection that has waited longest. */
+  /** The connection that has waited longest, of the holders with most connections. */
   longestWaiting(): Connection | undefined {
     while (this.#byCount.length > 0) {
       const longest = longestOf(this.#byCount.at(-1)?.first)
@@ -135,10 +137,10 @@ class HolderRanking {
   }
 }
 
-/** Of a holder and those that follow it in their list, which hold equally many, the connection that has waited longest. */
+/** The connection that has waited longest, of a holder and those after it in its list, all with equally many connections. */
 const longestOf = (first: Holder | undefined): Connection | undefined => {
   let longest = first?.waiting.first
-  // holders of one connection are in the order in which they began to wait, and there may be thousands of them
+  // holders of one connection, of which there may be thousands, are in the order in which they began to wait
   if (first?.count === 1) return longest
   for (let holder = first?.next; holder !== undefined; holder = holder.next) {
     const waiting = holder.waiting.first
@@ -150,23 +152,23 @@ const longestOf = (first: Holder | undefined): Connection | undefined => {
 const connectionKey = Symbol("connection")
 type Tracked = { [connectionKey]?: Connection }
 
-/** How much longer than a moment an answer has to be unread before its connection is closed for others, in milliseconds. */
-const moment = 1_000
+/** How long a response has to be unread before it may be discarded in favour of others, in milliseconds. */
+const minUnreadTime = 1_000
 
 export interface Events {
-  /** A connection is closed by a limit. */
+  /** A limit closes a connection. */
   readonly onClosed: (reason: Reason, connection: Connection) => void
-  /** A new connection finds no place. */
+  /** A limit refuses a new connection. */
   readonly onRefused: (reason: Reason, peer: string) => void
 }
 
 export class HttpConnections {
   readonly #limits: Limits
   readonly #events: Events
-  readonly #open = new StableSet<Connection>()
+  readonly #open = new Set<Connection>()
   readonly #holders = new Map<string, Holder>()
   readonly #ranking = new HolderRanking()
-  /** All trusted proxies are one holder, which gives way only when nobody else can. */
+  /** All trusted proxies: their connections are closed only if no other holder has a waiting one. */
   readonly #proxies = new Holder("trusted proxies")
   readonly #unread = new LinkedList<Unread>()
   #unreadSize = 0
@@ -178,7 +180,7 @@ export class HttpConnections {
     this.#events = events
   }
 
-  /** `exchanges` are requests that are not closed, `closed` those that were since the start. */
+  /** Open connections, open exchanges, exchanges closed since the start, and unread bytes. */
   get counts() {
     return {
       connections: this.#open.size,
@@ -192,8 +194,8 @@ export class HttpConnections {
     return (socket as Tracked)[connectionKey]
   }
 
-  /** Takes in a new connection, for which another one may have to go. Whether there is a place for it. */
-  open(socket: Socket): boolean {
+  /** Registers a new connection, closing another one if a limit is reached. Returns undefined if it is refused. */
+  open(socket: Socket): Connection | undefined {
     const peer = socket.remoteAddress ?? ""
     const isProxy = this.#limits.trustedProxies.contains(peer)
     const holder = isProxy ? this.#proxies : this.#holderOf(peer)
@@ -201,14 +203,14 @@ export class HttpConnections {
     if (refused !== undefined) {
       if (holder.count === 0) this.#holders.delete(holder.address)
       this.#events.onRefused(refused, peer)
-      return false
+      return undefined
     }
     const connection = new Connection(socket, peer, isProxy, holder)
     ;(socket as Tracked)[connectionKey] = connection
     this.#open.add(connection)
     this.#changeCount(holder, 1)
     this.#wait(connection)
-    return true
+    return connection
   }
 
   #holderOf(peer: string): Holder {
@@ -218,34 +220,34 @@ export class HttpConnections {
     return holder
   }
 
-  /** Why there is no room for one more connection of a holder. */
+  /** Makes room for one more connection of a holder. Returns why there is none; undefined if there is. */
   #makeRoom(holder: Holder): Reason | undefined {
     const { maxConnections, maxConnectionsPerAddress = Infinity } = this.#limits
     if (holder !== this.#proxies && holder.count >= maxConnectionsPerAddress) {
       if (holder.waiting.first === undefined) return "address limit"
-      this.cut(holder.waiting.first, "address limit")
+      this.evict(holder.waiting.first, "address limit")
     }
     if (this.#open.size < maxConnections) return undefined
     const victim = this.#ranking.longestWaiting() ?? this.#proxies.waiting.first
     if (victim === undefined) return "connection limit"
-    this.cut(victim, "connection limit")
+    this.evict(victim, "connection limit")
     return undefined
   }
 
-  /** The connections of the same client address from which no request has come yet. */
+  /** The connections of the same client address that have received no request yet. */
   unusedBeside({ holder }: Connection): ReadonlyArray<Connection> {
     return Array.from(holder.waiting).filter(({ isUsed }) => !isUsed)
   }
 
-  /** Closes a connection that is over a limit. */
-  cut(connection: Connection, reason: Reason): void {
+  /** Closes a connection because of a limit. */
+  evict(connection: Connection, reason: Reason): void {
     if (connection.state === "closed") return
     this.#events.onClosed(reason, connection)
     this.closed(connection)
     connection.socket.destroy()
   }
 
-  /** A connection is closed, by whomever. */
+  /** To be called when a connection is closed by either side. */
   closed(connection: Connection): void {
     if (connection.state === "closed") return
     if (connection.state === "waiting") this.#stopWaiting(connection)
@@ -261,7 +263,7 @@ export class HttpConnections {
     holder.count += by
     if (isRanked) this.#ranking.add(holder)
     if (holder === this.#proxies) return
-    // what made room may have been its last connection
+    // making room may have closed its last connection, which removed it
     if (holder.count > 0) this.#holders.set(holder.address, holder)
     else if (this.#holders.get(holder.address) === holder) this.#holders.delete(holder.address)
   }
@@ -280,19 +282,19 @@ export class HttpConnections {
     if (holder !== this.#proxies && holder.waiting.size === 0) this.#ranking.remove(holder)
   }
 
-  /** A request has come; undefined is one that is not answered at all, since its connection is about to be closed. */
+  /** Registers a request; undefined if it is ignored, since its connection will be closed. */
   begin(request: IncomingMessage, response: ServerResponse): Exchange | undefined {
     const connection = HttpConnections.of(request.socket)
     if (connection === undefined || connection.state === "closed") return undefined
     connection.isUsed = true
     if (connection.isFull) {
-      // Node keeps what has come meanwhile
-      if (++connection.ignored >= this.#limits.maxRequestsPerConnection) this.cut(connection, "pipelining")
+      // Node parses what it has already received
+      if (++connection.ignored >= this.#limits.maxRequestsPerConnection) this.evict(connection, "pipelining")
       return undefined
     }
     if (connection.state === "waiting") {
       this.#stopWaiting(connection)
-      connection.state = "answering"
+      connection.state = "responding"
     }
     connection.isFull = connection.exchanges.length >= this.#limits.maxRequestsPerConnection
     const exchange = new Exchange(connection, response, connection.isFull)
@@ -302,8 +304,8 @@ export class HttpConnections {
     return exchange
   }
 
-  /** A request is answered with that many bytes: from now on the connection waits for its client. */
-  answered(exchange: Exchange, size: number): void {
+  /** To be called when a response of so many bytes has ended: the connection waits for its client from then on. */
+  responded(exchange: Exchange, size: number): void {
     if (exchange.state !== "active") return
     this.#endActive(exchange)
     const { connection } = exchange
@@ -313,7 +315,7 @@ export class HttpConnections {
     this.#unreadSize += size
     if (connection.unread.count++ === 0) this.#follow(connection.unread)
     if (connection.active === 0) this.#wait(connection)
-    if (this.#unreadSize > this.#limits.maxUnreadSize) this.#cutUnread(moment, "unread answers", 1)
+    if (this.#unreadSize > this.#limits.maxUnreadSize) this.#closeUnread(minUnreadTime, "unread answers", 1)
   }
 
   #endActive(exchange: Exchange): void {
@@ -322,7 +324,7 @@ export class HttpConnections {
     exchange.release?.()
   }
 
-  /** The client has taken an answer as a whole, or it never will. */
+  /** To be called when a response has been sent or never will be. */
   closeExchange(exchange: Exchange): void {
     const { connection, response, state } = exchange
     const at = connection.exchanges.indexOf(exchange)
@@ -338,12 +340,12 @@ export class HttpConnections {
     }
     this.#exchanges--
     this.#closedExchanges++
-    // Node tells only the first of several answers that their connection is closed
+    // Node emits "close" only on the first of several responses of a connection
     if (connection.state === "closed" && !response.closed) {
       response.destroy()
       response.emit("close")
     }
-    if (connection.state === "answering" && connection.active === 0) this.#wait(connection)
+    if (connection.state === "responding" && connection.active === 0) this.#wait(connection)
   }
 
   #follow(unread: Unread): void {
@@ -352,7 +354,7 @@ export class HttpConnections {
     this.#unread.add(unread)
   }
 
-  /** Closes connections whose clients have read nothing for longer than the time-out. To be called now and then. */
+  /** Closes connections whose clients have read nothing for the timeout. To be called at an interval. */
   sweep(): void {
     for (const unread of this.#unread) {
       const { writableLength } = unread.connection.socket
@@ -362,28 +364,28 @@ export class HttpConnections {
       this.#unread.remove(unread)
       this.#follow(unread)
     }
-    this.#cutUnread(this.#limits.unreadTimeout, "unread timeout")
+    this.#closeUnread(this.#limits.unreadTimeout, "unread timeout")
   }
 
-  /** Closes connections whose answers have been unread for that long, those first for which that is longest. */
-  #cutUnread(age: number, reason: Reason, most = Infinity): void {
+  /** Closes at most so many connections whose responses have been unread for so long, in milliseconds, the oldest first. */
+  #closeUnread(age: number, reason: Reason, most = Infinity): void {
     const before = performance.now() - age
     for (let count = 0; count < most; count++) {
       const { first } = this.#unread
       if (first === undefined || first.since > before) return
-      this.cut(first.connection, reason)
+      this.evict(first.connection, reason)
     }
   }
 
-  /** Whether the next bytes on a connection would be part of an answer, or come after one to the same request. */
-  static isAnswering(socket: Socket): boolean {
+  /** Whether the next bytes on a connection would be within a response, or after the response to an unfinished request. */
+  static isResponding(socket: Socket): boolean {
     const connection = HttpConnections.of(socket)
     if (connection === undefined) return true
     return connection.exchanges.length > 0 || connection.incomplete?.complete === false
   }
 
-  /** Has all answers that are not sent yet tell their clients to close the connection. */
-  closeAfterAnswers(): void {
+  /** Closes every connection with open exchanges after its responses (`Connection: close`). */
+  closeAfterResponses(): void {
     for (const connection of this.#open) {
       for (const { response } of connection.exchanges) response.shouldKeepAlive = false
     }

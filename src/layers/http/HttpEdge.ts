@@ -1,36 +1,50 @@
 /**
- * Node's HTTP server with limits, for whatever faces clients: bounded connections, requests and unread answers, checked Host
- * headers, no upgrades, and a metric and a limited log line for everything that is refused.
+ * Node's HTTP server with limits, for ports that clients reach: bounded connections, requests and unread responses, checked Host
+ * headers, no upgrades, and a metric and a rate-limited log line for everything that is refused.
  */
-import { createServer, IncomingMessage, type Server, ServerResponse } from "node:http"
+import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
 import { NodeHttpServer } from "@effect/platform-node"
-import { Context, Duration, Effect, Metric, Option, Scope } from "effect"
+import { Duration, Effect, Option, Scope } from "effect"
 import type { HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import * as Address from "../config/Address.ts"
 import { clientNetwork, type IpNetworks } from "../config/IpNetworks.ts"
 import { fromCause, type ListenError, type ListenOptions } from "../process/ListenError.ts"
 import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../telemetry/FileDescriptors.ts"
-import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
-import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
 import * as ConnectionPacer from "./ConnectionPacer.ts"
+import * as EdgeMetrics from "./EdgeMetrics.ts"
+import { EdgeResponse } from "./EdgeResponse.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
-import { type Connection, type Exchange, HttpConnections, type Reason, reasons } from "./HttpConnections.ts"
+import { type Connection, HttpConnections } from "./HttpConnections.ts"
 import * as LoadShedder from "./LoadShedder.ts"
+import { RequestLimits } from "./RequestLimits.ts"
+import {
+  checkHeaders,
+  connectRefusal,
+  invalidRequest,
+  parseFailures,
+  rawResponse,
+  type Refusal,
+  requestRefusals,
+  statusTexts
+} from "./RequestRefusal.ts"
 
 export interface Limits {
+  /** Open connections. */
   readonly maxConnections: number
+  /** The same of one client address. */
   readonly maxConnectionsPerAddress: Option.Option<number>
+  /** Open requests of one connection (pipelining). */
   readonly maxRequestsPerConnection: number
-  /** Requests that are worked on at the same time. */
+  /** Requests that are processed at the same time. */
   readonly maxConcurrentRequests: number
-  /** In bytes. */
+  /** Responses that clients have not read yet, over all connections, in bytes. */
   readonly maxUnreadSize: number
+  /** How long a client may read nothing of a response. */
   readonly unreadTimeout: Duration.Duration
-  /** How long a client may take to send a request, its body included. */
+  /** How long a client may take to send a request with its body. */
   readonly requestTimeout: Duration.Duration
   /** How long a connection may be idle between two requests. */
   readonly keepAliveTimeout: Duration.Duration
@@ -48,130 +62,67 @@ export const defaultLimits: Limits = {
 }
 
 export interface Options {
-  /** What the server is called in metrics and lines of the log. */
+  /** Names the server in metrics and log lines. */
   readonly name: string
   readonly limits: Limits
   readonly trustedProxies: IpNetworks
-  /** Headers of what the server answers by itself. */
+  /** Headers of the responses to refused requests. */
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** Whether a host, as the Host header has it without its port, is served here; the others are told so with 421. */
+  /** Whether a host, as in the Host header without its port, is served; the others are answered 421. Every host by default. */
   readonly servesHost?: ((host: string) => boolean) | undefined
-  /** Is told of each request that was refused before the application got it, once it is answered. */
+  /** Called for each request that was refused after it was parsed, once it is answered. By default it is counted and logged here. */
   readonly onRefused?: ((request: EdgeRequest, status: number, reason: string) => void) | undefined
 }
 
-/** A request whose client is known, also behind trusted proxies. */
+/** A request with its client, also behind trusted proxies. */
 export class EdgeRequest extends IncomingMessage {
   client: ForwardedClient.Client | undefined = undefined
   readonly startedAt = performance.now()
 }
 
-/**
- * An answer that tells when it has been made, and that Node writes in one go. Effect has Node count what is written against the
- * content-length that it has counted itself, and then Node writes the end of an answer apart.
- */
-class Answer<Request extends IncomingMessage> extends ServerResponse<Request> {
-  static {
-    Object.defineProperty(this.prototype, "strictContentLength", { get: () => false, set: () => {} })
-  }
+type Response = InstanceType<typeof EdgeResponse<EdgeRequest>>
 
-  onEnd: ((size: number) => void) | undefined = undefined
-
-  override end(...args: Array<unknown>): this {
-    const [chunk] = args
-    this.onEnd?.(typeof chunk === "string" || chunk instanceof Uint8Array ? chunk.length : 0)
-    // the overloads of end have no common type
-    return (super.end as (...args: ReadonlyArray<unknown>) => this).apply(this, args)
-  }
-}
-
-type EdgeServer = Server<typeof EdgeRequest, typeof Answer>
-type EdgeResponse = InstanceType<typeof Answer<EdgeRequest>>
-
-export interface HttpEdge {
-  readonly server: EdgeServer
-  /** Hands over the requests that are not refused, until the scope closes. */
-  readonly serve: (
-    handler: (request: IncomingMessage, response: ServerResponse) => void
-  ) => Effect.Effect<void, never, Scope.Scope>
-  readonly connections: HttpConnections
-  /** From now on connections are closed after their answers. */
-  readonly drain: () => void
-}
-
-/** Names of Host that are hosts, with or without a port (RFC 9110, section 7.2). */
-const hostPattern = /^(\[[\da-fA-F:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?$/
-
-/** More headers than any client sends. What is above the size that Node allows is refused by Node. */
-const maxHeaders = 128
-
-/** The status that a request is refused with, and why, as metrics name it. */
-type Refusal = readonly [status: number, reason: string]
-
-/** Refusals of requests that have been read. */
-const requestRefusals = {
-  tooManyHeaders: [431, "too many headers"],
-  noHost: [400, "no Host"],
-  severalHosts: [400, "several Hosts"],
-  brokenHost: [400, "a broken Host"],
-  foreignHost: [421, "a Host that is not served"],
-  expectation: [417, "an expectation"],
-  connectionLimit: [503, "too many requests of a connection"],
-  addressLimit: [503, "too many requests of an address"],
-  overload: [503, "overload"]
-} as const satisfies Readonly<Record<string, Refusal>>
-
-/** What is wrong with a request's headers, if anything. */
-const checkHeaders = (request: IncomingMessage, servesHost: Options["servesHost"]): Refusal | undefined => {
-  const { rawHeaders } = request
-  if (rawHeaders.length > 2 * maxHeaders) return requestRefusals.tooManyHeaders
-  let hosts = 0
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!
-    if (name.length === 4 && name.toLowerCase() === "host") hosts++
-  }
-  if (hosts === 0) return request.httpVersion === "1.0" ? undefined : requestRefusals.noHost
-  if (hosts > 1) return requestRefusals.severalHosts
-  const [, host] = hostPattern.exec(request.headers.host ?? "") ?? []
-  if (host === undefined) return requestRefusals.brokenHost
-  return servesHost === undefined || servesHost(host) ? undefined : requestRefusals.foreignHost
-}
-
-const statusTexts: Readonly<Record<number, string>> = {
-  400: "Bad request",
-  405: "Method not allowed",
-  408: "Request timeout",
-  413: "Content too large",
-  417: "Expectation failed",
-  421: "Misdirected request",
-  431: "Request header fields too large",
-  503: "Service unavailable"
-}
-
-/** Refusals of what Node's parser could not read, by its error. */
-const parseFailures: Readonly<Record<string, Refusal>> = {
-  HPE_HEADER_OVERFLOW: [431, "headers too large"],
-  HPE_CHUNK_EXTENSIONS_OVERFLOW: [413, "chunk extensions too large"],
-  ERR_HTTP_REQUEST_TIMEOUT: [408, "timeout"]
-}
-
-/** The refusal for all other errors of the parser. */
-const invalidRequest: Refusal = [400, "no valid request"]
-
-const connectRefusal: Refusal = [405, "CONNECT"]
-
-/** The answer to what is no request, after which its connection is closed. */
-const rawAnswer = (status: number): string =>
-  `HTTP/1.1 ${status} ${statusTexts[status]}\r\nConnection: close\r\nContent-Length: 0\r\n` +
-  `${status === 503 ? "Retry-After: 1\r\n" : ""}\r\n`
-
-const hasBody = ({ headers }: IncomingMessage): boolean =>
-  headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0"
-
-/** How often unread answers are looked at, in milliseconds. */
+/** How often unread responses are checked, in milliseconds. */
 const sweepPeriod = 1_000
 
-/** Listens until the scope closes, which closes all connections. */
+/** Makes a server that does not listen yet. Its timers stop when the scope closes. */
+export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<HttpEdge, never, Scope.Scope> {
+  const { limits, name, onRefused } = options
+  const context = yield* Effect.context<never>()
+  const guard = CallbackGuard.make(context)
+  const maxConnections = yield* withinDescriptors(name, limits.maxConnections)
+  const repeat = (callbackName: string) => (callback: () => void, period: number) => {
+    const timer = setInterval(guard(callbackName, callback), period).unref()
+    return { close: () => clearInterval(timer) }
+  }
+  const shedder = LoadShedder.make(limits.maxConcurrentRequests, {
+    every: repeat("load shedding"),
+    afterTurn: setImmediate
+  })
+  const edge = new HttpEdge(
+    { ...options, limits: { ...limits, maxConnections } },
+    shedder,
+    yield* EdgeMetrics.makeRefusals(name, onRefused === undefined, context),
+    guard
+  )
+  const { connections } = edge
+  const sweeping = repeat("unread responses")(() => connections.sweep(), sweepPeriod)
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      shedder.close()
+      sweeping.close()
+    })
+  )
+  yield* EdgeMetrics.observe(name, {
+    connections: () => connections.counts.connections,
+    maxConnections,
+    requestLimit: () => shedder.counts().limit,
+    unreadSize: () => connections.counts.unreadSize
+  })
+  return edge
+})
+
+/** Opens the port until the scope closes, which closes all connections. */
 export const listen = (
   { server }: HttpEdge,
   options: ListenOptions
@@ -187,359 +138,244 @@ export const listen = (
   )
 
 /**
- * Answers requests by an app until the scope closes, which interrupts what is being answered. Effect's own way to serve would also
- * listen to upgrades, for which Node gives connections away.
+ * Answers requests by an app until the scope closes, which interrupts the app. Effect's own `serve` would also listen for upgrades, and
+ * Node then hands over connections.
  */
 export const serveApp = Effect.fnUntraced(function* <R>(
-  { serve }: HttpEdge,
+  edge: HttpEdge,
   app: Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest | R>
 ): Effect.fn.Return<void, never, Scope.Scope | Exclude<R, HttpServerRequest.HttpServerRequest | Scope.Scope>> {
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-  yield* serve(yield* NodeHttpServer.makeHandler(app, { scope }))
+  yield* edge.serve(yield* NodeHttpServer.makeHandler(app, { scope }))
 })
 
-/** Makes a server that does not listen yet. */
-export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<HttpEdge, never, Scope.Scope> {
-  const { limits, name, servesHost, trustedProxies } = options
-  const context = yield* Effect.context<never>()
-  const guard = CallbackGuard.make(context)
-  const refusals = yield* makeRefusals(options, context)
-  const maxConnections = yield* withinDescriptors(name, limits.maxConnections)
+export class HttpEdge {
+  readonly server: Server<typeof EdgeRequest, typeof EdgeResponse>
+  readonly connections: HttpConnections
+  readonly #options: Options
+  readonly #requestLimits: RequestLimits
+  readonly #pacer: ConnectionPacer.ConnectionPacer
+  readonly #refusals: EdgeMetrics.Refusals
+  readonly #guard: CallbackGuard.Guard
+  #state: "serving" | "draining" = "serving"
 
-  const repeat = (what: string) => (callback: () => void, period: number) => {
-    const timer = setInterval(guard(what, callback), period).unref()
-    return { close: () => clearInterval(timer) }
-  }
-  const shedder = LoadShedder.make(limits.maxConcurrentRequests, {
-    every: repeat("load shedding"),
-    afterTurn: setImmediate
-  })
-  const pacer = ConnectionPacer.make({
-    after: (callback, millis) => void setTimeout(guard("paced HTTP connection", callback), millis).unref(),
-    now: () => performance.now()
-  })
-  const perAddress = makeAddressLimit(Option.getOrUndefined(limits.maxConnectionsPerAddress))
-  let isDraining = false
-
-  const connections = new HttpConnections(
-    {
-      maxConnections,
-      maxConnectionsPerAddress: Option.getOrUndefined(limits.maxConnectionsPerAddress),
-      maxRequestsPerConnection: limits.maxRequestsPerConnection,
-      maxUnreadSize: limits.maxUnreadSize,
-      unreadTimeout: Duration.toMillis(limits.unreadTimeout),
-      trustedProxies
-    },
-    {
-      onClosed: (reason, connection) => {
-        // the connections of a proxy are those of many clients
-        if (reason === "pipelining" && !connection.isProxy) onFlood(connection)
-        refusals.connection(reason, connection.peer)
+  constructor(
+    options: Options,
+    shedder: LoadShedder.LoadShedder,
+    refusals: EdgeMetrics.Refusals,
+    guard: CallbackGuard.Guard
+  ) {
+    const { limits } = options
+    const maxPerAddress = Option.getOrUndefined(limits.maxConnectionsPerAddress)
+    this.#options = options
+    this.#refusals = refusals
+    this.#guard = guard
+    this.#requestLimits = new RequestLimits(shedder, maxPerAddress)
+    this.#pacer = ConnectionPacer.make({
+      after: (callback, millis) => void setTimeout(guard("paced HTTP connection", callback), millis).unref(),
+      now: () => performance.now()
+    })
+    this.connections = new HttpConnections(
+      {
+        maxConnections: limits.maxConnections,
+        maxConnectionsPerAddress: maxPerAddress,
+        maxRequestsPerConnection: limits.maxRequestsPerConnection,
+        maxUnreadSize: limits.maxUnreadSize,
+        unreadTimeout: Duration.toMillis(limits.unreadTimeout),
+        trustedProxies: options.trustedProxies
       },
-      onRefused: (reason, peer) => refusals.connection(reason, peer)
+      {
+        onClosed: (reason, connection) => {
+          // the connections of a proxy belong to many clients
+          if (reason === "pipelining" && !connection.isProxy) this.#onFlood(connection)
+          refusals.connection(reason, connection.peer)
+        },
+        onRefused: (reason, peer) => refusals.connection(reason, peer)
+      }
+    )
+    this.server = makeServer(limits)
+    this.#listen()
+  }
+
+  /** Answers the requests that are not refused, until the scope closes. */
+  serve(
+    handler: (request: IncomingMessage, response: ServerResponse) => void
+  ): Effect.Effect<void, never, Scope.Scope> {
+    const onRequest = this.#guard(
+      "HTTP request",
+      (request: EdgeRequest, response: Response) => {
+        if (this.#admit(request, response)) handler(request, response)
+      },
+      { annotations: ({ method, url }) => ({ method, path: url?.split("?")[0] }), recover: destroyRequest }
+    )
+    // A request that waits for 100 Continue to send its body is answered without the body, which nothing here reads. Its client need not
+    // send it then (RFC 9110, section 10.1.1), and Node closes the connection after the response.
+    return Effect.acquireRelease(
+      Effect.sync(() => void this.server.on("request", onRequest).on("checkContinue", onRequest)),
+      () => Effect.sync(() => void this.server.off("request", onRequest).off("checkContinue", onRequest))
+    )
+  }
+
+  /** Closes connections after their next response from now on. */
+  drain(): void {
+    this.#state = "draining"
+    this.connections.closeAfterResponses()
+  }
+
+  #listen(): void {
+    const guard = this.#guard
+    const { server } = this
+    const destroy = (socket: Socket) => void socket.destroy()
+    server.on("connection", guard("HTTP connection", this.#onConnection, { recover: destroy }))
+    server.on(
+      "clientError",
+      guard("HTTP client error", (error, socket) => this.#onClientError(error, socket as Socket), {
+        recover: (_error, socket) => destroy(socket as Socket)
+      })
+    )
+    server.on(
+      "connect",
+      guard("HTTP CONNECT", (request, socket) => this.#onConnect(request, socket as Socket), {
+        recover: (_request, socket) => destroy(socket as Socket)
+      })
+    )
+    server.on(
+      "checkExpectation",
+      guard(
+        "HTTP expectation",
+        (request, response) => void this.#admit(request, response, requestRefusals.expectation),
+        {
+          recover: destroyRequest
+        }
+      )
+    )
+    // accept() fails without file descriptors, and the server goes on when there are some
+    const onError = (error: NodeJS.ErrnoException) => {
+      if (server.listening) this.#refusals.connection(EdgeMetrics.acceptFailed, error.code ?? "")
     }
-  )
+    server.on("error", guard("HTTP server error", onError))
+  }
 
-  const server = createServer<typeof EdgeRequest, typeof Answer>({
-    IncomingMessage: EdgeRequest,
-    ServerResponse: Answer,
-    // an upgrade that is offered need not be taken (RFC 9110, section 7.8); Node would leave its connection to a listener
-    shouldUpgradeCallback: () => false,
-    // checked here, where it is counted
-    requireHostHeader: false,
-    requestTimeout: Duration.toMillis(limits.requestTimeout),
-    headersTimeout: Duration.toMillis(limits.requestTimeout),
-    keepAliveTimeout: Duration.toMillis(limits.keepAliveTimeout),
-    connectionsCheckingInterval: Math.min(5_000, Duration.toMillis(limits.requestTimeout) / 2),
-    // so that a client that is gone without a word is noticed
-    keepAlive: true,
-    keepAliveInitialDelay: 60_000
-  })
-  // Node would drop what is above a limit; here it is refused
-  server.maxHeadersCount = 0
+  /** Registers a request and checks it against the limits. Returns whether the application is to answer it; otherwise it is answered. */
+  #admit(request: EdgeRequest, response: Response, expectation?: Refusal): boolean {
+    const { servesHost, trustedProxies } = this.#options
+    const { connections } = this
+    const exchange = connections.begin(request, response)
+    if (exchange === undefined) return false
+    const { isProxy, peer } = exchange.connection
+    const client: ForwardedClient.Client = isProxy
+      ? ForwardedClient.behind(trustedProxies, peer, request.headers)
+      : { address: peer, scheme: "http" }
+    request.client = client
+    const onBug = { recover: () => void request.socket.destroy() }
+    response.onEnd = this.#guard("HTTP response end", (size: number) => connections.responded(exchange, size), onBug)
+    const onClose = () => connections.closeExchange(exchange)
+    response.on("close", this.#guard("HTTP response close", onClose, onBug))
+    if (exchange.isLast || this.#state === "draining") response.shouldKeepAlive = false
+    const refusal =
+      checkHeaders(request, servesHost) ?? expectation ?? this.#requestLimits.enter(exchange, client.address)
+    if (refusal === undefined) return true
+    this.#refuse(request, response, refusal)
+    return false
+  }
 
-  const refuse = (request: EdgeRequest, response: EdgeResponse, [status, reason]: Refusal) => {
+  #refuse(request: EdgeRequest, response: Response, refusal: Refusal): void {
+    const { headers, onRefused } = this.#options
+    const [status, reason] = refusal
     if (status !== 503 || hasBody(request)) response.shouldKeepAlive = false
     const body = `${statusTexts[status]}\n`
     response.writeHead(status, {
-      ...options.headers,
+      ...headers,
       "content-type": "text/plain; charset=utf-8",
       "content-length": body.length,
       "cache-control": "no-store",
       ...(status === 503 ? { "retry-after": "1" } : {})
     })
     response.end(request.method === "HEAD" ? undefined : body)
-    if (options.onRefused === undefined) refusals.request([status, reason], request.client?.address)
-    else options.onRefused(request, status, reason)
+    if (onRefused === undefined) this.#refusals.request(refusal, request.client?.address)
+    else onRefused(request, status, reason)
   }
 
-  const clientOf = (exchange: Exchange, request: EdgeRequest): ForwardedClient.Client => {
-    const { isProxy, peer } = exchange.connection
-    return isProxy ? ForwardedClient.behind(trustedProxies, peer, request.headers) : { address: peer, scheme: "http" }
-  }
-
-  /** Why there is no place for a request, if there is none. */
-  const enter = (exchange: Exchange, { address }: ForwardedClient.Client): Refusal | undefined => {
-    const { isLast, connection } = exchange
-    if (isLast) return requestRefusals.connectionLimit
-    // the connections of a proxy are not those of its clients
-    if (connection.isProxy && !perAddress.enter(address)) return requestRefusals.addressLimit
-    const leave = connection.isProxy ? () => perAddress.leave(address) : () => {}
-    if (!shedder.enter()) {
-      leave()
-      return requestRefusals.overload
+  readonly #onConnection = (socket: Socket) => {
+    const connection = this.connections.open(socket)
+    if (connection === undefined) {
+      socket.end(rawResponse(503))
+      socket.destroySoon()
+      return
     }
-    exchange.release = () => {
-      leave()
-      shedder.leave()
-    }
-    return undefined
+    const onClose = () => this.connections.closed(connection)
+    socket.on("close", this.#guard("HTTP connection close", onClose))
+    this.#pace(socket)
   }
 
-  /** Takes in a request: whether the application is to answer it. */
-  const admit = (request: EdgeRequest, response: EdgeResponse, expectation?: Refusal): boolean => {
-    const exchange = connections.begin(request, response)
-    if (exchange === undefined) return false
-    request.client = clientOf(exchange, request)
-    const onBug = { recover: () => void request.socket.destroy() }
-    response.onEnd = guard("HTTP answer end", (size: number) => connections.answered(exchange, size), onBug)
-    response.on(
-      "close",
-      guard("HTTP answer close", () => connections.closeExchange(exchange), onBug)
-    )
-    if (isDraining || exchange.isLast) response.shouldKeepAlive = false
-    const wrong = checkHeaders(request, servesHost)
-    if (wrong !== undefined) return (refuse(request, response, wrong), false)
-    if (expectation !== undefined) return (refuse(request, response, expectation), false)
-    const shed = enter(exchange, request.client)
-    if (shed === undefined) return true
-    refuse(request, response, shed)
-    return false
-  }
-
-  /** Reads a connection when its turn has come. */
-  const pace = (socket: Socket) => {
+  /** Pauses a connection until the pacer lets its address be read. */
+  #pace(socket: Socket): void {
     let isPaused = true
-    pacer.admit(clientNetwork(socket.remoteAddress ?? ""), () => {
+    this.#pacer.admit(clientNetwork(socket.remoteAddress ?? ""), () => {
       if (socket.isPaused() && !socket.destroyed) socket.resume()
       isPaused = false
     })
     if (isPaused) socket.pause()
   }
 
-  /** Also paces the open connections of the address from which no request has come yet. */
-  const onFlood = (connection: Connection) => {
-    pacer.flooded(clientNetwork(connection.peer))
-    for (const { socket } of connections.unusedBeside(connection)) if (!socket.isPaused()) pace(socket)
+  /** Paces the address of a connection, also its open connections that have sent no request yet. */
+  #onFlood(connection: Connection): void {
+    this.#pacer.flooded(clientNetwork(connection.peer))
+    for (const { socket } of this.connections.unusedBeside(connection)) if (!socket.isPaused()) this.#pace(socket)
   }
 
-  const onConnection = (socket: Socket) => {
-    if (connections.open(socket)) {
-      socket.on(
-        "close",
-        guard("HTTP connection close", () => connections.closed(HttpConnections.of(socket)!))
-      )
-      return pace(socket)
-    }
-    socket.end(rawAnswer(503))
-    socket.destroySoon()
-  }
-
-  /** Something that is no request, or is none any more; errors of the connection itself come here too. */
-  const onClientError = (error: NodeJS.ErrnoException, socket: Socket) => {
+  /** Answers what the parser rejects. Errors of the connection come here too. */
+  #onClientError(error: NodeJS.ErrnoException, socket: Socket): void {
     const code = error.code ?? ""
     const refusal = parseFailures[code] ?? invalidRequest
-    if (code in parseFailures || code.startsWith("HPE_")) refusals.request(refusal, socket.remoteAddress)
-    // an answer that is being made or sent must not be followed by something else
-    if (!HttpConnections.isAnswering(socket) && socket.writable) socket.write(rawAnswer(refusal[0]))
+    if (code in parseFailures || code.startsWith("HPE_")) this.#refusals.request(refusal, socket.remoteAddress)
+    // nothing may be written within or after the response to an earlier request
+    if (!HttpConnections.isResponding(socket) && socket.writable) socket.write(rawResponse(refusal[0]))
     socket.destroy(error)
   }
 
-  const onConnect = (request: IncomingMessage, socket: Socket) => {
-    refusals.request(connectRefusal, request.socket.remoteAddress)
+  #onConnect(request: IncomingMessage, socket: Socket): void {
+    this.#refusals.request(connectRefusal, request.socket.remoteAddress)
     socket.on("error", () => {})
-    if (HttpConnections.isAnswering(socket)) socket.destroy()
-    else socket.end(rawAnswer(405), () => socket.destroy())
-  }
-
-  const destroySocket = (socket: Socket) => void socket.destroy()
-  const destroyRequest = (request: EdgeRequest, _response: EdgeResponse) => void request.socket.destroy()
-
-  server.on("connection", guard("HTTP connection", onConnection, { recover: destroySocket }))
-  server.on(
-    "clientError",
-    guard("HTTP client error", (error, socket) => onClientError(error, socket as Socket), {
-      recover: (_error, socket) => void socket.destroy()
-    })
-  )
-  server.on(
-    "connect",
-    guard("HTTP CONNECT", (request, socket) => onConnect(request, socket as Socket), {
-      recover: (_request, socket) => void socket.destroy()
-    })
-  )
-  server.on(
-    "checkExpectation",
-    guard("HTTP expectation", (request, response) => void admit(request, response, requestRefusals.expectation), {
-      recover: destroyRequest
-    })
-  )
-  // accept fails when there are no descriptors left; the server goes on when there are some
-  server.on(
-    "error",
-    guard("HTTP server error", (error: NodeJS.ErrnoException) => {
-      if (server.listening) refusals.connection(acceptFailed, error.code ?? "")
-    })
-  )
-  const sweeping = repeat("unread answers")(() => connections.sweep(), sweepPeriod)
-
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      shedder.close()
-      sweeping.close()
-    })
-  )
-  yield* ObservableMetric.gauge(
-    "http_server_open_connections",
-    "Connections that are open",
-    () => connections.counts.connections,
-    {
-      server: name
-    }
-  )
-  yield* ObservableMetric.gauge(
-    "http_server_connection_limit",
-    "How many connections may be open",
-    () => maxConnections,
-    {
-      server: name
-    }
-  )
-  yield* ObservableMetric.gauge(
-    "http_server_request_limit",
-    "How many requests are worked on at the same time at the most, by the load",
-    () => shedder.counts().limit,
-    { server: name }
-  )
-  yield* ObservableMetric.gauge(
-    "http_server_unread_answer_bytes",
-    "What clients have yet to read",
-    () => connections.counts.unreadSize,
-    { server: name }
-  )
-
-  const serve: HttpEdge["serve"] = (handler) => {
-    const onRequest = guard(
-      "HTTP request",
-      (request: EdgeRequest, response: EdgeResponse) => {
-        if (admit(request, response)) handler(request, response)
-      },
-      { annotations: ({ method, url }) => ({ method, path: url?.split("?")[0] }), recover: destroyRequest }
-    )
-    // Nobody wants the body of a request that waits to send it, so it is answered without; then the client need not send it (RFC 9110,
-    // section 10.1.1), and Node closes the connection after the answer.
-    return Effect.acquireRelease(
-      Effect.sync(() => void server.on("request", onRequest).on("checkContinue", onRequest)),
-      () => Effect.sync(() => void server.off("request", onRequest).off("checkContinue", onRequest))
-    )
-  }
-
-  const drain = () => {
-    isDraining = true
-    connections.closeAfterAnswers()
-  }
-  return { server, serve, connections, drain }
-})
-
-/** Requests at the same time by the address of a client behind a trusted proxy, where connections by address are limited. */
-const makeAddressLimit = (limit = Infinity) => {
-  const active = new Map<string, number>()
-  return {
-    enter: (address: string): boolean => {
-      if (limit === Infinity) return true
-      const key = clientNetwork(address)
-      const count = active.get(key) ?? 0
-      if (count >= limit) return false
-      active.set(key, count + 1)
-      return true
-    },
-    leave: (address: string): void => {
-      if (limit === Infinity) return
-      const key = clientNetwork(address)
-      const count = active.get(key) ?? 0
-      if (count > 1) active.set(key, count - 1)
-      else active.delete(key)
-    }
+    if (HttpConnections.isResponding(socket)) socket.destroy()
+    else socket.end(rawResponse(405), () => socket.destroy())
   }
 }
 
-/** Half of the descriptors are for connections of clients, so that there are always some for the rest of the process. */
+const makeServer = (limits: Limits) => {
+  const requestTimeout = Duration.toMillis(limits.requestTimeout)
+  const server = createServer<typeof EdgeRequest, typeof EdgeResponse>({
+    IncomingMessage: EdgeRequest,
+    ServerResponse: EdgeResponse,
+    // an upgrade may be ignored (RFC 9110, section 7.8); otherwise Node would hand its connection to a listener
+    shouldUpgradeCallback: () => false,
+    // checked by checkHeaders, so that it is counted
+    requireHostHeader: false,
+    requestTimeout,
+    headersTimeout: requestTimeout,
+    keepAliveTimeout: Duration.toMillis(limits.keepAliveTimeout),
+    connectionsCheckingInterval: Math.min(5_000, requestTimeout / 2),
+    // detects clients that have disappeared without closing their connection
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000
+  })
+  // above a limit Node would drop headers; checkHeaders refuses the request
+  server.maxHeadersCount = 0
+  return server
+}
+
+const destroyRequest = (request: EdgeRequest, _response: Response) => void request.socket.destroy()
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0"
+
+/** Limits connections to half of the file descriptors, so that the rest of the process never runs out of them. */
 const withinDescriptors = Effect.fnUntraced(function* (name: string, maxConnections: number) {
   const limit = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
   const most = Math.max(1, Math.floor(limit / 2))
   if (maxConnections <= most) return maxConnections
   yield* Effect.logWarning(
-    `The ${limit} files that this process may open are too few for ${maxConnections} connections: ${name} takes ${most}`
+    `The limit of ${limit} file descriptors is too low for ${maxConnections} connections: ${name} accepts ${most}`
   )
   return most
-})
-
-/** Why a connection is counted as refused when it could not be accepted. */
-const acceptFailed = "accept failed"
-
-type ConnectionReason = Reason | typeof acceptFailed
-
-/** Counts and logs what never becomes a request of the application. */
-const makeRefusals = Effect.fnUntraced(function* (
-  { name, onRefused }: Pick<Options, "name" | "onRefused">,
-  context: Context.Context<never>
-) {
-  const runFork = Effect.runForkWith(context)
-  const requestLines = LogRateLimiter.make("refused requests", 10)
-  const connectionLines = LogRateLimiter.make("connections closed by a limit", 10)
-
-  const requests = ([status, reason]: Refusal) =>
-    Metric.counter("http_server_refused_requests_total", {
-      description: "Requests that were refused before they could be read as a whole",
-      incremental: true,
-      attributes: { server: name, "http.response.status_code": String(status), "error.type": reason }
-    })
-  const closed = (reason: ConnectionReason) =>
-    Metric.counter("http_server_connections_refused_total", {
-      description: "Connections that were closed or refused by a limit",
-      incremental: true,
-      attributes: { server: name, reason }
-    })
-  const counted = [
-    ...Object.values(parseFailures),
-    invalidRequest,
-    connectRefusal,
-    ...(onRefused === undefined ? Object.values(requestRefusals) : [])
-  ]
-  // counters are there from the start, so that their first increase is seen
-  for (const refusal of counted) yield* Metric.update(requests(refusal), 0)
-  for (const reason of [...reasons, acceptFailed] as const) yield* Metric.update(closed(reason), 0)
-
-  return {
-    request: (refusal: Refusal, peer: string | undefined) => {
-      requests(refusal).updateUnsafe(1, context)
-      const [status, reason] = refusal
-      const line = Effect.logInfo("HTTP request refused").pipe(
-        Effect.annotateLogs({
-          server: name,
-          status,
-          reason,
-          ...(peer === undefined ? {} : { peer: Address.unmapped(peer) })
-        })
-      )
-      runFork(requestLines.log(line))
-    },
-    connection: (reason: ConnectionReason, peer: string) => {
-      closed(reason).updateUnsafe(1, context)
-      const line = Effect.logWarning("HTTP connection closed by a limit").pipe(
-        Effect.annotateLogs({ server: name, reason, peer: Address.unmapped(peer) })
-      )
-      runFork(connectionLines.log(line))
-    }
-  }
 })

@@ -1,6 +1,6 @@
 /**
- * What is seen of requests over HTTP: a span, metrics and a line of the log for each, by OpenTelemetry's conventions
- * (https://opentelemetry.io/docs/specs/semconv/http/), and a report of what nobody has foreseen.
+ * Observes HTTP requests: a span, metrics and a log line for each, by OpenTelemetry's conventions
+ * (https://opentelemetry.io/docs/specs/semconv/http/), and a report of unexpected errors.
  */
 import { randomUUID } from "node:crypto"
 
@@ -8,9 +8,9 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import { memoizeBy } from "../collections/memoize.ts"
+import { memoize } from "../collections/memoize.ts"
 import * as Address from "../config/Address.ts"
-import { boundaries } from "../grpc/interceptors/Metrics.ts"
+import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as Logging from "../telemetry/Logging.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
 import * as ServerSpan from "../telemetry/ServerSpan.ts"
@@ -20,24 +20,21 @@ import * as UnexpectedError from "../telemetry/UnexpectedError.ts"
 import type { Client } from "./ForwardedClient.ts"
 import { EdgeRequest } from "./HttpEdge.ts"
 
-/** Answers a request, whatever it is. */
+/** Answers every request, also those of unknown paths. */
 export type App = Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest>
 
 export interface Options {
-  /**
-   * The route that a path without its query belongs to, one of few, for what is counted by it: a path is whatever a stranger has
-   * written.
-   */
+  /** The route of a path without its query, one of few: the label of metrics, since clients choose the path. Undefined is none. */
   readonly routeOf: (path: string) => string | undefined
-  /** What a reader gets who has run into a bug. An id that the log has too is added to its headers. */
+  /** The response to a request whose handler dies. The header `x-request-id` is added, with the id that the log line has. */
   readonly failed: HttpServerResponse.HttpServerResponse
-  /** Whether who asks may say that a trace is to be recorded. */
+  /** Whether the sampled flag of an incoming `traceparent` is honoured. */
   readonly trustsTraces: boolean
-  /** Whether what is interrupted now is so by the server, and not by its reader. */
+  /** Whether handlers are interrupted by the server, as it closes, and not by their clients. */
   readonly isCutting?: (() => boolean) | undefined
 }
 
-/** Observes an app, which may die then. */
+/** Observes an app. The result answers requests whose handler dies. */
 export const observe = (app: App, options: Options): App =>
   Effect.withFiber(({ context }) => {
     const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
@@ -45,8 +42,7 @@ export const observe = (app: App, options: Options): App =>
     const exchange = new Exchange(request, incoming instanceof EdgeRequest ? incoming.client : undefined, options)
     const inSpan = beginSpan(context, exchange, options)
     activeRequests.modifyUnsafe(1, context)
-    // all that is done at the end is done in one step, since there is one for each page
-    const observed = Effect.onExit(withApology(app, exchange, options.failed), (exit) => {
+    const observed = Effect.onExit(withErrorResponse(app, exchange, options.failed), (exit) => {
       const status = exchange.statusOf(exit)
       count(exchange, status, context)
       const line = lineOf(exchange, status, inSpan)
@@ -63,10 +59,7 @@ export const observe = (app: App, options: Options): App =>
         )
   })
 
-/**
- * Observes a request that has been refused before any app got it: it counts, and has its span and its line, as the others do.
- * `reason` says why in the line.
- */
+/** Observes a request that was refused before the app got it: it has metrics, a span and a log line, with the reason. */
 export const refused =
   (options: Options, context: Context.Context<never>) =>
   (request: EdgeRequest, status: number, reason: string): void => {
@@ -97,24 +90,23 @@ const beginSpan = (context: Context.Context<never>, exchange: Exchange, { trusts
   })
 }
 
-/** What both Node's and Effect's requests have. */
+/** The common part of Node's and Effect's requests. */
 interface Request {
   readonly method: string
   readonly url: string
   readonly headers: Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 }
 
-/** A request, and what is known of it before it is answered. */
+/** A request that is being observed. */
 class Exchange {
   readonly request: Request
-  /** Who asks. */
   readonly client: Client | undefined
   readonly method: string
   readonly path: string
   readonly route: string | undefined
   readonly startedAt: number
-  /** Whether it has run into a bug, which is logged as that. */
-  isBug = false
+  /** Whether its handler died, which has a log line of its own. */
+  hasDied = false
   readonly #isCutting: () => boolean
 
   constructor(
@@ -133,19 +125,21 @@ class Exchange {
     this.#isCutting = isCutting
   }
 
-  seconds = () => (performance.now() - this.startedAt) / 1000
+  seconds(): number {
+    return (performance.now() - this.startedAt) / 1000
+  }
 
-  statusOf = (exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number => {
+  statusOf(exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number {
     if (Exit.isSuccess(exit)) return exit.value.status
     if (!Cause.hasInterruptsOnly(exit.cause)) return 500
     return this.#isCutting() ? 503 : clientClosedRequest
   }
 }
 
-/** What a request is taken for whose reader has gone before it was answered, as nginx has it. */
+/** The status of a request whose client has disconnected before the response, as in nginx. */
 const clientClosedRequest = 499
 
-/** The methods of RFC 9110 and PATCH; there is no limit to what a stranger may call one. */
+/** The methods of RFC 9110 and PATCH: labels of metrics. Any other one is "_OTHER". */
 const methods: ReadonlySet<string> = new Set([
   "CONNECT",
   "DELETE",
@@ -158,7 +152,7 @@ const methods: ReadonlySet<string> = new Set([
   "TRACE"
 ])
 
-/** The two parts of an address that stand around its first question mark. */
+/** Splits a URL at its first question mark. */
 export const split = (url: string): { readonly path: string; readonly query: string } => {
   const at = url.indexOf("?")
   return at === -1 ? { path: url, query: "" } : { path: url.slice(0, at), query: url.slice(at + 1) }
@@ -175,7 +169,7 @@ const endOfSpan = (
   return endSpan(span, Exit.isFailure(exit) ? exit : errorExit(String(status), `status ${status}`))
 }
 
-/** The query is not among them: it has what readers type. */
+/** The attributes of a span, without the query, which may contain personal data. */
 const attributesOf = ({ client, method, path, request, route }: Exchange): Record<string, unknown> => ({
   "http.request.method": method,
   ...(method === "_OTHER" ? { "http.request.method_original": request.method } : {}),
@@ -186,18 +180,17 @@ const attributesOf = ({ client, method, path, request, route }: Exchange): Recor
   ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
 })
 
-const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being answered" })
+interface DurationLabels extends Pick<Exchange, "method" | "route">, Pick<Client, "scheme"> {
+  readonly status: number
+}
 
-const durationOf = memoizeBy(
-  [
-    ({ route }: Pick<Exchange, "method" | "route"> & Pick<Client, "scheme"> & { readonly status: number }) => route,
-    ({ status }) => status,
-    ({ method }) => method,
-    ({ scheme }) => scheme
-  ],
+const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being processed" })
+
+const durationOf = memoize(
+  ({ method, route, scheme, status }: DurationLabels) => `${method} ${status} ${scheme} ${route}`,
   ({ method, route, scheme, status }) =>
     Metric.histogram("http.server.request.duration", {
-      description: "How long requests took to be answered",
+      description: "Duration of requests",
       attributes: {
         unit: "s",
         "http.request.method": method,
@@ -206,7 +199,7 @@ const durationOf = memoizeBy(
         "url.scheme": scheme,
         ...(status < 500 ? {} : { "error.type": String(status) })
       },
-      boundaries
+      boundaries: durationBoundaries
     })
 )
 
@@ -216,32 +209,32 @@ const count = (exchange: Exchange, status: number, context: Context.Context<neve
   durationOf({ method, route, scheme: client?.scheme ?? "http", status }).updateUnsafe(exchange.seconds(), context)
 }
 
-// whoever asks wrongly is not to keep what is wrong here out of the log
-const ours = LogRateLimiter.make("requests that failed")
-const callers = LogRateLimiter.make("requests that failed")
+// separate limiters, so that client errors do not suppress server errors
+const serverErrors = LogRateLimiter.make("requests that failed")
+const clientErrors = LogRateLimiter.make("requests that failed")
 const refusals = LogRateLimiter.make("refused requests", 10)
 
-/** The line of how a request has ended, if that is logged. */
+/** The log line of a request, if its level is enabled. */
 const lineOf = (exchange: Exchange, status: number, context: Context.Context<never>) => {
-  if (exchange.isBug) return undefined
+  if (exchange.hasDied) return undefined
   const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
   if (!Logging.isEnabled(level, context)) return undefined
   const line = Effect.suspend(() =>
-    Effect.annotateLogs(Effect.logWithLevel(level)("A request"), annotationsOf(exchange, status))
+    Effect.annotateLogs(Effect.logWithLevel(level)("HTTP request completed"), annotationsOf(exchange, status))
   )
-  return status < 400 ? line : (status < 500 ? callers : ours).log(line)
+  return status < 400 ? line : (status < 500 ? clientErrors : serverErrors).log(line)
 }
 
-/** Logs a bug with all that is known of it, under an id of which its reader is told. */
-const withApology = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
+/** Logs and reports an unexpected error, and answers with an id that leads to the log line. */
+const withErrorResponse = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
   Effect.catchCauseIf(
     app,
     (cause) => !Cause.hasInterruptsOnly(cause),
     (cause) => {
-      exchange.isBug = true
+      exchange.hasDied = true
       const requestId = randomUUID()
       const annotations = { ...annotationsOf(exchange, failed.status), requestId }
-      return Effect.logError("A bug in a page", cause).pipe(
+      return Effect.logError("Unexpected error in an HTTP handler", cause).pipe(
         Effect.annotateLogs(annotations),
         Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
         Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))

@@ -1,8 +1,7 @@
 /**
- * Load shedding: how many requests a server works on at the same time. The limit follows the delay of the event loop, in the way
- * that CoDel (RFC 8289) follows the delay of a queue: while every measurement of an interval is above the target, there is more
- * work than the processor can do, and the limit falls by a third; otherwise it grows again. So excess requests are refused at once,
- * and those that are accepted are answered in time.
+ * Load shedding: limits how many requests a server processes at the same time, by the delay of the event loop, as CoDel (RFC 8289)
+ * does by the delay of a queue: while every measurement of an interval exceeds the target, the processor is overloaded, and the limit
+ * falls by a third; otherwise it grows again. Excess requests are refused at once, and accepted ones are answered in time.
  *
  * Requests that wait for a backend do not delay the event loop: only the maximum limits them. Requests whose handlers never wait do
  * not overlap, so a limit of concurrent requests does not see them: they queue in the operating system. Therefore each turn of the
@@ -22,19 +21,19 @@ export interface LoadShedder {
 /** How often the delay is measured, in milliseconds. */
 const period = 20
 
-/** A delay of the event loop that is always exceeded for an interval means overload, in milliseconds. */
+/** The delay of the event loop that means overload if it is exceeded for a whole interval, in milliseconds. */
 const target = 50
 
-/** How long the delay has to stay above the target, in milliseconds. */
+/** How long the delay has to exceed the target, in milliseconds. */
 const interval = 100
 
-/** Under overload too, that many requests are worked on, so that a processor that others use shuts out no short burst. */
+/** The lowest limit, so that a short burst is accepted while other processes use the processor. */
 const minimum = 32
 
-/** The limit begins here and grows while it is needed, so that a sudden overload is noticed before much has been accepted. */
+/** The limit at the start, low enough to notice a sudden overload before many requests have been accepted. */
 const initial = 128
 
-/** How long one turn of the event loop accepts requests, in milliseconds: a burst, or under overload. */
+/** How long one turn of the event loop accepts requests, in milliseconds. */
 const burst = 250
 const burstUnderOverload = 100
 
@@ -49,14 +48,14 @@ export interface Timers {
 export const make = (maximum: number, timers: Timers): LoadShedder => {
   let active = 0
   let limit = Math.min(initial, maximum)
-  /** The most requests that were active in this interval. */
+  /** The maximum of `active` in this interval. */
   let peak = 0
   let leastDelay = Infinity
   let measuredAt = performance.now()
   let intervalBeganAt = measuredAt
 
   let isOverloaded = false
-  /** When this turn of the event loop brought its first request. */
+  /** When this turn of the event loop received its first request. */
   let turnBeganAt: number | undefined
   const endTurn = () => (turnBeganAt = undefined)
 
@@ -73,7 +72,7 @@ export const make = (maximum: number, timers: Timers): LoadShedder => {
     isOverloaded = leastDelay > target
     if (isOverloaded) limit = Math.max(Math.min(minimum, maximum), Math.floor((Math.min(limit, peak) * 2) / 3))
     else if (2 * peak >= limit) limit = Math.min(maximum, limit + Math.max(1, Math.floor(limit / 10)))
-    // after an overload, back to where it began
+    // after an overload, it grows back to the initial limit
     else if (limit < initial) limit = Math.min(initial, maximum, limit + 1)
   }
 

@@ -1,5 +1,6 @@
 /**
- * An HTTP server that observes its requests, bounds what clients can take up, and drains when it closes.
+ * An HTTP server for an application: limits ({@link HttpEdge}), observers ({@link HttpObserver}), settings, and a drain when its layer
+ * closes.
  */
 import { Config, Deferred, Effect, Layer, Option } from "effect"
 import { HttpMiddleware, HttpServer } from "effect/http"
@@ -14,7 +15,7 @@ import * as HttpEdge from "./HttpEdge.ts"
 import * as HttpObserver from "./HttpObserver.ts"
 
 export interface Options extends ListenOptions {
-  /** Whether who asks may say that a trace is to be recorded: not at a door that is open to strangers. */
+  /** Whether the sampled flag of an incoming `traceparent` is honoured: only behind a trusted proxy. */
   readonly trustsTraces: boolean
   /** Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default. */
   readonly trustedProxies?: IpNetworks.IpNetworks | undefined
@@ -110,16 +111,16 @@ export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
 /** 0 would be no timeout. */
 const timeouts: Setting.DurationRange = { minimum: "1 second", maximum: "24 hours" }
 
-/** What a server serves. */
+/** An application with what is needed to observe it. */
 export interface Site extends Pick<HttpObserver.Options, "failed" | "routeOf"> {
   readonly app: HttpObserver.App
-  /** Headers of every answer that is not the app's own: refusals. */
+  /** Headers of the responses to refused requests. */
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /**
- * Serves an app until it closes. Then it takes no new connections, and what is being answered has the time that the
- * {@link Drain} leaves; while the process drains, answers tell their clients to close the connection.
+ * Serves an app until the layer closes. Then no new connections are accepted, and requests in flight have the time that the
+ * {@link Drain} leaves. While the process drains, responses close their connections.
  */
 export const serve =
   (options: Options) =>
@@ -136,8 +137,7 @@ export const serve =
           trustsTraces: options.trustsTraces,
           isCutting: () => isCutting
         }
-        // Finalizers run from the last to the first: what is being answered is finished, then answering stops, then what is still
-        // open is closed.
+        // Finalizers run in reverse: requests in flight finish, then handlers are interrupted, then connections are closed.
         const edge = yield* HttpEdge.make({
           name: "http",
           limits: options.limits ?? HttpEdge.defaultLimits,
@@ -147,12 +147,17 @@ export const serve =
         })
         const http = yield* HttpEdge.listen(edge, options)
         yield* Effect.forkScoped(
-          Effect.flatMap(Drain, ({ awaitDraining }) => Effect.andThen(awaitDraining, Effect.sync(edge.drain))),
+          Effect.flatMap(Drain, ({ awaitDraining }) =>
+            Effect.andThen(
+              awaitDraining,
+              Effect.sync(() => edge.drain())
+            )
+          ),
           { startImmediately: true }
         )
-        // Effect's server answers without being interrupted: not by a client that goes away, nor when the time to drain is over
+        // Effect's server makes handlers uninterruptible: a client that disconnects, and the end of the drain, have to interrupt them
         yield* HttpEdge.serveApp(edge, Effect.interruptible(HttpObserver.observe(app, observer))).pipe(
-          // the spans are made by the observer, which knows whom to believe
+          // HttpObserver makes the spans
           Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
         )
         yield* Effect.acquireRelease(announce(http), () =>
@@ -165,7 +170,7 @@ export const serve =
       })
     ) as Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain>
 
-/** Closes to new connections, and waits for the answers in flight, as long as there is time. */
+/** Accepts no more connections, and waits for the requests in flight for the rest of the drain. */
 const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.HttpEdge) {
   const before = connections.counts.closed
   const timeout = yield* (yield* Drain).timeLeft
@@ -173,16 +178,16 @@ const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.Htt
   server.close(() => Deferred.doneUnsafe(closed, Effect.void))
   yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
   const { closed: after, exchanges } = connections.counts
-  yield* Effect.logInfo(`HTTP is closed: ${after - before} requests in flight finished, ${exchanges} were cut`)
+  yield* Effect.logInfo(`HTTP server closed: ${after - before} requests in flight finished, ${exchanges} were cut`)
 })
 
 const announce = Effect.fnUntraced(function* ({ address }: HttpServer.HttpServer["Service"]) {
   if (!NetAddress.isInetAddress(address)) return
   const reachable = Address.toReachable({ host: NetAddress.formatIp(address.address), port: address.port })
-  yield* Effect.logInfo(`HTTP is served on http://${Address.format(reachable)}`)
+  yield* Effect.logInfo(`HTTP server listening on http://${Address.format(reachable)}`)
 })
 
-/** As {@link serve}, by {@link settings}. */
+/** {@link serve} with {@link settings}. */
 export const serveConfig =
   (prefix: string, defaultPort: number) =>
   <E, R>(site: Effect.Effect<Site, E, R>) =>

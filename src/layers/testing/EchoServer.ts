@@ -22,9 +22,9 @@
 import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
 
 import * as Address from "../config/Address.ts"
+import type { ChannelOptions } from "../grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../grpc/client/NodeGrpcChannel.ts"
 import type { GrpcCall, Kind } from "../grpc/GrpcCall.ts"
-import * as GrpcChannel from "../grpc/GrpcChannel.ts"
 import * as GrpcClient from "../grpc/GrpcClient.ts"
 import type { GrpcError } from "../grpc/GrpcError.ts"
 import * as GrpcServer from "../grpc/GrpcServer.ts"
@@ -47,7 +47,7 @@ export interface Options extends Pick<GrpcServer.Options, "interceptors" | "limi
   readonly inputs?: { readonly [text: string]: Input } | undefined
   /** How the client calls, and what is around its calls. */
   readonly client?:
-    | Pick<GrpcChannel.Options, "attemptInterceptors" | "attemptObservers" | "interceptors" | "observers" | "policy">
+    | Pick<ChannelOptions, "attemptInterceptors" | "attemptObservers" | "interceptors" | "observers" | "policy">
     | undefined
 }
 

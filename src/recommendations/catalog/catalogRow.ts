@@ -56,7 +56,7 @@ export const warning = (cells: ReadonlyArray<string>): string | undefined => {
   return authors.includes(";") ? `authors: names are separated by commas, got ${formatCell(authors)}` : undefined
 }
 
-/** A cell in a message: clipped, and with its invisible characters escaped. */
+/** A cell in a message: truncated, and with its invisible characters escaped. */
 export const formatCell = (cell: string): string => quoteText(LogTruncation.text(cell, 200))
 
 /** The number in a cell. Anything but digits stays text, which the schema rejects. */

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Config, Duration, Effect, Option } from "effect"
 
 import * as Setting from "../../../src/layers/config/Setting.ts"
-import { targetConfig as target } from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
+import { config as target } from "../../../src/layers/grpc/client/Target.ts"
 
 const read = <A>(config: Config.Config<A>, env: Record<string, string>) => config.parse(ConfigProvider.fromEnv({ env }))
 

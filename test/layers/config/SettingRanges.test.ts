@@ -5,8 +5,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Config, ConfigProvider, Duration, Effect } from "effect"
 
-import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as ChannelSettings from "../../../src/layers/grpc/client/ChannelSettings.ts"
+import * as ServerSettings from "../../../src/layers/grpc/server/ServerSettings.ts"
 import * as Drain from "../../../src/layers/process/Drain.ts"
 import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
 
@@ -17,8 +17,8 @@ interface Range {
   readonly refused: ReadonlyArray<string>
 }
 
-const server: Config.Config<unknown> = NodeGrpcServer.settings("S")
-const client: Config.Config<unknown> = NodeGrpcChannel.policyConfig("C")
+const server: Config.Config<unknown> = ServerSettings.settings("S")
+const client: Config.Config<unknown> = ChannelSettings.policy("C")
 const drain: Config.Config<unknown> = Drain.settings
 const telemetry: Config.Config<unknown> = OtlpSettings.settings
 

@@ -250,6 +250,7 @@ GrpcServer.serve(EchoService, greet, {}).pipe(
 ) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
 
 // @ts-expect-error nobody provides the service
+// @effect-diagnostics-next-line missingLayerContext:off
 GrpcServer.serve(EchoService, greet, {}, { interceptors: [observer] }) satisfies Layer.Layer<
   never,
   never,
@@ -257,6 +258,7 @@ GrpcServer.serve(EchoService, greet, {}, { interceptors: [observer] }) satisfies
 >
 
 // @ts-expect-error one of two services is missing
+// @effect-diagnostics-next-line missingLayerContext:off
 GrpcServer.serve(EchoService, greetInTenant, {}, { interceptors: [authenticated] }) satisfies Layer.Layer<
   never,
   never,
@@ -266,6 +268,7 @@ GrpcServer.serve(EchoService, greetInTenant, {}, { interceptors: [authenticated]
 GrpcServer.serve(EchoService, greet, {}).pipe(
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, interceptors: [ofTenant, { onEnd: () => {} }] })
   // @ts-expect-error the interceptors of the server do not provide the service
+  // @effect-diagnostics-next-line missingLayerContext:off
 ) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
 
 // @ts-expect-error an interceptor that provides something else than its service

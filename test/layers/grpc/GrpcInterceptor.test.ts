@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { Context, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 
-import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import type {
   ClientAttemptInterceptor,
@@ -11,6 +10,7 @@ import type {
 } from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { EchoServer, EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
 import { GreeterService } from "../../../src/layers/testing/generated/services.ts"
@@ -622,7 +622,7 @@ describe("an interceptor of a client", () => {
             flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
           },
           client: {
-            policy: { retry: Retry.defaultPolicy },
+            policy: { retry: RetryPolicy.defaults },
             interceptors: noting(notes).interceptors,
             attemptInterceptors: [
               ...noting(notes).attemptInterceptors,

@@ -5,8 +5,8 @@ import { createServer, type OutgoingHttpHeaders, type ServerHttp2Session, type S
 
 import { Effect, Layer } from "effect"
 
+import type { ChannelOptions } from "../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import { type Options } from "../../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as Echo from "./Echo.ts"
 
@@ -72,7 +72,7 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
   )
 
 /** A client of Echo on that port. */
-export const connect = Effect.fnUntraced(function* (port: number, options: Partial<Options> = {}) {
+export const connect = Effect.fnUntraced(function* (port: number, options: Partial<ChannelOptions> = {}) {
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, ...options }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })

@@ -4,8 +4,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
 
+import type { ChannelOptions } from "../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import type * as GrpcChannel from "../../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import { isCompressed } from "../../../src/layers/grpc/MessageCompression.ts"
@@ -23,7 +23,7 @@ const handlers = {
   Chat: ((requests) => Stream.map(requests, flagOf)) as typeof Echo.handlers.Chat
 }
 
-const connect = (target: string, options: Partial<GrpcChannel.Options> = {}) =>
+const connect = (target: string, options: Partial<ChannelOptions> = {}) =>
   Effect.gen(function* () {
     const context = yield* Layer.build(NodeGrpcChannel.layer({ target, ...options }))
     return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)

@@ -28,7 +28,7 @@ const make = (limits: { readonly maxConnections: number; readonly maxConnections
   const exchange = (socket: object) => {
     const request = { socket, complete: true } as unknown as IncomingMessage
     const begun = connections.begin(request, { req: request, closed: true } as unknown as ServerResponse)
-    connections.answered(begun!, 0)
+    connections.responded(begun!, 0)
     connections.closeExchange(begun!)
     return begun!
   }

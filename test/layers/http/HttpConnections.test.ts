@@ -26,9 +26,9 @@ const unreadAnswer = () => {
   const socket = { remoteAddress: "127.0.0.1", writableLength: 100_000, destroy: () => {} }
   const request = { socket, complete: true }
   const response = { req: request, closed: true }
-  assert.isTrue(connections.open(socket as unknown as Socket))
+  assert.isDefined(connections.open(socket as unknown as Socket))
   const exchange = connections.begin(request as unknown as IncomingMessage, response as unknown as ServerResponse)
-  connections.answered(exchange!, 100_000)
+  connections.responded(exchange!, 100_000)
   /** A second passes, in which the client reads so many bytes. */
   const read = (bytes: number) => {
     vi.advanceTimersByTime(1_000)

@@ -21,7 +21,7 @@ import * as NetAddress from "effect/net/NetAddress"
 import { PrometheusMetrics } from "effect/observability"
 
 import * as IpNetworks from "../../../src/layers/config/IpNetworks.ts"
-import * as Admin from "../../../src/layers/http/Admin.ts"
+import * as AdminServer from "../../../src/layers/http/AdminServer.ts"
 import * as HttpEdge from "../../../src/layers/http/HttpEdge.ts"
 import type { App } from "../../../src/layers/http/HttpObserver.ts"
 import * as WebServer from "../../../src/layers/http/WebServer.ts"
@@ -383,7 +383,7 @@ describe("counters of refusals", () => {
 
   test("of the admin port have them too", () =>
     Effect.gen(function* () {
-      yield* Layer.build(Admin.layer({ host: "127.0.0.1", port: 0 }).pipe(Layer.provide(Drain.layerTest())))
+      yield* Layer.build(AdminServer.layer({ host: "127.0.0.1", port: 0 }).pipe(Layer.provide(Drain.layerTest())))
       const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: prometheusName }))
       assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
       assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros([...unread, ...read]))
@@ -593,7 +593,7 @@ describe("connections", () => {
       const { logs, scrape } = yield* serving({ maxConnections: limit.value })
       const { total } = yield* scrape
       assert.strictEqual(total("http_server_connection_limit"), Math.floor(limit.value / 2))
-      const expected = `The ${limit.value} files that this process may open are too few for ${limit.value} connections: `
+      const expected = `The limit of ${limit.value} file descriptors is too low for ${limit.value} connections: `
       assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
     }))
 
@@ -692,7 +692,7 @@ describe("the admin port", () => {
     Effect.gen(function* () {
       const logs = Logs.recorder()
       yield* Layer.build(
-        Admin.layer({ host: bound, port: 0 }).pipe(Layer.provide(Drain.layerTest()), Layer.provide(logs.layer))
+        AdminServer.layer({ host: bound, port: 0 }).pipe(Layer.provide(Drain.layerTest()), Layer.provide(logs.layer))
       )
       const [, port] = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/.exec(logs.text()) ?? []
       const { closed, send } = yield* RawHttp.open(Number(port))

@@ -22,7 +22,7 @@ const request = (port: number) =>
     sent.on("error", () => {}).on("close", () => resume(Effect.succeed(status)))
   })
 
-it.live.each(["answered", "closeExchange"] as const)(
+it.live.each(["responded", "closeExchange"] as const)(
   "an exception of %s closes the connection and is logged",
   (hook) => {
     const logs = Logs.recorder()
@@ -41,7 +41,7 @@ it.live.each(["answered", "closeExchange"] as const)(
       })
       yield* request(port)
       assert.strictEqual(yield* request(port), 200)
-      assert.match(logs.text(), /Exception in a callback: HTTP answer (end|close)/)
+      assert.match(logs.text(), /Exception in a callback: HTTP response (end|close)/)
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   }
 )

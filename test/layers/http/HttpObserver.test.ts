@@ -458,7 +458,7 @@ describe("the log of requests", () => {
         const [line, ...others] = logs.access()
         assert.deepStrictEqual(others, [])
         assert(line !== undefined)
-        assert.deepStrictEqual([line.level, line.message, line.cause], [level, "A request", undefined])
+        assert.deepStrictEqual([line.level, line.message, line.cause], [level, "HTTP request completed", undefined])
         const { durationMs, ...annotations } = line.annotations
         assert.isAbove(Number(durationMs), 0)
         assert.isBelow(Number(durationMs), 10_000)
@@ -540,7 +540,7 @@ describe("a bug", () => {
         const [line, ...lines] = logs.access()
         assert.deepStrictEqual(lines, [])
         assert(line !== undefined)
-        assert.deepStrictEqual([line.level, line.message], ["ERROR", "A bug in a page"])
+        assert.deepStrictEqual([line.level, line.message], ["ERROR", "Unexpected error in an HTTP handler"])
         assert.match(
           line.cause ?? "",
           new RegExp(`^RangeError: ${secret}\n    at .*HttpObserver\\.test\\.ts:\\d+:\\d+`)

@@ -15,7 +15,7 @@ const guarding = <A>(test: (guard: CallbackGuard.Guard, logs: Logs.Recorder) => 
 }
 
 describe("a guarded callback", () => {
-  it.effect("passes its arguments on, and says nothing when all is well", () =>
+  it.effect("passes its arguments on and logs nothing on success", () =>
     guarding((guard, logs) => {
       const seen: Array<unknown> = []
       const emitter = new EventEmitter()
@@ -29,7 +29,7 @@ describe("a guarded callback", () => {
     })
   )
 
-  it.effect("logs what it throws, with what it was about, and recovers", () =>
+  it.effect("logs an exception with annotations, and recovers", () =>
     guarding((guard, logs) => {
       const closed: Array<number> = []
       const emitter = new EventEmitter()
@@ -53,7 +53,7 @@ describe("a guarded callback", () => {
     })
   )
 
-  it.effect("does not throw either when its annotations and its recovery do", () =>
+  it.effect("does not throw when its annotations and its recovery throw", () =>
     guarding((guard, logs) => {
       const fail = () => {
         throw new Error("another bug")

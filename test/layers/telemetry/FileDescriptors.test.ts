@@ -6,15 +6,15 @@ import * as FileDescriptors from "../../../src/layers/telemetry/FileDescriptors.
 import * as Echo from "../grpc/Echo.ts"
 import * as Logs from "./Logs.ts"
 
-describe("file descriptors", () => {
-  it.live("have a limit on Linux", () =>
+describe("FileDescriptors", () => {
+  it.live("reads the limit on Linux", () =>
     Effect.gen(function* () {
       const limit = yield* FileDescriptors.limit
       if (process.platform === "linux") assert.isAbove(Option.getOrThrow(limit), 0)
     })
   )
 
-  it.live("are more than the connections of a gRPC server, which are fewer if need be, as a line says", () => {
+  it.live("lowers the connection limit of a gRPC server below the limit of descriptors, and logs it", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const limit = yield* FileDescriptors.limit
@@ -22,14 +22,14 @@ describe("file descriptors", () => {
       const limits = { maxConnections: limit.value + 1 }
       yield* Layer.build(Layer.provide(Echo.serve({}, { limits }), logs.layer))
       const most = limit.value - FileDescriptors.reserved
-      const expected = `gRPC takes ${most} connections at the most, and not ${limit.value + 1}: `
+      const expected = `gRPC connections are limited to ${most} instead of ${limit.value + 1}: `
       assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
       const gauge = (yield* Metric.snapshot).find(({ id }) => id === "grpc_server_connections_limit")
       assert.deepStrictEqual(gauge?.state, { value: most })
     }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
   })
 
-  it.effect("that run out are a line a second at most, and a metric", () => {
+  it.effect("logs exhaustion once a second at most, and counts it", () => {
     const logs = Logs.recorder()
     let left = true
     return Effect.gen(function* () {

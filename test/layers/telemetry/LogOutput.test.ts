@@ -8,7 +8,7 @@ import { Effect, FileSystem, Schedule } from "effect"
 
 import { LogOutput } from "../../../src/layers/telemetry/LogOutput.ts"
 
-/** A stream that takes a write only when the test says so, or fails it. */
+/** A stream whose writes complete or fail when the test says so. */
 const makeStream = () => {
   const written: Array<string> = []
   let attempts = 0
@@ -16,7 +16,7 @@ const makeStream = () => {
   let isStopped = false
   let failure: Error | undefined
   const stream = new Writable()
-  // like Node's standard streams, it takes writes again after an error
+  // like Node's standard streams, it accepts writes after an error
   stream.write = (chunk: Buffer, ...rest: ReadonlyArray<unknown>) => {
     const callback = rest.at(-1) as (error?: Error) => void
     attempts++
@@ -28,7 +28,7 @@ const makeStream = () => {
   return {
     stream,
     text: () => written.join(""),
-    /** What has been written, by the write. */
+    /** The text of each write. */
     writes: () => written,
     attempts: () => attempts,
     stop: () => {
@@ -48,7 +48,7 @@ const flushed = (output: LogOutput) => Effect.callback<void>((resume) => output.
 
 const describeDropped = (count: number) => `${count} dropped\n`
 
-/** Fails until it is so. */
+/** Polls until the check is true. */
 const eventually = (check: () => boolean) =>
   Effect.suspend(() => (check() ? Effect.void : Effect.fail("not yet"))).pipe(
     Effect.retry(Schedule.spaced("5 millis")),
@@ -56,8 +56,8 @@ const eventually = (check: () => boolean) =>
     Effect.orDie
   )
 
-describe("an output", () => {
-  it.live("writes all lines in their order", () =>
+describe("LogOutput", () => {
+  it.live("writes all lines in order", () =>
     Effect.gen(function* () {
       const { stream, text } = makeStream()
       const output = new LogOutput(stream, { batchSize: 100 })
@@ -69,34 +69,36 @@ describe("an output", () => {
     })
   )
 
-  it.live("whose reader has stopped keeps the latest lines, in bounded memory, and says how many it dropped", () =>
-    Effect.gen(function* () {
-      const { go, stop, stream, text } = makeStream()
-      const output = new LogOutput(stream, { capacity: 10_000 })
-      output.describeDropped = describeDropped
-      stop()
-      for (let index = 0; index < 100_000; index++) {
-        output.write(`line ${index}\n`)
-        assert.isAtMost(output.backlog, 10_000)
-        assert.isAtMost(stream.writableLength, 100)
-      }
-      assert.isAbove(output.dropped, 99_000)
-      const { dropped } = output
-      go()
-      yield* flushed(output)
-      const lines = text().split("\n").slice(0, -1)
-      // the first was with the stream already
-      assert.deepStrictEqual(lines.slice(0, 3), ["line 0", `${dropped} dropped`, `line ${dropped + 1}`])
-      assert.strictEqual(lines.at(-1), "line 99999")
-      assert.strictEqual(lines.length, 100_000 - dropped + 1)
-      // it is told once
-      output.write("more\n")
-      yield* flushed(output)
-      assert.strictEqual(text().match(/dropped/g)?.length, 1)
-    })
+  it.live(
+    "keeps the newest lines in bounded memory while the reader stalls, and reports the number of dropped ones",
+    () =>
+      Effect.gen(function* () {
+        const { go, stop, stream, text } = makeStream()
+        const output = new LogOutput(stream, { capacity: 10_000 })
+        output.describeDropped = describeDropped
+        stop()
+        for (let index = 0; index < 100_000; index++) {
+          output.write(`line ${index}\n`)
+          assert.isAtMost(output.backlog, 10_000)
+          assert.isAtMost(stream.writableLength, 100)
+        }
+        assert.isAbove(output.dropped, 99_000)
+        const { dropped } = output
+        go()
+        yield* flushed(output)
+        const lines = text().split("\n").slice(0, -1)
+        // the first line had been passed to the stream
+        assert.deepStrictEqual(lines.slice(0, 3), ["line 0", `${dropped} dropped`, `line ${dropped + 1}`])
+        assert.strictEqual(lines.at(-1), "line 99999")
+        assert.strictEqual(lines.length, 100_000 - dropped + 1)
+        // dropped lines are reported once
+        output.write("more\n")
+        yield* flushed(output)
+        assert.strictEqual(text().match(/dropped/g)?.length, 1)
+      })
   )
 
-  it.live("that fails drops what it was given, and goes on when it can", () =>
+  it.live("drops the lines of a failed write and resumes later", () =>
     Effect.gen(function* () {
       const { fail, stream, text } = makeStream()
       const output = new LogOutput(stream, { retryDelay: 5 })
@@ -113,7 +115,7 @@ describe("an output", () => {
     })
   )
 
-  it.live("that fails is left alone for a time", () =>
+  it.live("pauses after a failed write", () =>
     Effect.gen(function* () {
       const { attempts, fail, stream } = makeStream()
       const output = new LogOutput(stream, { retryDelay: 3_600_000 })
@@ -126,7 +128,7 @@ describe("an output", () => {
     })
   )
 
-  it.live("gives its stream whole lines, as many as fit into the size of a write", () =>
+  it.live("writes batches of whole lines up to the batch size", () =>
     Effect.gen(function* () {
       const { go, stop, stream, writes } = makeStream()
       const output = new LogOutput(stream, { batchSize: 100 })
@@ -142,7 +144,7 @@ describe("an output", () => {
     })
   )
 
-  it("counts what a line costs besides its bytes", () => {
+  it("counts the memory overhead of each line", () => {
     const { stop, stream } = makeStream()
     const output = new LogOutput(stream, { capacity: 10_000 })
     stop()
@@ -150,7 +152,7 @@ describe("an output", () => {
     assert.isAbove(output.dropped, 900)
   })
 
-  it.live("takes lines again after an error that its stream tells between writes", () =>
+  it.live("survives an error event between writes", () =>
     Effect.gen(function* () {
       const { stream, text } = makeStream()
       const output = new LogOutput(stream)
@@ -162,8 +164,8 @@ describe("an output", () => {
   )
 })
 
-describe("an output whose process exits", () => {
-  /** Lines that wait since their stream is stopped, and what of them is in the file of the stream after the exit. */
+describe("LogOutput at the exit of the process", () => {
+  /** Queues lines on a stalled stream, and returns what its file contains after the flush at exit. */
   const exiting = (
     properties: { readonly isTTY?: boolean },
     wait: (output: LogOutput) => void,
@@ -184,7 +186,7 @@ describe("an output whose process exits", () => {
       return { backlog: output.backlog, inFile: readFileSync(path, "utf8"), inStream: text() }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
 
-  it.live("writes what waits to the file, below what may be half a line", () =>
+  it.live("writes the queued lines after a line break, since the pending write may be half a line", () =>
     Effect.gen(function* () {
       const { backlog, inFile, inStream } = yield* exiting({}, (output) => {
         for (const line of ["a\n", "b\n", "c\n"]) output.write(line)
@@ -193,7 +195,7 @@ describe("an output whose process exits", () => {
     })
   )
 
-  it.live("says how many lines it has dropped", () =>
+  it.live("reports the number of dropped lines", () =>
     Effect.gen(function* () {
       const { inFile } = yield* exiting(
         {},
@@ -206,14 +208,14 @@ describe("an output whose process exits", () => {
     })
   )
 
-  it.live("writes nothing if nothing waits", () =>
+  it.live("writes nothing if nothing is queued", () =>
     Effect.gen(function* () {
       const { inFile } = yield* exiting({}, (output) => output.write("a\n"))
       assert.strictEqual(inFile, "")
     })
   )
 
-  it.live("does not block on a terminal, which may be paused", () =>
+  it.live("does not block on a terminal that may be paused", () =>
     Effect.gen(function* () {
       const { inFile, inStream } = yield* exiting({ isTTY: true }, (output) => {
         for (const line of ["a\n", "b\n"]) output.write(line)
@@ -222,7 +224,7 @@ describe("an output whose process exits", () => {
     })
   )
 
-  /** Runs a program whose stdout is a pipe, which is not read unless the test does so, and which `output` writes to. */
+  /** Runs a program in which `output` writes to stdout, a pipe that is read only by `read`. */
   const run = Effect.fnUntraced(function* (program: string, ...flags: ReadonlyArray<string>) {
     const url = new URL("../../../src/layers/telemetry/LogOutput.ts", import.meta.url).href
     const code = `import * as LogOutput from ${JSON.stringify(url)}\nconst output = LogOutput.stdout()\n${program}`
@@ -247,11 +249,11 @@ describe("an output whose process exits", () => {
     }
   })
 
-  /** More than a pipe takes. */
+  /** More than the buffer of a pipe holds. */
   const many = Array.from({ length: 1_000 }, (_, index) => `${String(index).padStart(899, "x")}\n`)
   const writeMany = `for (let i = 0; i < ${many.length}; i++) output.write(String(i).padStart(899, "x") + "\\n")`
 
-  it.live("writes a few lines by itself", () =>
+  it.live("writes the lines before process.exit", () =>
     Effect.gen(function* () {
       const { exitCode, read } = yield* run(`output.write("a\\n")\noutput.write("b\\n")\nprocess.exit(7)`)
       assert.strictEqual(yield* read, "a\n\nb\n")
@@ -259,14 +261,14 @@ describe("an output whose process exits", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not wait for a reader that has stopped", () =>
+  it.live("does not wait for a reader that has stalled", () =>
     Effect.gen(function* () {
       const { exitCode } = yield* run(`${writeMany}\nprocess.exit(7)`)
       assert.strictEqual(yield* exitCode, 7)
     }).pipe(Effect.scoped)
   )
 
-  it.live("waits for a reader that is slow, and loses nothing", () =>
+  it.live("waits for a slow reader and loses no line", () =>
     Effect.gen(function* () {
       const { exitCode, read, said } = yield* run(
         `${writeMany}\nprocess.stderr.write("now")\noutput.flushBlocking(60_000)\nprocess.exit(7)`
@@ -277,7 +279,7 @@ describe("an output whose process exits", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("keeps no line in memory that it has dropped", () =>
+  it.live("releases the memory of dropped lines", () =>
     Effect.gen(function* () {
       const { exitCode, said } = yield* run(
         `const used = () => {
@@ -288,7 +290,7 @@ describe("an output whose process exits", () => {
         const before = used()
         for (let i = 0; i < 1_000_000; i++) output.write("\\n")
         for (let i = 0; i < 10_000; i++) output.write("x".repeat(8_000) + "\\n")
-        // buffers are released beside the program, and counted out by a later collection
+        // buffers are released concurrently, and subtracted at a later collection
         process.stderr.write(String(Math.min(...Array.from({ length: 10 }, used)) - before))
         process.exit(7)`,
         "--expose-gc"

@@ -6,7 +6,7 @@ import * as LogRateLimiter from "../../../src/layers/telemetry/LogRateLimiter.ts
 import { RequestAnnotations } from "../../../src/layers/telemetry/RequestAnnotations.ts"
 import * as Logs from "./Logs.ts"
 
-/** What was logged since the last time that the test asked. */
+/** Runs a test with a function that returns the messages logged since its last call. */
 const logging = <A, E>(test: (logged: () => ReadonlyArray<unknown>) => Effect.Effect<A, E>) => {
   const logs = Logs.recorder()
   const logged = () => {
@@ -17,19 +17,19 @@ const logging = <A, E>(test: (logged: () => ReadonlyArray<unknown>) => Effect.Ef
   return Effect.provide(test(logged), logs.layer)
 }
 
-describe("a limit of lines", () => {
-  it.effect("lets through so many in a second, and counts the others at its end", () =>
+describe("LogRateLimiter", () => {
+  it.effect("logs the first events of a second and counts the others at its end", () =>
     logging((logged) =>
       Effect.gen(function* () {
         const { log } = LogRateLimiter.make("events", 2)
         const event = log(Effect.logInfo("event"))
         yield* Effect.replicateEffect(event, 2)
         yield* TestClock.adjust("1 second")
-        // as many as may be are not too many
+        // exactly the limit suppresses nothing
         assert.deepStrictEqual(logged(), ["event", "event"])
         yield* Effect.replicateEffect(event, 5)
         assert.deepStrictEqual(logged(), ["event", "event"])
-        // also if nothing happens any more
+        // the report does not depend on further events
         yield* TestClock.adjust("1 second")
         assert.deepStrictEqual(logged(), ["3 log lines suppressed in the last second: events"])
         yield* TestClock.adjust("1 hour")
@@ -40,7 +40,7 @@ describe("a limit of lines", () => {
     )
   )
 
-  it.effect("is for its own events", () =>
+  it.effect("limits each kind of event by itself", () =>
     logging((logged) =>
       Effect.gen(function* () {
         const calls = LogRateLimiter.make("calls", 1)
@@ -54,7 +54,7 @@ describe("a limit of lines", () => {
     )
   )
 
-  it.effect("makes no line that it leaves out", () =>
+  it.effect("does not evaluate suppressed lines", () =>
     logging(() =>
       Effect.gen(function* () {
         const { log } = LogRateLimiter.make("events", 1)

@@ -17,9 +17,9 @@ import { vi } from "vitest"
 
 import * as Setting from "../../../src/layers/config/Setting.ts"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import * as Retry from "../../../src/layers/grpc/client/Retry.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as Logging from "../../../src/layers/telemetry/Logging.ts"
 import * as LogOutput from "../../../src/layers/telemetry/LogOutput.ts"
 import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
@@ -30,7 +30,7 @@ import * as Tls from "../tls/Tls.ts"
 import * as Logs from "./Logs.ts"
 import * as Spans from "./Spans.ts"
 
-/** A test whose lines are kept. */
+/** Runs a test with a recorder of log lines. */
 const logging = <A, E>(
   settings: Partial<Logging.Settings>,
   test: (logs: Logs.Recorder) => Effect.Effect<A, E>
@@ -42,11 +42,11 @@ const logging = <A, E>(
 
 const env = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
 
-/** What a process sends itself when it is sent the signal. */
+/** Calls the process' listeners of SIGUSR2. */
 const signal = Effect.sync(() => process.emit("SIGUSR2"))
 
-/** Where stdout is a terminal, or is none. */
-const whereTerminal = <A, E>(isTTY: boolean, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+/** Runs an effect while stdout claims to be a terminal, or not. */
+const withTerminal = <A, E>(isTTY: boolean, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.suspend(() => {
     const { stdout } = process
     const original = Object.getOwnPropertyDescriptor(stdout, "isTTY")
@@ -74,8 +74,8 @@ class RefusedWithMessage extends Schema.TaggedError<RefusedWithMessage>()("Refus
   password: Schema.Redacted(Schema.String)
 }) {}
 
-describe("a line of JSON", () => {
-  it.live("is one object, whatever is said", () =>
+describe("a JSON line", () => {
+  it.live("is one object for any message", () =>
     logging({}, (logs) =>
       Effect.gen(function* () {
         const circular: Record<string, unknown> = {}
@@ -100,7 +100,7 @@ describe("a line of JSON", () => {
     )
   )
 
-  it.live("says which service it is of, and which version", () =>
+  it.live("has the name and version of the service", () =>
     logging({}, (logs) =>
       Effect.gen(function* () {
         const says = (name: string) =>
@@ -115,7 +115,7 @@ describe("a line of JSON", () => {
     )
   )
 
-  it.live("says in which trace and span it is", () =>
+  it.live("has the ids of the current trace and span", () =>
     logging({}, (logs) =>
       Effect.gen(function* () {
         const { spans, tracer } = Spans.recorder()
@@ -136,7 +136,7 @@ describe("a line of JSON", () => {
     )
   )
 
-  it.live("says who called, within a call", () =>
+  it.live("has the address of the peer within a gRPC call", () =>
     logging({}, (logs) =>
       Effect.gen(function* () {
         yield* Effect.gen(function* () {
@@ -146,7 +146,7 @@ describe("a line of JSON", () => {
           Effect.provide(
             EchoServer.layer({
               inputs: { hello: Effect.logInfo("in a handler") },
-              client: { policy: { retry: Retry.never } }
+              client: { policy: { retry: RetryPolicy.never } }
             })
           )
         )
@@ -159,7 +159,7 @@ describe("a line of JSON", () => {
     )
   )
 
-  it.live("says what the caller's certificate says, within a call over mutual TLS", () =>
+  it.live("has the names in the peer's certificate within a gRPC call over mutual TLS", () =>
     logging({}, (logs) =>
       Effect.gen(function* () {
         const authority = yield* Tls.makeAuthority()
@@ -190,7 +190,7 @@ describe("a line of JSON", () => {
   )
 })
 
-it.live("lines for people say the same as those of JSON", () =>
+it.live("a pretty line has the same annotations as a JSON line", () =>
   logging({ format: "pretty" }, (logs) =>
     Effect.gen(function* () {
       const { spans, tracer } = Spans.recorder()
@@ -207,7 +207,7 @@ it.live("lines for people say the same as those of JSON", () =>
       )
       const span = spans.find(({ kind }) => kind === "server")
       assert(span !== undefined)
-      // the line, and what is indented below it
+      // the line and the indented lines below it
       const [line] = /^.* ERROR .*\n(?: +.*\n)*/m.exec(logs.text()) ?? []
       assert(line !== undefined)
       assert.match(line, /^\[.*\] ERROR \(#\d+\): A bug in a handler\n/)
@@ -228,42 +228,45 @@ it.live("lines for people say the same as those of JSON", () =>
   )
 )
 
-describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (format) => {
+describe.each(["json", "pretty"] as const)("a %s line does not contain a secret", (format) => {
   const refused = new Refused({ password: redacted, answer: { was: redacted } })
 
   it.live.each([
-    { what: "an annotation", log: Effect.annotateLogs(Effect.logInfo("here"), "password", redacted) },
+    { what: "in an annotation", log: Effect.annotateLogs(Effect.logInfo("here"), "password", redacted) },
     {
-      what: "an annotation with it inside",
+      what: "inside an annotation",
       log: Effect.annotateLogs(Effect.logInfo("here"), { user: { passwords: [redacted, { last: redacted }] } })
     },
-    { what: "what is logged", log: Effect.logInfo(redacted) },
-    { what: "what is logged besides", log: Effect.logInfo("here", redacted, { password: redacted }) },
-    { what: "a text", log: Effect.logInfo(`here: ${redacted}`) },
-    { what: "a collection", log: Effect.logInfo("here", new Map([["password", redacted]]), new Set([redacted])) },
-    { what: "an error that is logged", log: Effect.logError("here", refused) },
-    { what: "a failure", log: Effect.logError("here", Cause.fail(refused)) },
-    { what: "a defect", log: Effect.logError("here", Cause.die(refused)) },
-    { what: "an error's cause", log: Effect.logError("here", Cause.die(new Error("wrong", { cause: refused }))) },
+    { what: "as the message", log: Effect.logInfo(redacted) },
+    { what: "in a further argument", log: Effect.logInfo("here", redacted, { password: redacted }) },
+    { what: "in an interpolated message", log: Effect.logInfo(`here: ${redacted}`) },
+    { what: "in a Map and a Set", log: Effect.logInfo("here", new Map([["password", redacted]]), new Set([redacted])) },
+    { what: "in a logged error", log: Effect.logError("here", refused) },
+    { what: "in a failure", log: Effect.logError("here", Cause.fail(refused)) },
+    { what: "in a defect", log: Effect.logError("here", Cause.die(refused)) },
     {
-      what: "an error's cause itself",
+      what: "in the cause of an error",
+      log: Effect.logError("here", Cause.die(new Error("wrong", { cause: refused })))
+    },
+    {
+      what: "as the cause of an error",
       log: Effect.logError("here", Cause.die(new Error("wrong", { cause: redacted })))
     },
-    { what: "a defect itself", log: Effect.logError("here", Cause.die(redacted)) },
-    { what: "a defect with it inside", log: Effect.logError("here", Cause.die({ password: redacted })) },
+    { what: "as a defect", log: Effect.logError("here", Cause.die(redacted)) },
+    { what: "inside a plain object that is a defect", log: Effect.logError("here", Cause.die({ password: redacted })) },
     {
-      what: "an error's text",
+      what: "in the message of an error",
       log: Effect.logError(
         "here",
         Cause.fail(new RefusedWithMessage({ message: `not ${redacted}`, password: redacted }))
       )
     }
-  ])("as $what", ({ log }) =>
+  ])("$what", ({ log }) =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         yield* log
         assert.notInclude(logs.text(), secret)
-        // and there is a line
+        // a line has been written
         assert.match(logs.text(), /here|redacted/)
       })
     )
@@ -286,7 +289,7 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
       config: OtlpSettings.settings,
       variables: { OTEL_EXPORTER_OTLP_HEADERS: `authorization=%zz, ${secret}` }
     }
-  ])("as a setting that is not $what", ({ config, variables }) =>
+  ])("in a setting that is not $what", ({ config, variables }) =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         const { cause } = yield* Effect.flip(
@@ -308,11 +311,11 @@ describe.each(["json", "pretty"] as const)("a secret is in no line of %s", (form
 describe("the level", () => {
   const severities = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"] as const
 
-  /** Whether a line of that level is made at all. */
+  /** Whether lines of a level are logged. */
   const isEnabled = (level: LogLevel.LogLevel) =>
     Effect.map(Effect.context<never>(), (context) => Logging.isEnabled(level, context))
 
-  it.live.each(LogLevel.values.map((level) => ({ level })))("$level lets through what is as severe", ({ level }) =>
+  it.live.each(LogLevel.values.map((level) => ({ level })))("$level logs its own and more severe levels", ({ level }) =>
     logging({ level }, (logs) =>
       Effect.gen(function* () {
         const expected = severities.filter((severity) => LogLevel.isGreaterThanOrEqualTo(severity, level))
@@ -328,7 +331,7 @@ describe("the level", () => {
     )
   )
 
-  it.live("is the fiber's where none is set", () =>
+  it.live("is the minimum level of the fiber without the layer", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual([yield* isEnabled("Info"), yield* isEnabled("Debug")], [true, false])
       const enabled = Effect.all([isEnabled("Error"), isEnabled("Warn")])
@@ -336,8 +339,8 @@ describe("the level", () => {
     })
   )
 
-  /** Says something at all levels, and gives the levels of what has been written since the last time. */
-  const spoken = (logs: Logs.Recorder) =>
+  /** Logs a line at each level, and returns the least severe one that is written. */
+  const lowestLevel = (logs: Logs.Recorder) =>
     Effect.gen(function* () {
       logs.clear()
       for (const severity of severities) yield* Effect.logWithLevel(severity)(severity)
@@ -351,23 +354,23 @@ describe("the level", () => {
     { level: "Info", on: "Debug", off: "Info" },
     { level: "Warn", on: "Debug", off: "Warn" },
     { level: "None", on: "Debug", off: undefined },
-    // those that have begun with it are rid of it by the first signal
+    // a process that starts verbose becomes quiet at the first signal
     { level: "Debug", on: "Debug", off: "Info" },
     { level: "Trace", on: "Trace", off: "Info" }
-  ] as const)("$level is switched by SIGUSR2", ({ level, off, on }) =>
+  ] as const)("$level is toggled by SIGUSR2", ({ level, off, on }) =>
     logging({ level }, (logs) =>
       Effect.gen(function* () {
         const isVerbose = level === on
-        assert.strictEqual(yield* spoken(logs), isVerbose ? on : off)
+        assert.strictEqual(yield* lowestLevel(logs), isVerbose ? on : off)
         yield* signal
-        assert.strictEqual(yield* spoken(logs), isVerbose ? off : on)
+        assert.strictEqual(yield* lowestLevel(logs), isVerbose ? off : on)
         yield* signal
-        assert.strictEqual(yield* spoken(logs), isVerbose ? on : off)
+        assert.strictEqual(yield* lowestLevel(logs), isVerbose ? on : off)
       })
     )
   )
 
-  it.live("is switched for those that have begun before", () =>
+  it.live("is toggled for fibers that are running already", () =>
     logging({ level: "Info" }, (logs) =>
       Effect.gen(function* () {
         const { call } = yield* EchoServer
@@ -384,7 +387,7 @@ describe("the level", () => {
     )
   )
 
-  it.live("is told of when it is switched, by whom that concerns", () =>
+  it.live("is logged when it is toggled, with the annotations of the service", () =>
     Effect.gen(function* () {
       const logs = Logs.recorder({ level: "Info" })
       yield* Effect.gen(function* () {
@@ -398,7 +401,7 @@ describe("the level", () => {
     })
   )
 
-  it.live("is switched no more once the log is closed", () =>
+  it.live("is not toggled after the layer has closed", () =>
     Effect.gen(function* () {
       const before = process.listenerCount("SIGUSR2")
       yield* logging({}, () => Effect.sync(() => assert.strictEqual(process.listenerCount("SIGUSR2"), before + 1)))
@@ -413,8 +416,8 @@ describe("the settings", () => {
   it.live.each([
     { isTTY: true, format: "pretty" },
     { isTTY: false, format: "json" }
-  ] as const)("are Info and $format by default, where it is $isTTY that there is a terminal", ({ format, isTTY }) =>
-    whereTerminal(
+  ] as const)("are Info and $format by default if stdout being a terminal is $isTTY", ({ format, isTTY }) =>
+    withTerminal(
       isTTY,
       Effect.gen(function* () {
         assert.deepStrictEqual(yield* read({}), { level: "Info", format })
@@ -423,7 +426,7 @@ describe("the settings", () => {
     )
   )
 
-  it.live.each(LogLevel.values.map((level) => ({ level })))("read $level in any case", ({ level }) =>
+  it.live.each(LogLevel.values.map((level) => ({ level })))("accept $level in upper and lower case", ({ level }) =>
     Effect.gen(function* () {
       for (const text of [level, level.toLowerCase(), level.toUpperCase()]) {
         assert.strictEqual((yield* read({ LOG_LEVEL: text })).level, level)
@@ -431,7 +434,7 @@ describe("the settings", () => {
     })
   )
 
-  it.live("read both formats", () =>
+  it.live("accept both formats", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* read({ LOG_FORMAT: "json" })).format, "json")
       assert.strictEqual((yield* read({ LOG_FORMAT: "Pretty" })).format, "pretty")
@@ -448,10 +451,10 @@ describe("the settings", () => {
       message: 'LOG_LEVEL="two\\nlines": expected one of All, Fatal, Error, Warn, Info, Debug, Trace, None'
     },
     { env: { LOG_FORMAT: "xml" }, message: 'LOG_FORMAT="xml": expected one of pretty, json' }
-  ])("that are wrong are told of in one line: $message", ({ env: variables, message }) =>
+  ])("are refused with a one-line message: $message", ({ env: variables, message }) =>
     Effect.gen(function* () {
       assert.strictEqual((yield* Effect.flip(read(variables))).message, message)
-      // and whoever wants to log gets that
+      // the layer fails with the same message
       const error = yield* Effect.flip(Effect.scoped(Layer.build(Logging.layerConfig))).pipe(
         Effect.provide(env(variables))
       )
@@ -459,7 +462,7 @@ describe("the settings", () => {
     })
   )
 
-  it.live("are what is logged by", () =>
+  it.live("apply to the lines on stdout", () =>
     Effect.gen(function* () {
       const written = vi.spyOn(LogOutput.stdout(), "write").mockReturnValue(undefined)
       yield* Effect.addFinalizer(() => Effect.sync(() => written.mockRestore()))
@@ -476,7 +479,7 @@ describe("the settings", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("are those of the lines that tell of dropped ones, too", () =>
+  it.live("apply to the line that reports dropped lines", () =>
     Effect.gen(function* () {
       const outputs = [LogOutput.stdout(), LogOutput.stderr()] as const
       yield* Effect.addFinalizer(() =>
@@ -501,8 +504,8 @@ describe("the settings", () => {
   )
 })
 
-describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
-  it.live("is of 8 kB at the most, whatever callers send", () =>
+describe.each(["json", "pretty"] as const)("a %s line", (format) => {
+  it.live("has at most about 8 kB for any input", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         const controls = "\u0001".repeat(15_000)
@@ -529,7 +532,7 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     )
   )
 
-  it.live("has a thousand characters of a field, and not more of a value that is no text, beside a cause too", () =>
+  it.live("has at most 1,000 characters of a field, also of a nested value and next to a cause", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         yield* Effect.annotateLogs(Effect.logInfo("here"), { method: "m".repeat(5_000) })
@@ -542,7 +545,7 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     )
   )
 
-  it.live("of usual length is not truncated", () =>
+  it.live("is not truncated at the usual length", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         yield* Effect.annotateLogs(Effect.logInfo("m".repeat(1000)), { value: "v".repeat(1000) })
@@ -553,7 +556,7 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
     )
   )
 
-  it.live("controls no terminal, by its cause neither", () =>
+  it.live("has no control characters, not even in its cause", () =>
     logging({ format }, (logs) =>
       Effect.gen(function* () {
         yield* Effect.logError("wrong\u001b[2J", { more: 1 }, Cause.die(new Error("\u001b[2J\u0007 gone"))).pipe(
@@ -567,18 +570,16 @@ describe.each(["json", "pretty"] as const)("a line of %s", (format) => {
   )
 })
 
-it.live.each([true, false])(
-  "a truncated line for people ends what colours it on a terminal, and only there: %s",
-  (isTTY) =>
-    whereTerminal(
-      isTTY,
-      logging({ format: "pretty" }, (logs) =>
-        Effect.gen(function* () {
-          const many = Array.from({ length: 5_000 }, (_, index) => [`key${index}`, index])
-          yield* Effect.annotateLogs(Effect.logInfo("here"), Object.fromEntries(many))
-          assert.isTrue(logs.text().endsWith(isTTY ? " more characters)\u001b[0m\n" : " more characters)\n"))
-          assert.strictEqual(logs.text().includes("\u001b"), isTTY)
-        })
-      )
+it.live.each([true, false])("a truncated pretty line resets its colours only on a terminal: %s", (isTTY) =>
+  withTerminal(
+    isTTY,
+    logging({ format: "pretty" }, (logs) =>
+      Effect.gen(function* () {
+        const many = Array.from({ length: 5_000 }, (_, index) => [`key${index}`, index])
+        yield* Effect.annotateLogs(Effect.logInfo("here"), Object.fromEntries(many))
+        assert.isTrue(logs.text().endsWith(isTTY ? " more characters)\u001b[0m\n" : " more characters)\n"))
+        assert.strictEqual(logs.text().includes("\u001b"), isTTY)
+      })
     )
+  )
 )

@@ -1,5 +1,5 @@
 /**
- * What is logged, as it is written, kept for a test to look at.
+ * Records log lines in tests.
  */
 import { Console as NodeConsole } from "node:console"
 import { Writable } from "node:stream"
@@ -17,22 +17,23 @@ export interface Line {
   readonly annotations: { readonly [key: string]: unknown }
 }
 
+/** Recorded log lines. */
 export interface Recorder {
-  /** Logs to here. */
+  /** Logs to this recorder. */
   readonly layer: Layer.Layer<never>
-  /** All that has been written. */
+  /** All output. */
   readonly text: () => string
-  /** The same, of which each line has to be JSON. */
+  /** The output parsed as JSON lines. */
   readonly lines: () => ReadonlyArray<Line>
-  /** The lines that say how calls or requests have ended. */
+  /** The lines of the access log: those with a duration. */
   readonly access: () => ReadonlyArray<Line>
-  /** How many lines were left out, by the lines that count those. */
+  /** The number of suppressed lines, from the lines that report them. */
   readonly omitted: (what: string) => number
-  /** Forgets what has been written. */
+  /** Clears the output. */
   readonly clear: () => void
 }
 
-/** A log at Debug, as JSON, unless the settings say otherwise. */
+/** Makes a recorder, at level Debug and in JSON by default. */
 export const recorder = (settings: Partial<Logging.Settings> = {}): Recorder => {
   let text = ""
   const stdout = new Writable({

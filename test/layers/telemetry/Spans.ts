@@ -1,16 +1,17 @@
 /**
- * Spans, kept for a test to look at.
+ * Records spans in tests.
  */
 import { Exit, Option, Tracer } from "effect"
 
+/** Recorded spans. */
 export interface Recorder {
   readonly spans: Array<Tracer.NativeSpan>
   readonly tracer: Tracer.Tracer
-  /** Those that have ended and have that name. */
+  /** The ended spans of a name. */
   readonly named: (name: string) => ReadonlyArray<Tracer.NativeSpan>
 }
 
-/** A tracer, and the spans that it has made. */
+/** Makes a tracer that records its spans. */
 export const recorder = (): Recorder => {
   const spans: Array<Tracer.NativeSpan> = []
   return {
@@ -26,8 +27,8 @@ export const recorder = (): Recorder => {
   }
 }
 
-/** The id of the span that it is in, or of its caller. */
+/** The id of the parent span, local or remote. */
 export const parentOf = (span: Tracer.Span): string | undefined => Option.getOrUndefined(span.parent)?.spanId
 
-/** Whether it is shown as an error. */
+/** Whether the span ended with an error. */
 export const isError = (span: Tracer.Span): boolean => span.status._tag === "Ended" && Exit.isFailure(span.status.exit)

@@ -1,5 +1,5 @@
 /**
- * What `npm run certs` makes is good for mutual TLS between the two services.
+ * `npm run certs` creates certificates for mutual TLS between the two services.
  */
 import { once } from "node:events"
 import type { AddressInfo } from "node:net"
@@ -18,7 +18,7 @@ import { readCertificates } from "../../../src/layers/tls/validateCertificates.t
 
 const script = fileURLToPath(new URL("../../../scripts/certs.ts", import.meta.url))
 
-/** Runs the script, and gives the variables that it prints. */
+/** Runs the script and returns the variables that it prints. */
 const makeCerts = Effect.fnUntraced(function* (folder: string, ...args: ReadonlyArray<string>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
@@ -34,7 +34,7 @@ const makeCerts = Effect.fnUntraced(function* (folder: string, ...args: Readonly
   ) as Record<string, string>
 }, Effect.scoped)
 
-/** The modes of a folder, which is "", and of what is in it. */
+/** The file modes of a folder (under "") and its files. */
 const modes = Effect.fnUntraced(function* (folder: string) {
   const fs = yield* FileSystem.FileSystem
   const names = ["", ...(yield* fs.readDirectory(folder))]
@@ -44,7 +44,7 @@ const modes = Effect.fnUntraced(function* (folder: string) {
   return Object.fromEntries(entries)
 })
 
-/** Those of a folder that keeps other users out. */
+/** The modes of a folder that only its user can open. */
 const closed = {
   "": "700",
   "ca.pem": "644",
@@ -55,7 +55,7 @@ const closed = {
   "recommendations-key.pem": "644"
 }
 
-/** The settings of both sides, and what their files hold. */
+/** Reads the settings and the certificates of both services. */
 const readAll = Effect.fnUntraced(function* (env: Record<string, string>) {
   const provider = ConfigProvider.fromEnv({ env })
   const server = Option.getOrThrow(yield* TlsSettings.server("RECOMMENDATIONS").parse(provider))
@@ -67,7 +67,7 @@ const readAll = Effect.fnUntraced(function* (env: Record<string, string>) {
   }
 })
 
-/** Connects, and gives what the server knows of its client then. */
+/** Connects and returns what the server knows of the client. */
 const connect = (
   server: Certificates.Certificates,
   client: Certificates.Certificates,
@@ -88,7 +88,7 @@ const connect = (
       port,
       ...options
     })
-    // the side that is refused later learns of it after its own handshake
+    // with TLS 1.3 a refused client learns of it after its handshake
     socket.on("error", () => {})
     try {
       const [[accepted]] = (await Promise.all([
@@ -112,8 +112,8 @@ const connect = (
     }
   })
 
-layer(NodeServices.layer, { excludeTestServices: true })("the certificates of the script", (it) => {
-  it.effect("connect a client with its server, both of whom prove who they are", () =>
+layer(NodeServices.layer, { excludeTestServices: true })("npm run certs", (it) => {
+  it.effect("makes certificates with which client and server authenticate each other", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const folder = `${yield* fs.makeTempDirectoryScoped()}/certs`
@@ -132,7 +132,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
       const { cipher, protocol } = yield* connect(server, client, { maxVersion: "TLSv1.2" })
       assert.deepStrictEqual({ cipher, protocol }, { cipher: "ECDHE-ECDSA-AES128-GCM-SHA256", protocol: "TLSv1.2" })
 
-      // another name, an older version, and nothing to prove oneself with
+      // another name, an older version, and no certificate
       for (const options of [
         { servername: "marketplace" },
         { minVersion: "TLSv1.1", maxVersion: "TLSv1.1" },
@@ -143,10 +143,10 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
     })
   )
 
-  it.effect("are kept from other users by the folder, so that a container can read what it is given of it", () =>
+  it.effect("protects the keys by the mode of the folder, so that a container can read mounted files", () =>
     Effect.gen(function* () {
       const folder = `${yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()}/new/certs`
-      // of a user who lets nobody read what he makes, and of one who lets everybody write it
+      // with the strictest and with the most permissive umask
       for (const umask of [0o077, 0]) {
         yield* Effect.acquireUseRelease(
           Effect.sync(() => process.umask(umask)),
@@ -158,7 +158,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
     })
   )
 
-  it.effect("are closed off when the folder is an older one, or an empty one", () =>
+  it.effect("restricts the mode of an empty folder and of one from an earlier version", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const folder = `${yield* fs.makeTempDirectoryScoped()}/certs`
@@ -167,7 +167,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
       const before = yield* readAll(yield* makeCerts(folder))
       assert.deepStrictEqual(yield* modes(folder), closed)
 
-      // as it was made once
+      // the modes of an earlier version of the script
       yield* fs.chmod(folder, 0o755)
       for (const name of ["recommendations", "marketplace"]) yield* fs.chmod(`${folder}/${name}-key.pem`, 0o600)
       yield* fs.writeFileString(`${folder}/marketplace.pem.new`, "half of a run that was interrupted")
@@ -177,7 +177,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
     })
   )
 
-  it.effect("are for their user alone in a folder that is for other things too", () =>
+  it.effect("protects each key by its own mode in a folder with other files", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* fs.makeTempDirectoryScoped()
@@ -196,7 +196,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the certificates of th
     })
   )
 
-  it.effect("are replaced by another run, under the same authority as long as that lasts", () =>
+  it.effect("replaces the certificates and keeps a valid authority", () =>
     Effect.gen(function* () {
       const folder = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()
       const before = yield* readAll(yield* makeCerts(folder, "--days", "2"))

@@ -8,7 +8,7 @@ import * as PeerIdentity from "../../../src/layers/tls/PeerIdentity.ts"
 
 const { isAllowed, subjectAltNames } = PeerIdentity
 
-/** The names of a certificate that has been made with these. */
+/** The names read from a certificate that is issued with some names. */
 const namesOf = (names: ReadonlyArray<string>) =>
   Effect.promise(async () =>
     subjectAltNames(new X509Certificate((await issue(await makeAuthority(), { names, usage: "client" })).cert))
@@ -19,8 +19,8 @@ const marketplace = [
   { type: "URI", value: "spiffe://onlinebooks/marketplace" }
 ]
 
-describe("the names of a certificate", () => {
-  it.effect("are read with their types", () =>
+describe("subjectAltNames", () => {
+  it.effect("returns names with their types", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(
         yield* namesOf(["DNS:localhost", "DNS:a.example", "IP:127.0.0.1", "IP:::1", "URI:spiffe://a/b"]),
@@ -36,7 +36,7 @@ describe("the names of a certificate", () => {
   )
 
   it.effect.each(["a, DNS:marketplace", 'a", DNS:marketplace, DNS:"b', "a\\", "a\u0000b", "a b", "marketplace\n"])(
-    "are not confused by a name such as %j",
+    "parses a name such as %j as one name",
     (value) =>
       Effect.gen(function* () {
         const names = yield* namesOf([`URI:http://${value}`, "DNS:b"])
@@ -48,7 +48,7 @@ describe("the names of a certificate", () => {
       })
   )
 
-  it("are those of the other side of a connection too", () => {
+  it("accepts the peer certificate of a connection", () => {
     assert.deepStrictEqual(
       subjectAltNames({ subjectaltname: "DNS:marketplace, URI:spiffe://onlinebooks/marketplace" }),
       marketplace
@@ -57,7 +57,7 @@ describe("the names of a certificate", () => {
     assert.deepStrictEqual(subjectAltNames({}), [])
   })
 
-  it("may be of kinds that nobody is known by", () => {
+  it("returns names of other types", () => {
     assert.deepStrictEqual(
       subjectAltNames({ subjectAltName: 'DirName:"CN=a\\u002c O=b", Registered ID:1.2.3, othername:<unsupported>' }),
       [
@@ -75,17 +75,17 @@ describe("the names of a certificate", () => {
     "DNS:marketplace,DNS:a",
     'DNS:"\\x"',
     "DNS:a, , DNS:b"
-  ])("are none if the text is not as Node writes it: %s", (subjectAltName) => {
+  ])("returns no names for text that Node does not write: %s", (subjectAltName) => {
     assert.deepStrictEqual(subjectAltNames({ subjectAltName }), [])
   })
 
-  it("are one line in the log", () => {
+  it("are formatted in one line", () => {
     assert.strictEqual(PeerIdentity.format(marketplace), "DNS:marketplace, URI:spiffe://onlinebooks/marketplace")
     assert.strictEqual(PeerIdentity.format([{ type: "DNS", value: "a\nb, c" }]), 'DNS:"a\\nb, c"')
   })
 })
 
-describe("the list of who is allowed", () => {
+describe("isAllowed", () => {
   it.each([
     [["marketplace"], true],
     [["other", "MarketPlace"], true],
@@ -97,7 +97,7 @@ describe("the list of who is allowed", () => {
     [["*"], false],
     [["DNS:marketplace"], false],
     [[], false]
-  ] as const)("%j knows Marketplace: %s", (allowed, expected) => {
+  ] as const)("%j allows Marketplace: %s", (allowed, expected) => {
     assert.strictEqual(isAllowed(marketplace, new Set(allowed)), expected)
   })
 
@@ -108,7 +108,7 @@ describe("the list of who is allowed", () => {
     { type: "IP", value: "127.0.0.1" },
     { type: "email", value: "a.example" },
     { type: "DirName", value: "CN=a.example" }
-  ])("does not know $type:$value", (name) => {
+  ])("does not match $type:$value", (name) => {
     assert.isFalse(isAllowed([name], new Set(["a.example", "spiffe://a/b", "127.0.0.1", "CN=a.example"])))
   })
 })

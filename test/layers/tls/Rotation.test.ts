@@ -1,5 +1,5 @@
 /**
- * Certificates that take the place of others while a server and a client run.
+ * Certificate rotation while a server and a client are running.
  */
 import type { ConnectionOptions } from "node:tls"
 
@@ -11,22 +11,22 @@ import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChanne
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
-import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
+import * as ServerMetrics from "../../../src/layers/grpc/server/ServerMetrics.ts"
 import * as Echo from "../grpc/Echo.ts"
 import * as Tls from "./Tls.ts"
 
-/** Answers with the names of who has called. */
+/** Responds with the names in the peer's certificate. */
 const whoami = () =>
   Effect.map(GrpcCall, ({ peer }) => ({ text: peer.names.map(({ value }) => value).join(), items: [] }))
 
-/** A server and a client of it, over mutual TLS. */
+/** Runs a test with a server and a client over mutual TLS. */
 const withBoth = <A, E>(
   trial: (trial: {
     readonly authority: Authority
     readonly port: number
     readonly replaceServer: (identity: Issued, ca: string) => Effect.Effect<void>
     readonly replaceClient: (identity: Issued, ca: string) => Effect.Effect<void>
-    /** The names by which the server knows the client of the next call. */
+    /** Makes a call and returns the names in the client's certificate. */
     readonly call: Effect.Effect<string, unknown>
   }) => Effect.Effect<A, E, Scope.Scope>
 ) =>
@@ -55,49 +55,51 @@ const withBoth = <A, E>(
     })
   }).pipe(Effect.scoped)
 
-/** Connects again and again until the server shows that certificate. */
+/** Reconnects until the server presents a certificate. */
 const untilShown = (port: number, options: ConnectionOptions, certificate: Issued) =>
   Effect.repeat(Effect.scoped(Tls.handshake(port, options)), {
     until: ({ fingerprint }) => fingerprint === Tls.fingerprintOf(certificate.cert)
   })
 
-describe("the certificate of a server", () => {
-  it.live.each(["TLSv1.3", "TLSv1.2"] as const)("is replaced, and nothing else of %s", (maxVersion) =>
-    withBoth(({ authority, call, port, replaceServer }) =>
-      Effect.gen(function* () {
-        const options = { ca: authority.cert, ...(yield* Tls.clientCertificate(authority)), maxVersion }
-        const first = yield* Effect.scoped(Tls.handshake(port, options))
-        assert.strictEqual(first.version, maxVersion)
-        for (let round = 0; round < 3; round++) {
+describe("a server certificate", () => {
+  it.live.each(["TLSv1.3", "TLSv1.2"] as const)(
+    "is replaced while version and ciphers of %s stay the same",
+    (maxVersion) =>
+      withBoth(({ authority, call, port, replaceServer }) =>
+        Effect.gen(function* () {
+          const options = { ca: authority.cert, ...(yield* Tls.clientCertificate(authority)), maxVersion }
+          const first = yield* Effect.scoped(Tls.handshake(port, options))
+          assert.strictEqual(first.version, maxVersion)
+          for (let round = 0; round < 3; round++) {
+            assert.strictEqual(yield* call, "frontend")
+            const certificate = yield* Tls.serverCertificate(authority)
+            yield* replaceServer(certificate, authority.cert)
+            const next = yield* untilShown(port, options, certificate)
+            assert.deepStrictEqual([next.version, next.cipher], [first.version, first.cipher])
+            // versions before TLS 1.2 are still refused
+            yield* Effect.flip(
+              Tls.handshake(port, {
+                ...options,
+                minVersion: "TLSv1.1",
+                maxVersion: "TLSv1.1",
+                ciphers: "DEFAULT@SECLEVEL=0"
+              })
+            )
+          }
+          // still on the first connection
           assert.strictEqual(yield* call, "frontend")
-          const certificate = yield* Tls.serverCertificate(authority)
-          yield* replaceServer(certificate, authority.cert)
-          const next = yield* untilShown(port, options, certificate)
-          assert.deepStrictEqual([next.version, next.cipher], [first.version, first.cipher])
-          // what is too old for us has not come back
-          yield* Effect.flip(
-            Tls.handshake(port, {
-              ...options,
-              minVersion: "TLSv1.1",
-              maxVersion: "TLSv1.1",
-              ciphers: "DEFAULT@SECLEVEL=0"
-            })
-          )
-        }
-        // the connection is the first one still
-        assert.strictEqual(yield* call, "frontend")
-      })
-    )
+        })
+      )
   )
 })
 
-describe("the certificate of a client", () => {
-  it.live("is replaced for calls to come", () =>
+describe("a client certificate", () => {
+  it.live("is replaced for later calls", () =>
     withBoth(({ authority, call, replaceClient }) =>
       Effect.gen(function* () {
         for (const name of ["first", "second", "third"]) {
           yield* replaceClient(yield* Tls.clientCertificate(authority, { names: [`DNS:${name}`] }), authority.cert)
-          // none of them fails meanwhile
+          // no call fails meanwhile
           yield* Effect.repeat(call, { until: (known) => known === name })
         }
       })
@@ -105,15 +107,15 @@ describe("the certificate of a client", () => {
   )
 })
 
-describe("a certificate that the server does not accept", () => {
-  it.live("does not replace a connection that works, and the next one does", () =>
+describe("a client certificate that the server refuses", () => {
+  it.live("leaves the open connection in use until a valid certificate replaces it", () =>
     withBoth(({ authority, call, replaceClient }) =>
       Effect.gen(function* () {
         assert.strictEqual(yield* call, "frontend")
         const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
         yield* replaceClient(yield* Tls.clientCertificate(other), authority.cert)
-        const untrusted = Metric.withAttributes(NodeGrpcServer.connectionsRefused, { reason: "certificate_untrusted" })
-        // until it has tried, and once more
+        const untrusted = Metric.withAttributes(ServerMetrics.connectionsRefused, { reason: "certificate_untrusted" })
+        // until the client has tried to connect, and once more
         yield* Effect.repeat(call, { until: () => Effect.map(Metric.value(untrusted), ({ count }) => count > 0) })
         assert.strictEqual(yield* call, "frontend")
 
@@ -124,8 +126,8 @@ describe("a certificate that the server does not accept", () => {
   )
 })
 
-describe("a certificate by which a client does not get connected", () => {
-  it.live("takes the place of one whose connection is lost, and good ones after it are taken up", () =>
+describe("a client without a usable CA", () => {
+  it.live("keeps its connection, cannot reconnect, and recovers after the next valid reload", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
@@ -150,7 +152,7 @@ describe("a certificate by which a client does not get connected", () => {
       const failure = Effect.map(Effect.flip(call({}, { timeout: "5 seconds" })), ({ reason }) => reason._tag)
       yield* call({})
 
-      // by this one, no server is trusted: calls go on with the connection that there is
+      // this CA trusts no server: calls use the open connection
       yield* client.replace(identity, other.cert)
       yield* call({})
       yield* Scope.close(serving, Exit.void)
@@ -168,14 +170,14 @@ describe("a certificate by which a client does not get connected", () => {
   )
 })
 
-describe("an authority", () => {
-  it.live("is replaced by way of both", () =>
+describe("a certificate authority", () => {
+  it.live("is replaced in steps, with both authorities trusted meanwhile", () =>
     withBoth(({ authority: old, call, port, replaceClient, replaceServer }) =>
       Effect.gen(function* () {
         const next = yield* Tls.makeAuthority({ commonName: "Next CA" })
         const both = old.cert + next.cert
         const stranger = { ca: both, ...(yield* Tls.clientCertificate(old)) }
-        // TLS 1.2 has the ticket by the end of the handshake
+        // with TLS 1.2 the session ticket arrives during the handshake
         const { socket } = yield* Tls.handshake(port, { ...stranger, maxVersion: "TLSv1.2" })
         const session = socket.getSession()!
 
@@ -196,9 +198,9 @@ describe("an authority", () => {
         yield* untilShown(port, { ca: next.cert, ...client }, fresh)
         assert.strictEqual(yield* call, "next")
 
-        // who has a certificate of the old one is not served any more, nor by a ticket of the time when it was
+        // a client with a certificate of the old authority is refused, also with a session ticket from before
         for (const options of [stranger, { ...stranger, maxVersion: "TLSv1.2" as const, session }]) {
-          // by TLS 1.3 it hears of it after its handshake
+          // with TLS 1.3 the client is refused after its handshake
           const shaken = yield* Effect.option(Tls.handshake(port, options))
           if (Option.isNone(shaken)) continue
           assert.isFalse(shaken.value.socket.isSessionReused())

@@ -1,5 +1,5 @@
 /**
- * Certificates without files, and clients that come with them.
+ * Certificates in memory, and TLS clients that use them, for tests.
  */
 import { X509Certificate } from "node:crypto"
 import { connect, type ConnectionOptions, type SecureVersion, type TLSSocket } from "node:tls"
@@ -21,7 +21,7 @@ import * as Echo from "../grpc/Echo.ts"
 
 export const makeAuthority = (options?: Parameters<typeof make>[0]) => Effect.promise(() => make(options))
 
-/** A certificate for 127.0.0.1 under the name of localhost. */
+/** A server certificate for localhost. */
 export const serverCertificate = (authority: Authority, options: Partial<IssueOptions> = {}) =>
   Effect.promise(() => issue(authority, { names: ["DNS:localhost"], usage: "server", ...options }))
 
@@ -46,7 +46,7 @@ const toCertificates = (
   ca: ca === undefined ? undefined : { pem: ca, notAfter: 0 }
 })
 
-/** What looks like files that are watched, and what puts others in their place. */
+/** A stand-in for watched files, and a function that replaces their certificates. */
 export const watch = Effect.fnUntraced(function* (identity: Issued | undefined, ca?: string, crl?: string) {
   const current = yield* SubscriptionRef.make(toCertificates(identity, ca, crl))
   const watched: Certificates.Watched = {
@@ -60,7 +60,7 @@ export const watch = Effect.fnUntraced(function* (identity: Issued | undefined, 
   }
 })
 
-/** How a connection of node:tls to 127.0.0.1 ended, or what it came to. */
+/** A completed TLS handshake. */
 export interface Handshake {
   readonly socket: TLSSocket
   readonly fingerprint: string
@@ -68,14 +68,14 @@ export interface Handshake {
   readonly cipher: string
 }
 
-/** A handshake of node:tls, whose connection is closed with the scope. */
+/** Connects to 127.0.0.1 by node:tls; the scope closes the connection. */
 export const handshake = (port: number, options: ConnectionOptions) =>
   Effect.acquireRelease(
     Effect.callback<TLSSocket, Error>((resume) => {
       const socket = connect({ host: "127.0.0.1", port, servername: "localhost", ALPNProtocols: ["h2"], ...options })
       socket.once("error", (error) => resume(Effect.fail(error)))
       socket.once("secureConnect", () => {
-        // it may be refused yet
+        // with TLS 1.3 the server may still refuse the certificate
         socket.on("error", () => {})
         resume(Effect.succeed(socket))
       })
@@ -90,32 +90,32 @@ export const handshake = (port: number, options: ConnectionOptions) =>
     }))
   )
 
-/** Waits until the server has said the first word of HTTP/2; fails if it closes the connection instead. */
+/** Waits for the first HTTP/2 frame of the server; fails if it closes the connection instead. */
 export const served = (socket: TLSSocket) =>
   Effect.callback<void, string>((resume) => {
     socket.once("data", () => resume(Effect.void))
     socket.once("close", () => resume(Effect.fail("closed")))
   })
 
-/** Of a certificate as PEM, as {@link Handshake.fingerprint} is. */
+/** The fingerprint of a PEM certificate, comparable to {@link Handshake.fingerprint}. */
 export const fingerprintOf = (cert: string): string => new X509Certificate(cert).fingerprint256
 
-/** Waits until the other side has closed a connection. */
+/** Waits until the peer has closed a connection. */
 export const closed = (socket: TLSSocket) =>
   Effect.callback<void>((resume) => {
     if (socket.destroyed) return resume(Effect.void)
     socket.once("close", () => resume(Effect.void))
-    // who does not read does not learn of the end
+    // the end is only noticed while reading
     socket.resume()
   })
 
-/** What a client of grpc-js has to say for itself; without anything it speaks plaintext. */
+/** The TLS credentials of a grpc-js client; without a CA it uses plaintext. */
 export interface Papers {
   readonly ca?: string | undefined
   readonly identity?: Issued | undefined
 }
 
-/** How one call of Echo ended, that grpc-js has made by itself on a connection of its own. */
+/** Calls Echo with a plain grpc-js client on a new connection, and returns the status. */
 export const call = (port: number, { ca, identity }: Papers, options: ChannelOptions = {}) =>
   Effect.callback<{ readonly code: number; readonly details: string }>((resume) => {
     const bytes = (text: string | undefined) => (text === undefined ? null : Buffer.from(text))

@@ -9,7 +9,7 @@ const read = <A>(config: Config.Config<A>, env: Record<string, string>) => confi
 const server = TlsSettings.server("A")
 const client = TlsSettings.client("A")
 
-describe("the TLS of a server", () => {
+describe("the TLS settings of a server", () => {
   const variables = {
     certFile: "A_TLS_CERT_FILE",
     keyFile: "A_TLS_KEY_FILE",
@@ -17,7 +17,7 @@ describe("the TLS of a server", () => {
     crlFile: "A_TLS_CLIENT_CRL_FILE"
   }
 
-  it.effect("is none when nothing is set", () =>
+  it.effect("are none when no variable is set", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* read(server, {}), Option.none())
     })
@@ -25,7 +25,7 @@ describe("the TLS of a server", () => {
 
   const empty = ["CERT_FILE", "KEY_FILE", "CLIENT_CA_FILE", "CLIENT_CRL_FILE", "ALLOWED_CLIENTS"]
   it.effect.each(empty.flatMap((name) => [[`A_TLS_${name}`, ""] as const, [`A_TLS_${name}`, "  "] as const]))(
-    "is refused with %s set to %j: it would let in more than was meant",
+    "refuse %s set to %j, which would allow more clients than intended",
     ([variable, value]) =>
       Effect.gen(function* () {
         const { message } = yield* Effect.flip(
@@ -35,7 +35,7 @@ describe("the TLS of a server", () => {
       })
   )
 
-  it.effect("has a certificate", () =>
+  it.effect("have a certificate", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(
         yield* read(server, { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }),
@@ -47,7 +47,7 @@ describe("the TLS of a server", () => {
     })
   )
 
-  it.effect("has a list of clients, by DNS names and URIs", () =>
+  it.effect("have a list of clients by DNS names and URIs", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(
         yield* read(server, {
@@ -75,14 +75,16 @@ describe("the TLS of a server", () => {
       { A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k", A_TLS_ALLOWED_CLIENTS: "b" },
       'A_TLS_ALLOWED_CLIENTS="b": expected A_TLS_CLIENT_CA_FILE to be set too'
     ]
-  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("is refused by half: %j", ([env, message]) =>
-    Effect.gen(function* () {
-      assert.strictEqual((yield* Effect.flip(read(server, env))).message, message)
-    })
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)(
+    "refuse an incomplete combination: %j",
+    ([env, message]) =>
+      Effect.gen(function* () {
+        assert.strictEqual((yield* Effect.flip(read(server, env))).message, message)
+      })
   )
 
   it.effect.each(["a,,b", "a,", "*.example", "10.0.0.1", "::1", "DNS:a", "a b", "spiffe:"])(
-    "is refused with a client such as %s",
+    "refuse a client such as %s",
     (value) =>
       Effect.gen(function* () {
         assert.strictEqual(
@@ -94,25 +96,23 @@ describe("the TLS of a server", () => {
   )
 })
 
-describe("the TLS of a client", () => {
+describe("the TLS settings of a client", () => {
   const variables = { certFile: "A_TLS_CERT_FILE", keyFile: "A_TLS_KEY_FILE", caFile: "A_TLS_CA_FILE" }
 
-  it.effect("is none when nothing is set", () =>
+  it.effect("are none when no variable is set", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* read(client, {}), Option.none())
     })
   )
 
-  it.effect.each(["CERT_FILE", "KEY_FILE", "CA_FILE", "SERVER_NAME"])(
-    "is refused with A_TLS_%s set to nothing",
-    (name) =>
-      Effect.gen(function* () {
-        const { message } = yield* Effect.flip(read(client, { A_TLS_CA_FILE: "ca", [`A_TLS_${name}`]: "" }))
-        assert.match(message, new RegExp(`^A_TLS_${name}="": expected .*, or not to be set at all$`))
-      })
+  it.effect.each(["CERT_FILE", "KEY_FILE", "CA_FILE", "SERVER_NAME"])("refuse an empty A_TLS_%s", (name) =>
+    Effect.gen(function* () {
+      const { message } = yield* Effect.flip(read(client, { A_TLS_CA_FILE: "ca", [`A_TLS_${name}`]: "" }))
+      assert.match(message, new RegExp(`^A_TLS_${name}="": expected .*, or not to be set at all$`))
+    })
   )
 
-  it.effect("knows its server by a CA", () =>
+  it.effect("have a CA and a server name", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(
         yield* read(client, { A_TLS_CA_FILE: "ca", A_TLS_SERVER_NAME: "b" }),
@@ -121,7 +121,7 @@ describe("the TLS of a client", () => {
     })
   )
 
-  it.effect("has a certificate for mutual TLS", () =>
+  it.effect("have a certificate for mutual TLS", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(
         yield* read(client, { A_TLS_CA_FILE: "ca", A_TLS_CERT_FILE: "c", A_TLS_KEY_FILE: "k" }),
@@ -139,7 +139,7 @@ describe("the TLS of a client", () => {
       { A_TLS_CA_FILE: "ca", A_TLS_SERVER_NAME: "127.0.0.1" },
       `A_TLS_SERVER_NAME="127.0.0.1": expected a DNS name that the server's certificate has`
     ]
-  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("is refused: %j", ([env, message]) =>
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("refuse: %j", ([env, message]) =>
     Effect.gen(function* () {
       assert.strictEqual((yield* Effect.flip(read(client, env))).message, message)
     })

@@ -1,27 +1,28 @@
 /**
- * The circuit breaker of a channel: after several calls in a row that got no answer, calls fail at once for a while; then one call
- * at a time probes whether the target answers again. Times are monotonic.
+ * The circuit breaker of a service: after several consecutive calls without an answer, calls fail at once for a while; then one call at a
+ * time probes whether the service answers again. Times are monotonic.
  *
- * It is a state machine of its own rather than effect's CircuitBreaker, which goes by the wall clock, and which is too slow to be
- * told of every success: a breaker that hears of failures only opens without failures in a row.
+ * Effect's CircuitBreaker does not fit: it goes by the wall clock, and counting each success with it is too slow for every call, while
+ * without successes it cannot tell consecutive failures.
  */
 import { Cause, Duration, Effect, type Exit, type Scope } from "effect"
 
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
-import type { GrpcError } from "../GrpcError.ts"
+import { GrpcError } from "../GrpcError.ts"
+import * as Status from "../Status.ts"
 
 export interface Options {
-  /** What is called, for log lines and metrics. */
+  /** The target of the channel, for log lines and metrics. */
   readonly target: string
-  /** How many calls fail in a row before the circuit opens. */
+  /** The gRPC service, with its package. */
+  readonly service: string
+  /** The number of consecutive failures that opens the circuit. */
   readonly failures: number
-  /** How long it stays open before a call probes the target. */
+  /** How long it stays open before a call probes the service. */
   readonly openDuration: Duration.Duration
-  /** What a call fails with that is not made. */
-  readonly refuse: (method: string) => Effect.Effect<never, GrpcError>
 }
 
-/** Makes a call unless the circuit is open, and notes its outcome. */
+/** Makes a call of a method ("package.Service/Method") and notes its outcome, or fails with UNAVAILABLE while the circuit is open. */
 export type CircuitBreaker = <A, R>(
   method: string,
   call: Effect.Effect<A, GrpcError, R>
@@ -29,17 +30,17 @@ export type CircuitBreaker = <A, R>(
 
 type State =
   | { readonly _tag: "closed"; failuresInARow: number }
-  /** `until` is by `performance.now()`; after that, the next call is the probe. */
+  /** `until` is in milliseconds of `performance.now()`; after that, the next call is the probe. */
   | { readonly _tag: "open"; readonly until: number }
-  /** One call is under way; any other is refused. */
+  /** The probe is in flight; all other calls fail. */
   | { readonly _tag: "half_open" }
 
 const stateTags = ["closed", "open", "half_open"] as const
 
-/** What the outcome of a call says about the target. */
+/** What the outcome of a call says about the service. */
 type Sign = "alive" | "dead" | "none"
 
-/** A target is dead if it does not answer. An error that it answers with is a sign of life. */
+/** An error that the service answered with is a sign of life. */
 const signOf = (cause: Cause.Cause<GrpcError>): Sign => {
   const failure = cause.reasons.find(Cause.isFailReason)?.error
   switch (failure?.reason._tag) {
@@ -57,22 +58,23 @@ const signOf = (cause: Cause.Cause<GrpcError>): Sign => {
 export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<CircuitBreaker, never, Scope.Scope> {
-  const { failures, refuse, target } = options
+  const { failures, service, target } = options
   const openFor = Duration.toMillis(options.openDuration)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, { service }))
   let state: State = { _tag: "closed", failuresInARow: 0 }
-  for (const label of stateTags) {
+  for (const tag of stateTags) {
     yield* ObservableMetric.gauge(
       "grpc_client_circuit_state",
-      "Whether calls are made: 1 for the state that the circuit is in",
-      () => (state._tag === label ? 1 : 0),
-      { target, state: label }
+      "The state of the circuit breaker: 1 for the state that it is in",
+      () => (state._tag === tag ? 1 : 0),
+      { target, grpc_service: service, state: tag }
     )
   }
 
   const open = () => {
     state = { _tag: "open", until: performance.now() + openFor }
-    runFork(
+    log(
       Effect.logWarning(
         `Circuit breaker is open for ${target}; next attempt in ${Duration.format(options.openDuration)}`
       )
@@ -83,27 +85,25 @@ export const make = Effect.fnUntraced(function* (
       state.failuresInARow = 0
       return
     }
-    // also told by a call that was begun before the circuit opened
+    // the probe succeeded, or a call that started before the circuit opened
     state = { _tag: "closed", failuresInARow: 0 }
-    runFork(Effect.logInfo(`Circuit breaker is closed for ${target}`))
+    log(Effect.logInfo(`Circuit breaker is closed for ${target}`))
   }
   const onDead = () => {
-    // while it is open or probed, a call that was begun before tells nothing new
+    // in the other states, only calls that started before the circuit opened get here
     if (state._tag === "closed" && ++state.failuresInARow >= failures) open()
   }
-  const onSign = (sign: Sign) => {
-    if (sign === "alive") onAlive()
-    else if (sign === "dead") onDead()
-  }
 
-  const observed = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
+  const observe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
     Effect.matchCauseEffect(call, {
       onSuccess: (value) => {
         onAlive()
         return Effect.succeed(value)
       },
       onFailure: (cause) => {
-        onSign(signOf(cause))
+        const sign = signOf(cause)
+        if (sign === "alive") onAlive()
+        else if (sign === "dead") onDead()
         return Effect.failCause(cause)
       }
     })
@@ -113,10 +113,10 @@ export const make = Effect.fnUntraced(function* (
     if (sign === "alive") return onAlive()
     if (state._tag !== "half_open") return
     if (sign === "dead") open()
-    // it was interrupted, or the target is too busy: the next call is the probe
+    // it was interrupted, or the service is overloaded: the next call is the probe
     else state = { _tag: "open", until: performance.now() }
   }
-  // the probe must end as surely as it begins
+  // uninterruptible between the two states, so that the circuit never stays half-open
   const probe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
     Effect.uninterruptibleMask((restore) => {
       if (state._tag !== "open") return restore(call)
@@ -124,11 +124,14 @@ export const make = Effect.fnUntraced(function* (
       return Effect.onExit(restore(call), (exit) => Effect.sync(() => onProbed(exit)))
     })
 
+  const refuse = (method: string) =>
+    Effect.fail(new GrpcError({ method, reason: Status.unavailable(`Circuit breaker is open for ${target}`) }))
+
   return (method, call) => {
-    if (state._tag === "closed") return observed(call)
-    // decided when it is run
+    if (state._tag === "closed") return observe(call)
+    // the state may change before the call runs
     return Effect.suspend(() => {
-      if (state._tag === "closed") return observed(call)
+      if (state._tag === "closed") return observe(call)
       return state._tag === "open" && performance.now() >= state.until ? probe(call) : refuse(method)
     })
   }

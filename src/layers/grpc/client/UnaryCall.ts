@@ -1,82 +1,83 @@
 /**
- * A call of one request and one response, straight on a channel of grpc-js.
+ * Makes one attempt of a unary call, directly on a channel of grpc-js.
  *
- * Its Client makes such a call with an event emitter, a list of interceptors and a stack that is noted for the case of an error, of
- * which nothing is used here and which was a twelfth of a page (npm run bench). What fails is worded as it does.
+ * grpc-js' own `Client.makeUnaryRequest` makes an event emitter, a list of interceptors and a stack trace for each call, none of which is
+ * needed here. The texts of errors are the same as there.
  */
-import { type Client, InterceptingCall, type Interceptor, type Metadata, type StatusObject } from "@grpc/grpc-js"
-import { Exit } from "effect"
+import { InterceptingCall, type Interceptor, type Metadata, type StatusObject } from "@grpc/grpc-js"
+import { Effect, Exit } from "effect"
 
-import type * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
+import type { StartedCall } from "./CallAttempt.ts"
+import * as CallAttempt from "./CallAttempt.ts"
+import * as ReplaceableClient from "./ReplaceableClient.ts"
+import type { Attempt, Connection, Transport } from "./Transport.ts"
 
-export interface Options {
-  readonly channel: ReturnType<Client["getChannel"]>
-  readonly method: {
-    readonly path: string
-    readonly requestSerialize: (message: object) => Buffer
-    readonly responseDeserialize: (bytes: Buffer) => object
-  }
-  readonly request: object
-  /** What goes out ahead of the request; it is copied. */
-  readonly metadata: Metadata
-  /** When it must be over, by the clock of the machine, in milliseconds since 1970. */
-  readonly deadline: number
-  /** Told of what a server sends besides its response. */
-  readonly listener: ((metadata: { readonly headers: Metadata } | { readonly trailers: Metadata }) => void) | undefined
-  /** For what grpc-js calls back. */
-  readonly guard: CallbackGuard.Guard
-  /** Called once, when the response and the trailers are there, or the status that the call has failed with. */
-  readonly onEnd: (outcome: Exit.Exit<object, Status.Status>) => void
-}
-
-/** A call that is under way. */
-export interface UnaryCall {
-  readonly cancel: () => void
-  readonly getPeer: () => string
-}
-
-/** So many messages after the first are read on the way to the status, which may be that of an error. Then the call is cancelled. */
+/** A server may send so many messages too many, which are read on the way to the status; with more, the call is cancelled. */
 const maxExtraMessages = 8
 
-export const start = (options: Options): UnaryCall => {
-  const { channel, deadline, guard, listener, metadata, method, onEnd, request } = options
-  const call = channel.createCall(method.path, deadline, undefined, null, undefined)
+/** Succeeds with the response once the trailers have arrived, too. */
+export const make =
+  ({ guard, lease }: Connection): Transport["unary"] =>
+  (attempt, request) =>
+    Effect.callback((resume) => {
+      const leased = lease()
+      if (leased._tag !== "Lease") return resume(Effect.fail(leased))
+      const started = ReplaceableClient.start(leased, (client) =>
+        start(client.getChannel(), attempt, request, guard, (outcome) => {
+          leased.release()
+          resume(outcome)
+        })
+      )
+      attempt.onStarted(started)
+      return Effect.sync(() => {
+        CallAttempt.cancel(guard, started)
+        leased.release()
+      })
+    })
+
+const start = (
+  channel: ReturnType<ReplaceableClient.Lease["client"]["getChannel"]>,
+  { call: { metadata, method, onResponseMetadata }, decode, timeout }: Attempt,
+  request: Buffer,
+  guard: Guard,
+  onEnd: (outcome: Exit.Exit<object, Status.Status>) => void
+): StartedCall => {
+  const call = channel.createCall(method.path, CallAttempt.deadlineIn(timeout), undefined, null, undefined)
   let response: object | undefined
   let extraMessages = 0
-  /** What is wrong with the response, whatever its status says. */
-  let unreadable: Status.Status | undefined
-  let hasEnded = false
+  /** The error of a response that does not decode; it outweighs the status of the server. */
+  let undecodable: Status.Status | undefined
   const fail = (status: Status.Status) => call.cancelWithStatus(status.code, status.message)
-  const end = (outcome: Exit.Exit<object, Status.Status>) => {
-    if (hasEnded) return
-    hasEnded = true
-    onEnd(outcome)
-  }
   const onBug = {
     annotations: () => ({ method: method.path, peer: call.getPeer() }),
     recover: () => {
       call.cancelWithStatus(Status.codes.Internal, bug)
-      end(Exit.fail(Status.internal(bug)))
+      onEnd(Exit.fail(Status.internal(bug)))
     }
   }
   call.start(metadata, {
-    onReceiveMetadata: guard("response headers of a gRPC call", (headers: Metadata) => listener?.({ headers }), onBug),
+    onReceiveMetadata: guard(
+      "response headers of a gRPC call",
+      (headers: Metadata) => onResponseMetadata?.({ headers }),
+      onBug
+    ),
     onReceiveMessage: guard(
       "response of a gRPC call",
       (bytes: Buffer) => {
-        // the status comes after the messages, and only if they are all read
+        // grpc-js delivers the status after the messages, once all of them have been read
         call.startRead()
         if (response !== undefined) {
           if (++extraMessages > maxExtraMessages) fail(tooMany)
           return
         }
         try {
-          response = method.responseDeserialize(bytes)
+          response = decode(bytes)
         } catch (error) {
-          unreadable = Status.internal(`Response message parsing error: ${messageOf(error)}`)
-          fail(unreadable)
+          undecodable = Status.internal(`Response message parsing error: ${messageOf(error)}`)
+          fail(undecodable)
         }
       },
       onBug
@@ -84,19 +85,15 @@ export const start = (options: Options): UnaryCall => {
     onReceiveStatus: guard(
       "status of a gRPC call",
       (status: StatusObject) => {
-        listener?.({ trailers: status.metadata })
-        end(unreadable === undefined ? exitOf(status, response, extraMessages) : Exit.fail(unreadable))
+        onResponseMetadata?.({ trailers: status.metadata })
+        onEnd(undecodable === undefined ? exitOf(status, response, extraMessages) : Exit.fail(undecodable))
       },
       onBug
     )
   })
   call.startRead()
-  try {
-    call.sendMessageWithContext({}, method.requestSerialize(request))
-    call.halfClose()
-  } catch (error) {
-    fail(Status.internal(`Request message serialization failure: ${messageOf(error)}`))
-  }
+  call.sendMessageWithContext({}, request)
+  call.halfClose()
   return {
     cancel: () => call.cancelWithStatus(Status.codes.Cancelled, "Cancelled on client"),
     getPeer: () => call.getPeer()
@@ -123,19 +120,19 @@ const exitOf = (
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 /**
- * Does the same for a call that is made by a Client of grpc-js and answered once: it reads on after the first message, and gives the
- * status that follows, which is UNIMPLEMENTED if there were more of them and it says OK.
+ * The same for a call of a Client of grpc-js that is answered once: reads on after the first message, and delivers the status that
+ * follows. With more than one message, an OK becomes UNIMPLEMENTED.
  */
 export const readOn: Interceptor = (options, nextCall) => {
   const call = nextCall(options)
   let messages = 0
   return new InterceptingCall(call, {
     start: (metadata, listener, next) =>
-      // with three listeners of one parameter, grpc-js waits for no `next` of a message that is left out
+      // grpc-js waits for a `next` after each message unless all three listeners have one parameter
       next(metadata, {
         onReceiveMetadata: (headers: Metadata) => listener.onReceiveMetadata(headers),
         onReceiveMessage: (message: unknown) => {
-          // what grpc-js says at the end of a call without one
+          // at the end of a call without a message
           if (message === null) return listener.onReceiveMessage(message)
           call.startRead()
           if (++messages === 1) listener.onReceiveMessage(message)

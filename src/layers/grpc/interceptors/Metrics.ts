@@ -7,19 +7,12 @@
  */
 import { Effect, Metric } from "effect"
 
-import { memoize, memoizeBy } from "../../collections/memoize.ts"
+import { memoize } from "../../collections/memoize.ts"
+import { durationBoundaries } from "../../telemetry/durationBoundaries.ts"
 import type { GrpcCall, Kind } from "../GrpcCall.ts"
 import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 import * as Tracing from "./Tracing.ts"
-
-/**
- * The bounds of durations, in seconds: those that OpenTelemetry advises, which begin with 5 ms, and smaller ones, since most calls
- * take less than that.
- */
-export const boundaries = [
-  0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10
-]
 
 /** Counts the calls of a server, and how long they take from their headers to their end. */
 export const server: ServerInterceptor = {
@@ -75,8 +68,8 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoizeBy(
-  [({ service }: ServedMethod) => service, ({ method }) => method],
+const serverSeries = memoize(
+  ({ method, service }: ServedMethod) => `${service}/${method}`,
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
     return {
@@ -88,7 +81,7 @@ const serverSeries = memoizeBy(
       handling: Metric.histogram("grpc_server_handling_seconds", {
         description: "How long calls took, from their headers to their end",
         attributes,
-        boundaries
+        boundaries: durationBoundaries
       }),
       ended: memoize(
         (status: Status.Status | undefined) => status?._tag ?? "OK",
@@ -112,7 +105,7 @@ const serverSeries = memoizeBy(
                 ...rpcAttributes({ method, service }, status),
                 ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
               },
-              boundaries
+              boundaries: durationBoundaries
             })
           }
         }
@@ -121,12 +114,8 @@ const serverSeries = memoizeBy(
   }
 )
 
-const clientSeries = memoizeBy(
-  [
-    ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
-    ({ service }) => service,
-    ({ method }) => method
-  ],
+const clientSeries = memoize(
+  ({ method, service, target }: Pick<ClientCall, "method" | "service" | "target">) => `${target} ${service}/${method}`,
   ({ method, service, target }) => ({
     retries: Metric.counter("grpc_client_retries_total", {
       description: "Attempts of calls after the first",
@@ -143,7 +132,7 @@ const clientSeries = memoizeBy(
             ...(status === undefined ? {} : errorType(status)),
             "server.address": Tracing.hostOf(target)
           },
-          boundaries
+          boundaries: durationBoundaries
         })
     )
   })

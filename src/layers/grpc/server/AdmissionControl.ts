@@ -1,10 +1,10 @@
 /**
- * How many calls a server runs at once, and whose. Above the limit a few calls wait, for a short time; the others are shed at once:
- * an answer that comes after its client has given up is wasted, and so is the slot that it took.
+ * Decides when the handler of a call runs: a limited number of calls have a slot at the same time. Above the limit a few calls wait for
+ * a short time, and the others are shed at once, since a late answer is wasted together with the slot that it took.
  *
- * Clients are served fairly: waiting calls get slots by round robin over their clients, a full queue sheds a call of the client that
- * has most waiting, and no client holds all slots. A call takes a slot when its request is complete, and gives it back when its
- * answer is made, so that a client that sends or reads slowly holds none.
+ * Slots are shared fairly between clients: waiting calls get slots by round robin over their clients, a full queue sheds a call of the
+ * client that has most waiting, and no client gets all slots. A call takes a slot once its request is complete and gives it back once
+ * its response is made, so a client that sends or reads slowly holds none.
  */
 import { Duration } from "effect"
 
@@ -13,96 +13,87 @@ import type * as GrpcServer from "../GrpcServer.ts"
 
 export interface Limits extends Pick<GrpcServer.Limits, "maxConcurrency" | "maxQueue" | "maxQueueWait"> {
   /**
-   * What happens to a call when all slots are taken: it waits, or the client with most slots loses the oldest of its calls. The latter
-   * is for calls that last for as long as their client likes, such as health watches.
+   * What happens to a call when all slots are taken: it waits, or the client with most slots loses its oldest call. Use the latter for
+   * calls that last as long as their client wants, such as health watches.
    */
   readonly whenFull?: "wait" | "evict" | undefined
 }
 
-/** A call that asks for a slot. */
+/** A call that asks for a slot. Its functions do not throw. */
 export interface Candidate {
-  /** Identifies whose call it is: slots are shared between clients. */
+  /** Identifies the client. Slots are shared between clients. */
   readonly client: string
-  /** It has a slot. */
+  /** The call has a slot. */
   readonly run: () => void
-  /** It gets no slot. */
+  /** The call gets no slot. */
   readonly shed: () => void
-  /** It has lost its slot. */
+  /** The call has lost its slot. */
   readonly evict: () => void
-  /** {@link AdmissionControl}'s own. */
+  /** Written by {@link AdmissionControl} only. */
   ticket?: Ticket | undefined
 }
 
-/** A call in the books of {@link AdmissionControl}. */
-class Ticket implements Linked<Ticket> {
-  previous: Ticket | undefined = undefined
-  next: Ticket | undefined = undefined
+/** A call that waits for a slot or has one. */
+interface Ticket extends Linked<Ticket> {
   readonly call: Candidate
   readonly client: Client
-  state: "queued" | "running" | "done" = "queued"
-  /** When it has waited for long enough, by `performance.now()`. */
-  expiresAt = Infinity
-  /** Since when its handler waits for the client to read, by `performance.now()`; undefined if it does not. */
-  pausedAt: number | undefined = undefined
-
-  constructor(call: Candidate, client: Client) {
-    this.call = call
-    this.client = client
-  }
+  /** `done` is a call that gives back its slot at the end of this turn of the event loop. */
+  state: "queued" | "running" | "done"
+  /** When a queued call is shed, by `performance.now()`. */
+  expiresAt: number
+  /** Since when the handler waits for its client to read, by `performance.now()`; undefined if it does not. */
+  pausedAt: number | undefined
 }
 
 /** A client that has calls here. */
-class Client implements Linked<Client> {
-  previous: Client | undefined = undefined
-  next: Client | undefined = undefined
+interface Client extends Linked<Client> {
   readonly name: string
-  /** The one that waits for the longest first. */
-  readonly queued = new LinkedList<Ticket>()
-  /** The one that runs for the longest first. */
-  readonly running = new LinkedList<Ticket>()
-
-  constructor(name: string) {
-    this.name = name
-  }
+  /** The longest waiting first. */
+  readonly queued: LinkedList<Ticket>
+  /** The oldest first. */
+  readonly running: LinkedList<Ticket>
 }
 
 export interface AdmissionControl {
-  /** Gives a call a slot and runs it, lets it wait, or sheds it. */
+  /** Gives a call a slot and runs it, queues it, or sheds it. */
   readonly enter: (call: Candidate) => void
   /** A running call waits for its client to read. */
   readonly pause: (call: Candidate) => void
-  /** It goes on. */
+  /** A paused call continues. */
   readonly resume: (call: Candidate) => void
   /**
-   * A call is done, and gives back its slot later, with {@link AdmissionControl.leave}. Until then the slot counts for its own client,
-   * and for those that have many.
+   * A call is done, and gives back its slot at the end of this turn of the event loop. Until then the slot counts against its own client,
+   * and against clients that have many slots. No-op without a slot.
+   *
+   * Handlers that never wait run one after the other within a turn. If each gave back its slot at once, no call would ever be shed, even
+   * by a server with far more calls than it can answer in time.
    */
   readonly finish: (call: Candidate) => void
-  /** A call gives back its slot, or its place in the queue; a no-op if it has neither. */
+  /** A call gives back its slot, or its place in the queue, at once. No-op without either. */
   readonly leave: (call: Candidate) => void
-  /** How many calls run, how many wait, and how many have been shed since the start. */
+  /** Calls that run, calls that wait, and calls that have been shed since the start. */
   readonly counts: () => { readonly answering: number; readonly waiting: number; readonly refused: number }
-  /** How many clients have calls here. */
+  /** Clients that have calls here. */
   readonly clients: () => number
 }
 
 /** How long a running call may wait for its client to read before it can lose its slot to another call, in milliseconds. */
 const stallTimeout = 1_000
 
-/** The share of the slots that one client can hold. */
+/** The share of the slots that one client can have. */
 const clientShare = 7 / 8
 
-/** The share of the slots up to which calls that are done are no reason to keep a client waiting. */
+/** A client with a smaller share of the slots does not wait for slots of calls that are done. */
 const reservedShare = 1 / 2
 
 export const make = (limits: Limits): AdmissionControl => {
   const { maxConcurrency, maxQueue, whenFull = "wait" } = limits
   const maxWait = Duration.toMillis(limits.maxQueueWait)
-  // where calls of others can be evicted, nothing needs to be left for those to come
+  // no slot has to stay free for other clients if these can evict calls
   const maxOfClient = whenFull === "evict" ? maxConcurrency : Math.ceil(maxConcurrency * clientShare)
   const reserved = Math.ceil(maxConcurrency * reservedShare)
   const clients = new Map<string, Client>()
-  /** Clients with waiting calls, in the order in which they get slots. */
+  /** Clients with queued calls, in the order in which they get slots. */
   const rotation = new LinkedList<Client>()
   /** Calls with a slot, and those of them that are done. */
   let running = 0
@@ -112,22 +103,23 @@ export const make = (limits: Limits): AdmissionControl => {
   let shed = 0
   let isRunningNext = false
   let timer: NodeJS.Timeout | undefined
-
-  const clientOf = (name: string): Client => {
-    let client = clients.get(name)
-    if (client === undefined) clients.set(name, (client = new Client(name)))
-    return client
-  }
+  /** Calls that give back their slots at the end of this turn. */
+  let finished: Array<Ticket> = []
 
   const forgetUnused = (client: Client) => {
     if (client.queued.size === 0 && client.running.size === 0) clients.delete(client.name)
   }
 
+  const mayRun = ({ running: { size } }: Client): boolean =>
+    size < maxOfClient && (running < maxConcurrency || (size < reserved && running - done < maxConcurrency))
+
   const run = (ticket: Ticket) => {
+    const { call, client } = ticket
     ticket.state = "running"
-    ticket.client.running.add(ticket)
+    client.running.add(ticket)
     running++
-    ticket.call.run()
+    call.ticket = ticket
+    call.run()
   }
 
   const shedCall = (call: Candidate) => {
@@ -136,11 +128,12 @@ export const make = (limits: Limits): AdmissionControl => {
   }
 
   const enqueue = (ticket: Ticket) => {
-    const { client } = ticket
+    const { call, client } = ticket
     ticket.expiresAt = performance.now() + maxWait
     if (client.queued.size === 0) rotation.add(client)
     client.queued.add(ticket)
     queued++
+    call.ticket = ticket
     timer ??= setTimeout(shedExpired, maxWait)
   }
 
@@ -173,14 +166,30 @@ export const make = (limits: Limits): AdmissionControl => {
     forgetUnused(ticket.client)
   }
 
-  /** The next client in turn that may have another slot, if there is one. */
+  const finish = (call: Candidate) => {
+    const { ticket } = call
+    if (ticket?.state !== "running") return
+    if (whenFull === "evict") return leave(call)
+    unpause(ticket)
+    ticket.state = "done"
+    done++
+    if (finished.push(ticket) === 1) setImmediate(endTurn)
+  }
+
+  const endTurn = () => {
+    const tickets = finished
+    finished = []
+    for (const { call } of tickets) leave(call)
+  }
+
+  /** The next client in turn that may have another slot. */
   const nextClient = (): Client | undefined => {
     if (running >= maxConcurrency) return undefined
     for (const client of rotation) if (client.running.size < maxOfClient) return client
     return undefined
   }
 
-  /** Takes the call that has waited the longest of a client, which is the last in the rotation from then on. */
+  /** Takes the longest waiting call of a client, and moves the client to the end of the rotation. */
   const takeFrom = (client: Client): Ticket => {
     rotation.remove(client)
     rotation.add(client)
@@ -189,20 +198,18 @@ export const make = (limits: Limits): AdmissionControl => {
     return ticket
   }
 
-  /** Runs waiting calls while there are slots. */
+  /** Runs queued calls while there are slots. */
   const runNext = () => {
-    // a call may end while it is started: its slot is for the loop, and not for a loop within it
+    // a call may end as soon as it is run: the outer loop fills its slot, so that the stack does not grow
     if (isRunningNext) return
     isRunningNext = true
     try {
       const now = performance.now()
       for (let client = nextClient(); client !== undefined; client = nextClient()) {
         const ticket = takeFrom(client)
-        // the timer is late when the server is busy, which is when it matters
-        if (ticket.expiresAt > now) {
-          ticket.call.ticket = ticket
-          run(ticket)
-        } else {
+        // the timer is late on a busy server
+        if (ticket.expiresAt > now) run(ticket)
+        else {
           forgetUnused(client)
           shedCall(ticket.call)
         }
@@ -212,7 +219,7 @@ export const make = (limits: Limits): AdmissionControl => {
     }
   }
 
-  /** Sheds calls that have waited for long enough. */
+  /** Sheds calls that have waited too long. */
   const shedExpired = () => {
     timer = undefined
     const now = performance.now()
@@ -231,9 +238,9 @@ export const make = (limits: Limits): AdmissionControl => {
     if (next < Infinity && queued > 0) timer ??= setTimeout(shedExpired, next - now)
   }
 
-  const evict = (ticket: Ticket) => {
-    leave(ticket.call)
-    ticket.call.evict()
+  const evict = ({ call }: Ticket) => {
+    leave(call)
+    call.evict()
   }
 
   const firstStalled = (client: Client, now: number): Ticket | undefined => {
@@ -244,8 +251,8 @@ export const make = (limits: Limits): AdmissionControl => {
   }
 
   /**
-   * Frees a slot that a call holds although it only waits for its client to read: of the client that has most slots. If it is only
-   * its own share that keeps the new call from running, no other client loses a call for it.
+   * Evicts a call that only waits for its client to read, of the client with most slots. If the new call cannot run because of its own
+   * client's share, only a call of that client.
    */
   const evictStalled = (entering: Client) => {
     if (paused === 0) return
@@ -258,15 +265,14 @@ export const make = (limits: Limits): AdmissionControl => {
     if (victim !== undefined) evict(victim)
   }
 
-  /** Frees the slot of the oldest call of the client that has most slots; of this one, if none has more. */
+  /** Evicts the oldest call of the client with most slots, or of this client if no other has more. */
   const evictOldest = (entering: Client) => {
     const most = withMost(clients.values(), ({ running }) => running.size)
-    // a client that holds as many as any other one gives way to itself
     const loser = most !== undefined && most.running.size > entering.running.size ? most : entering
     if (loser.running.first !== undefined) evict(loser.running.first)
   }
 
-  /** Whether there is room in the queue: the client that has most calls there loses its latest, if it has more than this one. */
+  /** Whether the queue has room. If it is full, the client with most calls there loses its latest one to a client with fewer. */
   const makeRoom = (entering: Client): boolean => {
     if (queued < maxQueue) return true
     const most = withMost(rotation, ({ queued }) => queued.size)
@@ -278,29 +284,34 @@ export const make = (limits: Limits): AdmissionControl => {
   }
 
   const enter = (call: Candidate) => {
-    const client = clientOf(call.client)
-    const mayRun = () => {
-      const { size } = client.running
-      if (size >= maxOfClient) return false
-      return running < maxConcurrency || (size < reserved && running - done < maxConcurrency)
+    const client = clients.get(call.client) ?? {
+      previous: undefined,
+      next: undefined,
+      name: call.client,
+      queued: new LinkedList(),
+      running: new LinkedList()
     }
-    if (!mayRun()) {
-      if (whenFull === "evict") evictOldest(client)
-      else evictStalled(client)
-    }
-    // it was forgotten if the evicted call was its last one
     clients.set(client.name, client)
-    const ticket = new Ticket(call, client)
-    if (mayRun()) {
-      call.ticket = ticket
-      return run(ticket)
+    const ticket: Ticket = {
+      previous: undefined,
+      next: undefined,
+      call,
+      client,
+      state: "queued",
+      expiresAt: Infinity,
+      pausedAt: undefined
     }
-    if (!makeRoom(client)) {
+    if (mayRun(client)) return run(ticket)
+    if (whenFull === "evict") evictOldest(client)
+    else evictStalled(client)
+    // the evicted call may have been the last one of this client
+    clients.set(client.name, client)
+    if (mayRun(client)) run(ticket)
+    else if (makeRoom(client)) enqueue(ticket)
+    else {
       forgetUnused(client)
-      return shedCall(call)
+      shedCall(call)
     }
-    call.ticket = ticket
-    enqueue(ticket)
   }
 
   return {
@@ -313,19 +324,14 @@ export const make = (limits: Limits): AdmissionControl => {
     resume: ({ ticket }) => {
       if (ticket !== undefined) unpause(ticket)
     },
-    finish: ({ ticket }) => {
-      if (ticket?.state !== "running") return
-      unpause(ticket)
-      ticket.state = "done"
-      done++
-    },
+    finish,
     leave,
     counts: () => ({ answering: running, waiting: queued, refused: shed }),
     clients: () => clients.size
   }
 }
 
-/** The client with most of something; the first of those that have equally many. */
+/** The client with the largest count; the first of several. */
 const withMost = (clients: Iterable<Client>, count: (client: Client) => number): Client | undefined => {
   let most: Client | undefined
   for (const client of clients) if (most === undefined || count(client) > count(most)) most = client

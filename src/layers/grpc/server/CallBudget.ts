@@ -1,64 +1,51 @@
 /**
- * How many bytes the calls of a server may hold in memory, over all connections: what has arrived of their requests, what has not
- * been sent of their answers, and an allowance for each call.
+ * Limits the bytes that the calls of a server hold in memory, over all connections: what has arrived of requests, what has not been sent
+ * of responses, and an allowance for each call.
  *
- * Above the limit, the client that holds most loses a call: the one that has waited for it the longest, for the rest of a request or
- * for an answer to be read, and if none does, its oldest. So a client that sends halves of large requests, or reads no answers, only
- * gets in its own way.
+ * Above the limit, the client that holds most loses a call: the one that has waited longest for the client (for the rest of a request,
+ * or for a response to be read), or else its oldest. A client that sends parts of large requests, or reads no responses, only evicts its
+ * own calls.
  */
 import { type Linked, LinkedList } from "../../collections/LinkedList.ts"
 
 /** A call that holds memory. */
 export interface Holder {
-  /** Identifies whose call it is. */
+  /** Identifies the client. */
   readonly client: string
-  /** It is closed here already, and has to let go of what it holds. */
+  /** The call is not counted any more, and has to release what it holds. Does not throw. */
   readonly evict: () => void
-  /** {@link CallBudget}'s own. */
+  /** Written by {@link CallBudget} only. */
   holding?: Holding | undefined
 }
 
 /** What a call holds. */
-class Holding implements Linked<Holding> {
-  previous: Holding | undefined = undefined
-  next: Holding | undefined = undefined
+interface Holding extends Linked<Holding> {
   readonly call: Holder
   readonly client: Client
-  bytes = 0
-  isWaiting = false
-
-  constructor(call: Holder, client: Client) {
-    this.call = call
-    this.client = client
-  }
+  bytes: number
+  isWaiting: boolean
 }
 
-/** What all calls of a client hold. */
-class Client {
+/** What the calls of a client hold. */
+interface Client {
   readonly name: string
-  bytes = 0
-  /** Those that wait for the client, the one that does so for the longest first. */
-  readonly waiting = new LinkedList<Holding>()
+  bytes: number
+  /** Calls that wait for the client, the longest waiting first. */
+  readonly waiting: LinkedList<Holding>
   /** The others, the oldest first. */
-  readonly active = new LinkedList<Holding>()
-
-  constructor(name: string) {
-    this.name = name
-  }
+  readonly active: LinkedList<Holding>
 }
 
 export interface CallBudget {
-  /** Begins to count a call, with so many bytes. False: there is no room for it, and it is not counted. */
+  /** Begins to count a call that holds so many bytes. False if they do not fit: the call is not counted. */
   readonly open: (call: Holder, bytes: number) => boolean
-  /** A call holds so many bytes more, or less. It may be evicted because of them. */
+  /** A call holds so many bytes more; fewer if negative. It may be evicted for them. No-op if the call is not open. */
   readonly add: (call: Holder, bytes: number) => void
-  /** A call waits for its client, from now on: it is evicted before those that do not. */
-  readonly wait: (call: Holder) => void
-  /** It does not any more. */
-  readonly resume: (call: Holder) => void
-  /** A call is over, and holds nothing; a no-op if it is not open. */
+  /** Whether a call waits for its client: it is evicted before calls that do not. */
+  readonly setWaiting: (call: Holder, isWaiting: boolean) => void
+  /** A call holds nothing any more. No-op if it is not open. */
   readonly close: (call: Holder) => void
-  /** Bytes that are held now, and calls that have been evicted since the start. */
+  /** Bytes that are held, and calls that have been evicted since the start. */
   readonly counts: () => { readonly bytes: number; readonly evicted: number }
 }
 
@@ -67,25 +54,10 @@ export const make = (maxBytes: number): CallBudget => {
   let total = 0
   let evicted = 0
 
-  const clientOf = (name: string): Client => {
-    let client = clients.get(name)
-    if (client === undefined) clients.set(name, (client = new Client(name)))
-    return client
-  }
-
   const count = (holding: Holding, bytes: number) => {
     holding.bytes += bytes
     holding.client.bytes += bytes
     total += bytes
-  }
-
-  const move = (holding: Holding, isWaiting: boolean) => {
-    const { active, waiting } = holding.client
-    if (holding.isWaiting === isWaiting) return
-    holding.isWaiting = isWaiting
-    const [from, to] = isWaiting ? [active, waiting] : [waiting, active]
-    from.remove(holding)
-    to.add(holding)
   }
 
   const close = (call: Holder) => {
@@ -99,31 +71,35 @@ export const make = (maxBytes: number): CallBudget => {
     if (active.size + waiting.size === 0) clients.delete(name)
   }
 
-  /** The call that the client loses that holds most. */
+  /** The next call to be evicted. */
   const victim = (): Holder | undefined => {
     let most: Client | undefined
     for (const client of clients.values()) if (most === undefined || client.bytes > most.bytes) most = client
     return (most?.waiting.first ?? most?.active.first)?.call
   }
 
-  const isOver = () => total > maxBytes
-
-  /** Evicts calls until what is held fits. False: it would be the turn of this one. */
+  /** Evicts calls until the others fit. False if this call would be the next one. */
   const fit = (call: Holder): boolean => {
-    while (isOver()) {
+    for (;;) {
+      if (total <= maxBytes) return true
       const evictee = victim()
       if (evictee === undefined || evictee === call) return false
       close(evictee)
       evicted++
       evictee.evict()
     }
-    return true
   }
 
   return {
     open: (call, bytes) => {
-      const client = clientOf(call.client)
-      const holding = new Holding(call, client)
+      const client = clients.get(call.client) ?? {
+        name: call.client,
+        bytes: 0,
+        waiting: new LinkedList(),
+        active: new LinkedList()
+      }
+      clients.set(client.name, client)
+      const holding: Holding = { previous: undefined, next: undefined, call, client, bytes: 0, isWaiting: false }
       call.holding = holding
       client.active.add(holding)
       count(holding, bytes)
@@ -139,11 +115,13 @@ export const make = (maxBytes: number): CallBudget => {
       evicted++
       call.evict()
     },
-    wait: ({ holding }) => {
-      if (holding !== undefined) move(holding, true)
-    },
-    resume: ({ holding }) => {
-      if (holding !== undefined) move(holding, false)
+    setWaiting: ({ holding }, isWaiting) => {
+      if (holding === undefined || holding.isWaiting === isWaiting) return
+      holding.isWaiting = isWaiting
+      const { active, waiting } = holding.client
+      const [from, to] = isWaiting ? [active, waiting] : [waiting, active]
+      from.remove(holding)
+      to.add(holding)
     },
     close,
     counts: () => ({ bytes: total, evicted })

@@ -1,53 +1,50 @@
 /**
- * Follows the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their
- * bytes arrive, without keeping or copying any. A server uses it to know what a request will cost before anything is decoded.
+ * Follows the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their bytes
+ * arrive, without copying them, so that a server knows the size of a message before it is decoded.
  */
 
-/** The bytes before each message: one that says whether it is compressed, and four with its length. */
+/** The compressed flag, and four bytes of length. */
 const prefixSize = 5
+
+export interface MessageObserver {
+  /** Called once the prefix of a message is complete, with its length in bytes and its compressed flag. */
+  readonly onMessagePrefix: (length: number, flag: number) => void
+}
 
 export class RequestFraming {
   /** How many messages have begun. */
   messages = 0
-  /** The compressed flag of the latest of them: 0 or 1, unless the client is wrong. */
-  flag = 0
-  #prefixRead = 0
+  #flag = 0
   #length = 0
+  #prefixRead = 0
+  /** The bytes of the current message that have not arrived. */
   #left = 0
 
-  /** Whether the latest of them is compressed. */
-  get isCompressed(): boolean {
-    return this.flag === 1
-  }
-
-  /** Whether a message has begun that has not ended. */
+  /** Whether a message has begun and not ended. */
   get isWithinMessage(): boolean {
     return this.#left > 0 || this.#prefixRead > 0
   }
 
-  /** Reads the next bytes. `onMessage` is told of each message once its prefix is complete, with its length in bytes. */
-  read(bytes: Uint8Array, onMessage: (length: number) => void): void {
+  /** Reads the next bytes. */
+  read(bytes: Uint8Array, observer: MessageObserver): void {
     let at = 0
     while (at < bytes.length) {
       if (this.#left > 0) {
         const read = Math.min(this.#left, bytes.length - at)
         this.#left -= read
         at += read
-      } else if (this.#readPrefix(bytes[at++]!)) {
-        this.messages++
-        this.#left = this.#length
-        onMessage(this.#length)
+        continue
       }
+      const byte = bytes[at++]!
+      if (this.#prefixRead === 0) {
+        this.#flag = byte
+        this.#length = 0
+      } else this.#length = this.#length * 256 + byte
+      if (++this.#prefixRead < prefixSize) continue
+      this.#prefixRead = 0
+      this.messages++
+      this.#left = this.#length
+      observer.onMessagePrefix(this.#length, this.#flag)
     }
-  }
-
-  /** Whether the prefix is complete with this byte. */
-  #readPrefix(byte: number): boolean {
-    if (this.#prefixRead === 0) {
-      this.flag = byte
-      this.#length = 0
-    } else this.#length = this.#length * 256 + byte
-    this.#prefixRead = (this.#prefixRead + 1) % prefixSize
-    return this.#prefixRead === 0
   }
 }

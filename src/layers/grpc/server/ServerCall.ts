@@ -1,496 +1,438 @@
 /**
- * A call while a server has it, from its headers to its status: the server's end of grpc-js' interceptor interface.
+ * One call on the server, from its headers to its status. The methods stand in the order of the call: headers, request message, slot,
+ * handler, response, end.
  *
- * One request is read as a whole before it asks for a slot ({@link AdmissionControl}); a stream of requests asks at once, and is read by
- * its handler. What the call holds in memory is counted ({@link CallBudget}) before anything is decoded. grpc-js may end a call by
- * itself at any time (a deadline, a message that it cannot read): then {@link ServerCall.onCancel} is all that is heard of it, and
- * nothing more may be sent. Everything is sent through grpc-js, which ignores what comes after the end of a call.
+ * A method with one request message reads it as a whole before the call asks for a slot ({@link AdmissionControl}). A method with a
+ * stream of requests asks for a slot at once, and its handler reads the stream. {@link CallBudget} counts what the call holds in memory,
+ * before anything is decoded.
+ *
+ * grpc-js reads and writes the HTTP/2 stream, and this class is the interceptor between it and the handler. grpc-js may end a call by
+ * itself at any time, for its deadline or for a message that it cannot decode: it then calls {@link ServerCall.onCancel} and ignores
+ * what is sent afterwards.
  */
 import { constants, type ServerHttp2Stream } from "node:http2"
 
-import type { Metadata, ServerInterceptingCallInterface } from "@grpc/grpc-js"
-import type { Fiber } from "effect"
+import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
+import type { Effect } from "effect"
+import { constVoid } from "effect/Function"
 
 import type { Linked, LinkedList } from "../../collections/LinkedList.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
-import type { Kind, Peer } from "../GrpcCall.ts"
+import type { Peer } from "../GrpcCall.ts"
 import * as MessageCompression from "../MessageCompression.ts"
-import * as Status from "../Status.ts"
-import * as StatusCodec from "../StatusCodec.ts"
+import type * as Status from "../Status.ts"
 import type { AdmissionControl, Candidate } from "./AdmissionControl.ts"
 import type { CallBudget, Holder } from "./CallBudget.ts"
-import { cancelled, type CurrentCall } from "./CallState.ts"
-import { RequestFraming } from "./RequestFraming.ts"
+import type { MethodInfo } from "./CallContext.ts"
+import type { AnsweredCall, SentStatus, SuspendedHandler } from "./MethodRunner.ts"
+import * as Refusals from "./Refusals.ts"
+import { type MessageObserver, RequestFraming } from "./RequestFraming.ts"
+import { RequestReader } from "./RequestReader.ts"
+import { ResponseWriter } from "./ResponseWriter.ts"
 import type { Connection } from "./ServerConnections.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
-/** What is known of a method before there are calls. */
+/** A method that the server offers. */
 export interface ServedMethod {
-  readonly path: string
-  readonly kind: Kind
+  readonly info: MethodInfo
   readonly interceptors: ServerInterceptorChain
   readonly admission: AdmissionControl
-  /** One message of a request, in bytes. */
+  /** The largest message of a request, in bytes. */
   readonly maxRequestSize: number
-  /** Answers a unary call; those with streams grpc-js gives to the handler that it has. */
-  readonly answer: ((call: ServerCall, request: unknown) => void) | undefined
+  /** Runs the handler with the request message, or with the Stream of them, and ends with {@link ServerCall.respond}. */
+  readonly runner: { readonly run: (call: ServerCall, request: unknown) => void }
 }
 
-/** What all calls of a server have in common. */
-export interface Host {
+/** What the calls of a server share. */
+export interface Shared {
   readonly budget: CallBudget
-  /** Undefined if it has been closed. */
+  /** Undefined if the connection has closed. */
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
-  /** Those that have begun and not ended. */
+  /** The calls that have begun and not ended. Calls add and remove themselves. */
   readonly open: LinkedList<ServerCall>
-  /** Gives back the slot of a call that has run. */
-  readonly leave: (call: ServerCall) => void
-  /** Told of a call that is over. */
-  readonly onOver: () => void
-  /** Told of an exception in a callback of the call. */
-  readonly onBug: (call: ServerCall, bug: unknown) => void
-  /** Lets interceptors see a call that no handler gets. */
-  readonly see: (call: ServerCall, status: Status.Status) => void
-  /** What a call is answered for which there is no slot or no memory. */
-  readonly refuse: () => Refusal
-}
-
-/** A status, with what it is on the wire. */
-export interface Refusal {
-  readonly status: Status.Status
-  readonly encoded: StatusCodec.EncodedStatus
+  /** How many calls have ended. */
+  ended: number
+  /** Lets interceptors see a call that has ended before its handler was run. */
+  readonly onRejected: (call: ServerCall, status: Status.Status) => void
+  /** The answer to a call for which there is no slot or no memory. */
+  readonly overloaded: () => Refusals.Refusal
+  /** Logs an exception of a callback. */
+  readonly onException: (call: ServerCall, exception: unknown) => void
 }
 
 /**
- * - receiving: its one request is not complete
- * - queued: it asks for a slot
- * - running: its handler has it
- * - sending: its answer is made, and the client has to take it
+ * - receiving: the request message is not complete
+ * - queued: the call waits for a slot
+ * - running: its handler runs
+ * - sending: its response is written, and the client has not read all of it
  * - closed: nothing more is sent or received
+ *
+ * A call passes them in this order, from receiving if its method has one request message and from queued if it has a stream of them.
+ * Every state may be followed by closed.
  */
 type State = "receiving" | "queued" | "running" | "sending" | "closed"
 
 type Listener = Parameters<ServerInterceptingCallInterface["start"]>[0]
 
-type SentStatus = Parameters<ServerInterceptingCallInterface["sendStatus"]>[0]
+/** The peer on a connection that has closed. */
+export const unknownPeer: Peer = { address: "unknown", names: [] }
 
-/** The client on a connection that has been closed. */
-export const nobody: Peer = { address: "unknown", names: [] }
+/** The memory that a call takes besides its messages: objects of grpc-js and Node, and up to 16 KiB of headers. In bytes. */
+const callOverhead = 16 * 1024
 
-const key = "layers/grpc/server/ServerCall"
+/** What HTTP/2 and Node may buffer of a stream of requests before its handler reads it, in bytes. */
+const streamBuffer = 80 * 1024
 
-/** What a call takes up besides its messages: grpc-js' and Node's objects, and up to 16 KiB of headers. In bytes. */
-const allowance = 16 * 1024
+/** The memory that a message of a stream takes besides its bytes, in bytes. */
+const messageOverhead = 512
 
-/** What HTTP/2 may receive of a stream of requests before its handler takes it (the window, and Node's mark), in bytes. */
-const windowAllowance = 80 * 1024
-
-/** What a message of a stream takes up besides its bytes, in bytes. */
-const messageAllowance = 512
-
-/** The most that DEFLATE can make of a byte. */
+/** The largest compression ratio of DEFLATE. */
 const maxInflation = 1032
 
-export class ServerCall implements ServerInterceptingCallInterface, Listener, Candidate, Holder, Linked<ServerCall> {
+export class ServerCall
+  extends ServerInterceptingCall
+  implements Listener, MessageObserver, AnsweredCall, Candidate, Holder, Linked<ServerCall>
+{
   previous: ServerCall | undefined = undefined
   next: ServerCall | undefined = undefined
   ticket: Candidate["ticket"] = undefined
   holding: Holder["holding"] = undefined
 
   readonly method: ServedMethod
-  /** When its headers came, by `performance.now()`. */
-  readonly startedAt: number
-  /** What HTTP/2 knows it as. */
   readonly stream: ServerHttp2Stream
-  peer: Peer = nobody
-  client = ""
-  /** By `performance.now()`; infinite without one. */
-  deadline = Infinity
+  /** When the headers arrived, by `performance.now()`. */
+  readonly startedAt = performance.now()
   metadata!: Metadata
-  /** Whether interceptors see it, or have. */
-  isSeen = false
-  /** What answers it, once a handler has it. */
-  current: CurrentCall | undefined = undefined
-  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /** Told that nobody waits for an answer any more, why, and whether the call was answered without its handler. */
-  onGone: ((why: Status.Status, isRejected: boolean) => void) | undefined = undefined
+  /** By `performance.now()`; Infinity without one. */
+  deadline = Infinity
+  peer = unknownPeer
+  client = ""
 
-  readonly #host: Host
+  readonly #shared: Shared
+  /** The call of grpc-js. */
   readonly #inner: ServerInterceptingCallInterface
   readonly #framing = new RequestFraming()
-  /** 1 if its messages may be compressed. */
-  readonly #maxFlag: 0 | 1
-  #listener!: Listener
-  #state: State
+  /** Whether the compressed flag of a message may be set. */
+  readonly #allowsCompression: boolean
+  /** The compressed flags of messages that are not decoded yet. */
+  readonly #compressed: Array<boolean> = []
+  /** Undefined if the method has one response message. */
+  readonly #responses: ResponseWriter<SentStatus> | undefined
+  /** Undefined if the method has one request message. */
+  readonly #requests: RequestReader | undefined
   #request: unknown = undefined
-  /** Whether it is counted as over. */
-  #isOver = false
-  /** What the messages of a stream that its handler has not taken are counted with, in turn. */
-  readonly #untaken: Array<number> = []
-  /** How many messages have been received as a whole, and which of those to come are compressed, counted from 1. */
-  #received = 0
-  #compressed: Set<number> | undefined = undefined
+  #suspended: SuspendedHandler | undefined = undefined
+  #deadlineTimer: NodeJS.Timeout | undefined = undefined
+  #state: State
 
   constructor(
     inner: ServerInterceptingCallInterface,
     stream: ServerHttp2Stream,
-    /** What the client says that messages are compressed with. */
+    /** The header grpc-encoding. */
     encoding: string | undefined,
     method: ServedMethod,
-    host: Host
+    shared: Shared
   ) {
+    super(inner)
     this.method = method
-    this.#maxFlag = encoding === undefined || encoding === "identity" ? 0 : 1
-    this.startedAt = performance.now()
     this.stream = stream
-    this.#host = host
+    this.#shared = shared
     this.#inner = inner
-    this.#state = this.#isStream ? "queued" : "receiving"
-    // ahead of grpc-js, which reads nothing of a stream that has been closed
-    stream.prependListener("data", (bytes: Buffer) => this.guard(() => this.#onData(bytes)))
+    this.#allowsCompression = encoding !== undefined && encoding !== "identity"
+    const { kind } = method.info
+    this.#requests = kind === "clientStream" || kind === "bidi" ? new RequestReader(this) : undefined
+    this.#responses = kind === "serverStream" || kind === "bidi" ? new ResponseWriter(this) : undefined
+    this.#state = this.#requests === undefined ? "receiving" : "queued"
+    // before grpc-js' listener, which reads nothing of a stream that is closed here
+    stream.prependListener("data", (bytes: Buffer) => this.#onData(bytes))
   }
 
-  /** The call whose metadata that is: what the handlers of grpc-js get of it. */
-  static readonly ofMetadata = (metadata: Metadata): ServerCall => metadata.getOpaque(key) as ServerCall
-
-  get #isStream(): boolean {
-    return this.method.kind === "clientStream" || this.method.kind === "bidi"
-  }
-
-  start(listener: Listener): void {
-    this.#listener = listener
+  /** grpc-js starts the call. It offers a listener, which would call the handler that is registered with it. */
+  override start(): void {
     this.#inner.start(this)
   }
 
   onReceiveMetadata(metadata: Metadata): void {
-    this.guard(() => {
-      const { budget, connectionOf, open, refuse } = this.#host
-      const connection = connectionOf(this.stream)
+    try {
+      const { budget, connectionOf, open, overloaded } = this.#shared
+      open.add(this)
       this.metadata = metadata
       const timeLeft = Number(this.#inner.getDeadline()) - Date.now()
       if (timeLeft < Infinity) this.deadline = this.startedAt + timeLeft
-      open.add(this)
-      // a connection that is not known is one that has been closed
-      if (connection === undefined) return this.end(connectionClosed)
+      const connection = connectionOf(this.stream)
+      if (connection === undefined) return this.reject(Refusals.connectionClosed)
       this.peer = connection.peer
       this.client = connection.client
-      if (!budget.open(this, allowance + (this.#isStream ? windowAllowance : 0))) return this.end(refuse())
-      if (this.#isStream) return this.method.admission.enter(this)
-      budget.wait(this)
+      const hasRequestStream = this.#requests !== undefined
+      if (!budget.open(this, hasRequestStream ? callOverhead + streamBuffer : callOverhead)) {
+        return this.reject(overloaded())
+      }
+      if (hasRequestStream) return this.method.admission.enter(this)
+      budget.setWaiting(this, true)
       this.#inner.startRead()
-    })
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
-  /** Counts what arrives before grpc-js reads it. */
+  /** Checks and counts the messages of a request before grpc-js reads their bytes. */
   #onData(bytes: Buffer): void {
     if (this.#state === "closed") return
-    const { kind, maxRequestSize } = this.method
-    const framing = this.#framing
-    framing.read(bytes, (length) => {
-      if (this.#isOver) return
-      // grpc-js would take it for a message that is not compressed
-      if (framing.flag > this.#maxFlag) return this.end(wrongFlag)
-      if (length > maxRequestSize) return this.end(tooLarge(length, maxRequestSize))
-      if (!this.#isStream && framing.messages > 1) return this.end(secondRequest(kind))
-      if (framing.isCompressed) (this.#compressed ??= new Set()).add(framing.messages)
-      const size = framing.isCompressed ? Math.min(maxRequestSize, length * maxInflation) : length
-      if (this.#isStream) this.#untaken.push(size + messageAllowance)
-      this.#host.budget.add(this, size + (this.#isStream ? messageAllowance : 0))
-    })
+    try {
+      this.#framing.read(bytes, this)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** A message of the request begins. */
+  onMessagePrefix(length: number, flag: number): void {
+    if (this.#state === "closed") return
+    const { info, maxRequestSize } = this.method
+    const isCompressed = flag === 1
+    // grpc-js takes a message with another flag as not compressed
+    if (flag > 1 || (isCompressed && !this.#allowsCompression)) return this.reject(Refusals.wrongFlag)
+    if (length > maxRequestSize) return this.reject(Refusals.tooLarge(length, maxRequestSize))
+    if (this.#allowsCompression) this.#compressed.push(isCompressed)
+    const size = isCompressed ? Math.min(maxRequestSize, length * maxInflation) : length
+    if (this.#requests === undefined) {
+      if (this.#framing.messages > 1) return this.reject(Refusals.secondRequest(info.kind))
+      return this.#shared.budget.add(this, size)
+    }
+    this.#requests.expect(size + messageOverhead)
+    this.#shared.budget.add(this, size + messageOverhead)
   }
 
   onReceiveMessage(message: unknown): void {
-    this.guard(() => {
-      if (this.#isNextCompressed()) MessageCompression.markCompressed(message)
-      if (this.#state === "running") return this.#listener.onReceiveMessage(message)
+    try {
+      if (this.#compressed.shift() === true) MessageCompression.markCompressed(message)
+      if (this.#state === "running") return this.#requests?.push(message)
       if (this.#state !== "receiving") return
       this.#request = message
       this.#inner.startRead()
-    })
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
   onReceiveHalfClose(): void {
-    this.guard(() => {
-      if (this.#state === "running" || this.#framing.isWithinMessage) return this.#endOfStream()
+    try {
+      if (this.#state === "running" || this.#framing.isWithinMessage) {
+        // Node emits the end of a request before it says that the client has cancelled it
+        setImmediate(() => this.#onEndOfRequest())
+        return
+      }
       if (this.#state !== "receiving") return
-      if (this.#request === undefined) return this.end(noRequest(this.method.kind))
+      if (this.#request === undefined) return this.reject(Refusals.noRequest(this.method.info.kind))
       this.#state = "queued"
-      this.#host.budget.resume(this)
+      this.#shared.budget.setWaiting(this, false)
       this.method.admission.enter(this)
-    })
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
-  /** Node says that there are no more messages, also of a client that has gone, and only then that it has. */
-  #endOfStream(): void {
-    setImmediate(() =>
-      this.guard(() => {
-        if (this.stream.aborted || this.stream.rstCode !== constants.NGHTTP2_NO_ERROR) return
-        // grpc-js would take what has come for all there is
-        if (this.#framing.isWithinMessage && this.#state !== "closed") return this.end(cutShort)
-        this.#listener.onReceiveHalfClose()
-      })
-    )
+  #onEndOfRequest(): void {
+    try {
+      if (this.stream.aborted || this.stream.rstCode !== constants.NGHTTP2_NO_ERROR) return
+      // grpc-js ignores a message that is not complete
+      if (this.#framing.isWithinMessage && this.#state !== "closed") return this.reject(Refusals.cutShort)
+      this.#requests?.end()
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
-  /** It has a slot: gives it to its handler. */
+  /** The handler has taken messages of so many bytes from the stream of requests. */
+  onTaken(bytes: number): void {
+    this.#shared.budget.add(this, -bytes)
+  }
+
+  /** The call has a slot: runs its handler. */
   run(): void {
-    this.guard(() => {
+    try {
       if (this.#state !== "queued") return
       this.#state = "running"
-      const { answer, kind } = this.method
-      if (answer !== undefined) return answer(this, this.#request)
-      this.metadata.setOpaque(key, this)
-      this.#listener.onReceiveMetadata(this.metadata)
-      if (kind !== "serverStream") return
-      this.#listener.onReceiveMessage(this.#request)
-      this.#listener.onReceiveHalfClose()
-    })
+      this.method.runner.run(this, this.#requests === undefined ? this.#request : this.#requests.stream)
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
+  /** The call gets no slot. */
   shed(): void {
-    this.guard(() => this.end(this.#host.refuse()))
+    try {
+      this.reject(this.#shared.overloaded())
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
-  /** It has waited for its client for too long while others want what it holds. */
-  evict(): void {
-    this.guard(() => this.#abort(evicted, constants.NGHTTP2_ENHANCE_YOUR_CALM))
+  /** The handler waits for something: it is interrupted if the call ends before it. */
+  onSuspended(handler: SuspendedHandler): void {
+    this.#suspended = handler
+    if (this.deadline === Infinity || this.#responses === undefined) return
+    // grpc-js sends the status of an expired deadline after the messages, and a client that reads none never gets it
+    const timeLeft = Math.max(0, this.deadline - performance.now())
+    this.#deadlineTimer = setTimeout(() => this.interrupt(Refusals.deadlineExceeded, false), timeLeft)
   }
 
-  /** Its handler has taken the next message of the request. */
-  onTaken(): void {
-    const size = this.#untaken.shift()
-    if (size !== undefined) this.#host.budget.add(this, -size)
+  /** Interrupts the handler. Its exit becomes this status, unless it was interrupted before. */
+  interrupt(status: Status.Status, isRejected: boolean): void {
+    if (this.#suspended === undefined) return
+    const { context, fiber } = this.#suspended
+    this.#suspended = undefined
+    context.interruption = status
+    context.isRejected = isRejected
+    fiber.interruptUnsafe()
   }
 
-  /** Its handler waits for the client to read, or does not any more. */
-  onWaiting(isWaiting: boolean): void {
+  override sendMetadata(metadata: Metadata): void {
+    try {
+      this.#inner.sendMetadata(metadata)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** Sends messages of a stream of responses. */
+  write<Message>(messages: ReadonlyArray<Message>, encode: (message: Message) => Buffer): Effect.Effect<void> {
+    return this.#responses!.write(messages, encode)
+  }
+
+  /** So many bytes more of a stream of responses wait to be sent; fewer if negative. */
+  onUnsent(bytes: number): void {
+    this.#shared.budget.add(this, bytes)
+  }
+
+  /** The handler waits for the client to read, or continues. */
+  setPaused(isPaused: boolean): void {
     const { admission } = this.method
-    if (isWaiting) admission.pause(this)
+    if (isPaused) admission.pause(this)
     else admission.resume(this)
   }
 
-  /** So many bytes of its answer are underway, or no longer if negative. */
-  onUnsent(bytes: number): void {
-    this.#host.budget.add(this, bytes)
-  }
-
-  /** Answers it with a status, without a handler. */
-  end({ encoded, status }: Refusal): void {
-    // trailers would come after all that its client has still to read, and the request would go on until then
-    if (this.stream.headersSent) return this.#abort(status, constants.NGHTTP2_ENHANCE_YOUR_CALM)
-    const isPartial = this.#state === "receiving" || this.#isStream
-    this.#over(status)
-    this.#state = "closed"
-    this.#inner.sendStatus(encoded)
-    if (isPartial) this.#stopReceiving()
-  }
-
-  /** Resets the stream once its status is on its way, since the rest of the request is of no use (RFC 9113, section 8.1). */
-  #stopReceiving(): void {
-    setImmediate(() =>
-      this.guard(() => {
-        if (!this.stream.closed) this.stream.close(constants.NGHTTP2_NO_ERROR)
-      })
-    )
-  }
-
-  /** Answers it with one message. It is over when the client has taken it. */
-  answer(message: Buffer, trailers: Metadata | undefined): void {
-    this.guard(() => {
-      this.onAnswered(message.length)
-      this.#inner.sendMessage(message, ignore)
-      // right behind it, and not when it is on its way, which would send them one by one
-      this.#inner.sendStatus({ code: 0, details: "OK", metadata: trailers ?? null })
-    })
-  }
-
-  /** Answers it with a status, by its handler. */
-  fail(status: StatusCodec.EncodedStatus): void {
-    this.guard(() => this.sendStatus(status))
-  }
-
-  sendMetadata(metadata: Metadata): void {
-    this.guard(() => this.#inner.sendMetadata(metadata))
-  }
-
-  sendMessage(message: Buffer, callback: () => void): void {
-    this.guard(() => this.#inner.sendMessage(message, () => this.guard(callback)))
-  }
-
-  sendStatus(status: SentStatus): void {
-    this.guard(() => {
-      if (!this.#isOver) this.#over(Status.fromCode(status.code ?? 2, status.details ?? ""))
-      this.onAnswered(0)
+  /** The handler has finished. Sends its response, unless that is a stream and has been sent, and the status. */
+  respond(message: Buffer | undefined, status: SentStatus): void {
+    if (this.#state !== "running") return
+    try {
+      this.#state = "sending"
+      this.#suspended = undefined
+      clearTimeout(this.#deadlineTimer)
+      this.method.admission.finish(this)
+      this.#shared.budget.setWaiting(this, true)
+      if (this.#responses !== undefined) return this.#responses.end(status)
+      if (message !== undefined) {
+        this.#shared.budget.add(this, message.length)
+        this.#inner.sendMessage(message, constVoid)
+      }
+      // at once, and not when the message is written, so that both go out together
       this.#inner.sendStatus(status)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** Sends a message of a stream of responses. */
+  override sendMessage(message: Buffer, onWritten: () => void): void {
+    try {
+      // grpc-js ends the stream when the deadline expires
+      if (!this.stream.writableEnded) this.#inner.sendMessage(message, onWritten)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** Sends the status after a stream of responses. */
+  override sendStatus(status: SentStatus): void {
+    try {
+      if (!this.stream.writableEnded) this.#inner.sendStatus(status)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** Ends the call with a status. Its handler is not run, or interrupted. */
+  reject({ encoded, status }: Refusals.Refusal): void {
+    // the status would wait until the client has read the messages before it, and the request would go on
+    if (this.stream.headersSent) return this.#reset(status, constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    const isIncomplete = this.#state === "receiving" || this.#requests !== undefined
+    this.#inner.sendStatus(encoded)
+    this.#close(status, true)
+    if (!isIncomplete) return
+    // the client need not send the rest of the request (RFC 9113, section 8.1)
+    setImmediate(() => {
+      if (!this.stream.closed) this.stream.close(constants.NGHTTP2_NO_ERROR)
     })
   }
 
+  /** The call has waited for its client while others needed its memory or its slot. */
+  evict(): void {
+    try {
+      this.#reset(Refusals.evicted, constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** The server closes: ends the call, unless it has a response. */
+  cut(): void {
+    try {
+      if (this.#state === "running") this.interrupt(Refusals.shuttingDown.status, false)
+      else if (this.#state !== "sending") this.reject(Refusals.shuttingDown)
+    } catch (exception) {
+      this.crash(exception)
+    }
+  }
+
+  /** The stream has closed, or grpc-js has ended the call: after every response, and when the client cancels. */
   onCancel(): void {
-    this.guard(() => {
-      // grpc-js says so after every answer, too
-      const sent = this.isSeen && this.onGone === undefined ? undefined : sentBy(this.stream)
-      this.#close(sent ?? whyGone(this.deadline), sent !== undefined && sent._tag !== "DeadlineExceeded")
-      this.#listener.onCancel()
+    try {
+      if (this.#state === "sending") this.#end()
+      else {
+        const sent = Refusals.sentBy(this.stream)
+        const status = sent ?? Refusals.statusOfReset(this.deadline)
+        this.#close(status, sent !== undefined && sent._tag !== "DeadlineExceeded")
+      }
       ClosedStreams.forget(this.stream)
-    })
+    } catch (exception) {
+      this.crash(exception)
+    }
   }
 
-  startRead(): void {
-    this.#inner.startRead()
+  /** An exception of a callback: it is logged and ends the call, since nothing above would catch it. */
+  crash(exception: unknown): void {
+    this.#shared.onException(this, exception)
+    try {
+      this.#reset(Refusals.internalError, constants.NGHTTP2_INTERNAL_ERROR)
+    } catch (next) {
+      this.#shared.onException(this, next)
+    }
   }
 
-  getPeer() {
-    return this.#inner.getPeer()
-  }
-
-  getDeadline() {
-    return this.#inner.getDeadline()
-  }
-
-  getHost() {
-    return this.#inner.getHost()
-  }
-
-  getAuthContext() {
-    return this.#inner.getAuthContext()
-  }
-
-  getConnectionInfo() {
-    return this.#inner.getConnectionInfo()
-  }
-
-  getMetricsRecorder() {
-    return this.#inner.getMetricsRecorder()
-  }
-
-  /**
-   * Its handler is done: its slot is free, and what it holds is what its client has not read, with so many bytes more. grpc-js sends
-   * the status of a call with streams only after the client has taken the messages, which may be never.
-   */
-  onAnswered(bytes: number): void {
-    if (this.#state === "closed") return
-    const { budget } = this.#host
-    this.#state = "sending"
-    this.#leave()
-    budget.wait(this)
-    if (bytes > 0) budget.add(this, bytes)
-  }
-
-  /** Ends it without an answer. */
-  #abort(why: Status.Status, code: number): void {
-    this.#close(why, why !== bugged)
+  /** Ends the call without a status. */
+  #reset(why: Status.Status, code: number): void {
+    this.#close(why, why !== Refusals.internalError)
     if (!this.stream.closed) this.stream.close(code)
   }
 
-  #isNextCompressed(): boolean {
-    this.#received++
-    return this.#compressed?.delete(this.#received) === true
+  #close(status: Status.Status, isRejected: boolean): void {
+    const state = this.#state
+    if (state === "closed") return
+    this.#end()
+    if (state === "receiving" || state === "queued") this.#shared.onRejected(this, status)
+    else this.interrupt(status, isRejected)
   }
 
-  /** Nothing more is sent or received. */
-  #close(why: Status.Status, isRejected: boolean): void {
-    this.#over(why)
+  #end(): void {
+    const { admission } = this.method
+    const isQueued = this.#state === "queued"
     this.#state = "closed"
-    this.#host.budget.close(this)
-    const { onGone } = this
-    this.onGone = undefined
-    onGone?.(why, isRejected)
-  }
-
-  /** Gives back its slot, or its place in the queue. */
-  #leave(): void {
-    if (this.ticket === undefined) return
-    if (this.#state === "queued") this.method.admission.leave(this)
-    else this.#host.leave(this)
-  }
-
-  /** Counts it as over, once. */
-  #over(status: Status.Status): void {
-    if (this.#isOver) return
-    this.#isOver = true
-    const { onOver, open, see } = this.#host
-    open.remove(this)
-    this.#leave()
-    onOver()
-    if (!this.isSeen) see(this, status)
-  }
-
-  /**
-   * Runs what grpc-js, Node or a fiber calls: what it throws would be an uncaught exception. It is logged instead, and the call ends.
-   */
-  guard(callback: () => void): void {
-    try {
-      callback()
-    } catch (bug) {
-      this.#host.onBug(this, bug)
-      try {
-        this.#abort(bugged, constants.NGHTTP2_INTERNAL_ERROR)
-      } catch (next) {
-        this.#host.onBug(this, next)
-      }
-    }
+    if (isQueued) admission.leave(this)
+    else admission.finish(this)
+    clearTimeout(this.#deadlineTimer)
+    this.#shared.budget.close(this)
+    this.#shared.open.remove(this)
+    this.#shared.ended++
   }
 }
-
-const ignore = () => {}
-
-/** The status that grpc-js has sent on a stream, in its trailers or, if there was no message, in its headers. */
-export const sentBy = ({ sentHeaders, sentTrailers }: ServerHttp2Stream): Status.Status | undefined => {
-  // there are none of them until they are sent, whatever Node's types say
-  const sent = { ...(sentHeaders as typeof sentHeaders | undefined), ...sentTrailers }
-  const code = sent["grpc-status"]
-  return code === undefined ? undefined : Status.fromCode(Number(code), decode(String(sent["grpc-message"] ?? "")))
-}
-
-/** A message as it was before grpc-js put it into a header. */
-const decode = (message: string): string => {
-  try {
-    return decodeURI(message)
-  } catch {
-    return message
-  }
-}
-
-/**
- * Why a call is over that its client has reset. Who gives up in time does so when its own clock says that the deadline is over,
- * which is a little earlier than the server's does: by as long as its headers were on their way.
- */
-const whyGone = (deadline: number): Status.Status => (deadline - performance.now() <= underway ? late : cancelled)
-
-/** In milliseconds. */
-const underway = 50
-
-/** What a call is answered whose deadline is over. */
-export const late = Status.deadlineExceeded("Deadline exceeded")
-
-const evicted = Status.resourceExhausted(
-  "Evicted: the call waited for its client while others wanted its memory or its slot"
-)
-
-/** A status that does not change is encoded once. */
-export const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusCodec.encode(status) })
-
-const wrongFlag = refusal(Status.internal("Received a message whose compressed flag does not agree with its encoding"))
-
-const cutShort = refusal(Status.internal("The request ended within a message"))
-
-const connectionClosed = refusal(Status.unavailable("The connection has been closed"))
-
-const bugged = Status.internal("Internal error")
-
-/** As grpc-js words it. */
-const tooLarge = (length: number, limit: number) =>
-  refusal(Status.resourceExhausted(`Received message larger than max (${length} vs ${limit})`))
-
-const methodKinds: { readonly [K in Kind]: string } = {
-  unary: "unary",
-  serverStream: "server streaming",
-  clientStream: "client streaming",
-  bidi: "bidirectional streaming"
-}
-
-const secondRequest = (kind: Kind) =>
-  refusal(Status.unimplemented(`Received a second request message for a ${methodKinds[kind]} method`))
-
-const noRequest = (kind: Kind) =>
-  refusal(Status.unimplemented(`Received no request message for a ${methodKinds[kind]} method`))

@@ -6,16 +6,16 @@ import { Stream } from "effect"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as InterceptorChain from "../InterceptorChain.ts"
 import type * as Status from "../Status.ts"
-import type { CurrentCall } from "./CallState.ts"
+import type { CallContext } from "./CallContext.ts"
 
 export interface ServerInterceptorChain
   extends
-    InterceptorChain.InterceptorChain<CurrentCall, Status.Status, Required<ServerInterceptor>["around"]>,
+    InterceptorChain.InterceptorChain<CallContext, Status.Status, Required<ServerInterceptor>["around"]>,
     Pick<Required<ServerInterceptor>, "aroundStream"> {}
 
 /** The first is the outermost. */
 export const make = (interceptors: ReadonlyArray<ServerInterceptor>): ServerInterceptorChain => {
-  const chain = InterceptorChain.make<CurrentCall, Status.Status, Required<ServerInterceptor>["around"]>(
+  const chain = InterceptorChain.make<CallContext, Status.Status, Required<ServerInterceptor>["around"]>(
     interceptors,
     (exit, call) => call.status(exit)
   )

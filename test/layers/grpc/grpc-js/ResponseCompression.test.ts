@@ -7,15 +7,16 @@ import { gzipSync } from "node:zlib"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
 
+import type { ChannelOptions } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import { isCompressed } from "../../../../src/layers/grpc/MessageCompression.ts"
 import * as Echo from "../Echo.ts"
 
-const connect = (target: string, options: GrpcClient.Options = {}) =>
+const connect = (target: string, options: Pick<ChannelOptions, "observeCompression"> = {}) =>
   Effect.gen(function* () {
-    const context = yield* Layer.build(NodeGrpcChannel.layer({ target }))
-    return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService, options), context)
+    const context = yield* Layer.build(NodeGrpcChannel.layer({ target, ...options }))
+    return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
   })
 
 /** A server that answers every call with the same frames, written byte by byte. */

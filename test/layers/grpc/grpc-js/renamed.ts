@@ -46,8 +46,8 @@ const program = Effect.gen(function* () {
     answers.push((yield* Effect.flip(call(kind, "hang", { timeout: "200 millis" }))).reason._tag)
   }
   // another channel, which must not warn again
-  const channel = yield* Layer.build(NodeGrpcChannel.layer({ target }))
-  const client = yield* Effect.provideContext(GrpcClient.make(EchoService, { observeCompression: true }), channel)
+  const channel = yield* Layer.build(NodeGrpcChannel.layer({ target, observeCompression: true }))
+  const client = yield* Effect.provideContext(GrpcClient.make(EchoService), channel)
   answers.push((yield* client.Echo({ text: "observed" })).text)
   const numbers = yield* Stream.runCollect(client.Expand({ text: "many", numbers: [1, 2, 3] }))
   answers.push(numbers.map(({ number }) => number))

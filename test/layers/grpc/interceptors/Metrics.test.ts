@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Metric } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 
-import * as Retry from "../../../../src/layers/grpc/client/Retry.ts"
+import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 import { prometheusName } from "../../../../src/layers/telemetry/prometheusName.ts"
 import { EchoServer, EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
@@ -143,12 +143,16 @@ describe("the metrics of a client", () => {
     }).pipe(withRegistry)
   )
 
-  it.live("say whether the circuit is closed", () =>
+  it.live("report the state of the circuit breaker", () =>
     Effect.gen(function* () {
       const { call, target } = yield* EchoServer
       const state = Effect.map(scrape, ({ value }) =>
-        ["closed", "open", "half_open"].filter((state) => value("grpc_client_circuit_state", { target, state }) === 1)
+        ["closed", "open", "half_open"].filter(
+          (state) => value("grpc_client_circuit_state", { target, grpc_service: EchoService.name, state }) === 1
+        )
       )
+      // a circuit breaker is made at the first call of its service
+      yield* call("unary", "hello")
       assert.deepStrictEqual(yield* state, ["closed"])
       yield* Effect.flip(call("unary", "down"))
       yield* Effect.flip(call("unary", "down"))
@@ -157,7 +161,7 @@ describe("the metrics of a client", () => {
       Effect.provide(
         EchoServer.layer({
           inputs: { down: Effect.fail(Status.unavailable("down")) },
-          client: { policy: { retry: Retry.never, circuitFailures: 2, circuitOpen: Duration.hours(1) } }
+          client: { policy: { retry: RetryPolicy.never, circuitFailures: 2, circuitOpen: Duration.hours(1) } }
         })
       ),
       withRegistry

@@ -8,8 +8,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Client, credentials } from "@grpc/grpc-js"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
 
+import type { ChannelOptions } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
-import type * as GrpcChannel from "../../../../src/layers/grpc/GrpcChannel.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as Tls from "../../tls/Tls.ts"
@@ -30,7 +30,7 @@ const start = Effect.fnUntraced(function* (options: Parameters<typeof Echo.serve
   }
 })
 
-const echoClient = Effect.fnUntraced(function* (port: number, tls?: GrpcChannel.Options["tls"]) {
+const echoClient = Effect.fnUntraced(function* (port: number, tls?: ChannelOptions["tls"]) {
   const channel = yield* Layer.build(
     NodeGrpcChannel.layer({ target: `${tls === undefined ? "127.0.0.1" : "localhost"}:${port}`, tls })
   )

@@ -10,39 +10,40 @@ const framed = (flag: number, message: Uint8Array) => {
   return Buffer.concat([prefix, message])
 }
 
-const lengthsOf = (pieces: ReadonlyArray<Uint8Array>) => {
+const read = (pieces: ReadonlyArray<Uint8Array>) => {
   const framing = new RequestFraming()
-  const read: Array<readonly [number, boolean]> = []
-  for (const piece of pieces) framing.read(piece, (length) => read.push([length, framing.isCompressed]))
-  return { read, messages: framing.messages }
+  const prefixes: Array<{ readonly length: number; readonly flag: number }> = []
+  const onMessagePrefix = (length: number, flag: number) => void prefixes.push({ length, flag })
+  for (const piece of pieces) framing.read(piece, { onMessagePrefix })
+  return { prefixes, messages: framing.messages, isWithinMessage: framing.isWithinMessage }
 }
 
 it.prop(
-  "finds the messages of a request, however its bytes are cut",
+  "finds the messages of a request, however its bytes are split",
   {
     messages: Schema.Array(
       Schema.Struct({
         length: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 300 })),
-        isCompressed: Schema.Boolean
+        flag: Schema.Literals([0, 1])
       })
     ),
-    cut: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))
+    size: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))
   },
-  ({ cut, messages }) => {
-    const bytes = Buffer.concat(
-      messages.map(({ isCompressed, length }) => framed(Number(isCompressed), Buffer.alloc(length, 1)))
+  ({ messages, size }) => {
+    const bytes = Buffer.concat(messages.map(({ flag, length }) => framed(flag, Buffer.alloc(length, 1))))
+    const pieces = Array.from({ length: Math.ceil(bytes.length / size) }, (_, piece) =>
+      bytes.subarray(piece * size, (piece + 1) * size)
     )
-    const pieces = Array.from({ length: Math.ceil(bytes.length / cut) }, (_, piece) =>
-      bytes.subarray(piece * cut, (piece + 1) * cut)
-    )
-    assert.deepStrictEqual(lengthsOf(pieces), {
-      read: messages.map(({ isCompressed, length }) => [length, isCompressed] as const),
-      messages: messages.length
-    })
+    assert.deepStrictEqual(read(pieces), { prefixes: [...messages], messages: messages.length, isWithinMessage: false })
   }
 )
 
-it("tells of a message when its prefix is complete, up to 4 GiB - 1", () => {
-  assert.deepStrictEqual(lengthsOf([Buffer.of(0, 0xff, 0xff, 0xff)]).read, [])
-  assert.deepStrictEqual(lengthsOf([Buffer.of(0, 0xff, 0xff, 0xff), Buffer.of(0xff)]).read, [[2 ** 32 - 1, false]])
+it("reports a message once its prefix is complete, up to 4 GiB - 1", () => {
+  const part = Buffer.of(0, 0xff, 0xff, 0xff)
+  assert.deepStrictEqual(read([part]), { prefixes: [], messages: 0, isWithinMessage: true })
+  assert.deepStrictEqual(read([part, Buffer.of(0xff)]), {
+    prefixes: [{ length: 2 ** 32 - 1, flag: 0 }],
+    messages: 1,
+    isWithinMessage: true
+  })
 })

@@ -1,0 +1,151 @@
+/**
+ * Makes one attempt of a call that has a stream of requests, of responses, or of both, with a Client of grpc-js.
+ */
+import type { Writable } from "node:stream"
+
+import { NodeStream } from "@effect/platform-node"
+import type { CallOptions, Client, ClientReadableStream, Metadata, ServiceError, StatusObject } from "@grpc/grpc-js"
+import { Cause, Deferred, Effect, identity, Pull, type Scope, Stream } from "effect"
+
+import type { Call } from "../GrpcChannel.ts"
+import type * as Status from "../Status.ts"
+import * as StatusCodec from "../StatusCodec.ts"
+import { writeAll } from "../Writing.ts"
+import * as CallAttempt from "./CallAttempt.ts"
+import * as ReplaceableClient from "./ReplaceableClient.ts"
+import type { Attempt, Connection, Transport } from "./Transport.ts"
+import * as UnaryCall from "./UnaryCall.ts"
+
+/**
+ * Succeeds with the responses once the first one has arrived: until then, the call may be retried without its reader having seen
+ * anything.
+ */
+export const serverStream = (connection: Connection): Transport["serverStream"] =>
+  Effect.fnUntraced(function* (attempt, request) {
+    const { call, decode } = attempt
+    const started = yield* open(connection, attempt, (client, callOptions) =>
+      client.makeServerStreamRequest(call.method.path, identity<Buffer>, decode, request, call.metadata, callOptions)
+    )
+    const pull = yield* Stream.toPull(responsesOf(started))
+    let first: typeof pull | undefined = yield* pull.pipe(
+      Effect.map((responses) => Effect.succeed(responses)),
+      Pull.catchDone(() => Effect.succeed(Cause.done()))
+    )
+    return Stream.fromPull(
+      Effect.succeed(
+        Effect.suspend(() => {
+          const next = first ?? pull
+          first = undefined
+          return next
+        })
+      )
+    )
+  })
+
+/** Succeeds with the response once the trailers have arrived, too. */
+export const clientStream =
+  (connection: Connection): Transport["clientStream"] =>
+  <E, R>(attempt: Attempt, requests: Stream.Stream<object, E, R>) =>
+    Effect.gen(function* () {
+      const { call, decode } = attempt
+      const ended = yield* Deferred.make<object, Status.Status>()
+      let outcome: Effect.Effect<object, Status.Status>
+      const started = yield* open(connection, attempt, (client, callOptions) =>
+        client.makeClientStreamRequest(
+          call.method.path,
+          identity<Buffer>,
+          decode,
+          call.metadata,
+          { ...callOptions, interceptors: [UnaryCall.readOn] },
+          (error: ServiceError | null, response?: object) => {
+            // a call that ends with OK and without a response is an error to grpc-js
+            outcome = error === null ? Effect.succeed(response!) : Effect.fail(StatusCodec.decode(error))
+          }
+        )
+      )
+      // after the callback, with the trailers
+      started.on(
+        "status",
+        connection.guard("status of a gRPC call", () => Deferred.doneUnsafe(ended, outcome))
+      )
+      // the server may answer before it has read all requests; a failure to write is not an answer
+      return yield* Effect.raceFirst(
+        Deferred.await(ended),
+        Effect.andThen(writeRequests(call, started, requests), Effect.never)
+      )
+    }).pipe(Effect.scoped)
+
+export const bidi =
+  (connection: Connection): Transport["bidi"] =>
+  (attempt, requests) => {
+    const { call, decode } = attempt
+    return Effect.map(
+      open(connection, attempt, (client, callOptions) =>
+        client.makeBidiStreamRequest(call.method.path, identity<Buffer>, decode, call.metadata, callOptions)
+      ),
+      (started) =>
+        Stream.merge(responsesOf(started), Stream.fromEffectDrain(writeRequests(call, started, requests)), {
+          haltStrategy: "left"
+        })
+    )
+  }
+
+/** The part of grpc-js' stream calls that all kinds of them have. */
+interface StreamCall extends CallAttempt.StartedCall {
+  on(event: "error", listener: (error: Error) => void): unknown
+  on(event: "metadata", listener: (metadata: Metadata) => void): unknown
+  on(event: "status", listener: (status: StatusObject) => void): unknown
+}
+
+/** Starts a call. When the scope closes, it is cancelled unless it has ended, and its lease is released. */
+const open = <Started extends StreamCall>(
+  { guard, lease }: Connection,
+  { call, onStarted, timeout }: Attempt,
+  start: (client: Client, options: CallOptions) => Started
+): Effect.Effect<Started, Status.Status, Scope.Scope> => {
+  const leased = lease()
+  if (leased._tag !== "Lease") return Effect.fail(leased)
+  return Effect.acquireRelease(
+    Effect.sync(() => {
+      const started = ReplaceableClient.start(leased, (client) =>
+        start(client, { deadline: CallAttempt.deadlineIn(timeout) })
+      )
+      onStarted(started)
+      const { onResponseMetadata } = call
+      if (onResponseMetadata !== undefined) {
+        started.on(
+          "metadata",
+          guard("response headers of a gRPC call", (headers) => onResponseMetadata({ headers }))
+        )
+        started.on(
+          "status",
+          guard("status of a gRPC call", ({ metadata }) => onResponseMetadata({ trailers: metadata }))
+        )
+      }
+      // A reader listens for errors only while it reads. Node ends the process for an error without a listener, and a cancelled call
+      // emits one.
+      started.on("error", () => {})
+      return started
+    }),
+    (started) =>
+      Effect.sync(() => {
+        CallAttempt.cancel(guard, started)
+        leased.release()
+      })
+  )
+}
+
+const writeRequests = <E, R>(call: Call, writable: Writable, requests: Stream.Stream<object, E, R>) =>
+  requests.pipe(
+    Stream.mapEffect((request) => call.method.encode(request)),
+    Stream.runForEachArray((messages) => writeAll(writable, messages)),
+    Effect.andThen(Effect.sync(() => void writable.end()))
+  )
+
+/** The responses of a server, read with back-pressure. */
+const responsesOf = (readable: ClientReadableStream<object>): Stream.Stream<object, Status.Status> =>
+  NodeStream.fromReadable<object, Status.Status>({
+    evaluate: () => readable,
+    onError: (error) => StatusCodec.decode(error as StatusCodec.Received),
+    closeOnDone: false
+  })

@@ -1,0 +1,108 @@
+/**
+ * {@link GrpcCall} on the server: what the handler and the interceptors of one call know and may say.
+ */
+import { randomUUID } from "node:crypto"
+
+import { Metadata } from "@grpc/grpc-js"
+import { Cause, type Context, Effect, Exit } from "effect"
+
+import { RequestInfo } from "../ErrorDetail.ts"
+import { type GrpcCall, type Kind, type Peer, unknown } from "../GrpcCall.ts"
+import * as Status from "../Status.ts"
+
+/** What is known of a method. */
+export type MethodInfo = Pick<GrpcCall["Service"], "kind" | "method" | "name" | "service">
+
+/** A method that the server has, by its path "/package.Service/Method". */
+export const methodAt = (path: string, kind: Kind): MethodInfo => {
+  const [, service = "", method = ""] = path.split("/")
+  return { service, method, name: path.slice(1), kind }
+}
+
+/** A method that the server does not have: its names are not used, since callers can make up any number of them. */
+export const unknownMethodAt = (path: string): MethodInfo => ({
+  service: unknown,
+  method: unknown,
+  name: path.slice(1),
+  kind: "unary"
+})
+
+/** What is known of a call, and how metadata is sent to its client. */
+export interface CallInfo extends Pick<GrpcCall["Service"], "deadline" | "metadata" | "peer" | "startedAt"> {
+  readonly sendMetadata: (metadata: Metadata) => void
+}
+
+/** There is one for each call, so what few calls use is made when it is used. */
+export class CallContext implements Context.Service.Shape<typeof GrpcCall> {
+  readonly service: string
+  readonly method: string
+  readonly kind: Kind
+  readonly name: string
+  readonly peer: Peer
+  readonly deadline: number
+  readonly metadata: Metadata
+  readonly startedAt: number
+  isRejected: boolean
+  /** Added by the handler; sent with the status. */
+  trailers: Metadata | undefined = undefined
+  /** The status of a call whose handler is interrupted; CANCELLED if undefined. */
+  interruption: Status.Status | undefined = undefined
+  failure: unknown = undefined
+  readonly #call: CallInfo
+  #id: string | undefined = undefined
+
+  constructor(method: MethodInfo, call: CallInfo, isRejected: boolean) {
+    this.service = method.service
+    this.method = method.method
+    this.kind = method.kind
+    this.name = method.name
+    this.peer = call.peer
+    this.deadline = call.deadline
+    this.metadata = call.metadata
+    this.startedAt = call.startedAt
+    this.isRejected = isRejected
+    this.#call = call
+  }
+
+  get id(): string {
+    this.#id ??= randomUUID()
+    return this.#id
+  }
+
+  get sendMetadata(): GrpcCall["Service"]["sendMetadata"] {
+    return (metadata) => Effect.sync(() => this.#call.sendMetadata(metadata))
+  }
+
+  get addTrailers(): GrpcCall["Service"]["addTrailers"] {
+    return (more) =>
+      Effect.sync(() => {
+        this.trailers ??= new Metadata()
+        this.trailers.merge(more)
+      })
+  }
+
+  get statusOf(): GrpcCall["Service"]["statusOf"] {
+    return (exit) => this.status(exit)
+  }
+
+  /** Remembers the error of the handler, and returns it. */
+  fail<E>(error: E): E {
+    this.failure = error
+    return error
+  }
+
+  /** See `GrpcCall.statusOf`. */
+  status(exit: Exit.Exit<unknown, Status.Status>): Status.Status | undefined {
+    return Exit.isSuccess(exit) ? undefined : this.statusOfCause(exit.cause)
+  }
+
+  statusOfCause(cause: Cause.Cause<Status.Status>): Status.Status {
+    // a defect beside a failure is a defect
+    const failure = Cause.hasDies(cause) ? undefined : cause.reasons.find(Cause.isFailReason)
+    if (failure !== undefined) return failure.error
+    if (Cause.hasInterruptsOnly(cause)) return this.interruption ?? cancelled
+    return Status.internal("Internal error", { details: [RequestInfo({ requestId: this.id })] })
+  }
+}
+
+const cancelled = Status.cancelled("Cancelled")

@@ -1,0 +1,170 @@
+/**
+ * The methods and the calls of a server. Gives each call that grpc-js accepts to its method, shows the other streams to interceptors, and
+ * keeps the open calls for the drain.
+ */
+import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
+
+import { Metadata, type Server, type ServerInterceptor as GrpcJsInterceptor } from "@grpc/grpc-js"
+import { Cause, type Context, Effect, identity } from "effect"
+
+import { LinkedList } from "../../collections/LinkedList.ts"
+import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
+import type { ServerInterceptor } from "../GrpcInterceptor.ts"
+import * as Status from "../Status.ts"
+import type { AdmissionControl } from "./AdmissionControl.ts"
+import type { CallBudget } from "./CallBudget.ts"
+import { methodAt, unknownMethodAt } from "./CallContext.ts"
+import { MethodRunner } from "./MethodRunner.ts"
+import * as Refusals from "./Refusals.ts"
+import type { RegisteredMethod } from "./Registration.ts"
+import * as RejectedCalls from "./RejectedCalls.ts"
+import * as RequestHeaders from "./RequestHeaders.ts"
+import { type ServedMethod, ServerCall, type Shared, unknownPeer } from "./ServerCall.ts"
+import type { Connection } from "./ServerConnections.ts"
+import * as ServerInterceptorChain from "./ServerInterceptorChain.ts"
+import * as ServerMetrics from "./ServerMetrics.ts"
+
+export interface Options {
+  /** Of all calls; the first is the outermost. */
+  readonly interceptors: ReadonlyArray<ServerInterceptor>
+  readonly admission: AdmissionControl
+  /** For methods that are exempt from `admission`. */
+  readonly exemptAdmission: AdmissionControl
+  readonly budget: CallBudget
+  /** The largest message of a request, in bytes. */
+  readonly maxRequestSize: number
+  /** The largest message of a response, in bytes. */
+  readonly maxResponseSize: number
+  /** Undefined if the connection has closed. */
+  readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
+  /** The context of interceptors when no handler gets the call. */
+  readonly context: Context.Context<never>
+}
+
+/** The largest request of an exempt method, such as the name of a service to watch. In bytes. */
+const maxExemptRequestSize = 4 * 1024
+
+export class CallRegistry {
+  readonly #options: Options
+  /** For streams of unknown methods. */
+  readonly #interceptors: ServerInterceptorChain.ServerInterceptorChain
+  readonly #methods = new Map<string, ServedMethod>()
+  readonly #shared: Shared
+  /** The stream that grpc-js is about to get, until it makes a call of it. */
+  #entering: { readonly stream: ServerHttp2Stream; readonly headers: IncomingHttpHeaders } | undefined = undefined
+
+  constructor(options: Options) {
+    const { budget, connectionOf, context, interceptors } = options
+    const overloaded = Refusals.makeOverloaded()
+    this.#options = options
+    this.#interceptors = ServerInterceptorChain.make(interceptors)
+    this.#shared = {
+      budget,
+      connectionOf,
+      open: new LinkedList(),
+      ended: 0,
+      onRejected: (call, status) => {
+        const { info, interceptors } = call.method
+        RejectedCalls.show(interceptors, context, info, call, status)
+      },
+      overloaded: () => {
+        ServerMetrics.shed.updateUnsafe(1, context)
+        return overloaded()
+      },
+      onException: ({ method, peer }, exception) => {
+        const line = Effect.logError("Exception in a callback of a gRPC call", Cause.die(exception))
+        const annotations = { method: method.info.name, peer: peer.address }
+        Effect.runForkWith(context)(exceptions.log(Effect.annotateLogs(line, annotations)))
+      }
+    }
+  }
+
+  /** Adds a method; false if there is one at its path. */
+  register<E, R>(server: Server, method: RegisteredMethod<E, R>): boolean {
+    const { admission, exemptAdmission, maxRequestSize, maxResponseSize } = this.#options
+    const { kind, path, request } = method.definition
+    const info = methodAt(path, kind)
+    const interceptors = ServerInterceptorChain.make([...this.#options.interceptors, ...method.interceptors])
+    const { isExempt } = method
+    this.#methods.set(path, {
+      info,
+      interceptors,
+      admission: isExempt ? exemptAdmission : admission,
+      maxRequestSize: isExempt ? Math.min(maxExemptRequestSize, maxRequestSize) : maxRequestSize,
+      runner: new MethodRunner(method, info, interceptors, maxResponseSize)
+    })
+    // grpc-js asks for a handler and a serializer, but the runner calls the handler and encodes its response
+    return server.register(path, () => {}, identity<Buffer>, request.decode, kind)
+  }
+
+  /** To be called with each stream right before grpc-js gets it. */
+  readonly onEntering = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
+    RequestHeaders.prepare(headers)
+    this.#entering = { stream, headers }
+  }
+
+  /** grpc-js calls it with each call of a registered method. */
+  readonly interceptor: GrpcJsInterceptor = ({ path }, inner) => {
+    const { headers, stream } = this.#entering!
+    this.#entering = undefined
+    return new ServerCall(inner, stream, headers["grpc-encoding"]?.toString(), this.#methods.get(path)!, this.#shared)
+  }
+
+  /** To be called with each stream right after grpc-js got it: it answers some of them without making a call. */
+  readonly onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
+    if (this.#entering === undefined) return
+    this.#entering = undefined
+    // HTTP 415 is UNKNOWN to clients of gRPC (doc/http-grpc-status-mapping.md)
+    const status = Refusals.sentBy(stream) ?? Status.unknown("The content type is not application/grpc")
+    this.#onRejectedStream(stream, headers, metadataOf(headers), status)
+  }
+
+  /** To be called with each stream that was answered before grpc-js got it. */
+  readonly onRefusedStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status): void =>
+    // it may have been refused for its headers, so these do not become metadata
+    this.#onRejectedStream(stream, headers, new Metadata(), status)
+
+  #onRejectedStream(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    metadata: Metadata,
+    status: Status.Status
+  ): void {
+    const { connectionOf, context } = this.#options
+    const path = headers[":path"] ?? ""
+    const call = {
+      peer: connectionOf(stream)?.peer ?? unknownPeer,
+      deadline: Infinity,
+      startedAt: performance.now(),
+      metadata,
+      sendMetadata: () => {}
+    }
+    const { info, interceptors } = this.#methods.get(path) ?? {
+      info: unknownMethodAt(path),
+      interceptors: this.#interceptors
+    }
+    RejectedCalls.show(interceptors, context, info, call, status)
+  }
+
+  /** How many calls have begun and not ended, and how many have ended since the start. */
+  counts(): { readonly inFlight: number; readonly ended: number } {
+    const { ended, open } = this.#shared
+    return { inFlight: open.size, ended }
+  }
+
+  /** Answers the open calls UNAVAILABLE, but for those that have a response. */
+  cut(): void {
+    for (const call of this.#shared.open) call.cut()
+  }
+}
+
+/** Empty if grpc-js cannot parse the headers. */
+const metadataOf = (headers: IncomingHttpHeaders): Metadata => {
+  try {
+    return Metadata.fromHttp2Headers(headers)
+  } catch {
+    return new Metadata()
+  }
+}
+
+const exceptions = LogRateLimiter.make("exceptions in callbacks of gRPC calls")

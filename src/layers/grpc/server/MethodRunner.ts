@@ -1,0 +1,199 @@
+/**
+ * Runs the handler of a method for each of its calls: in a fiber, with the interceptors around it. The fiber's exit becomes the
+ * response, or the status of the error.
+ */
+import type { Metadata } from "@grpc/grpc-js"
+import { Cause, Context, Effect, Exit, type Fiber, Stream } from "effect"
+
+import { Deadline } from "../Deadline.ts"
+import type { ServiceMethod } from "../EmbeddedProtos.ts"
+import { Encoded } from "../EncodedMessage.ts"
+import { GrpcCall } from "../GrpcCall.ts"
+import * as Status from "../Status.ts"
+import * as StatusCodec from "../StatusCodec.ts"
+import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
+import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
+
+/** How the calls of a method are answered. */
+export interface Method<E, R> {
+  readonly definition: ServiceMethod
+  /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
+  readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
+  readonly toStatus: (error: E) => Status.Status
+  /** The services of the handler but for {@link GrpcCall}, and of the server's own log lines. */
+  readonly context: Context.Context<Exclude<R, GrpcCall>>
+}
+
+/** A handler that has not finished at once. */
+export interface SuspendedHandler {
+  readonly context: CallContext
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+}
+
+/** A call that a method answers: {@link ServerCall}, or a call in memory. */
+export interface AnsweredCall extends CallInfo {
+  /** The handler waits for something: it is interrupted if the call ends before it. */
+  readonly onSuspended: (handler: SuspendedHandler) => void
+  /** Sends messages of a stream of responses. */
+  readonly write: <Message>(
+    messages: ReadonlyArray<Message>,
+    encode: (message: Message) => Buffer
+  ) => Effect.Effect<void>
+  /** The handler has finished: sends its response, undefined if that is a stream and has been sent, and the status. */
+  readonly respond: (message: Buffer | undefined, status: SentStatus) => void
+  /** Ends the call, for an exception in a callback. */
+  readonly crash: (exception: unknown) => void
+}
+
+/** A status with code 0 is OK. */
+export interface SentStatus {
+  readonly code: number
+  readonly details: string
+  /** The trailers. */
+  readonly metadata: Metadata | null
+}
+
+const isResponseStream = ({ kind }: ServiceMethod) => kind === "serverStream" || kind === "bidi"
+
+type Response<E, R> = Effect.Effect<unknown, E | Status.Status, R>
+
+type ResponseExit = Exit.Exit<Buffer | void, Status.Status>
+
+export class MethodRunner<E, R> {
+  readonly #method: Method<E, R>
+  readonly #info: MethodInfo
+  readonly #interceptors: ServerInterceptorChain
+  /** In bytes. */
+  readonly #maxResponseSize: number
+  /** Whether the exit of the handler becomes the response outside of the fiber, which costs less than an effect. */
+  readonly #isPlain: boolean
+
+  constructor(
+    method: Method<E, R>,
+    info: MethodInfo,
+    interceptors: ServerInterceptorChain,
+    /** The largest message of a response, in bytes. */
+    maxResponseSize: number
+  ) {
+    this.#method = method
+    this.#info = info
+    this.#interceptors = interceptors
+    this.#maxResponseSize = maxResponseSize
+    this.#isPlain = !isResponseStream(method.definition) && interceptors.around === undefined
+  }
+
+  run(call: AnsweredCall, request: unknown): void {
+    const { deadline } = call
+    const context = new CallContext(this.#info, call, false)
+    const withCall = Context.add(this.#method.context, GrpcCall, context)
+    const services = this.#interceptors.start(
+      context,
+      (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
+    )
+    const fiber = Effect.runForkWith(services as Context.Context<R>)(this.#respond(call, context, request))
+    // most handlers do not wait, and have finished
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return this.#complete(call, context, services, exit)
+    call.onSuspended({ context, fiber })
+    fiber.addObserver((exit) => {
+      try {
+        this.#complete(call, context, services, exit)
+      } catch (exception) {
+        call.crash(exception)
+      }
+    })
+  }
+
+  #respond(call: AnsweredCall, context: CallContext, request: unknown): Response<E, R> {
+    if (this.#isPlain) {
+      try {
+        return this.#method.handler(request as never) as Response<E, R>
+      } catch (defect) {
+        return Effect.die(defect)
+      }
+    }
+    // within the fiber, so that interceptors see whether the response could be encoded
+    const { around } = this.#interceptors
+    const response = isResponseStream(this.#method.definition)
+      ? this.#sendStream(call, context, request)
+      : this.#encodeResponse(context, request)
+    const checked = Effect.catchDefect(response, exitOfDefect)
+    return around === undefined ? checked : around(checked, context)
+  }
+
+  #encodeResponse(context: CallContext, request: unknown): Effect.Effect<Buffer, Status.Status, R> {
+    const { handler, toStatus } = this.#method
+    return Effect.suspend(() => handler(request as never) as Effect.Effect<unknown, E, R>).pipe(
+      Effect.mapError((error) => toStatus(context.fail(error))),
+      Effect.map((response) => this.#encode(response))
+    )
+  }
+
+  #sendStream(call: AnsweredCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
+    const { handler, toStatus } = this.#method
+    const encode = (response: unknown) => this.#encode(response)
+    return Stream.suspend(() => handler(request as never) as Stream.Stream<unknown, E, R>).pipe(
+      Stream.mapError((error) => toStatus(context.fail(error))),
+      (responses) => this.#interceptors.aroundStream(responses, context),
+      Stream.runForEachArray((messages) => call.write(messages, encode))
+    )
+  }
+
+  #encode(response: unknown): Buffer {
+    const bytes =
+      response instanceof Encoded ? response.bytes : this.#method.definition.response.encode(response as object)
+    // grpc-js checks it too, but only after interceptors have seen a success
+    if (bytes.length > this.#maxResponseSize) throw new TooLarge(bytes.length, this.#maxResponseSize)
+    return bytes
+  }
+
+  /** Encodes the response of a handler, or makes a status of its error. */
+  #encodeExit(context: CallContext, exit: Exit.Exit<unknown, E>): ResponseExit {
+    try {
+      if (Exit.isSuccess(exit)) return Exit.succeed(this.#encode(exit.value))
+      return Exit.mapError(exit as Exit.Failure<never, E>, (error) => this.#method.toStatus(context.fail(error)))
+    } catch (defect) {
+      return exitOfDefect(defect)
+    }
+  }
+
+  #complete(
+    call: AnsweredCall,
+    context: CallContext,
+    services: Context.Context<never>,
+    handled: Exit.Exit<unknown, E | Status.Status>
+  ): void {
+    const exit = this.#isPlain ? this.#encodeExit(context, handled as Exit.Exit<unknown, E>) : (handled as ResponseExit)
+    this.#interceptors.end(context, exit, services)
+    if (Exit.isFailure(exit)) return call.respond(undefined, this.#encodeStatus(context, exit.cause))
+    call.respond(exit.value ?? undefined, { code: 0, details: "OK", metadata: context.trailers ?? null })
+  }
+
+  #encodeStatus(context: CallContext, cause: Cause.Cause<Status.Status>): StatusCodec.EncodedStatus {
+    const { trailers } = context
+    try {
+      const status = StatusCodec.encode(context.statusOfCause(cause))
+      if (trailers === undefined) return status
+      const metadata = trailers.clone()
+      metadata.merge(status.metadata)
+      return { ...status, metadata }
+    } catch (defect) {
+      // metadata of the status cannot be encoded; interceptors have seen the status already
+      const line = Effect.logError("A bug in a handler", Cause.die(defect)).pipe(
+        Effect.annotateLogs({ method: context.name, requestId: context.id })
+      )
+      Effect.runForkWith(this.#method.context)(line)
+      return StatusCodec.encode(context.statusOfCause(Cause.die(defect)))
+    }
+  }
+}
+
+/** A message of a response is larger than the limit. */
+class TooLarge extends Error {
+  constructor(size: number, limit: number) {
+    super(`The response has ${size} bytes, and ${limit} are the limit`)
+  }
+}
+
+const exitOfDefect = (defect: unknown): Exit.Exit<never, Status.Status> =>
+  defect instanceof TooLarge ? Exit.fail(Status.resourceExhausted(defect.message)) : Exit.die(defect)

@@ -1,0 +1,25 @@
+/**
+ * Shows interceptors the calls that no handler gets: with metrics, a log line and a span each, as any other call.
+ */
+import { Context, Effect, Exit } from "effect"
+
+import { GrpcCall } from "../GrpcCall.ts"
+import type * as Status from "../Status.ts"
+import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
+import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
+
+/** The call has been answered with the status: a status that an interceptor returns is seen only by those further out. */
+export const show = (
+  { around, end, start }: ServerInterceptorChain,
+  context: Context.Context<never>,
+  method: MethodInfo,
+  call: CallInfo,
+  status: Status.Status
+): void => {
+  const callContext = new CallContext(method, call, true)
+  const services = start(callContext, Context.add(context, GrpcCall, callContext))
+  if (around === undefined) return end(callContext, Exit.fail(status), services)
+  Effect.runForkWith(services)(around(Effect.fail(status), callContext)).addObserver((exit) =>
+    end(callContext, exit, services)
+  )
+}

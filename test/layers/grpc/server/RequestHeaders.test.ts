@@ -1,0 +1,38 @@
+import { assert, describe, it } from "@effect/vitest"
+
+import * as RequestHeaders from "../../../../src/layers/grpc/server/RequestHeaders.ts"
+
+const prepared = (headers: Record<string, string>) => {
+  RequestHeaders.prepare(headers)
+  return headers
+}
+
+const timeoutOf = (value: string) => prepared({ "grpc-timeout": value })["grpc-timeout"] ?? ""
+
+describe("grpc-timeout", () => {
+  it.each(["0n", "1n", "99999999u", "99999999n", "99999999m", "2147483S", "35791M", "596H"])("%s is kept", (value) =>
+    assert.strictEqual(timeoutOf(value), value)
+  )
+
+  it.each(["2147484S", "35792M", "597H", "99999999H"])("%s is capped: timers cannot wait that long", (value) =>
+    assert.strictEqual(timeoutOf(value), "2147483S")
+  )
+
+  it.each(["", "5", "S", "-5S", "+5S", " 5S", "5 S", "5SS", "5s", "5h", "1.5S", "100000000S", "1S, 2S", "soon"])(
+    "%j is malformed: nothing is left that grpc-js takes for a timeout",
+    (value) => assert.notMatch(timeoutOf(value), /\d/)
+  )
+})
+
+describe("content-type", () => {
+  it.each(["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"])("%s is kept", (value) =>
+    assert.deepStrictEqual(prepared({ "content-type": value }), { "content-type": value })
+  )
+
+  it.each(["application/grpc-web", "application/grpc-web+proto", "application/json", ""])(
+    "%j is removed: it is not gRPC",
+    (value) => assert.deepStrictEqual(prepared({ "content-type": value }), {})
+  )
+})
+
+it("headers that are absent are not added", () => assert.deepStrictEqual(prepared({}), {}))
