@@ -34,7 +34,7 @@ const attacks: { readonly [name: string]: (stream: ServerHttp2Stream) => void } 
     Http2Backend.respond(stream, Http2Backend.frame(times(3, book)), ok, { "a-bin": commas }),
   "trailers of commas": (stream) =>
     Http2Backend.respond(stream, Http2Backend.frame(times(3, book)), { ...ok, "a-bin": commas }),
-  "an endless stream of messages": (stream) => {
+  "messages without an end": (stream) => {
     stream.respond({ ":status": 200, "content-type": "application/grpc" })
     stream.write(times(1000, Http2Backend.frame(book)))
   },

@@ -110,7 +110,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
         yield* ended(handle.pid)
         const text = yield* output.text
         assert.include(text, `${signal} received: draining`)
-        assert.include(text, "is closed: 0")
+        assert.include(text, "server closed: 0")
       })
     )
 

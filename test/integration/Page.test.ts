@@ -76,7 +76,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect("links to every category in its menu", () =>
+  it.effect("has a link to every category in its menu", () =>
     Effect.gen(function* () {
       const [menu = ""] = inner((yield* request("/")).body, "nav")
       assert.deepStrictEqual(

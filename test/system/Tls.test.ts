@@ -111,7 +111,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
       const { name, target } = settings(port)
       const call = [{ call: recommend, message }]
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ target, name, ca }, call)), ["UNAVAILABLE"])
-      yield* written("is refused: it has no certificate")
+      yield* written("refused: it has no certificate")
 
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), name: "other.test" }, call)), [
         "UNAVAILABLE"
