@@ -1,11 +1,10 @@
 /**
- * A message that is encoded before its handler is called. Use it for answers that many calls get, or that are copied from bytes that
- * are kept anyway.
+ * A response that is encoded already. Use it for responses that many calls get, or that are kept as bytes.
  */
 
-/** The bytes of a message, as protobuf writes them. A handler may answer with it in place of the message. */
+/** The bytes of a protobuf message. A handler may return it in place of the message. */
 export class Encoded<out Message> {
-  /** Exists in the type only, so that the bytes of one message are not taken for those of another. */
+  /** Exists only in the type, so that the bytes of one message are not used as those of another. */
   declare protected readonly Message: Message
   readonly bytes: Buffer
 

@@ -3,28 +3,28 @@
  */
 import { Data, type Duration } from "effect"
 
-/** A field of a request, and what is wrong with it. */
+/** An invalid field of a request. */
 export interface FieldViolation {
-  /** The field's name in the proto, with dots before fields of fields. */
+  /** The path of the field in the proto, with dots: "book.title". */
   readonly field: string
   readonly description: string
 }
 
-/** One detail of an error. What is of a kind that is not known here is kept as it came. */
+/** One detail of an error. */
 export type ErrorDetail = Data.TaggedEnum<{
-  /** Which fields of the request are wrong. */
+  /** The invalid fields of the request. */
   BadRequest: { readonly fieldViolations: ReadonlyArray<FieldViolation> }
-  /** Why the call failed, for programs: an UPPER_SNAKE_CASE reason, unique in its domain. */
+  /** Why the call failed, for programs. The reason is in UPPER_SNAKE_CASE and unique in its domain. */
   ErrorInfo: {
     readonly reason: string
     readonly domain: string
     readonly metadata: { readonly [key: string]: string }
   }
-  /** How long a client should wait before it calls again. */
+  /** How long a client should wait before it retries. */
   RetryInfo: { readonly retryDelay: Duration.Duration }
-  /** What to quote when reporting the failure. */
+  /** The id of the call in the server's log. */
   RequestInfo: { readonly requestId: string }
-  /** Any other message, as a google.protobuf.Any has it. */
+  /** Any other message, as in a google.protobuf.Any. */
   Unknown: { readonly typeUrl: string; readonly value: Uint8Array }
 }>
 

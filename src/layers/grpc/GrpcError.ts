@@ -1,5 +1,5 @@
 /**
- * The one error of a gRPC client.
+ * The error of a gRPC client.
  */
 import { Schema } from "effect"
 
@@ -8,7 +8,7 @@ import { isStatus } from "./Status.ts"
 const StatusSchema = Schema.declare(isStatus)
 
 /**
- * A call that did not end with OK. Its `reason` is the status, whose `_tag` is the status' name:
+ * A call that ended with another status than OK. The `reason` is that status, and its `_tag` is the name of the status:
  * `Effect.catchReason("GrpcError", "NotFound", (status) => ...)`.
  */
 export class GrpcError extends Schema.TaggedError<GrpcError>()("GrpcError", {
@@ -20,7 +20,7 @@ export class GrpcError extends Schema.TaggedError<GrpcError>()("GrpcError", {
     return `${this.method}: ${this.reason._tag}: ${this.reason.message}`
   }
 
-  /** Whether calling again may help, when the method can be called twice: only an unavailable server is passing. */
+  /** Whether a retry may succeed, if the method is idempotent: true for UNAVAILABLE. */
   get isRetryable(): boolean {
     return this.reason._tag === "Unavailable"
   }

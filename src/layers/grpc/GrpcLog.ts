@@ -1,12 +1,12 @@
 /**
- * What grpc-js has to say by itself.
+ * The log of grpc-js.
  */
 import { setLogger } from "@grpc/grpc-js"
 import { Effect } from "effect"
 
 /**
- * Sends grpc-js's own log lines to Effect's logger, at Debug. They tell its developers how it is doing; what concerns an
- * operator comes back as an error, and is told once.
+ * Sends the log lines of grpc-js to Effect's logger, at Debug: they are for its developers. What operators need to know is also an error,
+ * and is logged where that is handled.
  */
 export const redirect = Effect.gen(function* () {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())

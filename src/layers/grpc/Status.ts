@@ -1,15 +1,13 @@
 /**
- * How a gRPC call ended that did not end well, the same value on both sides: a server turns its errors into a
- * {@link Status}, and a client finds one in the `reason` of its `GrpcError`.
- *
- * The codes are those of https://grpc.io/docs/guides/status-codes/.
+ * The status of a gRPC call that failed (https://grpc.io/docs/guides/status-codes/), for servers and clients: a server turns its errors into a
+ * {@link Status}, and the `reason` of a client's `GrpcError` is one.
  */
 import { Metadata } from "@grpc/grpc-js"
 import { Predicate } from "effect"
 
 import { BadRequest, type ErrorDetail, type FieldViolation } from "./ErrorDetail.ts"
 
-/** The number of every status but OK, which is 0. */
+/** The code of each status. OK, which is 0, is not one of them. */
 export const codes = {
   Cancelled: 1,
   Unknown: 2,
@@ -29,10 +27,10 @@ export const codes = {
   Unauthenticated: 16
 } as const
 
-/** The name of a status, in the CamelCase that gRPC's metrics use. */
+/** The name of a status, in CamelCase as in gRPC's metrics. */
 export type StatusName = keyof typeof codes
 
-/** The name of a status as protos and OpenTelemetry write it, such as "NOT_FOUND". */
+/** The name of a status in protos and in OpenTelemetry, such as "NOT_FOUND". */
 export const nameInCapitals: { readonly [Name in StatusName]: string } = {
   Cancelled: "CANCELLED",
   Unknown: "UNKNOWN",
@@ -52,22 +50,22 @@ export const nameInCapitals: { readonly [Name in StatusName]: string } = {
   Unauthenticated: "UNAUTHENTICATED"
 }
 
-/** A status by its name. */
+/** The status of that name. */
 export interface StatusOf<Name extends StatusName> {
   readonly _tag: Name
   readonly code: (typeof codes)[Name]
-  /** For developers, in English; clients must not parse it. */
+  /** In English, for developers. Clients must not parse it. */
   readonly message: string
-  /** For programs: the trailer grpc-status-details-bin. */
+  /** For programs. They are sent in the trailer grpc-status-details-bin. */
   readonly details: ReadonlyArray<ErrorDetail>
-  /** The other trailers. */
+  /** Other trailers. */
   readonly metadata: Metadata
 }
 
 /** Any status but OK. */
 export type Status = { readonly [Name in StatusName]: StatusOf<Name> }[StatusName]
 
-/** What a status carries besides its code and message. */
+/** The parts of a status that may be left out. */
 export interface Options {
   readonly details?: ReadonlyArray<ErrorDetail>
   readonly metadata?: Metadata
@@ -83,38 +81,38 @@ const constructor =
     metadata: options?.metadata ?? new Metadata()
   })
 
-/** The call was cancelled, most often by its client. */
+/** The call was cancelled, usually by its client. */
 export const cancelled = constructor("Cancelled")
-/** Something failed that has no better status. */
+/** An error that has no more specific status. */
 export const unknown = constructor("Unknown")
-/** The time for the call ran out. */
+/** The deadline expired. */
 export const deadlineExceeded = constructor("DeadlineExceeded")
-/** What the call is about does not exist. */
+/** The requested entity does not exist. */
 export const notFound = constructor("NotFound")
-/** What the call should create exists. */
+/** The entity to be created exists already. */
 export const alreadyExists = constructor("AlreadyExists")
-/** The caller is known, and not allowed to. */
+/** The caller is known but may not do this. */
 export const permissionDenied = constructor("PermissionDenied")
-/** Too much is being asked of the server, or of the caller's quota. */
+/** A limit of the server or a quota of the caller is exceeded. */
 export const resourceExhausted = constructor("ResourceExhausted")
-/** The system is not in the state that the call needs. */
+/** The system is not in the state that the call requires. */
 export const failedPrecondition = constructor("FailedPrecondition")
-/** The call lost to another one; the caller may start over. */
+/** The call conflicts with another one. The caller may start over. */
 export const aborted = constructor("Aborted")
-/** The call went past the end of what there is. */
+/** The call goes past the valid range. */
 export const outOfRange = constructor("OutOfRange")
-/** The server has no such method. */
+/** The server does not implement the method. */
 export const unimplemented = constructor("Unimplemented")
 /** A bug. */
 export const internal = constructor("Internal")
-/** The server cannot answer just now; calling again is the right thing to do. */
+/** The server cannot answer at the moment. The caller should retry. */
 export const unavailable = constructor("Unavailable")
-/** Data is lost or broken. */
+/** Data is lost or corrupt. */
 export const dataLoss = constructor("DataLoss")
-/** The caller did not say who it is. */
+/** The caller has no valid credentials. */
 export const unauthenticated = constructor("Unauthenticated")
 
-/** The request is wrong whatever state the system is in: the message and a BadRequest detail name every field. */
+/** The request is invalid in any state of the system. The message and a BadRequest detail name each field. */
 export const invalidArgument = (violations: ReadonlyArray<FieldViolation>): StatusOf<"InvalidArgument"> =>
   constructor("InvalidArgument")(violations.map(({ description, field }) => `${field}: ${description}`).join("; "), {
     details: [BadRequest({ fieldViolations: violations })]
@@ -122,9 +120,9 @@ export const invalidArgument = (violations: ReadonlyArray<FieldViolation>): Stat
 
 const names = new Map<number, StatusName>(Object.entries(codes).map(([name, code]) => [code, name as StatusName]))
 
-/** The status with that number; a number that gRPC does not define is Unknown, as its specification has it. */
+/** The status with that code. A code that gRPC does not define is Unknown. */
 export const fromCode = (code: number, message: string, options?: Options): Status =>
-  // each name with its own code, which the compiler cannot see through the union
+  // the compiler does not see that each name has its own code
   constructor(names.get(code) ?? "Unknown")(message, options) as Status
 
 /** Whether a value is a status. */
@@ -143,5 +141,5 @@ const serverErrors: ReadonlySet<StatusName> = new Set([
   "DataLoss"
 ])
 
-/** Whether that is an error of the server, and not of who calls it, by OpenTelemetry's conventions for gRPC. */
+/** Whether the server and not its caller is to blame, by OpenTelemetry's conventions for gRPC. */
 export const isServerError = ({ _tag }: Status): boolean => serverErrors.has(_tag)

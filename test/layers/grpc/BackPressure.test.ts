@@ -1,6 +1,6 @@
 /**
- * Nobody makes messages that nobody takes: a handler, and a client, are at most a window ahead of whoever reads them. The window
- * is what the documentation of GrpcServer says; this measures it.
+ * Back-pressure: a handler, and a client, produce messages at most a window ahead of their reader. The window is documented in GrpcServer;
+ * these tests measure it.
  */
 import { fileURLToPath } from "node:url"
 
@@ -19,17 +19,17 @@ import * as Echo from "./Echo.ts"
 
 const million = 1_000_000
 
-/** On its way: the window of HTTP/2 (RFC 9113, section 6.9.2), and what Node reads before it is asked, in bytes. */
-const onItsWay = 65_535 + 65_536
-/** What grpc-js keeps of requests until the server answers, to be able to send them again, in bytes. */
-const keptByClient = 1_048_576
-/** What gRPC puts before each message, in bytes. */
+/** The window of HTTP/2 (RFC 9113, section 6.9.2) and the buffer of Node's stream at the reader, in bytes. */
+const inTransit = 65_535 + 65_536
+/** The buffer of grpc-js' client for retries, which it fills until the server answers, in bytes. */
+const retryBuffer = 1_048_576
+/** The prefix of a message, in bytes. */
 const prefix = 5
-/** What Node keeps of objects on each side, and those that it has in its hands. */
-const objects = 2 * 16 + 2
+/** Messages in the buffers of streams of objects on each side, and one in progress on each side. */
+const buffered = 2 * 16 + 2
 
-/** How many messages of a size a sender that makes so many at a time may be ahead, as the documentation says. */
-const window = (size: number, chunk: number, bytes = onItsWay) => Math.ceil(bytes / (size + prefix)) + objects + chunk
+/** How many messages a sender may be ahead, by the size of a message and of a chunk. */
+const window = (size: number, chunk: number, bytes = inTransit) => Math.ceil(bytes / (size + prefix)) + buffered + chunk
 
 const shapes = [
   { what: "tiny messages, one at a time", text: "", chunk: 1 },
@@ -39,10 +39,10 @@ const shapes = [
   { what: "messages larger than the window, one at a time", text: "x".repeat(200_000), chunk: 1 }
 ] as const
 
-/** How long a message of nothing but a text is, encoded. */
+/** The encoded size of a message that has a text only. */
 const sizeOf = (text: string) => text.length + (text.length < 128 ? 2 : text.length < 16_384 ? 3 : 4)
 
-/** A million messages that are made when they are asked for, and how many have been. */
+/** A lazy stream of a million messages, and how many of them have been made. */
 const producer = (text: string, chunk: number) => {
   const made = { count: 0 }
   const messages = Stream.unfold(0, (from) =>
@@ -58,8 +58,8 @@ const producer = (text: string, chunk: number) => {
   return { made, messages }
 }
 
-/** Waits until a count does not grow while calls go back and forth on the same connection, behind all that was on its way. */
-const standsStill = Effect.fnUntraced(function* (call: Effect.Effect<unknown, unknown>, count: () => number) {
+/** Waits until a count stops growing. Calls on the same connection pass behind the messages that are in transit. */
+const settled = Effect.fnUntraced(function* (call: Effect.Effect<unknown, unknown>, count: () => number) {
   let before = -1
   while (before !== count()) {
     before = count()
@@ -68,7 +68,7 @@ const standsStill = Effect.fnUntraced(function* (call: Effect.Effect<unknown, un
   return before
 })
 
-/** A client that is grpc-js as its documentation shows it. */
+/** A client of grpc-js as in its documentation. */
 const plainClient = Effect.gen(function* () {
   const definition = yield* Effect.promise(() =>
     load("echo.proto", { includeDirs: [fileURLToPath(new URL("../../../src/layers/testing", import.meta.url))] })
@@ -91,9 +91,9 @@ const plainEcho = (client: EchoServiceClient) =>
     client.Echo({}, () => resume(Effect.void))
   })
 
-describe("a handler that has a million messages to send", () => {
+describe("a handler with a million responses", () => {
   it.live.each(shapes)(
-    "is at most a window ahead of a client that reads ten, and stops when it cancels: $what",
+    "is at most a window ahead of a client that reads ten, and stops when the client cancels: $what",
     (shape) => {
       const { chunk, text } = shape
       const { made, messages } = producer(text, chunk)
@@ -111,7 +111,7 @@ describe("a handler that has a million messages to send", () => {
             Effect.forkChild
           )
           yield* Deferred.await(read)
-          const ahead = (yield* standsStill(call({}), () => made.count)) - taken
+          const ahead = (yield* settled(call({}), () => made.count)) - taken
           assert.isAtMost(ahead, window(sizeOf(text), chunk))
           yield* Fiber.interrupt(reading)
           yield* Deferred.await(finalized)
@@ -125,7 +125,7 @@ describe("a handler that has a million messages to send", () => {
     }
   )
 
-  it.live.each(shapes)("is so with a client of grpc-js alone, too: $what", (shape) => {
+  it.live.each(shapes)("is at most a window ahead of a client of grpc-js: $what", (shape) => {
     const { chunk, text } = shape
     const { made, messages } = producer(text, chunk)
     return Effect.gen(function* () {
@@ -143,7 +143,7 @@ describe("a handler that has a million messages to send", () => {
             resume(Effect.void)
           })
         })
-        const ahead = (yield* standsStill(plainEcho(client), () => made.count)) - taken
+        const ahead = (yield* settled(plainEcho(client), () => made.count)) - taken
         assert.isAtMost(ahead, window(sizeOf(text), chunk))
         call.cancel()
         yield* Deferred.await(finalized)
@@ -154,8 +154,8 @@ describe("a handler that has a million messages to send", () => {
   })
 })
 
-describe("a client that has a million messages to send", () => {
-  it.live.each(shapes)("is at most a window ahead of a handler that reads ten and then refuses: $what", (shape) => {
+describe("a client with a million requests", () => {
+  it.live.each(shapes)("is at most a window ahead of a handler that reads ten and then fails: $what", (shape) => {
     const { chunk, text } = shape
     const { made, messages } = producer(text, chunk)
     return Effect.gen(function* () {
@@ -184,8 +184,8 @@ describe("a client that has a million messages to send", () => {
         )
         const sending = yield* Effect.forkChild(Effect.flip(collect(requests)))
         yield* Deferred.await(read)
-        const ahead = (yield* standsStill(call({}), () => made.count)) - taken
-        assert.isAtMost(ahead, window(sizeOf(text), chunk, keptByClient))
+        const ahead = (yield* settled(call({}), () => made.count)) - taken
+        assert.isAtMost(ahead, window(sizeOf(text), chunk, retryBuffer))
         yield* Deferred.succeed(refuse, undefined)
         assert.strictEqual((yield* Fiber.join(sending)).reason._tag, "InvalidArgument")
         yield* Deferred.await(finalized)
@@ -194,8 +194,8 @@ describe("a client that has a million messages to send", () => {
   })
 })
 
-describe("a conversation", () => {
-  it.live("of 10,000 messages stays in step", () =>
+describe("a bidirectional call", () => {
+  it.live("exchanges 10,000 messages one by one", () =>
     Effect.gen(function* () {
       const { Chat } = yield* Echo.client
       const turns = yield* Queue.unbounded<number>()
@@ -203,7 +203,7 @@ describe("a conversation", () => {
       const answered: Array<number> = []
       yield* Chat(Stream.map(Stream.fromQueue(turns), (turn) => ({ text: String(turn) }))).pipe(
         Stream.take(10_000),
-        // the next question follows from the answer
+        // each request depends on the response before it
         Stream.runForEach(({ text }) =>
           Effect.andThen(
             Effect.sync(() => answered.push(Number(text))),
@@ -218,7 +218,7 @@ describe("a conversation", () => {
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live("with a client that reads slowly stops the client itself, with the handler in between", () => {
+  it.live("with a client that stops reading stops the requests of that client, through the handler", () => {
     const { made, messages } = producer("x".repeat(1_000), 1)
     return Effect.gen(function* () {
       const { Chat, Echo: call } = yield* Echo.client
@@ -232,9 +232,9 @@ describe("a conversation", () => {
         Effect.forkChild
       )
       yield* Deferred.await(read)
-      const ahead = (yield* standsStill(call({}), () => made.count)) - taken
+      const ahead = (yield* settled(call({}), () => made.count)) - taken
       // a window of requests, and one of responses
-      assert.isAtMost(ahead, window(1_003, 1, keptByClient) + window(1_003, 1))
+      assert.isAtMost(ahead, window(1_003, 1, retryBuffer) + window(1_003, 1))
       yield* Fiber.interrupt(chatting)
     }).pipe(Effect.provide(Echo.serve()))
   })

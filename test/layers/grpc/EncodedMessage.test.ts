@@ -10,7 +10,7 @@ import type { EchoRequest__Output } from "../../../src/layers/testing/generated/
 import type { EchoResponse__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoResponse.ts"
 import * as Echo from "./Echo.ts"
 
-/** An answer of a text of up to 127 bytes, as protobuf writes it. */
+/** A response with a text of up to 127 bytes, encoded. */
 const encoded = (text: string) => {
   const bytes = Buffer.from(text)
   return new Encoded<EchoResponse__Output>(Buffer.concat([Buffer.of(0x0a, bytes.length), bytes]))
@@ -18,7 +18,7 @@ const encoded = (text: string) => {
 
 const maxResponseSize = 50
 
-/** Echoes, all of it encoded, but for the second of each Stream's messages. */
+/** Responds with encoded messages, except for the second message of Expand. */
 const EncodedEcho = GrpcServer.serve(
   Echo.EchoService,
   Effect.succeed({
@@ -35,8 +35,8 @@ const EncodedEcho = GrpcServer.serve(
   Layer.provide(Drain.layerTest())
 )
 
-layer(EncodedEcho, { excludeTestServices: true })("an answer that is encoded already", (it) => {
-  it.effect("is to its client what it is made of", () =>
+layer(EncodedEcho, { excludeTestServices: true })("an encoded response", (it) => {
+  it.effect("is decoded by the client as usual", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       assert.deepStrictEqual(yield* client.Echo({ text: "é" }), { text: "é", items: [] })
@@ -45,7 +45,7 @@ layer(EncodedEcho, { excludeTestServices: true })("an answer that is encoded alr
     })
   )
 
-  it.effect("may be part of a Stream, between others that are not", () =>
+  it.effect("may be part of a Stream with others that are not encoded", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       const response = { text: "a", items: [] }
@@ -55,7 +55,7 @@ layer(EncodedEcho, { excludeTestServices: true })("an answer that is encoded alr
     })
   )
 
-  it.effect("may be as large as any", () =>
+  it.effect("has the same size limit as others", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       const fits = "x".repeat(maxResponseSize - 2)

@@ -1,5 +1,5 @@
 /**
- * Runs {@link ./ManyCalls.ts}, as a process of its own that is told when to collect garbage, and judges what it has found.
+ * Runs {@link ./ManyCalls.ts} in a process of its own, where it can collect garbage, and checks its report.
  */
 import { fileURLToPath } from "node:url"
 
@@ -10,12 +10,12 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import type { Report } from "./ManyCalls.ts"
 
-/** After so many calls, there is what there was when the process had warmed up, and 5 % more heap at the most. */
+/** Asserts that after so many calls nothing is left that was not there after the warm-up, and that the heap has grown by at most 5 %. */
 export const leavesNothing = Effect.fnUntraced(
   function* (calls: number) {
     const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
     const program = fileURLToPath(new URL("ManyCalls.ts", import.meta.url))
-    // Stacks of errors that nobody looks at, and small heaps for what lives shortly, are most of the time.
+    // faster: no stack traces of errors, and few collections of the young generation
     const flags = ["--expose-gc", "--stack-trace-limit=0", "--max-semi-space-size=64"]
     const handle = yield* spawner.spawn(ChildProcess.make(process.execPath, [...flags, program, String(calls)]))
     const [stdout, stderr] = yield* Effect.all(
@@ -29,7 +29,7 @@ export const leavesNothing = Effect.fnUntraced(
     yield* Effect.logInfo(
       `${calls} calls in ${seconds.toFixed(0)} s (${shares.join(", ")}): the heap of ${before.heapUsed} bytes grew by ${(growth * 100).toFixed(2)} %`
     )
-    // what was asked for is what happened
+    // calls ended as intended
     assert.hasAllKeys(outcomes, ["OK", "cancelled", "DeadlineExceeded"])
     assert.approximately(outcomes["cancelled"]! / calls, 1 / 3, 0.02)
     assert.approximately(outcomes["DeadlineExceeded"]! / calls, 1 / 10, 0.01)
@@ -45,7 +45,7 @@ export const leavesNothing = Effect.fnUntraced(
   Effect.provide(NodeServices.layer)
 )
 
-/** What keeps a process alive. Whatever looks at a file from time to time is either asleep or reads it. */
+/** Active resources. A task that reads a file periodically is either a timer or a read at any moment. */
 const resourcesOf = ({ resources: { FSReqCallback = 0, Timeout = 0, ...others } }: Report["before"]) => ({
   ...others,
   periodic: FSReqCallback + Timeout

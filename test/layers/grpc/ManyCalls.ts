@@ -1,7 +1,6 @@
 /**
- * A program that makes very many calls of all kinds, between our server and our client, in one process: a third is cancelled
- * at a point that chance chooses, a tenth runs out of time. Then it prints, as JSON, what is left of them: once after some of
- * the calls, when everything is warm, and once after all.
+ * A program that makes many calls of all kinds between the server and the client in one process. A third is cancelled at a random
+ * moment, a tenth passes its deadline. It prints what exists after the warm-up and after all calls, as JSON.
  *
  *     node --expose-gc test/layers/grpc/ManyCalls.ts 1000000
  */
@@ -21,25 +20,25 @@ import { Drain } from "../../../src/layers/process/Drain.ts"
 import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import * as Echo from "./Echo.ts"
 
-/** What there is at one moment. */
+/** What exists at one moment. */
 export interface Census {
   readonly fibers: number
-  /** Handlers that have begun and have not been finalized. */
+  /** Handlers that have begun and whose finalizers have not run. */
   readonly handlers: number
-  /** What the server counts. */
+  /** As counted by the server. */
   readonly load: { readonly answering: number; readonly waiting: number; readonly refused: number }
-  /** HTTP/2 streams that are open, of both sides. */
+  /** Open HTTP/2 streams of both sides. */
   readonly streams: number
-  /** What keeps the process alive: sockets, listeners, timers. */
+  /** What keeps the process alive: sockets, listeners, timers, by type. */
   readonly resources: { readonly [type: string]: number }
-  /** After collections, in bytes. */
+  /** After garbage collection, in bytes. */
   readonly heapUsed: number
 }
 
 export interface Report {
   readonly before: Census
   readonly after: Census
-  /** How many calls ended how. */
+  /** The number of calls by how they ended. */
   readonly outcomes: { readonly [outcome: string]: number }
   readonly seconds: number
 }
@@ -69,7 +68,7 @@ const counted = Effect.acquireRelease(
   () => Effect.sync(() => counts.handlers--)
 )
 
-/** What a call asks for, by its text. */
+/** Texts of requests that choose what the handler does. */
 const slow = "slow"
 const busyAtFirst = "busy at first"
 
@@ -114,7 +113,7 @@ const server = GrpcServer.serve(Echo.EchoService, Effect.succeed(handlers), {
 
 const client = Effect.gen(function* () {
   const target = yield* Echo.target
-  // that calls run out of time is what they are for here, and only those that are meant to
+  // no retry and no circuit breaker because of deadlines, which expire on purpose here
   const policy = {
     circuitFailures: Number.MAX_SAFE_INTEGER,
     retry: { ...RetryPolicy.defaults, attemptTimeout: Duration.seconds(10) }
@@ -123,7 +122,7 @@ const client = Effect.gen(function* () {
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })
 
-/** Numbers from 0 to 1 that are the same every time (xorshift). */
+/** Pseudo-random numbers from 0 to 1, the same in each run (xorshift). */
 let state = 0x2545f491
 const chance = () => {
   state ^= state << 13
@@ -157,7 +156,7 @@ const program = Effect.gen(function* () {
     let outcome: string
     if (fate < 1 / 3) {
       const fiber = yield* Effect.forkChild(make(fate < 1 / 6 ? slow : "", {}), { startImmediately: true })
-      // a few turns of the event loop later, or not even one
+      // cancels it after zero to five turns of the event loop
       for (let turns = Math.floor(chance() * 6); turns > 0; turns--) yield* turn
       yield* Fiber.interrupt(fiber)
       outcome = "cancelled"
@@ -187,7 +186,7 @@ const program = Effect.gen(function* () {
   }
 
   const census = Effect.gen(function* () {
-    // what has been cancelled here is on its way to the server; what never gets there is found to be left
+    // cancellations are on their way to the server; what never arrives shows in the report
     for (let turns = 0; turns < 2_000; turns++) {
       if (counts.streams === 0 && counts.handlers === 0 && resources()["Immediate"] === undefined) break
       yield* turn
@@ -195,7 +194,7 @@ const program = Effect.gen(function* () {
     let heapUsed = Infinity
     for (let collections = 0; collections < 8; collections++) {
       globalThis.gc?.()
-      // what waits for a collection to be told of has its turn
+      // lets finalizers run
       yield* turn
       heapUsed = Math.min(heapUsed, process.memoryUsage().heapUsed)
     }
@@ -214,7 +213,7 @@ const program = Effect.gen(function* () {
 Effect.runFork(
   program.pipe(
     Effect.scoped,
-    // with nothing logged, nothing counts for a second what is left out
+    // logs nothing, which would leave timers of rate limiters behind
     Effect.provide(
       server.pipe(Layer.provideMerge(Layer.merge(Logger.layer([]), Layer.succeed(References.MinimumLogLevel, "None"))))
     ),

@@ -1,5 +1,5 @@
 /**
- * All that may become of a call, for tests of what sees calls.
+ * Every way in which a call can end, for tests of observers.
  */
 import { Effect, Fiber, Layer, Queue } from "effect"
 
@@ -13,7 +13,7 @@ export const kinds: ReadonlyArray<Kind> = ["unary", "serverStream", "clientStrea
 
 export const secret = "the secret of a bug"
 
-/** How a call ends, and with which status. */
+/** How calls end, and with which status. */
 export const outcomes = [
   { outcome: "success", code: "OK" },
   { outcome: "a failure of the caller's", code: "NotFound" },
@@ -27,7 +27,7 @@ export type Outcome = (typeof outcomes)[number]["outcome"]
 
 export const cases = outcomes.flatMap((outcome) => kinds.map((kind) => ({ ...outcome, kind })))
 
-/** Makes calls of a server that is seen by what is given, each to a certain end. */
+/** Starts a server with the given observers, and makes calls that end in a given way. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const started = yield* Queue.unbounded<void>()
   const ended = yield* Queue.unbounded<void>()
@@ -35,7 +35,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     EchoServer.layer({
       ...options,
       observers: [
-        // what is within it has seen the whole call by then
+        // the observers within it have seen the end of the call by then
         { onEnd: () => void Queue.offerUnsafe(ended, undefined) },
         ...(options.observers ?? DefaultObservers.server)
       ],
@@ -51,10 +51,10 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   )
   const server = yield* Effect.provideContext(EchoServer, context)
 
-  /** Waits until a call has been seen. */
+  /** Waits until the observers have seen the end of a call. */
   const seen = Queue.take(ended)
 
-  /** Makes a call that ends like that, and waits until it has been seen. */
+  /** Makes a call that ends in that way, and waits until the observers have seen its end. */
   const run = (kind: Kind, outcome: Outcome): Effect.Effect<void> => {
     const fails = (text: string) => Effect.flip(server.call(kind, text))
     const call = (): Effect.Effect<unknown, unknown> => {
@@ -80,7 +80,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return Effect.orDie(Effect.andThen(call(), seen))
   }
 
-  // with a connection that is there, a deadline begins for both sides at the same time
+  // connects, so that deadlines begin on both sides at the same time
   yield* run("unary", "success")
   return { ...server, run, seen, started: Queue.take(started), context }
 })

@@ -15,31 +15,31 @@ const details = [
 ]
 
 describe("a status on the wire", () => {
-  it("comes back as it went, whatever its details", () => {
+  it("is decoded to the same status, with all details", () => {
     const status = Status.notFound("nothing here", { details })
     assert.deepStrictEqual(StatusCodec.decode(StatusCodec.encode(status)), status)
   })
 
-  it.prop("comes back with its message, but for halves of characters", [Schema.String], ([message]) => {
+  it.prop("is decoded to the same message, except for lone surrogates", [Schema.String], ([message]) => {
     const received = StatusCodec.decode(StatusCodec.encode(Status.internal(message)))
     assert.strictEqual(received.message, message.toWellFormed())
     assert.doesNotThrow(() => encodeURI(received.message))
   })
 
-  it("keeps the trailers that come with it", () => {
+  it("keeps other trailers", () => {
     const metadata = new Metadata()
     metadata.set("grpc-retry-pushback-ms", "50")
     const received = StatusCodec.decode(StatusCodec.encode(Status.resourceExhausted("later", { details, metadata })))
     assert.deepStrictEqual(received.metadata.getMap(), { "grpc-retry-pushback-ms": "50" })
   })
 
-  it("is not made worse by details that do not parse", () => {
+  it("is decoded without details if these cannot be decoded", () => {
     const metadata = new Metadata()
     metadata.set("grpc-status-details-bin", Buffer.from([0xff, 0xff]))
     assert.deepStrictEqual(StatusCodec.decode({ code: 5, details: "gone", metadata }), Status.notFound("gone"))
   })
 
-  it("has a name for every number, and Unknown for those that gRPC does not define", () => {
+  it("has a name for every code, and Unknown for codes that gRPC does not define", () => {
     for (let code = 1; code <= 16; code++) assert.strictEqual(Status.fromCode(code, "").code, code)
     assert.strictEqual(Status.fromCode(99, "").code, 2)
   })

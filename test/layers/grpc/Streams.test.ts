@@ -1,8 +1,8 @@
-import { assert, describe, it } from "@effect/vitest"
 /**
- * Calls of all four kinds, between our server and our client: what goes each way, and what becomes of it when one side ends,
- * fails, or goes away first.
+ * Calls of all four kinds between the server and the client: messages and metadata each way, and what happens when one side ends, fails,
+ * or goes away first.
  */
+import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Queue, Result, Scope, Stream } from "effect"
 
@@ -21,7 +21,7 @@ type Client = Effect.Success<typeof Echo.client>
 
 const texts = (...all: ReadonlyArray<string>) => Stream.fromIterable(all.map((text) => ({ text })))
 
-/** One call of a kind, with a short request, and the texts of its answer. */
+/** Makes a call of a kind, and returns the texts of its responses. */
 const call = (client: Client, kind: Kind, options?: GrpcClient.CallOptions) => {
   const calls: { readonly [K in Kind]: Effect.Effect<ReadonlyArray<EchoResponse__Output>, GrpcError> } = {
     unary: Effect.map(client.EchoOnce({ text: "a b" }, options), (response) => [response]),
@@ -32,7 +32,7 @@ const call = (client: Client, kind: Kind, options?: GrpcClient.CallOptions) => {
   return Effect.map(calls[kind], (responses) => responses.map(({ text }) => text))
 }
 
-/** A call of a kind that its client never ends. */
+/** Makes a call of a kind that its client never ends. */
 const callWithoutEnd = (
   client: Client,
   kind: Kind,
@@ -47,7 +47,7 @@ const callWithoutEnd = (
   }[kind]
 }
 
-/** The usual handlers, each of which does something else first. */
+/** The default handlers, each of which runs an effect first. */
 const before = (effect: Effect.Effect<unknown, Echo.Refused, GrpcCall>) => ({
   EchoOnce: ((request) => Effect.andThen(effect, Echo.echo(request))) as typeof Echo.handlers.EchoOnce,
   Expand: ((request) => Stream.unwrap(Effect.as(effect, Echo.handlers.Expand(request)))) as typeof Echo.handlers.Expand,
@@ -55,7 +55,7 @@ const before = (effect: Effect.Effect<unknown, Echo.Refused, GrpcCall>) => ({
   Chat: ((requests) => Stream.unwrap(Effect.as(effect, Echo.handlers.Chat(requests)))) as typeof Echo.handlers.Chat
 })
 
-/** Handlers that say when they have read or sent something, never end, and say when they have been interrupted. */
+/** Handlers that never end. They report when they have read or sent a message, and when they have been interrupted. */
 const withoutEnd = Effect.gen(function* () {
   const started = yield* Queue.unbounded<Kind>()
   const released = yield* Queue.unbounded<Kind>()
@@ -90,13 +90,13 @@ const withoutEnd = Effect.gen(function* () {
 })
 
 describe("a call of each kind", () => {
-  it.live.each(kinds)("%s answers what it is asked", (kind) =>
+  it.live.each(kinds)("%s is answered", (kind) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* call(yield* Echo.client, kind), ["a b"])
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live("may have no messages at all", () =>
+  it.live("may have no messages", () =>
     Effect.gen(function* () {
       const { Chat, Collect, Expand } = yield* Echo.client
       assert.deepStrictEqual(yield* Stream.runCollect(Expand({})), [])
@@ -105,7 +105,7 @@ describe("a call of each kind", () => {
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live.each(kinds)("%s carries metadata each way, and says who calls what", (kind) => {
+  it.live.each(kinds)("%s carries metadata each way, and its handler knows the method and the peer", (kind) => {
     const seen: Array<GrpcCall["Service"]> = []
     const tell = Effect.gen(function* () {
       const current = yield* GrpcCall
@@ -142,7 +142,7 @@ describe("a call of each kind", () => {
     }).pipe(Effect.provide(Echo.serve(before(tell))))
   })
 
-  it.live.each(kinds)("%s that fails has the trailers of its handler, and the details of its status", (kind) => {
+  it.live.each(kinds)("%s that fails has the trailers of its handler and the details of its status", (kind) => {
     const refuse = Effect.gen(function* () {
       const trailers = new Metadata()
       trailers.set("x-trailers", "told")
@@ -160,13 +160,12 @@ describe("a call of each kind", () => {
     }).pipe(Effect.provide(Echo.serve(before(refuse))))
   })
 
-  it.live.each(kinds)("%s gives the calls that are made for it what is left of its time", (kind) =>
+  it.live.each(kinds)("%s passes its deadline on to the calls of its handler", (kind) =>
     Effect.gen(function* () {
-      // of the server that is called last: when its clients stop waiting
+      // as the server that is called last sees them
       const deadlines: Array<number> = []
       const tell = Effect.gen(function* () {
         const { deadline } = yield* GrpcCall
-        // both are the same
         assert.strictEqual(yield* Deadline, deadline)
         deadlines.push(deadline)
       })
@@ -178,7 +177,7 @@ describe("a call of each kind", () => {
           yield* call(first, kind, { timeout: "10 seconds" })
           yield* call(first, kind)
           yield* call(first, kind, { timeout: "5 seconds" }).pipe(
-            // a call never has more than what it is made for
+            // the earlier deadline counts
             Effect.provideService(Deadline, startedAt + 2_000)
           )
           const left = deadlines.map((deadline) => deadline - startedAt)
@@ -193,10 +192,10 @@ describe("a call of each kind", () => {
   )
 })
 
-describe("a handler that fails in the middle", () => {
+describe("a handler that fails after some messages", () => {
   const answers = (count: number) => Stream.map(Stream.range(1, count), (number) => ({ text: "", number, items: [] }))
 
-  it.live("has a bug told to nobody but the log", () => {
+  it.live("reports a defect to the log only", () => {
     const lines: Array<string> = []
     const logger = Logger.make<unknown, void>(({ message }) => {
       lines.push(String(message))
@@ -252,7 +251,7 @@ describe("a client that goes away", () => {
           Stream.zipWithIndex,
           Stream.runForEach(([, index]) => (index === count ? Deferred.succeed(read, undefined) : Effect.void))
         )
-        // taking no more is to go away, too
+        // a client that reads no further cancels the call
         if (count < 3) {
           const reading = yield* Effect.forkChild(responses)
           yield* Deferred.await(read)
@@ -265,7 +264,7 @@ describe("a client that goes away", () => {
     })
   )
 
-  it.live.each(kinds)("before its %s call has reached anybody, is no trouble", (kind) =>
+  it.live.each(kinds)("before its %s call has reached the server does not affect later calls", (kind) =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       for (let turn = 0; turn < 20; turn++) {
@@ -277,12 +276,12 @@ describe("a client that goes away", () => {
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live.each(kinds)("because the time for its %s call is over, interrupts the handler", (kind) =>
+  it.live.each(kinds)("interrupts the handler of its %s call at the deadline", (kind) =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
       yield* Effect.gen(function* () {
         const client = yield* Echo.client
-        // the connection is there
+        // connects first, so that the deadline begins on both sides at the same time
         const first = yield* Effect.forkChild(callWithoutEnd(client, kind))
         yield* Queue.take(started)
         yield* Fiber.interrupt(first)
@@ -302,7 +301,7 @@ describe("a handler that does not read to the end", () => {
       Stream.ensuring(Deferred.succeed(released, undefined))
     )
 
-  it.live("answers a client that still sends", () =>
+  it.live("responds to a client that still sends", () =>
     Effect.gen(function* () {
       const { Chat, Collect } = yield* Echo.client
       const collected = yield* Deferred.make<void>()
@@ -325,7 +324,7 @@ describe("a handler that does not read to the end", () => {
     )
   )
 
-  it.live("fails a client that still sends", () =>
+  it.live("fails the call of a client that still sends", () =>
     Effect.gen(function* () {
       const { Chat, Collect } = yield* Echo.client
       const collected = yield* Deferred.make<void>()
@@ -352,13 +351,13 @@ describe("a handler that does not read to the end", () => {
   )
 })
 
-describe("requests that fail", () => {
-  it.live("fail the call with their own error, and cancel it", () =>
+describe("a stream of requests", () => {
+  it.live("that fails cancels the call, which fails with the same error", () =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
       yield* Effect.gen(function* () {
         const { Chat, Collect } = yield* Echo.client
-        // once the handler has seen a message
+        // after the handler has read a message
         const failing = Stream.concat(
           texts("a"),
           Stream.drain(Stream.fromEffect(Effect.andThen(Queue.take(started), Effect.fail("mine" as const))))
@@ -371,7 +370,7 @@ describe("requests that fail", () => {
     })
   )
 
-  it.live("or cannot be sent, too", () =>
+  it.live("with a message that cannot be encoded fails the call", () =>
     Effect.gen(function* () {
       const { Chat, Collect } = yield* Echo.client
       const unfit = Stream.make({ text: 1 as never })
@@ -383,7 +382,7 @@ describe("requests that fail", () => {
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live("or die, take their caller with them, and nobody else", () =>
+  it.live("that dies makes its own call die and no other", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       const exit = yield* Effect.exit(client.Collect(Stream.concat(texts("a"), Stream.die("dead"))))
@@ -395,7 +394,7 @@ describe("requests that fail", () => {
 })
 
 describe("a server that closes", () => {
-  it.live.each(streams)("answers a %s call that has no end, once its time is over", (kind) =>
+  it.live.each(streams)("answers a %s call that does not end with UNAVAILABLE, at the drain timeout", (kind) =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
       const scope = yield* Scope.make()

@@ -16,14 +16,14 @@ export const refused = ({ detail, reason }: Refusal, address: string): Effect.Ef
   Effect.andThen(
     Metric.update(Metric.withAttributes(ServerMetrics.connectionsRefused, { reason }), 1),
     refusals.log(
-      Effect.annotateLogs(Effect.logWarning(`A connection from ${address} is refused: ${detail}`), { reason, address })
+      Effect.annotateLogs(Effect.logWarning(`Connection from ${address} refused: ${detail}`), { reason, address })
     )
   )
 
 /** A connection has completed its TLS handshake. */
 export const secured = ({ cipher, peer, version }: Secured): Effect.Effect<void> =>
   Effect.annotateLogs(
-    Effect.logDebug(`A connection from ${peer.address} is secured with ${version}, ${cipher}`),
+    Effect.logDebug(`TLS handshake with ${peer.address} completed: ${version}, ${cipher}`),
     PeerIdentity.annotations(peer)
   )
 

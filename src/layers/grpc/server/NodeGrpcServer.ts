@@ -2,27 +2,23 @@
  * {@link GrpcServer} over grpc-js: opens the port once every service is registered, and drains when its layer closes.
  */
 import { Server } from "@grpc/grpc-js"
-import { Context, Deferred, Duration, Effect, Layer, Option, type Scope, Stream, SubscriptionRef } from "effect"
+import { Deferred, Duration, Effect, Layer, Option, type Scope, Stream, SubscriptionRef } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
-import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
 import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
-import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
-import { GrpcCall } from "../GrpcCall.ts"
 import type { ProvidedBy, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
-import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
-import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
-import * as Metrics from "../interceptors/Metrics.ts"
+import { defaultLimits, GrpcServer, type Limits, type Options } from "../GrpcServer.ts"
 import * as AdmissionControl from "./AdmissionControl.ts"
 import * as CallBudget from "./CallBudget.ts"
 import { CallRegistry } from "./CallRegistry.ts"
 import * as ConnectionReports from "./ConnectionReports.ts"
+import { annotatePeer, interceptorsOf, register } from "./Registration.ts"
 import { ServerConnections } from "./ServerConnections.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 import { settings } from "./ServerSettings.ts"
@@ -48,7 +44,7 @@ export const layer = (options: Options) =>
       return GrpcServer.of({
         register: (registration) =>
           Effect.andThen(
-            register(parts, options, registration),
+            register(registration, interceptorsOf(options), (method) => parts.calls.register(parts.server, method)),
             SubscriptionRef.update(names, (names) => [...names, registration.name])
           ),
         services: SubscriptionRef.get(names),
@@ -111,39 +107,6 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
   return { server, calls, connections, admission }
 })
 
-const interceptorsOf = ({ interceptors = [], observers = DefaultObservers.server }: Options) => [
-  ...observers,
-  ...interceptors
-]
-
-/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
-const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
-  Context.add(context, RequestAnnotations, (within) => {
-    const call = Context.getOrUndefined(within, GrpcCall)
-    return call && PeerIdentity.annotations(call.peer)
-  })
-
-const register = Effect.fnUntraced(function* <E, R>(
-  { calls, server }: Parts,
-  options: Options,
-  { definition, handlers, interceptors = [], isExempt = false, name, toStatus }: Registration<E, R>
-) {
-  const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
-  const hasMetrics = [...interceptorsOf(options), ...interceptors].includes(Metrics.server)
-  for (const [methodName, method] of Object.entries(definition)) {
-    const handler = handlers[methodName]
-    if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
-    // grpc-js answers UNIMPLEMENTED for methods that it does not know
-    if (typeof handler !== "function") continue
-    if (hasMetrics) {
-      yield* Metrics.startAtZero({ service: name, method: methodName, kind: method.kind })
-    }
-    if (!calls.register(server, { definition: method, handler, context, toStatus, interceptors, isExempt })) {
-      return yield* Effect.die(new Error(`${method.path} is served already`))
-    }
-  }
-})
-
 /** Opens the port. Drains when the scope closes; `leaving` is done when that begins, or when the process drains. */
 const listenUntilDrained = Effect.fnUntraced(function* (
   parts: Parts,
@@ -157,8 +120,8 @@ const listenUntilDrained = Effect.fnUntraced(function* (
   )
   if (options.tls === undefined && !Address.isLoopback(bound.host)) {
     yield* Effect.logWarning(
-      `gRPC is served without TLS on ${Address.format(bound)}, which other machines can reach: ` +
-        "whoever is between reads and changes it, and everybody may call"
+      `gRPC is served without TLS on ${Address.format(bound)}, which is not a loopback address: ` +
+        "traffic can be read and changed on its way, and any client may call"
     )
   }
   return bound
@@ -182,7 +145,7 @@ const drain = Effect.fnUntraced(function* ({ calls, connections }: Parts) {
     yield* awaitClosed(cutTimeout)
   }
   connections.destroy()
-  yield* Effect.logInfo(`gRPC is closed: ${ended - before} calls in flight finished, ${cut} were cut`)
+  yield* Effect.logInfo(`gRPC server closed: ${ended - before} calls in flight finished, ${cut} were cut`)
 })
 
 /** Lowers the limit of connections if the process may not open that many files: descriptors are left for the admin port. */
@@ -191,8 +154,8 @@ const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
   const maxConnections = Math.max(1, Math.min(limits.maxConnections, descriptors - FileDescriptors.reserved))
   if (maxConnections === limits.maxConnections) return limits
   yield* Effect.logWarning(
-    `gRPC takes ${maxConnections} connections at the most, and not ${limits.maxConnections}: ` +
-      `the process may have ${descriptors} file descriptors (ulimit -n)`
+    `gRPC connections are limited to ${maxConnections} instead of ${limits.maxConnections}: ` +
+      `the process may open ${descriptors} file descriptors (ulimit -n)`
   )
   return { ...limits, maxConnections }
 })

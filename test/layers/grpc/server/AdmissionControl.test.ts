@@ -7,7 +7,7 @@ const Step = Schema.Struct({ client: Schema.Literals(["a", "b", "c"]), leaves: S
 
 const limits = { maxConcurrency: 2, maxQueue: 2, maxQueueWait: Duration.hours(1) }
 
-/** Lets calls enter by name, and notes what becomes of them. */
+/** Enters calls by name, and notes what happens to them. */
 const make = (options: Partial<AdmissionControl.Limits> = {}) => {
   const notes: Array<string> = []
   const admission = AdmissionControl.make({ ...limits, ...options })
@@ -28,7 +28,7 @@ const make = (options: Partial<AdmissionControl.Limits> = {}) => {
 }
 
 describe("admission control", () => {
-  it("runs calls up to the limit, lets some wait in turn, and sheds the others at once", () => {
+  it("runs calls up to the limit, queues some, and sheds the others at once", () => {
     const { admission, enter, notes } = make()
     const [a, b] = [enter("a"), enter("b"), enter("c"), enter("d"), enter("e")]
     assert.deepStrictEqual(notes, ["run a", "run b", "shed e"])
@@ -40,7 +40,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 
-  it("forgets a call that ends while it waits, and gives its place to another", () => {
+  it("gives the place of a queued call that ends to another call", () => {
     const { admission, enter, notes } = make()
     const a = enter("a")
     enter("b")
@@ -53,7 +53,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 1, refused: 0 })
   })
 
-  it("takes nothing back from a call that was shed", () => {
+  it("ignores a shed call that leaves", () => {
     const { admission, enter } = make({ maxQueue: 0 })
     enter("a")
     enter("b")
@@ -61,7 +61,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 
-  it.live("sheds a call that has waited too long, and those after it in turn", () =>
+  it.live("sheds calls that have waited too long, in order", () =>
     Effect.gen(function* () {
       const { admission, enter, notes } = make({ maxQueueWait: Duration.millis(20) })
       enter("a")
@@ -75,7 +75,7 @@ describe("admission control", () => {
     })
   )
 
-  it.live("sheds each call when its own time is over, and no sooner", () =>
+  it.live("sheds each call at its own timeout and not before", () =>
     Effect.gen(function* () {
       const now = vi.spyOn(performance, "now").mockReturnValue(0)
       yield* Effect.addFinalizer(() => Effect.sync(() => now.mockRestore()))
@@ -87,7 +87,7 @@ describe("admission control", () => {
         enter("c", "another client", () => resume(Effect.void))
         now.mockReturnValue(20)
       })
-      // once all have been looked at
+      // after all expired calls were shed
       yield* Effect.yieldNow
       assert.deepStrictEqual(notes, ["run a", "shed b"])
       assert.deepStrictEqual(admission.counts(), { answering: 1, waiting: 1, refused: 1 })
@@ -97,7 +97,7 @@ describe("admission control", () => {
     })
   )
 
-  it("gives slots by round robin over the clients that wait, whoever came first", () => {
+  it("gives slots by round robin over the clients with queued calls", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 1, maxQueue: 9 })
     const running = [enter("greedy 1", "greedy"), enter("greedy 2", "greedy"), enter("greedy 3", "greedy")]
     running.push(enter("good 1", "good"), enter("greedy 4", "greedy"), enter("good 2", "good"))
@@ -112,7 +112,7 @@ describe("admission control", () => {
     assert.deepInclude(admission.counts(), { answering: 0, waiting: 0, refused: 0 })
   })
 
-  it("sheds the latest call of the client that has most waiting, when the queue is full", () => {
+  it("sheds the latest call of the client with most queued calls when the queue is full", () => {
     const { enter, notes } = make({ maxConcurrency: 1, maxQueue: 3 })
     for (const name of ["1", "2", "3", "4"]) enter(`greedy ${name}`, "greedy")
     enter("good 1", "good")
@@ -120,7 +120,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(notes, ["run greedy 1", "shed greedy 4", "shed good 2"])
   })
 
-  it("leaves slots for others, however many calls one client makes", () => {
+  it("leaves slots for other clients, however many calls one client makes", () => {
     const { enter, notes } = make({ maxConcurrency: 8, maxQueue: 8 })
     for (let call = 1; call <= 16; call++) enter(`greedy ${call}`, "greedy")
     enter("good", "good")
@@ -128,7 +128,7 @@ describe("admission control", () => {
     assert.include(notes, "run good")
   })
 
-  it("evicts the oldest call of the client that has most, where calls last for as long as clients like", () => {
+  it("evicts the oldest call of the client with most calls, if calls do not wait", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 4, maxQueue: 0, whenFull: "evict" })
     for (const name of ["1", "2", "3"]) enter(`greedy ${name}`, "greedy")
     enter("good 1", "good")
@@ -142,7 +142,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(admission.counts(), { answering: 4, waiting: 0, refused: 0 })
   })
 
-  it("keeps slots of calls whose client reads slowly only for a second while others want them", () => {
+  it("evicts a call that has waited a second for its client to read, when another call needs the slot", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 2, maxQueue: 1 })
     const now = vi.spyOn(performance, "now").mockReturnValue(0)
     const stalled = enter("stalled", "slow")
@@ -157,7 +157,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(notes, ["run stalled", "run other", "run early", "evict stalled", "run late"])
   })
 
-  it("forgets a client whose last call was shed because its slot came too late", () => {
+  it("forgets a client whose last call was shed after its timeout", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 1, maxQueueWait: Duration.millis(50) })
     const now = vi.spyOn(performance, "now").mockReturnValue(0)
     const running = enter("running", "a")
@@ -170,7 +170,7 @@ describe("admission control", () => {
     assert.strictEqual(admission.clients(), 0)
   })
 
-  it("starts a long queue of calls that end at once without a stack that grows with it", () => {
+  it("runs a long queue of calls that end at once without recursion", () => {
     const admission = AdmissionControl.make({ ...limits, maxConcurrency: 1, maxQueue: 20_000 })
     const first: AdmissionControl.Candidate = { client: "a", run: () => {}, shed: () => {}, evict: () => {} }
     admission.enter(first)
@@ -193,7 +193,7 @@ describe("admission control", () => {
     assert.strictEqual(admission.clients(), 0)
   })
 
-  it("takes no slot of another client for a call that its own client's share keeps from running", () => {
+  it("evicts no call of another client for a call above its own client's share", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 8, maxQueue: 8 })
     const now = vi.spyOn(performance, "now").mockReturnValue(0)
     admission.pause(enter("stalled", "slow"))
@@ -206,7 +206,7 @@ describe("admission control", () => {
   })
 
   it.prop(
-    "runs no more than the limit, and ends with nothing, whatever enters and leaves",
+    "never runs more than the limit and forgets every call, for any order of calls",
     [Schema.Array(Step)],
     ([steps]) => {
       let running = 0
@@ -231,7 +231,7 @@ describe("admission control", () => {
         assert.isAtMost(running, 3)
         assert.strictEqual(admission.counts().answering, running)
         assert.strictEqual(admission.counts().answering + admission.counts().waiting, calls.size)
-        // a slot that is free is never kept from a call that may have it
+        // no call waits while there is a free slot for it
         if (admission.counts().waiting > 0) assert.strictEqual(running, 3)
       }
       for (const call of calls) admission.leave(call)
@@ -240,7 +240,7 @@ describe("admission control", () => {
     }
   )
 
-  it("counts calls that are done and have still their slots against clients that have many, and no others", () => {
+  it("counts slots of finished calls against clients with many slots only", () => {
     const { admission, enter, notes } = make({ maxConcurrency: 8, maxQueue: 0 })
     const greedy = Array.from({ length: 7 }, (_, call) => enter(`greedy ${call}`, "greedy"))
     const other = enter("other", "other")

@@ -18,7 +18,7 @@ const make = (maxBytes: number) => {
 }
 
 describe("call budget", () => {
-  it("evicts the call that has waited the longest, of the client that holds most", () => {
+  it("evicts the longest waiting call of the client that holds most", () => {
     const { budget, evicted, wait } = make(100)
     wait("good", "good", 30)
     wait("greedy 1", "greedy", 30)
@@ -29,7 +29,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 80, evicted: 1 })
   })
 
-  it("evicts calls that wait before those that do not, and never one of another client for them", () => {
+  it("evicts waiting calls before active ones, and no call of a client that holds less", () => {
     const { budget, evicted, open, wait } = make(100)
     wait("good", "good", 10)
     open("active 1", "greedy", 30)
@@ -41,7 +41,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 80, evicted: 2 })
   })
 
-  it("refuses a call that would be the first to be evicted", () => {
+  it("does not open a call that would be evicted first", () => {
     const { budget, evicted, open, wait } = make(100)
     wait("good", "good", 10)
     assert.isFalse(open("refused", "other", 95).isOpen)
@@ -49,7 +49,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 10, evicted: 0 })
   })
 
-  it("evicts a call by what it adds itself", () => {
+  it("evicts a call for the bytes that it adds", () => {
     const { budget, evicted, wait } = make(100)
     wait("good", "good", 40)
     const greedy = wait("greedy", "greedy", 10)
@@ -59,7 +59,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 40, evicted: 1 })
   })
 
-  it("counts what is given back, and nothing of a call that is over", () => {
+  it("counts released bytes, and nothing of a closed call", () => {
     const { budget, open, wait } = make(100)
     const call = wait("call", "a client", 50)
     budget.setWaiting(call, false)

@@ -211,7 +211,7 @@ describe("a client that does not begin to speak HTTP/2", () => {
         const later = vi.spyOn(performance, "now").mockImplementation(() => now.call(performance) + 10_000)
         yield* Effect.addFinalizer(() => Effect.sync(() => later.mockRestore()))
         yield* silent.closed
-        yield* line(/^A connection from 127\.0\.0\.1:\d+ is refused: it did not begin to speak HTTP\/2$/)
+        yield* line(/^Connection from 127\.0\.0\.1:\d+ refused: it did not begin to speak HTTP\/2$/)
         assert.deepStrictEqual(yield* refused, { not_http2: 1 })
         assert.isFalse(idle.socket.destroyed)
         yield* good(port)
@@ -272,7 +272,7 @@ describe("a flood of frames", () => {
         flood()
         yield* Effect.raceFirst(closed, Effect.asVoid(line(/it broke HTTP\/2 or flooded the server/)))
         yield* good(port)
-        yield* line(/^A connection from 127\.0\.0\.2:\d+ is refused: it broke HTTP\/2 or flooded the server: /)
+        yield* line(/^Connection from 127\.0\.0\.2:\d+ refused: it broke HTTP\/2 or flooded the server: /)
         assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
       })
     )
@@ -316,7 +316,7 @@ describe("connections above the limits", () => {
         assert.isFalse(idle.at(-1)!.socket.destroyed)
         assert.deepStrictEqual(yield* refused, { too_many_connections_of_address: 16 })
         yield* line(
-          /^A connection from 127\.0\.0\.1:\d+ is refused: 5 connections of one address are the limit; it was without a call$/
+          /^Connection from 127\.0\.0\.1:\d+ refused: 5 connections of one address are the limit; it was without a call$/
         )
       })
     )

@@ -1,6 +1,5 @@
 /**
- * Calls that grpc-js answers by itself, that break the protocol, or in which something of ours throws: the server goes on, and
- * observers see each of them once.
+ * Calls with malformed messages, long deadlines, or requests that never end: each gets its status, and the server goes on.
  */
 import { deflateSync, gzipSync } from "node:zlib"
 
@@ -26,7 +25,7 @@ const empty = framed(Buffer.of())
 
 const tooLarge = framed(Buffer.of(), 0, 2 ** 32 - 1)
 
-/** The status of a call with these bytes, after which a good call is answered and none is left. */
+/** The status of a call with these bytes. Asserts that the server answers the next call and has none left. */
 const statusOf = Effect.fnUntraced(function* (
   method: string,
   body: ReadonlyArray<Uint8Array>,
@@ -41,7 +40,7 @@ const statusOf = Effect.fnUntraced(function* (
   return status
 })
 
-describe("a call with messages that cannot be served", () => {
+describe("a request with", () => {
   const cases: ReadonlyArray<{
     readonly what: string
     readonly method: string
@@ -92,7 +91,7 @@ describe("a call with messages that cannot be served", () => {
       encoding: "gzip"
     }
   ]
-  it.live.each(cases)("$method: $what is status $status", ({ body, encoding, method, status }) =>
+  it.live.each(cases)("$what, for $method, gets status $status", ({ body, encoding, method, status }) =>
     Effect.gen(function* () {
       const headers = encoding === undefined ? {} : { "grpc-encoding": encoding }
       assert.strictEqual(yield* statusOf(method, body, headers), status)
@@ -111,7 +110,7 @@ describe("a deadline", () => {
     { timeout: "99999999S", seconds: 2 ** 31 / 1000 },
     { timeout: "99999999m", seconds: day + 13_599.999 },
     { timeout: "99999999u", seconds: 99.999999 }
-  ])("of $timeout is as long as that, or 24.8 days", ({ seconds, timeout }) =>
+  ])("of $timeout is kept, or capped at 24.8 days", ({ seconds, timeout }) =>
     Effect.gen(function* () {
       let left = 0
       const handler: typeof Echo.echo = (request) =>
@@ -128,7 +127,7 @@ describe("a deadline", () => {
     })
   )
 
-  it.live("does not move with the clock of the machine", () =>
+  it.live("does not move with the wall clock", () =>
     Effect.gen(function* () {
       const now = Date.now()
       let left = 0
@@ -152,7 +151,7 @@ describe("a deadline", () => {
 
 const HealthLayer = Layer.effectDiscard(Health.Health).pipe(Layer.provide(Health.Health.layer))
 
-it.live("a health watch takes a name of 4 KiB at the most", () =>
+it.live("a health watch accepts a request of up to 4 KiB", () =>
   Effect.gen(function* () {
     const target = yield* Echo.target
     const watch = { path: "/grpc.health.v1.Health/Watch", body: framed(Buffer.alloc(5_000)) }
@@ -160,7 +159,7 @@ it.live("a health watch takes a name of 4 KiB at the most", () =>
   }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { beside: HealthLayer })))
 )
 
-it.live("requests that are still to come when a handler has failed do not keep the call", () =>
+it.live("a call ends when its handler fails, although requests are still to come", () =>
   Effect.gen(function* () {
     const held = yield* RawCall.hold(Number((yield* Echo.target).split(":")[1]), pathOf("Collect"))
     yield* held.send

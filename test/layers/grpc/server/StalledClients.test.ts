@@ -1,5 +1,5 @@
 /**
- * Clients that begin a call and do not go on. They take nothing away from others.
+ * Clients that begin a call and then stall. They do not take slots from other clients.
  */
 import { gzipSync } from "node:zlib"
 
@@ -10,7 +10,7 @@ import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
 import * as Echo from "../Echo.ts"
 
-/** One call at a time, and the next one is shed. */
+/** One call runs at a time, and the next one is shed. */
 const limits = { maxConcurrency: 1, maxQueue: 0 }
 
 const pathOf = (method: string) => `/${Echo.EchoService.name}/${method}`
@@ -23,25 +23,25 @@ const call = Effect.gen(function* () {
   assert.strictEqual((yield* call({ text: "hello" })).text, "hello")
 })
 
-/** How a call ends that loses what it holds. */
+/** The error of a call that was evicted. */
 const evicted = /NGHTTP2_ENHANCE_YOUR_CALM/
 
-it.live.each(["does not come", "is not said to be all"])("a request that %s takes no slot", (what) =>
+it.live.each(["does not arrive", "is not half-closed"])("a request that %s takes no slot", (what) =>
   Effect.gen(function* () {
     for (let count = 0; count < 3; count++) {
       const held = yield* RawCall.hold(yield* port, pathOf("Echo"))
-      if (what === "is not said to be all") yield* held.send
+      if (what === "is not half-closed") yield* held.send
     }
     yield* call
   }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits })))
 )
 
-it.live("an answer that is not read takes no slot", () =>
+it.live("a response that is not read takes no slot", () =>
   Effect.gen(function* () {
     const answered = yield* Deferred.make<void>()
     const handler: typeof Echo.echo = (request) => Effect.tap(Echo.echo(request), Deferred.succeed(answered, undefined))
     yield* Effect.gen(function* () {
-      // no byte of a message may be sent
+      // the window does not allow any byte of a message
       const held = yield* RawCall.hold(yield* port, pathOf("Echo"), {}, { initialWindowSize: 0 })
       yield* held.send
       yield* held.end
@@ -51,35 +51,33 @@ it.live("an answer that is not read takes no slot", () =>
   })
 )
 
-it.live.each(["Expand", "Chat", "Collect"])(
-  "the answer of %s takes no slot once it is made, though it is not read",
-  (method) =>
-    Effect.gen(function* () {
-      const answered = yield* Deferred.make<void>()
-      const done = Deferred.succeed(answered, undefined)
-      const one = { text: "one", number: 1, items: [] }
-      const handlers = {
-        Expand: () => Stream.ensuring(Stream.succeed(one), done),
-        Chat: (requests: Stream.Stream<unknown>) =>
-          Stream.ensuring(
-            Stream.map(requests, () => one),
-            done
-          ),
-        Collect: (requests: Stream.Stream<unknown>) => Effect.ensuring(Effect.as(Stream.runDrain(requests), one), done)
-      }
-      yield* Effect.gen(function* () {
-        const held = yield* RawCall.hold(yield* port, pathOf(method), {}, { initialWindowSize: 0 })
-        yield* held.send
-        yield* held.end
-        const { load } = yield* GrpcServer.GrpcServer
-        yield* Deferred.await(answered)
-        yield* Effect.retry(call, { schedule: Schedule.spaced("5 millis"), times: 100 })
-        assert.deepInclude(yield* load, { answering: 0, waiting: 0 })
-      }).pipe(Effect.scoped, Effect.provide(Echo.serve(handlers, { limits })))
-    })
+it.live.each(["Expand", "Chat", "Collect"])("a finished response of %s that is not read takes no slot", (method) =>
+  Effect.gen(function* () {
+    const answered = yield* Deferred.make<void>()
+    const done = Deferred.succeed(answered, undefined)
+    const one = { text: "one", number: 1, items: [] }
+    const handlers = {
+      Expand: () => Stream.ensuring(Stream.succeed(one), done),
+      Chat: (requests: Stream.Stream<unknown>) =>
+        Stream.ensuring(
+          Stream.map(requests, () => one),
+          done
+        ),
+      Collect: (requests: Stream.Stream<unknown>) => Effect.ensuring(Effect.as(Stream.runDrain(requests), one), done)
+    }
+    yield* Effect.gen(function* () {
+      const held = yield* RawCall.hold(yield* port, pathOf(method), {}, { initialWindowSize: 0 })
+      yield* held.send
+      yield* held.end
+      const { load } = yield* GrpcServer.GrpcServer
+      yield* Deferred.await(answered)
+      yield* Effect.retry(call, { schedule: Schedule.spaced("5 millis"), times: 100 })
+      assert.deepInclude(yield* load, { answering: 0, waiting: 0 })
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve(handlers, { limits })))
+  })
 )
 
-it.live("messages that are not read take a slot for a second and no more", () =>
+it.live("a stream of responses that is not read keeps its slot for a second at most", () =>
   Effect.gen(function* () {
     const endless = { Expand: () => Stream.forever(Stream.succeed({ text: "on", number: 1, items: [] })) }
     yield* Effect.gen(function* () {
@@ -94,20 +92,22 @@ it.live("messages that are not read take a slot for a second and no more", () =>
   })
 )
 
-it.live("unfinished requests of a client evict each other, and not those of others, when all hold too much", () =>
-  Effect.gen(function* () {
-    const held = yield* Effect.forEach([1, 2, 3, 4], () =>
-      Effect.flatMap(port, (port) => RawCall.hold(port, pathOf("Echo")))
-    )
-    yield* call
-    assert.match(yield* held[0]!.status, evicted)
-    yield* held[3]!.send
-    yield* held[3]!.end
-    assert.strictEqual(yield* held[3]!.status, "0")
-  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 70 * 1024 } })))
+it.live(
+  "incomplete requests of a client evict each other, and no calls of other clients, above the limit of memory",
+  () =>
+    Effect.gen(function* () {
+      const held = yield* Effect.forEach([1, 2, 3, 4], () =>
+        Effect.flatMap(port, (port) => RawCall.hold(port, pathOf("Echo")))
+      )
+      yield* call
+      assert.match(yield* held[0]!.status, evicted)
+      yield* held[3]!.send
+      yield* held[3]!.end
+      assert.strictEqual(yield* held[3]!.status, "0")
+    }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 70 * 1024 } })))
 )
 
-it.live("messages of a stream that are small on the wire and large in memory end the call that sends them", () =>
+it.live("a stream of requests that is small on the wire and large in memory is evicted", () =>
   Effect.gen(function* () {
     const zeros = gzipSync(Buffer.alloc(200_000))
     const prefix = Buffer.alloc(5)
@@ -126,7 +126,7 @@ it.live("messages of a stream that are small on the wire and large in memory end
   }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 4 * 1024 * 1024 } })))
 )
 
-it.live("messages that are not taken end at the deadline", () =>
+it.live("a stream of responses that is not read ends at the deadline", () =>
   Effect.gen(function* () {
     const interrupted = yield* Deferred.make<void>()
     const endless = {

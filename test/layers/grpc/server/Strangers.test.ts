@@ -246,7 +246,7 @@ describe("a stranger, who", () => {
         const line = yield* Queue.take(lines)
         assert.strictEqual(line.level, "Warn")
         const [, address = "", said = ""] =
-          /^A connection from (127\.0\.0\.1:\d+) is refused: (.*)$/.exec(line.message) ?? []
+          /^Connection from (127\.0\.0\.1:\d+) refused: (.*)$/.exec(line.message) ?? []
         assert.strictEqual(said, detail, line.message)
         assert.deepInclude(line.annotations, { reason, address })
         assert.deepStrictEqual(yield* refused, { [reason]: 1 })
@@ -272,7 +272,7 @@ describe("a stranger, who", () => {
         const { annotations, message } = yield* Queue.take(lines)
         assert.match(
           message,
-          /^A connection from 127\.0\.0\.1:\d+ is refused: none of its names is allowed: DNS:backend, URI:spiffe:\/\/shop\/backend$/
+          /^Connection from 127\.0\.0\.1:\d+ refused: none of its names is allowed: DNS:backend, URI:spiffe:\/\/shop\/backend$/
         )
         assert.strictEqual(annotations["reason"], "not_on_the_list")
         assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity: good })).code, 0)
@@ -315,7 +315,7 @@ describe("a client that is known", () => {
           const secured = yield* Queue.take(debugLines)
           assert.strictEqual(
             secured.message,
-            `A connection from ${address} is secured with TLSv1.3, TLS_AES_128_GCM_SHA256`
+            `TLS handshake with ${address} completed: TLSv1.3, TLS_AES_128_GCM_SHA256`
           )
           assert.deepInclude(secured.annotations, known)
 
