@@ -323,7 +323,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         body: new Uint8Array(5),
         headers: { traceparent: `00-${traceId}-b7ad6b7169203331-00` }
       })
-      yield* recommendations.written('"A call"')
+      yield* recommendations.written('"gRPC call completed"')
       yield* recommendations.signal("SIGTERM")
       yield* recommendations.exitCode
       const lines = (yield* recommendations.output)
@@ -334,7 +334,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         assert.strictEqual(annotations["version"], "1.0.0", String(message))
         assert.isString(annotations["service"], String(message))
       }
-      const access = lines.filter(({ message }) => message === "A call")
+      const access = lines.filter(({ message }) => message === "gRPC call completed")
       assert.strictEqual(access.length, 1)
       assert.deepInclude(access[0]!.annotations, {
         service: "books",

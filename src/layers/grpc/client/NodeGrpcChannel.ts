@@ -20,7 +20,7 @@ import * as StatusOrder from "../grpc-js/StatusOrder.ts"
 import { GrpcChannel } from "../GrpcChannel.ts"
 import { clientStatusOf } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
-import * as InterceptorChain from "../InterceptorChain.ts"
+import { InterceptorChain } from "../InterceptorChain.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as CallMaker from "./CallMaker.ts"
 import { type ChannelOptions, type ChannelPolicy, type ChannelTls, defaultPolicy } from "./ChannelOptions.ts"
@@ -83,11 +83,11 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
         bidi: StreamCall.bidi(connection)
       },
       serviceState: yield* makeServiceStates(target, policy),
-      calls: InterceptorChain.make(
+      calls: new InterceptorChain(
         [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
         clientStatusOf
       ),
-      attempts: InterceptorChain.make(
+      attempts: new InterceptorChain(
         [...(options.attemptObservers ?? DefaultObservers.clientAttempt), ...(options.attemptInterceptors ?? [])],
         clientStatusOf
       ),
