@@ -180,9 +180,9 @@ const generateApi = async (staging: string, { files, includeDir, outDir }: Api) 
   const definitions = new protobuf.Root()
   definitions.resolvePath = (_origin, target) =>
     protobuf.common.get(target) === null ? path.join(includeDir, target) : target
-  // synchronously: their order in the output is that of `files`, not that in which the disk answers
+  // synchronously, so that the order of the output is that of `files`
   definitions.loadSync([...files])
-  // TypeScript cannot see by itself that the literal is one
+  // TypeScript does not infer the type of the literal
   write(
     path.join(out, "definitions.ts"),
     `import type { INamespace } from "protobufjs"\n\nexport default ${JSON.stringify(definitions.toJSON())} as object as INamespace\n`

@@ -5,10 +5,7 @@ import { Context, Effect, Layer, Schema } from "effect"
 
 import { categories, type Category } from "../domain/Category.ts"
 import type { Book__Output } from "../generated/v1/onlinebooks/recommendations/v1/Book.ts"
-import {
-  BookCategory,
-  type BookCategory__Output as CategoryNumber
-} from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
+import { BookCategory } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
 import { RecommendationsService } from "../generated/v1/services.ts"
 import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
 import * as Sampling from "../layers/telemetry/Sampling.ts"
@@ -54,7 +51,7 @@ export class RecommendationsClient extends Context.Service<
       const client = yield* GrpcClient.make(RecommendationsService)
 
       const recommend = (category: Category, count: number) => {
-        const request = { category: numberOf(category), maxResults: count }
+        const request = { category: BookCategory[`BOOK_CATEGORY_${category}`], maxResults: count }
         const responseLimit = { maxFields: count, maxFieldSize: maxBookSize }
         return Sampling.withSpan("RecommendationsClient.recommend")(
           Effect.mapBoth(client.Recommend(request, { responseLimit }), {
@@ -78,9 +75,9 @@ export class RecommendationsClient extends Context.Service<
   )
 }
 
-const numberOf = (category: Category): CategoryNumber => BookCategory[`BOOK_CATEGORY_${category}`]
-
-const byNumber = new Map<number, Category>(categories.map((category) => [numberOf(category), category]))
+const byNumber = new Map<number, Category>(
+  categories.map((category) => [BookCategory[`BOOK_CATEGORY_${category}`], category])
+)
 
 /** The categories of enum numbers, each once. Numbers that only a newer Recommendations knows are left out. */
 const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> => {

@@ -96,7 +96,7 @@ export const make = Effect.gen(function* () {
     toResponse({ content: { _tag: "NotFound" }, menu, home: false })
   )
 
-  // instead of effect/http's HttpRouter: docs/decisions/0013-routes-are-a-map.md
+  // instead of effect/http's HttpRouter: docs/decisions/0019-routes-are-a-map.md
   const routes = new Map<string, (query: string) => Effect.Effect<HttpServerResponse.HttpServerResponse>>([
     ["/", page],
     [stylesheetPath, () => Effect.succeed(stylesheet)],

@@ -4,14 +4,12 @@
 import { categories, type Category } from "../domain/Category.ts"
 import { BookCategory, type BookCategory__Output } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
 
-const numbers = new Map<Category, BookCategory__Output>(
+/** The enum number of each category. */
+export const numberByCategory: ReadonlyMap<Category, BookCategory__Output> = new Map(
   categories.map((category) => [category, BookCategory[`BOOK_CATEGORY_${category}`]])
 )
 
-const names = new Map<number, Category>(Array.from(numbers, ([category, number]) => [number, category]))
-
-/** The enum number of a category. */
-export const numberOf = (category: Category): BookCategory__Output => numbers.get(category)!
-
-/** The category with an enum number, or undefined if there is none. */
-export const categoryOf = (number: number): Category | undefined => names.get(number)
+/** The category of each enum number. */
+export const categoryByNumber: ReadonlyMap<number, Category> = new Map(
+  Array.from(numberByCategory, ([category, number]) => [number, category])
+)

@@ -1,5 +1,5 @@
 /**
- * Pages that nobody waits for: their reader leaves, or the process does.
+ * Pages that are cancelled: the client disconnects, or the process shuts down.
  */
 import { get } from "node:http"
 import { createServer, type ServerHttp2Stream } from "node:http2"
@@ -9,7 +9,7 @@ import { Effect, Queue } from "effect"
 
 import { Installation } from "./Installation.ts"
 
-/** A server that takes calls and says nothing; it tells of each by its path, and how it ends. */
+/** A gRPC server that never answers. It records the path of each call and how it ends. */
 const silentBackend = Effect.gen(function* () {
   const calls = yield* Queue.unbounded<{ readonly path: string; readonly stream: ServerHttp2Stream }>()
   const server = createServer((request) => {
@@ -26,7 +26,7 @@ const silentBackend = Effect.gen(function* () {
   return { calls, port: address !== null && typeof address === "object" ? address.port : 0 }
 })
 
-/** A Marketplace with a page that would take an hour, and the calls that are made for it. */
+/** Starts Marketplace, requests a page with a budget of an hour, and returns the calls made for it. */
 const slowPage = Effect.gen(function* () {
   const { start } = yield* Installation
   const backend = yield* silentBackend
@@ -38,13 +38,13 @@ const slowPage = Effect.gen(function* () {
   })
   const request = get(`http://localhost:${marketplace.port}/`)
   request.on("error", () => {})
-  // the books and the menu
+  // one call for the books, one for the menu
   const calls = [yield* Queue.take(backend.calls), yield* Queue.take(backend.calls)]
   return { calls, marketplace, request }
 })
 
 layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it) => {
-  it.effect("ends the calls that are made for it when its reader leaves", () =>
+  it.effect("cancels its calls when the client disconnects", () =>
     Effect.gen(function* () {
       const { calls, request } = yield* slowPage
       assert.sameMembers(
@@ -57,12 +57,12 @@ layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it
           if (stream.destroyed) resume(Effect.void)
           else stream.once("close", () => resume(Effect.void))
         })
-        // HTTP/2's CANCEL
+        // the HTTP/2 error code CANCEL
         assert.strictEqual(stream.rstCode, 8)
       }
     })
   )
-  it.effect("is cut when the process leaves and it takes longer than that may", () =>
+  it.effect("is interrupted when it takes longer than the drain timeout", () =>
     Effect.gen(function* () {
       const { marketplace } = yield* slowPage
       yield* marketplace.signal("SIGTERM")

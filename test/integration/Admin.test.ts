@@ -1,5 +1,5 @@
 /**
- * What the platform is told by probes while processes start, serve and leave.
+ * The probes while processes start, serve and drain.
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -10,7 +10,7 @@ import { Installation } from "./Installation.ts"
 import { manyBooks } from "./ManyBooks.ts"
 import * as RawCall from "./RawCall.ts"
 
-/** The answer of a probe, as "status text". */
+/** The response to a probe, as "status body". */
 const probe = (port: number, path: "/livez" | "/readyz" | "/other") =>
   Effect.gen(function* () {
     const response = yield* HttpClient.get(`http://localhost:${port}${path}`)
@@ -22,7 +22,7 @@ const listCategories = "/onlinebooks.recommendations.v1.RecommendationsService/L
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "the probes",
   (it) => {
-    it.effect("of Recommendations say ready once the catalogue is in, and not before", () =>
+    it.effect("of Recommendations are ready once the catalogue is loaded", () =>
       Effect.gen(function* () {
         const { begin, write } = yield* Installation
         yield* write("many.csv", manyBooks(300_000))
@@ -38,7 +38,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("of Marketplace say ready without its backend", () =>
+    it.effect("of Marketplace are ready without its backend", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort } = yield* start("marketplace", { RECOMMENDATIONS_TARGET: "127.0.0.1:1" })
@@ -48,14 +48,14 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("say not ready at once when the process is to leave, and that it lives until all else is closed", () =>
+    it.effect("are not ready from the signal on, but live until everything else is closed", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const recommendations = yield* start("recommendations")
         const call = yield* RawCall.hold(recommendations.port, listCategories)
         yield* recommendations.signal("SIGTERM")
         yield* recommendations.written("SIGTERM received: draining")
-        // the port is closed, and the call goes on
+        // the port of the service is closed while the call is in flight
         assert.strictEqual(yield* probe(recommendations.adminPort, "/readyz"), "503 draining")
         assert.strictEqual(yield* probe(recommendations.adminPort, "/livez"), "200 ok")
         assert.strictEqual(yield* call.finish, "0")
@@ -63,7 +63,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("are answered on another port and address where they are set", () =>
+    it.effect("are served on the configured address and port", () =>
       Effect.gen(function* () {
         const { run, start } = yield* Installation
         const { adminPort, output } = yield* start("marketplace", { MARKETPLACE_ADMIN_HOST: "127.0.0.2" })

@@ -1,6 +1,6 @@
 /**
- * Certificates in folders of an installation, laid out and replaced as Kubernetes does it with a Secret: the files are
- * symlinks into `..data`, which is one to a folder of its own.
+ * Certificates in folders of an installation, with the layout of a Secret volume of Kubernetes: the files are symlinks into `..data`,
+ * which is a symlink to a folder with a version of the files.
  */
 import { mkdir, rename, symlink, writeFile } from "node:fs/promises"
 import path from "node:path"
@@ -10,24 +10,25 @@ import { Effect } from "effect"
 import { type Authority, issue, type Issued, makeAuthority } from "../../scripts/certificates.ts"
 import { type Environment, Installation, type Service } from "./Installation.ts"
 
-/** What a folder holds, PEM. */
+/** The contents of a folder: PEM. */
 export interface Contents extends Issued {
-  /** Whom to trust. */
+  /** The trusted certificate authorities. */
   readonly ca: string
 }
 
+/** A folder with certificates. */
 export interface CertificateFolder {
-  /** Where the files are, from the installation on. */
+  /** Paths relative to the installation. */
   readonly files: { readonly certFile: string; readonly keyFile: string; readonly caFile: string }
-  /** Replaces files where they are, one after the other. */
+  /** Replaces files in place, one after the other. */
   readonly put: (contents: Partial<Contents>) => Effect.Effect<void>
-  /** Replaces all at one stroke, by another `..data`. */
+  /** Replaces all files at once by swapping `..data`. */
   readonly swap: (contents: Contents) => Effect.Effect<void>
 }
 
 const names = { cert: "tls.crt", key: "tls.key", ca: "ca.crt" } as const
 
-/** Makes a folder of the installation. */
+/** Makes a folder in the installation. */
 export const make = Effect.fnUntraced(function* (name: string, contents: Contents) {
   const folder = path.join((yield* Installation).folder, name)
   let version = 0
@@ -70,17 +71,18 @@ export const make = Effect.fnUntraced(function* (name: string, contents: Content
 /** The name of Recommendations in its certificate. */
 export const serverName = "recommendations.test"
 
-/** The name of the one client that may call. */
+/** The name of the only client that may call. */
 export const clientName = "marketplace"
 
+/** Issues a certificate for Recommendations. */
 export const issueServer = (authority: Authority) =>
   Effect.promise(() => issue(authority, { names: [`DNS:${serverName}`], usage: "server" }))
 
-/** The certificate of a client that may call; `more` are names that it has besides. */
+/** Issues a certificate for the client that may call, with further names in `more`. */
 export const issueClient = (authority: Authority, more: ReadonlyArray<string> = []) =>
   Effect.promise(() => issue(authority, { names: [`DNS:${clientName}`, ...more], usage: "client" }))
 
-/** All that mutual TLS between the two services needs, in two folders whose names begin with `prefix`. */
+/** Makes two folders, whose names start with `prefix`, and the settings for mutual TLS between the services. */
 export const makeBoth = Effect.fnUntraced(function* (prefix: string) {
   const authority = yield* Effect.promise(() => makeAuthority())
   const identity = yield* issueClient(authority)
@@ -90,7 +92,7 @@ export const makeBoth = Effect.fnUntraced(function* (prefix: string) {
     authority,
     server,
     client,
-    /** What the client begins with. */
+    /** The first certificate of the client. */
     identity,
     environment: {
       recommendations: {

@@ -1,5 +1,5 @@
 /**
- * Copies of this checkout, in which scripts of npm can be run without a trace in the checkout itself.
+ * Copies of this checkout, in which npm scripts can run without changing the checkout.
  */
 import { fileURLToPath } from "node:url"
 
@@ -16,7 +16,7 @@ const Packages = Schema.Record(
   Schema.Struct({ dev: Schema.optional(Schema.Boolean), devOptional: Schema.optional(Schema.Boolean) })
 )
 
-/** The folders of node_modules that `npm ci` makes: all, or those that it makes with NODE_ENV=production. */
+/** The folders of node_modules after `npm ci`: all, or only those of production dependencies. */
 const installed = Effect.fnUntraced(function* (isProduction: boolean) {
   const packages = yield* Schema.decodeUnknownEffect(Packages)(lock.packages)
   return Object.entries(packages)
@@ -26,8 +26,8 @@ const installed = Effect.fnUntraced(function* (isProduction: boolean) {
 })
 
 /**
- * Makes a copy in which nothing has been generated, and gives its folder. Its packages are links to those of this checkout:
- * all of them, or those that are installed with NODE_ENV=production.
+ * Makes a copy without generated files and returns its folder. Its node_modules are symlinks to those of this checkout: all, or only
+ * production dependencies.
  */
 export const make = Effect.fnUntraced(function* (options: { readonly isProduction: boolean; readonly below?: string }) {
   const fs = yield* FileSystem.FileSystem
@@ -36,7 +36,7 @@ export const make = Effect.fnUntraced(function* (options: { readonly isProductio
   const folder = path.join(temporary, options.below ?? "checkout")
   yield* fs.makeDirectory(folder, { recursive: true })
   for (const name of copied) yield* fs.copy(path.join(root, name), path.join(folder, name))
-  // what the examples of src/layers/README.md are written to is below test/
+  // the examples of src/layers/README.md are generated below test/
   for (const generated of ["src/generated", "src/layers/grpc/generated", "src/layers/testing/generated"]) {
     yield* fs.remove(path.join(folder, generated), { recursive: true, force: true })
   }
@@ -46,7 +46,7 @@ export const make = Effect.fnUntraced(function* (options: { readonly isProductio
     yield* fs.makeDirectory(path.dirname(path.join(folder, name)), { recursive: true })
     yield* fs.symlink(source, path.join(folder, name))
   }
-  // npm puts it first in the PATH of scripts
+  // npm puts this folder first in the PATH of scripts
   yield* fs.symlink(path.join(root, "node_modules/.bin"), path.join(folder, "node_modules/.bin"))
   return folder
 })

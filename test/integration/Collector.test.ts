@@ -1,5 +1,5 @@
 /**
- * Services whose collector is dead, slow, or refuses: their callers do not notice, and their operator is told once.
+ * A collector that is down, slow or refuses requests does not affect calls, and is logged once.
  */
 import { readFile } from "node:fs/promises"
 
@@ -15,7 +15,7 @@ import { scrape } from "./Scrape.ts"
 
 const path = "/onlinebooks.recommendations.v1.RecommendationsService/Recommend"
 
-/** Makes calls on one connection, sixteen at a time, and gives how long each took, in milliseconds. */
+/** Makes calls on one connection, sixteen at a time, and returns the latency of each in milliseconds. */
 const makeCaller = (
   port: number
 ): Effect.Effect<(count: number) => Effect.Effect<ReadonlyArray<number>>, never, Scope.Scope> =>
@@ -39,7 +39,7 @@ const makeCaller = (
       )
   )
 
-/** What a process has in memory, in MiB. */
+/** The resident memory of a process in MiB. */
 const resident = (pid: number) =>
   Effect.promise(async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024)
 
@@ -48,14 +48,14 @@ const median = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - 
 const warning = "; dropping telemetry until it recovers"
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true, timeout: "2 minutes" })(
-  "a collector that",
+  "the OTLP collector",
   (it) => {
-    it.effect("is dead, slow, or refuses costs a warning, and no call", () =>
+    it.effect("does not affect calls when it is down, slow or refuses, and is logged once", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const dead = yield* OtlpReceiver.make()
         const collectors = {
-          works: yield* OtlpReceiver.make("takes"),
+          works: yield* OtlpReceiver.make("accepts"),
           "is dead": dead,
           "is slow": yield* OtlpReceiver.make("hangs"),
           refuses: yield* OtlpReceiver.make("refuses")
@@ -66,7 +66,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
             const running = yield* start("recommendations", {
               OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
               OTEL_EXPORTER_OTLP_TIMEOUT: "300",
-              // every call is one more span, and they are sent much more often than they would be
+              // a span for every call, and frequent exports
               OTEL_TRACES_SAMPLER: "always_on",
               OTEL_BSP_SCHEDULE_DELAY: "50",
               OTEL_METRIC_EXPORT_INTERVAL: "50"
@@ -75,7 +75,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
             return { what, running, call, medians: new Array<number>(), slowest: 0, memory: 0 }
           })
         )
-        // one that works for a while
+        // works at first
         yield* subjects[1]!.call(100)
         yield* dead.until(() => dead.spans.length > 0)
         yield* dead.kill
@@ -86,7 +86,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
             const took = yield* subject.call(500)
             subject.medians.push(median(took))
             if (round > 2) subject.slowest = Math.max(subject.slowest, ...took)
-            // by then it is warm
+            // after warm-up
             if (round === rounds / 2) subject.memory = yield* resident(subject.running.pid)
           }
         }
@@ -113,7 +113,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("comes back is told of, and gets what there is from then on", () =>
+    it.effect("receives telemetry again after an outage, and the recovery is logged", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const collector = yield* OtlpReceiver.make("refuses")
@@ -126,8 +126,8 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         const call = yield* makeCaller(running.port)
         yield* call(10)
         yield* running.written(warning)
-        collector.behave("takes")
-        // what failed has to succeed, and spans are sent only where there are calls
+        collector.behave("accepts")
+        // spans are exported only after calls
         yield* call(10)
         yield* running.written(" has recovered")
         const before = collector.spans.length

@@ -1,7 +1,7 @@
 /**
- * A name server of the test, so that names change when the test says so. A grpc-js client asks it by the target
- * `dns://127.0.0.1:<port>/<name>:<port of the service>`, provided that its process was started with
- * GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true; otherwise it asks the system's resolver whatever the target says.
+ * A DNS server whose records a test can change. A grpc-js client uses it with the target
+ * `dns://127.0.0.1:<port>/<name>:<port of the service>` if its process has GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true; otherwise grpc-js
+ * uses the system's resolver whatever the target says.
  */
 import { createSocket } from "node:dgram"
 
@@ -9,27 +9,27 @@ import * as packet from "dns-packet"
 import { Duration, Effect, Option, type Scope } from "effect"
 
 export interface DnsServer {
-  /** Where it listens, on 127.0.0.1. */
+  /** The port on 127.0.0.1. */
   readonly port: number
   /**
-   * Gives a name its IPv4 addresses. A name without addresses exists all the same, as that of a headless Service without
-   * ready endpoints does; one that was never set does not.
+   * Sets the IPv4 addresses of a name. A name with no addresses exists, like a headless Service without ready endpoints; a name that
+   * was never set does not exist.
    */
   readonly set: (name: string, addresses: ReadonlyArray<string>) => Effect.Effect<void>
-  /** How often the addresses of that name were asked for. */
+  /** The number of queries for the addresses of a name. */
   readonly queries: (name: string) => Effect.Effect<number>
 }
 
-/** Flags and codes of RFC 1035, 4.1.1, that dns-packet has no names for. */
+/** Flags and codes of RFC 1035, section 4.1.1, that dns-packet does not name. */
 const refused = 5
 const nameError = 3
 
-/** Nobody may keep an answer: what a client does between two queries is then the client's own. */
+/** A TTL of 0 disables caching in resolvers, so only the caching of the client remains. */
 const ttl = 0
 
 /**
- * A server that keeps what it has answered for so long, and answers the same meanwhile, as those of a cluster do; until the
- * scope closes. That a name has no addresses is not kept.
+ * A server that caches its answers for some time, like the DNS of a cluster. An answer without addresses is not cached. The scope
+ * closes it.
  */
 export const makeKeeping = Effect.fnUntraced(function* (
   keep: Duration.Duration
@@ -60,20 +60,20 @@ export const makeKeeping = Effect.fnUntraced(function* (
       id: query.id ?? 0,
       flags: packet.AUTHORITATIVE_ANSWER | code,
       questions: query.questions ?? [],
-      // no addresses of IPv6, no service config as TXT: the name exists, and has none
+      // an existing name has no AAAA and TXT records (gRPC looks for service configs in TXT)
       answers: isForAddresses
         ? (addresses ?? []).map((data) => ({ type: "A", name: question.name, ttl, data }) as const)
         : []
     })
   }
-  // what is no query gets no answer
+  // a malformed query is not answered
   const decode = Option.liftThrowable((bytes: Buffer) => packet.decode(bytes))
 
   const socket = yield* Effect.acquireRelease(
     Effect.sync(() => createSocket("udp4")),
     (socket) => Effect.callback<void>((resume) => void socket.close(() => resume(Effect.void)))
   )
-  // a client that has gone before its answer
+  // the client may be gone before the answer
   socket.on("error", () => {})
   socket.on("message", (bytes, client) => {
     Option.map(decode(bytes), (query) => socket.send(answer(query), client.port, client.address))
@@ -87,5 +87,5 @@ export const makeKeeping = Effect.fnUntraced(function* (
   }
 })
 
-/** A server that keeps nothing, until the scope closes. */
+/** A server without caching. The scope closes it. */
 export const make: Effect.Effect<DnsServer, never, Scope.Scope> = makeKeeping(Duration.zero)

@@ -1,6 +1,6 @@
 /**
- * All that both services emit, when there is something of everything: over TLS with a CRL, with a collector that refuses, with pages
- * that come and that do not, and with a request that is none.
+ * Scrapes both services in a scenario that emits every metric: TLS with a CRL, a collector that refuses, pages with and without books,
+ * and a malformed request.
  */
 import { Effect } from "effect"
 import { HttpClient } from "effect/http"
@@ -12,7 +12,7 @@ import { Installation } from "./Installation.ts"
 import * as OtlpReceiver from "./OtlpReceiver.ts"
 import { scrape } from "./Scrape.ts"
 
-/** What Prometheus reads of the two. */
+/** The metrics of the services. */
 export const emitted = Effect.gen(function* () {
   const { start, write } = yield* Installation
   const collector = yield* OtlpReceiver.make("refuses")
@@ -35,7 +35,7 @@ export const emitted = Effect.gen(function* () {
     RECOMMENDATIONS_TARGET: `127.0.0.1:${recommendations.port}`,
     MARKETPLACE_PAGE_BUDGET: "10 seconds"
   })
-  // it is not let in, and counted
+  // refused and counted, since it uses plaintext
   const stranger = yield* start("marketplace", { RECOMMENDATIONS_TARGET: `127.0.0.1:${recommendations.port}` })
   for (const { port } of [marketplace, stranger]) {
     for (const path of ["/", "/?category=horror", "/?category=cooking", "/nothing"]) {
@@ -50,7 +50,7 @@ export const emitted = Effect.gen(function* () {
   return {
     recommendations: yield* scrape(recommendations.adminPort),
     marketplace: yield* scrape(marketplace.adminPort),
-    /** One that has no books. */
+    /** A Marketplace whose pages have no books. */
     stranger: yield* scrape(stranger.adminPort)
   }
 }).pipe(Effect.scoped, Effect.orDie)

@@ -1,5 +1,5 @@
 /**
- * Both services say that no file descriptor is left. Without it nobody would know: libuv closes new connections without an error.
+ * Both services report that they are out of file descriptors, since libuv closes new connections then without an error event.
  */
 import { execFileSync } from "node:child_process"
 
@@ -15,18 +15,18 @@ const environments = { recommendations: {}, marketplace: { RECOMMENDATIONS_TARGE
 
 layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeServices.layer), {
   excludeTestServices: true
-})("without file descriptors", (it) => {
+})("out of file descriptors", (it) => {
   it.effect.each(["recommendations", "marketplace"] as const)(
-    "%s tells the log and the metrics",
+    "%s logs an error and counts it",
     (service) =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, pid, written } = yield* start(service, environments[service])
-        // a monitoring that keeps its connection
+        // a scraper with a connection from before
         const { send, until } = yield* RawHttp.open(adminPort)
         send(RawHttp.get("/livez"))
         yield* until("ok")
-        // the limit is below what the process has open; util-linux is on every Linux
+        // prlimit (util-linux) sets the limit below the number of open files
         const allow = (files: number) =>
           Effect.sync(() => execFileSync("prlimit", [`--pid=${pid}`, `--nofile=${files}:`]))
         yield* allow(8)
@@ -44,7 +44,7 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
   )
 
   it.effect.each(["recommendations", "marketplace"] as const)(
-    "enough for all who connect, %s still has some for probes and metrics",
+    "%s keeps descriptors for probes and metrics when clients open as many connections as they can",
     (service) =>
       Effect.gen(function* () {
         const { start } = yield* Installation

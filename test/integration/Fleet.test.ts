@@ -1,6 +1,5 @@
 /**
- * Both services under a steady load, while replicas are replaced, crash, hang, and are all gone. Each test ends with a line
- * of its figures.
+ * Both services under a steady load while replicas are replaced, crash, hang or are all down. Each test logs a line with its figures.
  */
 import { writeSync } from "node:fs"
 
@@ -15,20 +14,20 @@ import * as Load from "./Load.ts"
 import * as PageLoad from "./PageLoad.ts"
 import * as RpcLoad from "./RpcLoad.ts"
 
-/** Pages a second: what two processors hold while they start processes too. FLEET_RATE asks for more. */
+/** Pages a second: what two processors can serve while processes start. FLEET_RATE overrides it. */
 const rate = Number(process.env["FLEET_RATE"] ?? 100)
 
-/** How long clients rely on what the name server told them, and a little more: the least minReadySeconds of a Deployment. */
+/** Slightly longer than clients cache DNS answers: the minimum for minReadySeconds of a Deployment. */
 const dnsWindow = 1_000
 const minReady = "1200 millis"
 
 /** MARKETPLACE_PAGE_BUDGET, in milliseconds. */
 const budget = 800
 
-/** What a page may take beside its budget on a busy machine: the way to Marketplace and back, and the page itself. */
+/** The allowance beside the budget on a busy machine: network, rendering and scheduling. In milliseconds. */
 const overhead = 200
 
-/** As ops would set it: a Marketplace that is told to leave has the time to tell its connections. */
+/** A drain delay like in production, in which Marketplace can tell its clients to close their connections. */
 const environment: Options["environment"] = {
   recommendations: { DRAIN_DELAY: "500 millis" },
   marketplace: { DRAIN_DELAY: "500 millis", MARKETPLACE_PAGE_BUDGET: `${budget} millis` }
@@ -36,7 +35,7 @@ const environment: Options["environment"] = {
 
 const fleet: Options = { recommendations: 3, marketplaces: 2, minReady, environment }
 
-/** What a test says of itself goes past vitest, which shows what failed tests say. */
+/** Writes to stdout directly, since vitest only shows the output of failed tests. */
 const say = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
 
 const figures = ({ count, failed, max, p50, p99, replicas }: Load.Summary) =>
@@ -51,8 +50,8 @@ interface Loads {
 }
 
 /**
- * Asks for pages one after another, until each Marketplace is up to the pace of what follows. Five processes that have never
- * done anything, on two processors, are not; and no load balancer would give them all of it at once.
+ * Requests pages one after another until each Marketplace is warm. Five cold processes on two processors cannot serve the full rate,
+ * and a load balancer would not send it to them at once.
  */
 const warmUp = Effect.gen(function* () {
   const { backends } = yield* Fleet
@@ -83,7 +82,7 @@ const startLoads = Effect.fnUntraced(function* (options: {
   } satisfies Loads as Loads
 })
 
-/** Ends the loads, and says what they came to. */
+/** Stops the loads and logs their results. */
 const finishLoads = Effect.fnUntraced(function* (test: string, { first, pages, v1 }: Loads) {
   const [page, firstCalls, v1Calls] = yield* Effect.all([pages.finish, first.finish, v1.finish], {
     concurrency: "unbounded"
@@ -108,7 +107,7 @@ const finishLoads = Effect.fnUntraced(function* (test: string, { first, pages, v
 const sayReasons = (name: string, samples: ReadonlyArray<Load.Sample>) =>
   Effect.forEach(Load.reasons(samples).slice(0, 8), (reason) => say(`  ${name}: ${reason}`), { discard: true })
 
-/** What the processes said of failures, for whoever has to find out why. */
+/** The warnings and errors in the logs of the processes, for diagnosis. */
 const sayComplaints = Effect.fnUntraced(function* (service: Service) {
   const { complaints } = yield* Fleet
   const lines = yield* complaints(service)
@@ -121,7 +120,7 @@ const sayComplaints = Effect.fnUntraced(function* (service: Service) {
 const assertNoFailures = ({ failed }: Load.Summary, what: string) =>
   assert.deepStrictEqual(Load.reasons(failed), [], what)
 
-/** Replaces every replica of both services three times, while pages are read and both APIs are called. */
+/** Replaces every replica of both services three times while pages are requested and both APIs are called. */
 const rollingUpdate = (
   test: string,
   settings: {
@@ -136,7 +135,7 @@ const rollingUpdate = (
     const exitCodes = yield* Effect.all([rollout("recommendations", 3), rollout("marketplace", 3)], {
       concurrency: "unbounded"
     })
-    // the last to be replaced has its share of the load too
+    // the last replacement serves its share of the load too
     yield* loads.pages.answered(rate)
     const { first, pages, v1 } = yield* finishLoads(test, loads)
     yield* sayComplaints("marketplace")
@@ -149,7 +148,7 @@ const rollingUpdate = (
     assertNoFailures(pages, "pages")
     assertNoFailures(first, "calls of the first API")
     assertNoFailures(v1, "calls of v1")
-    // three that were there at the start, and the nine that came
+    // three at the start and nine replacements
     assert.strictEqual(pages.replicas.size, 12)
   }).pipe(
     Effect.provide(
@@ -183,7 +182,7 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
   it.effect("serves every page while replicas of both services crash", () =>
     Effect.gen(function* () {
       const { kill, replicas } = yield* Fleet
-      // half as many: now and then one Marketplace has them all, while it is new itself and others start beside it
+      // half the rate, since at times one cold Marketplace serves all of it while others start
       const loads = yield* startLoads({ rate: rate / 2, retry: "unanswered" })
       const crashes = (service: Service) =>
         Effect.replicateEffect(
@@ -225,15 +224,15 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
       yield* sayComplaints("marketplace")
 
       assertNoFailures(pages, "pages")
-      // a machine on which the load itself is late is late with pages too
+      // on a machine that delays the load generator, pages are late too
       assert.isBelow(pages.max, budget + overhead + (yield* loads.pages.late))
       assert.strictEqual(used._tag, "Some")
     }).pipe(Effect.provide(Fleet.layer(fleet)))
   )
 
-  // what crashed refuses connections; what is stopped takes them and says nothing
+  // a crashed process refuses connections; a stopped one accepts them and does not answer
   it.effect.each(["crashed", "stopped"] as const)(
-    "apologizes at once while all have %s, and is whole within two seconds of their return",
+    "renders pages without books at once while all replicas have %s, and with books two seconds after their return",
     (how) =>
       Effect.gen(function* () {
         const { add, backends, crash, replicas, resume, stop } = yield* Fleet
@@ -243,7 +242,7 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
         const all = yield* replicas("recommendations")
         const down = yield* pages.elapsed
         yield* Effect.forEach(all, how === "crashed" ? crash : stop, { concurrency: "unbounded" })
-        // in two seconds the circuits have opened; the four after that are what counts
+        // the circuit breakers open within two seconds; the next four seconds are measured
         yield* pages.answered(2 * rate)
         const open = yield* pages.elapsed
         yield* pages.answered(4 * rate)
@@ -257,10 +256,10 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
         const samples = yield* pages.finish
 
         const between = (from: number, to: number) => Load.summarize(samples.filter(({ at }) => at >= from && at < to))
-        // one that was sent before may be answered after
+        // a page requested before may be answered after
         const before = between(0, down - budget)
         const opening = between(down, open)
-        // one that is answered after the return may have books
+        // a page answered after the return may have books
         const whileOpen = Load.summarize(samples.filter(({ at, took }) => at >= open && at + took <= end))
         const settled = between(back + 2_000, Infinity)
         const firstBooks = samples.find(({ at, failure }) => at >= end && failure === undefined)
@@ -275,7 +274,7 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
 
         assert.isAbove(before.count, rate)
         assertNoFailures(before, "pages before")
-        // apologies, every one, and nothing else
+        // only pages without books
         assert.strictEqual(whileOpen.failed.length, whileOpen.count)
         assert.isTrue(samples.every(({ failure }) => failure === undefined || failure === "an apology"))
         assert.isAbove(whileOpen.count, rate)

@@ -1,8 +1,8 @@
 /**
- * Replicas of both services, each a process at an address of its own, started and replaced as Kubernetes does it: ready
- * Recommendations are published under a name, as those of a headless Service are; ready Marketplaces are in a load balancer.
+ * Replicas of both services, started and replaced like in Kubernetes. Each is a process with its own address. Ready replicas of
+ * Recommendations are published in DNS like a headless Service, and ready replicas of Marketplace are in a load balancer.
  *
- * The addresses are 127.0.1.1 and up, which Linux has without being asked for them.
+ * The addresses start at 127.0.1.1; Linux accepts the whole of 127.0.0.0/8 without configuration.
  */
 import { createServer } from "node:net"
 
@@ -12,14 +12,14 @@ import * as DnsServer from "./DnsServer.ts"
 import { type Environment, Installation, type Running, type Service } from "./Installation.ts"
 import type { Backend } from "./PageLoad.ts"
 
-/** A process of the fleet. */
+/** A replica. */
 export interface Replica {
   readonly service: Service
-  /** Its address, which no other has or had. */
+  /** Its address. Addresses are not reused. */
   readonly host: string
-  /** Where it is called: gRPC or HTTP. */
+  /** The gRPC or HTTP port. */
   readonly port: number
-  /** Where its admin server listens, on the same address. */
+  /** The admin port on the same address. */
   readonly adminPort: number
   readonly running: Running
 }
@@ -27,18 +27,18 @@ export interface Replica {
 export interface Options {
   readonly recommendations: number
   readonly marketplaces: number
-  /** What each process of a service is told beside where it listens and whom it calls. */
+  /** Further settings of each process of a service. */
   readonly environment?: { readonly [S in Service]?: Environment } | undefined
-  /** Waits until a process that has written its start line is ready. */
+  /** Waits for the readiness of a process that has logged its start. */
   readonly ready?: ((replica: Replica) => Effect.Effect<void>) | undefined
-  /** How long a new replica is published before one that it replaces leaves: a Deployment's minReadySeconds. */
+  /** How long a new replica is published before the replaced one is stopped: minReadySeconds of a Deployment. */
   readonly minReady: Duration.Input
 }
 
-/** A process is ready when it has written its start line. */
+/** A process is ready when it has logged its start. */
 export const startLine = (_replica: Replica): Effect.Effect<void> => Effect.void
 
-/** A process is ready when its admin server says so. */
+/** A process is ready when /readyz answers 200. */
 export const readyz = ({ adminPort, host }: Replica): Effect.Effect<void> =>
   Effect.tryPromise(() => fetch(`http://${host}:${adminPort}/readyz`)).pipe(
     Effect.flatMap(({ ok, status }) => (ok ? Effect.void : Effect.fail(`status ${status}`))),
@@ -46,37 +46,37 @@ export const readyz = ({ adminPort, host }: Replica): Effect.Effect<void> =>
     Effect.orDie
   )
 
-/** The name of Recommendations. */
+/** The DNS name of Recommendations. */
 export const name = "recommendations.test"
 
 export class Fleet extends Context.Service<
   Fleet,
   {
-    /** Recommendations, as a gRPC target. */
+    /** The gRPC target of Recommendations. */
     readonly target: string
     readonly dns: DnsServer.DnsServer
-    /** The Marketplaces in the load balancer. */
+    /** The replicas of Marketplace in the load balancer. */
     readonly backends: () => ReadonlyArray<Backend>
-    /** The published replicas, the oldest first. */
+    /** The published replicas, oldest first. */
     readonly replicas: (service: Service) => Effect.Effect<ReadonlyArray<Replica>>
-    /** Starts a replica more, and publishes it once it is ready. */
+    /** Starts another replica and publishes it once it is ready. */
     readonly add: (service: Service) => Effect.Effect<Replica>
     /**
-     * Replaces a replica as a Deployment with maxSurge 1 and maxUnavailable 0 does: the new one is ready for minReady before
-     * the old one is withdrawn, and told to leave at the same moment. Gives the exit code of the old one.
+     * Replaces a replica like a Deployment with maxSurge 1 and maxUnavailable 0: once the new one has been ready for minReady, the old
+     * one is removed from the endpoints and gets SIGTERM at the same time. Returns the exit code of the old one.
      */
     readonly replace: (replica: Replica) => Effect.Effect<number>
-    /** Replaces every replica of a service, one after the other, so many times. Gives all exit codes. */
+    /** Replaces every replica of a service in turn, several times. Returns the exit codes. */
     readonly rollout: (service: Service, times: number) => Effect.Effect<ReadonlyArray<number>>
-    /** Ends a replica without warning; it is withdrawn when it has been found out. */
+    /** Kills a replica. It is removed from the endpoints once the exit is noticed. */
     readonly crash: (replica: Replica) => Effect.Effect<void>
-    /** Crashes a replica, starts another, and waits until that is available, which is minReady after it is ready. */
+    /** Kills a replica, starts another, and waits until that has been ready for minReady. */
     readonly kill: (replica: Replica) => Effect.Effect<void>
-    /** Keeps a replica from running, published as it is. */
+    /** Stops the process of a replica (SIGSTOP); it stays published. */
     readonly stop: (replica: Replica) => Effect.Effect<void>
-    /** Lets it run again. */
+    /** Continues a stopped replica (SIGCONT). */
     readonly resume: (replica: Replica) => Effect.Effect<void>
-    /** The lines that the processes of a service have written of warnings and errors, those that have ended included. */
+    /** The warnings and errors in the logs of all processes of a service, exited ones included. */
     readonly complaints: (service: Service) => Effect.Effect<ReadonlyArray<string>>
   }
 >()("onlinebooks/test/Fleet") {
@@ -112,7 +112,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
       announce
     )
 
-  /** What each service is told of its place. */
+  /** The settings for the addresses of each service. */
   const placed: { readonly [S in Service]: (host: string) => Effect.Effect<Environment> } = {
     recommendations: Effect.fnUntraced(function* (host) {
       const file = `catalog-${host}.csv`
@@ -149,7 +149,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
     return replica
   })
 
-  /** The one wait for nothing but time: a Deployment waits like this. */
+  /** Waits for time to pass, like minReadySeconds of a Deployment. */
   const addAvailable = (service: Service) => Effect.andThen(add(service), Effect.sleep(minReady))
 
   const replace = Effect.fnUntraced(function* (replica: Replica) {
@@ -167,7 +167,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
 
   const crash = Effect.fnUntraced(function* (replica: Replica) {
     yield* replica.running.signal("SIGKILL")
-    // it has no exit code
+    // a killed process has no exit code
     yield* Effect.exit(replica.running.exitCode)
     yield* withdraw(replica)
   })
@@ -183,7 +183,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
     ],
     { concurrency: "unbounded" }
   )
-  // a process that is stopped does not end by SIGTERM, and nobody waits for the drain of the others
+  // SIGKILL, since a stopped process does not handle SIGTERM, and the drain of the others does not matter here
   yield* Effect.addFinalizer(() =>
     Effect.forEach(
       [...published.recommendations, ...published.marketplace],
@@ -218,7 +218,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
   })
 })
 
-/** The titles say who has the catalogue, so that an answer tells where it came from. */
+/** A catalogue whose titles name the replica, so that a response shows its origin. */
 const catalogue = (host: string): string => {
   const rows = Array.from({ length: 30 }, (_, index) => {
     const category = ["MYSTERY", "SCIENCE_FICTION", "SELF_HELP"][index % 3]
@@ -228,8 +228,8 @@ const catalogue = (host: string): string => {
 }
 
 /**
- * A port that is free on every other address of the machine. It is held at 127.0.0.1 until the scope closes, for the system
- * would give it to the next process that listens everywhere at a port of the system's choice.
+ * A port that is free on every other address. It is reserved at 127.0.0.1 until the scope closes, so that the system does not assign
+ * it to another process that listens on all addresses.
  */
 const freePort = Effect.acquireRelease(
   Effect.callback<{ readonly port: number; readonly close: Effect.Effect<void> }>((resume) => {

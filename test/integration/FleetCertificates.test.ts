@@ -1,5 +1,5 @@
 /**
- * Certificates that are replaced while both services run under load, over mutual TLS.
+ * Certificate rotation while both services run under load over mutual TLS.
  */
 import { writeSync } from "node:fs"
 
@@ -22,7 +22,7 @@ const rate = Number(process.env["FLEET_RATE"] ?? 100)
 const say = (line: string) => Effect.sync(() => writeSync(1, `${line}\n`))
 
 layer(Installation.layer, { excludeTestServices: true })("certificates", (it) => {
-  it.effect("are replaced ten times without a page or a call that fails", () =>
+  it.effect("are rotated ten times without a failed page or call", () =>
     Effect.gen(function* () {
       const { authority: old, client, environment, identity, server } = yield* CertificateFolder.makeBoth("rotation")
       const next = yield* Effect.promise(() => makeAuthority({ commonName: "Next CA" }))
@@ -33,7 +33,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         const recommendations = yield* replicas("recommendations")
         const [marketplace] = yield* replicas("marketplace")
 
-        /** Clients that do not read files: they trust both authorities from the start. */
+        /** Clients without certificate files, which trust both authorities from the start. */
         const startCalls = (identity: Issued) =>
           Effect.gen(function* () {
             const options: RpcLoad.Options = {
@@ -52,7 +52,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         const oldClients = yield* Scope.make()
         const oldCalls = yield* Scope.provide(startCalls(identity), oldClients)
 
-        /** The client that looks who is there. */
+        /** The certificate of a client that inspects the servers. */
         let visitor = identity
         const look = ({ host, port }: PageLoad.Backend) =>
           Effect.scoped(
@@ -62,7 +62,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
             )
           )
         const first = yield* look(recommendations[0]!)
-        /** Waits until new connections to all replicas see a certificate, and are what they were in all else. */
+        /** Waits until all replicas present a certificate on new connections; version and cipher must not change. */
         const shown = Effect.fnUntraced(function* ({ cert }: Issued) {
           const fingerprint = Tls.fingerprintOf(cert)
           for (const replica of recommendations) {
@@ -73,7 +73,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
             assert.deepStrictEqual([seen.version, seen.cipher], [first.version, first.cipher])
           }
         })
-        /** Waits until all replicas have a connection from a client with that name. */
+        /** Waits until all replicas have a connection from a client with a name. */
         const known = (name: string) =>
           Effect.forEach(recommendations, ({ running }) => running.written(name), { discard: true })
         const loaded = pages.answered(rate)
@@ -84,7 +84,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
           return { name, identity: yield* CertificateFolder.issueClient(authority, [`URI:${name}`]) }
         })
 
-        // 1 and 2: one file after the other
+        // 1 and 2: replace one file after the other
         let last = yield* CertificateFolder.issueServer(old)
         yield* server.put(last)
         yield* shown(last)
@@ -102,39 +102,39 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         yield* shown(last)
         yield* loaded
 
-        // 3: a good one in its place
+        // 3: a valid certificate replaces it
         last = yield* CertificateFolder.issueServer(old)
         yield* server.put(last)
         yield* shown(last)
         yield* loaded
 
-        // a key that does not belong to its certificate is refused
+        // a key that does not match its certificate is refused
         const { identity: other } = yield* clientOf(old)
         yield* client.put({ key: other.key })
         yield* marketplace!.running.written("it does not match the certificate in")
         yield* loaded
 
-        // 4: the certificate that belongs to it
+        // 4: the certificate that matches the key
         yield* client.put({ cert: other.cert })
         yield* known(`spiffe://shop/marketplace/${number}`)
         yield* loaded
 
-        // 5: as Kubernetes does it
+        // 5: swap the folder like Kubernetes
         last = yield* CertificateFolder.issueServer(old)
         yield* server.swap({ ...last, ca: old.cert })
         yield* shown(last)
         yield* loaded
 
-        // 6: the next authority beside the old one
+        // 6: trust the next authority beside the old one
         yield* server.put({ ca: both })
         yield* client.put({ ca: both })
         visitor = yield* CertificateFolder.issueClient(next)
-        // who is not trusted yet is closed
+        // a client of an untrusted authority is disconnected
         yield* Effect.forEach(recommendations, (replica) => Effect.retry(look(replica), Schedule.spaced("50 millis")))
         yield* marketplace!.running.written("TLS certificates of the client reloaded")
         yield* loaded
 
-        // 7 and 8: certificates from the next one
+        // 7 and 8: certificates of the next authority
         last = yield* CertificateFolder.issueServer(next)
         yield* server.put(last)
         yield* shown(last)
@@ -147,7 +147,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         const oldSamples = yield* Effect.forEach(oldCalls, ({ finish }) => finish)
         yield* Scope.close(oldClients, Exit.void)
 
-        // 9 and 10: the next one alone
+        // 9 and 10: trust only the next authority
         last = yield* CertificateFolder.issueServer(next)
         yield* server.swap({ ...last, ca: next.cert })
         yield* shown(last)
@@ -165,17 +165,17 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
             `${[...samples, ...calls].filter(({ failure }) => failure !== undefined).length} failed`
         )
         const lines = [...(yield* complaints("recommendations")), ...(yield* complaints("marketplace"))].filter(
-          // the visitor's, before it was trusted
+          // the inspecting client, before it was trusted
           (line) => !line.includes("certificate_untrusted")
         )
         for (const line of lines) yield* say(`  ${line.slice(0, 500)}`)
         assert.deepStrictEqual(Load.reasons(samples), [], "pages")
         assert.deepStrictEqual(Load.reasons(calls), [], "calls")
-        // the garbage at both replicas, the key at Marketplace; and not a connection that went wrong
+        // the garbage at both replicas and the key at Marketplace; no connection failed
         assert.isTrue(lines.every((line) => line.includes("not reloaded")))
         assert.lengthOf(lines, 3)
 
-        // the old authority is history
+        // the old authority is not trusted any more
         visitor = yield* Effect.promise(() =>
           issue(old, { names: [`DNS:${CertificateFolder.clientName}`], usage: "client" })
         )
@@ -187,7 +187,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
             marketplaces: 1,
             minReady: "0 millis",
             environment: {
-              // the log tells of each connection, of which there are many
+              // the log would have a line for each of many connections
               recommendations: {
                 ...environment.recommendations,
                 LOG_LEVEL: "Debug",

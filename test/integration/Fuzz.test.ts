@@ -1,6 +1,6 @@
 /**
- * Servers that are sent 20,000 connections by the fuzzer ({@link file://./Fuzz.ts}) live, log no bug, hold on to nothing, and answer
- * as before. The seed is printed: FUZZ_SEED makes the same connections again, FUZZ_FIRST and FUZZ_COUNT some of them.
+ * Servers survive 20,000 connections of the fuzzer ({@link file://./Fuzz.ts}), log no bug, leak nothing, and still answer calls. The seed
+ * is logged: FUZZ_SEED repeats the same connections, FUZZ_FIRST and FUZZ_COUNT some of them.
  */
 import { readdirSync, readlinkSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -21,7 +21,7 @@ const seed = Number(process.env["FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 
 const first = Number(process.env["FUZZ_FIRST"] ?? 0)
 const count = Number(process.env["FUZZ_COUNT"] ?? 20_000)
 
-/** A process to be fuzzed. */
+/** The process under test. */
 interface Subject {
   readonly pid: number
   readonly port: number
@@ -29,7 +29,7 @@ interface Subject {
   readonly output: Effect.Effect<string>
 }
 
-/** Few calls at a time, and few that wait, and not for long. */
+/** Small limits for concurrency, queue and waiting time. */
 const limitsOf = (prefix: string): Environment => ({
   [`${prefix}_MAX_CONCURRENCY`]: "16",
   [`${prefix}_MAX_QUEUE`]: "8",
@@ -58,25 +58,25 @@ const startRecommendations = Effect.gen(function* () {
   return yield* start("recommendations", limitsOf("RECOMMENDATIONS"))
 })
 
-/** The sockets that a process has open. */
+/** The number of open sockets of a process. */
 const socketsOf = (pid: number): number =>
   readdirSync(`/proc/${pid}/fd`).filter((fd) => {
     try {
       return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("socket:")
     } catch {
-      // it has been closed since
+      // it was closed meanwhile
       return false
     }
   }).length
 
-/** Lines that tell of a bug: what is not of the log at all, and errors but for deadlines, which callers choose. */
+/** Lines that indicate a bug: output that is not a log line, and errors other than exceeded deadlines, which callers choose. */
 const bugs = (output: string): ReadonlyArray<string> =>
   output
     .split("\n")
     .filter((line) => line !== "" && !/^\{.*"level":"(TRACE|DEBUG|INFO|WARN)"/.test(line))
     .filter((line) => !/^\{.*"level":"ERROR".*"code":"DeadlineExceeded"/.test(line))
 
-/** What a server still holds: gauges that are not at zero, and sockets. */
+/** The resources that a server still holds: gauges above zero, and sockets. */
 const held = Effect.fnUntraced(function* ({ adminPort, pid }: Subject) {
   const { samples, text } = yield* scrape(adminPort)
   const isGauge = (name: string) => text.includes(`# TYPE ${name} gauge\n`) && !name.includes("limit")
@@ -84,11 +84,11 @@ const held = Effect.fnUntraced(function* ({ adminPort, pid }: Subject) {
   return { gauges: gauges.map(({ name, value }) => `${name} ${value}`), sockets: socketsOf(pid) }
 })
 
-/** A call that is right is answered, as soon as nothing is held any more. */
+/** Makes a valid call once no resources are held. */
 const isServed = ({ port }: Subject, path: string) =>
   Effect.scoped(Effect.flatMap(RawCall.hold(port, path), ({ finish }) => finish))
 
-/** What it still holds once that is nothing, or after 15 seconds. */
+/** Waits until no resources are held, for at most 15 seconds, and returns those that are. */
 const heldNothing = (subject: Subject, maxSockets = Infinity) =>
   held(subject).pipe(
     Effect.repeat({
@@ -113,9 +113,9 @@ const minds = Effect.fnUntraced(function* <E, R>(
   assert.deepStrictEqual(
     { bugs: bugs(yield* subject.output).slice(0, 20), suspects },
     { bugs: [], suspects: [] },
-    "suspects are the connections that were open when the server could not be connected to any more"
+    "suspects are the connections that were open when the server stopped accepting connections"
   )
-  // its own time-outs may take a few seconds to end what nobody has ended
+  // the server's timeouts may take a few seconds to close abandoned connections
   const after = yield* heldNothing(subject, sockets)
   assert.deepStrictEqual(after.gauges, [])
   assert.isAtMost(after.sockets, sockets)
@@ -125,7 +125,7 @@ const minds = Effect.fnUntraced(function* <E, R>(
 
 const services = Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)
 
-describe("20,000 connections of garbage", () => {
+describe("20,000 fuzzed connections", () => {
   const fuzzes = <E, R>(what: Effect.Effect<void, E, R>) =>
     Effect.tapCause(what, () => Effect.logError(`FUZZ_SEED=${seed} makes it happen again`))
 

@@ -1,7 +1,7 @@
 /**
- * Connections of HTTP/2 that are wrong in any way, by chance: frames in any order and segments, messages that are cut, too large,
- * compressed or said to be, streams that end anywhere. Most frames are right, so that most connections live long enough to get
- * somewhere. Each connection has a seed of its own, so that one of many can be made again by itself.
+ * A fuzzer for HTTP/2 and gRPC: frames in random order and segments; messages that are truncated, too large, compressed or marked as
+ * such; streams that end anywhere. Most frames are valid, so that most connections live long enough to reach handlers. Each connection
+ * has its own seed, so that it can be repeated alone.
  */
 import { connect } from "node:net"
 import { deflateSync, gzipSync } from "node:zlib"
@@ -9,16 +9,16 @@ import { deflateSync, gzipSync } from "node:zlib"
 import { type Chance, chanceOf } from "./Garbage.ts"
 import * as Http2Frames from "./Http2Frames.ts"
 
-/** A method that may be called, with messages that it takes. */
+/** A method and valid messages for it. */
 export interface Method {
   readonly path: string
   readonly messages: ReadonlyArray<Buffer>
 }
 
-/** What a connection does next: send a segment, or wait until the server has read all that was sent before. */
+/** The next step of a connection: send a segment, or wait until the server has read everything before. */
 type Step = { readonly _tag: "Send"; readonly bytes: Buffer } | { readonly _tag: "Sync" }
 
-/** How a connection ends: by FIN, with the server's answers read to the end or not, or by RST. */
+/** How a connection ends: by FIN, with or without reading the rest of the responses, or by RST. */
 type End = "half-close" | "close" | "reset"
 
 export interface Plan {
@@ -30,7 +30,7 @@ export interface Plan {
 const { endHeaders, endStream } = Http2Frames.flag
 const oneIn = (chance: Chance, times: number) => chance.below(times) === 0
 
-/** Larger than any message that a server takes, in few bytes. */
+/** A compressed message that decompresses to more than the limit. */
 const bomb = gzipSync(Buffer.alloc(5 * 1024 * 1024))
 
 const tooLong = [4_194_305, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]
@@ -51,7 +51,7 @@ const lengths = [
   ...tooLong
 ]
 
-/** One message, or what is not quite one. */
+/** A message, valid or malformed. */
 const message = (chance: Chance, { messages }: Method): Buffer => {
   const valid = chance.of(messages)
   const { message } = Http2Frames
@@ -109,7 +109,7 @@ const headerBlock = (chance: Chance, { path }: Method): Buffer => {
   return block
 }
 
-/** HEADERS of a call, and CONTINUATION for parts of them. */
+/** HEADERS of a call, with CONTINUATION frames at random. */
 const begin = (chance: Chance, stream: number, method: Method): Array<Buffer> => {
   const block = headerBlock(chance, method)
   const end = oneIn(chance, 15) ? endStream : 0
@@ -123,7 +123,7 @@ const begin = (chance: Chance, stream: number, method: Method): Array<Buffer> =>
   ]
 }
 
-/** Messages of a call in DATA frames, cut anywhere. */
+/** Messages of a call in DATA frames, split at random. */
 const send = (chance: Chance, stream: number, method: Method): Array<Buffer> => {
   const count = oneIn(chance, 3) ? 1 + chance.below(4) : 1
   const bytes = Buffer.concat(Array.from({ length: count }, () => message(chance, method)))
@@ -135,7 +135,7 @@ const send = (chance: Chance, stream: number, method: Method): Array<Buffer> => 
     at = Math.min(next, at + 16_384)
   } while (at < bytes.length)
   const end = chance.below(5)
-  // with the last frame, or in a frame of its own
+  // END_STREAM on the last frame or on a separate one
   if (end === 0) frames.push(Http2Frames.data(stream, undefined, endStream))
   else if (end <= 2) frames.push(setFlags(frames.pop()!, endStream))
   return frames
@@ -155,7 +155,7 @@ const settingsOf = (chance: Chance) =>
     ...(oneIn(chance, 60) ? { [chance.below(10)]: chance.below(2 ** 31) } : {})
   })
 
-/** A frame that breaks the rules, which most often ends the connection. */
+/** A frame that violates the protocol, which usually ends the connection. */
 const wrong = (chance: Chance, stream: number): Buffer => {
   switch (chance.below(8)) {
     case 0:
@@ -177,16 +177,16 @@ const wrong = (chance: Chance, stream: number): Buffer => {
   }
 }
 
-/** What has once ended a process or kept its places, and is tried more often than chance would. */
+/** Sequences that once crashed a process or leaked slots; they are tried more often. */
 const recipes: ReadonlyArray<(chance: Chance, stream: number, method: Method) => Array<Buffer>> = [
-  // a compressed message, then one that is too large, then the end
+  // a compressed message, then one that is too large, then END_STREAM
   (chance, stream, method) => [
     Http2Frames.headers(stream, Http2Frames.callHeaders(method.path, { "grpc-encoding": "gzip" })),
     Http2Frames.data(stream, Http2Frames.message(gzipSync(chance.of(method.messages)), { flag: 1 })),
     Http2Frames.data(stream, Http2Frames.message(Buffer.alloc(0), { length: chance.of(tooLong) })),
     Http2Frames.data(stream, undefined, endStream)
   ],
-  // a connection that says that it goes, with a call open, and then breaks the rules
+  // GOAWAY with an open call, and then a protocol violation
   (chance, stream, method) => [
     ...begin(chance, stream, method),
     Http2Frames.goaway(),
@@ -194,7 +194,7 @@ const recipes: ReadonlyArray<(chance: Chance, stream: number, method: Method) =>
   ]
 ]
 
-/** All that a connection does. */
+/** All steps of a connection. */
 export const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
   const steps: Array<Step> = []
   let frames: Array<Buffer> = [oneIn(chance, 100) ? chance.bytes(24) : Http2Frames.preface, settingsOf(chance)]
@@ -239,7 +239,7 @@ export const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
   return { steps, end: chance.of(["half-close", "half-close", "close", "reset"]), isRead: !oneIn(chance, 10) }
 }
 
-/** Cuts bytes into segments: mostly few, sometimes at every few bytes. */
+/** Splits bytes into segments: mostly few, sometimes many. */
 const segments = (chance: Chance, bytes: Buffer): Array<Buffer> => {
   if (oneIn(chance, 3)) return [bytes]
   const step = chance.of([8, 100, 1_000])
@@ -252,15 +252,15 @@ const segments = (chance: Chance, bytes: Buffer): Array<Buffer> => {
   return cut
 }
 
-/** How long a server may keep a connection that waits for it, in milliseconds; it may be right not to answer. */
+/** How long a connection waits for the server, in milliseconds. The server need not answer. */
 const patience = 50
 
-/** Executes a plan, and calls back when its connection is over, with whether it could be opened. */
+/** Executes a plan and calls back when its connection is closed, with whether it could be opened. */
 export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnected: boolean) => void): void => {
   const socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true })
   let isConnected = false
   let timer: NodeJS.Timeout | undefined
-  /** What to do once the server has read all, or has gone. */
+  /** Continues once the server has read everything or closed the connection. */
   let onSynced: (() => void) | undefined
   const synced = () => {
     const go = onSynced
@@ -289,7 +289,7 @@ export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnec
       socket.write(Http2Frames.ping())
     } else {
       if (step._tag === "Send") socket.write(step.bytes)
-      // a segment of its own: what comes next is sent after this has been
+      // a segment of its own: the next one is written after this one has been
       setImmediate(next)
     }
   }
@@ -310,26 +310,26 @@ export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnec
   })
 }
 
-/** Many connections, by a seed. */
+/** A range of connections of a seed. */
 export interface Campaign {
   readonly port: number
   readonly seed: number
-  /** The first connection, and how many there are: others than the first ones can be made without those before them. */
+  /** The first connection and their number. A later connection can be repeated without those before it. */
   readonly first: number
   readonly count: number
   readonly methods: ReadonlyArray<Method>
 }
 
-/** How many connections are open at the same time. */
+/** The number of concurrent connections. */
 const width = 64
 
-/** The connection of a campaign with that number. */
+/** The plan of a connection by its number. */
 export const planOf = ({ methods, seed }: Pick<Campaign, "methods" | "seed">, index: number): Plan =>
   plan(chanceOf(Math.imul(seed, 0x9e3779b1) ^ index), methods)
 
 /**
- * Makes the connections, and calls back when they are over: with nothing, or with the numbers of those that were open when the
- * server could no longer be connected to.
+ * Makes the connections and calls back when all are closed: with nothing, or with the numbers of those that were open when the server
+ * stopped accepting connections.
  */
 export const runAll = (campaign: Campaign, onEnd: (suspects: ReadonlyArray<number>) => void): void => {
   const last = campaign.first + campaign.count
@@ -351,7 +351,7 @@ export const runAll = (campaign: Campaign, onEnd: (suspects: ReadonlyArray<numbe
     }
     if (running === 0 && (next === last || suspects.length > 0)) {
       const found = suspects
-      // several connections end at once: whoever comes last tells
+      // several connections end at once; the last one calls back
       if (next <= last) onEnd(found)
       next = last + 1
     }
@@ -361,7 +361,7 @@ export const runAll = (campaign: Campaign, onEnd: (suspects: ReadonlyArray<numbe
 
 const path = (service: string, method: string) => `/${service}/${method}`
 
-/** A string field with a number below 16, of less than 128 bytes. */
+/** A string field with a field number below 16 and less than 128 bytes. */
 const text = (field: number, value: string) =>
   Buffer.concat([Buffer.of((field << 3) | 2, Buffer.byteLength(value)), Buffer.from(value)])
 
@@ -379,7 +379,7 @@ const reflection: ReadonlyArray<Method> = [
 
 const echo = "onlinebooks.layers.testing.EchoService"
 
-/** What the methods of {@link file://./fuzzServer.ts} take; those that stream answer as often as there are `numbers`. */
+/** Requests for {@link file://./fuzzServer.ts}; streaming methods send one response for each of `numbers`. */
 const echoMessages = [
   ...["", "hello", "hello", "later", "later", "wait", "fail"].map((value) => text(1, value)),
   Buffer.concat([text(1, "hello"), Buffer.of(0x5a, 3, 1, 2, 3)]),
@@ -399,7 +399,7 @@ export const echoMethods: ReadonlyArray<Method> = [
 const v1 = "onlinebooks.recommendations.v1.RecommendationsService"
 
 export const recommendationsMethods: ReadonlyArray<Method> = [
-  // three mysteries, all books, a negative user
+  // three mysteries, any books, a negative user id
   ...["/Recommendations/Recommend", path(v1, "Recommend")].map((path) => ({
     path,
     messages: [

@@ -1,6 +1,6 @@
 /**
- * A server that is sent nothing but garbage lives, says what is wrong with it, and answers those who ask properly. The seed
- * that the garbage comes from is logged: GARBAGE_SEED makes the same again.
+ * A server survives invalid calls and connections, answers them with the right status, and still answers valid calls. The seed is
+ * logged: GARBAGE_SEED repeats the same run.
  */
 import { execFile } from "node:child_process"
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2"
@@ -13,14 +13,14 @@ import * as Garbage from "./Garbage.ts"
 import { Installation } from "./Installation.ts"
 import * as RawCall from "./RawCall.ts"
 
-/** Messages, frames and headers. */
+/** The number of invalid messages, frames and headers. */
 const total = 100_000
-/** After so many of them, a call that is right is answered as ever. */
+/** A valid call is made after this many of them. */
 const batch = 1_000
 const sessionCount = 8
 const seed = Number(process.env["GARBAGE_SEED"] ?? Math.floor(Math.random() * 2 ** 31))
 
-/** What a call came to: its grpc-status with the message, an HTTP status, or that there was no answer. */
+/** The result of a call: its grpc-status and message, an HTTP status, or no answer. */
 interface Answer {
   readonly status: string
   readonly message: string
@@ -48,7 +48,7 @@ const fire = (session: ClientHttp2Session, shot: Garbage.Shot) =>
     else stream.close(shot.resets)
   })
 
-/** Sends all that on a connection of its own, and waits until it is closed. */
+/** Sends bytes on a new connection and waits until it is closed. */
 const burst = (port: number, bytes: Buffer, sockets: Set<Socket>) =>
   Effect.callback<void>((resume) => {
     const socket = connectTcp(port, "localhost")
@@ -62,13 +62,13 @@ const burst = (port: number, bytes: Buffer, sockets: Set<Socket>) =>
     socket.end(bytes)
   })
 
-/** The memory of a process, in MiB. */
+/** The resident memory of a process in MiB. */
 const memoryOf = (pid: number) =>
   Effect.callback<number>((resume) => {
     execFile("ps", ["-o", "rss=", "-p", String(pid)], (_, stdout) => resume(Effect.succeed(Number(stdout) / 1_024)))
   })
 
-/** A connection whose server knows that its limits are known, and may be held to them. */
+/** A connection on which SETTINGS have been exchanged, so that the limits of the server are in effect. */
 const session = Effect.fnUntraced(function* (port: number) {
   const session = yield* Effect.acquireRelease(
     Effect.sync(() => connect(`http://localhost:${port}`)),
@@ -84,13 +84,13 @@ const session = Effect.fnUntraced(function* (port: number) {
 
 layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it) => {
   it.effect(
-    "minds no garbage",
+    "survives invalid input",
     () =>
       Effect.gen(function* () {
         yield* Effect.logInfo(`GARBAGE_SEED=${seed}`)
         const chance = Garbage.chanceOf(seed)
         const { start } = yield* Installation
-        // so that what is refused is refused for what it is
+        // high limits, so that calls are refused for their content and not for load
         const { output, pid, port } = yield* start("recommendations", {
           RECOMMENDATIONS_MAX_CONCURRENCY: "2000",
           RECOMMENDATIONS_MAX_QUEUE: "0",
@@ -98,7 +98,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
         })
         const counts = new Map<string, number>()
         const wrong = new Map<string, number>()
-        /** Of the shots of each kind that have an answer: how many there were, and how many of them got it. */
+        /** By kind, of the calls that should be answered: their number, and how many were. */
         const answered = new Map<string, { shots: number; answers: number }>()
         const judge = ({ answers, kind }: Garbage.Shot, { message, status }: Answer, isCut: boolean) => {
           const key = `${kind}: ${status}`
@@ -107,12 +107,12 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
             const { answers, shots } = answered.get(kind) ?? { shots: 0, answers: 0 }
             answered.set(kind, { shots: shots + 1, answers: answers + (status === "none" ? 0 : 1) })
           }
-          // what is said of a request that does not parse, by grpc-js or by the server: no bug in a handler
+          // INTERNAL is only expected for a request that does not parse, not for a bug in a handler
           const isOwn =
             /^(Error deserializing request|Failed to decompress message|Invalid grpc-timeout value|Received a message whose|The request ended within)/.test(
               decodeURI(message)
             )
-          // a call that has the misfortune to be on a connection which another one breaks has no answer
+          // a call gets no answer if another one breaks its connection
           const isRight = answers.includes(status) || (status === "none" && isCut)
           if (isRight && (status !== "13" || isOwn)) return
           const what = `${key} (${decodeURI(message)})`
@@ -148,7 +148,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
                 }
               }
               yield* Effect.all([...firing, ...inTheOpen], { concurrency: "unbounded", discard: true })
-              // a message of no bytes, which asks for all categories
+              // an empty message
               const call = yield* RawCall.hold(
                 port,
                 "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
@@ -169,7 +169,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
           Array.from(wrong, ([what, count]) => `${count} x ${what}`),
           []
         )
-        // few have that misfortune
+        // few calls are on a connection that breaks
         for (const [kind, { answers, shots }] of answered) assert.isAbove(answers, 0.8 * shots, kind)
         assert.notInclude(yield* output, "A bug in a handler")
         const errors = (yield* output).split("\n").filter((line) => /"level":"(ERROR|FATAL)"/i.test(line))

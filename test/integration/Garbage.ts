@@ -1,6 +1,5 @@
 /**
- * What a server must not mind: calls and connections that are wrong in every way that came to mind, by chance, but the same
- * chance for the same seed.
+ * Generates invalid calls and connections at random, reproducible by a seed.
  */
 import { constants, type OutgoingHttpHeaders } from "node:http2"
 import { gzipSync } from "node:zlib"
@@ -8,15 +7,15 @@ import { gzipSync } from "node:zlib"
 import * as Http2Frames from "./Http2Frames.ts"
 import { frame, message as framed, preface } from "./Http2Frames.ts"
 
-/** Where chance comes from. */
+/** A source of random values. */
 export interface Chance {
-  /** From 0 up to, and without, a number. */
+  /** A whole number from 0 to below a number. */
   readonly below: (limit: number) => number
   readonly of: <A>(all: ReadonlyArray<A>) => A
   readonly bytes: (length: number) => Buffer
 }
 
-/** Numbers that are the same for the same seed (mulberry32). */
+/** A pseudorandom generator (mulberry32). */
 export const chanceOf = (seed: number): Chance => {
   let state = seed | 0
   const next = () => {
@@ -33,16 +32,16 @@ export const chanceOf = (seed: number): Chance => {
   }
 }
 
-/** One call. */
+/** An invalid call. */
 export interface Shot {
-  /** What is wrong with it. */
+  /** What is invalid. */
   readonly kind: string
   readonly headers: OutgoingHttpHeaders
-  /** What is written, piece by piece. */
+  /** The chunks of the request body. */
   readonly body: ReadonlyArray<Buffer>
-  /** Does not say that it ends, but goes away with this HTTP/2 error code. */
+  /** Resets the stream with this HTTP/2 error code instead of half-closing it. */
   readonly resets?: number | undefined
-  /** The answers that are right: a grpc-status, an HTTP status such as "HTTP 415", or "none". */
+  /** The acceptable results: a grpc-status, an HTTP status such as "HTTP 415", or "none". */
   readonly answers: ReadonlyArray<string>
 }
 
@@ -54,7 +53,7 @@ const paths = {
   watch: "/grpc.health.v1.Health/Watch"
 }
 
-/** Requests that are right: user 7 asks for three books of a category. */
+/** Valid requests: user 7 asks for three books of a category. */
 const valid = Buffer.from([0x08, 7, 0x10, 1, 0x18, 3])
 
 const headersFor = (path: string, more: OutgoingHttpHeaders = {}): OutgoingHttpHeaders => ({
@@ -65,9 +64,9 @@ const headersFor = (path: string, more: OutgoingHttpHeaders = {}): OutgoingHttpH
   ...more
 })
 
-/** What a handler answers to whatever it is asked: OK, INVALID_ARGUMENT, NOT_FOUND. */
+/** The statuses of a handler: OK, INVALID_ARGUMENT, NOT_FOUND. */
 const handled = ["0", "3", "5"]
-/** And grpc-js to a message that does not parse: INTERNAL. */
+/** Those, and INTERNAL for a message that does not parse. */
 const parsed = [...handled, "13"]
 const internal = ["13"]
 const deadlineExceeded = "4"
@@ -75,10 +74,10 @@ const resourceExhausted = ["8"]
 const unimplemented = ["12"]
 const none = "none"
 
-/** More than a server takes in one message, in few bytes. */
+/** A compressed message that decompresses to more than the limit. */
 const bomb = gzipSync(Buffer.alloc(5 * 1024 * 1024))
 
-/** Some bytes of a message changed, added, or taken away. */
+/** Changes, inserts or removes some bytes of a message. */
 const mutate = (chance: Chance, message: Buffer): Buffer => {
   const bytes = [...message]
   for (let changes = 1 + chance.below(4); changes > 0; changes--) {
@@ -116,18 +115,18 @@ const makers: { readonly [kind: string]: Maker } = {
   "bytes without a frame": (chance, path) => ({
     headers: headersFor(path),
     body: [chance.bytes(chance.below(64))],
-    // whatever their first five stand for
+    // the first five bytes are read as a length prefix
     answers: [...parsed, ...unimplemented, ...resourceExhausted]
   }),
-  "a message that is shorter than its prefix says": (chance, path) => ({
+  "a message shorter than its length prefix": (chance, path) => ({
     headers: headersFor(path),
     body: [framed(valid, { length: valid.length + 1 + chance.below(1_000) })],
     answers: internal
   }),
-  "a message that is longer than its prefix says": (chance, path) => ({
+  "a message longer than its length prefix": (chance, path) => ({
     headers: headersFor(path),
     body: [framed(valid, { length: chance.below(valid.length) })],
-    // the rest is the beginning of another message, or is not even that
+    // the rest is read as the start of another message
     answers: [...parsed, ...unimplemented, ...resourceExhausted]
   }),
   "a message that is too large": (chance, path) => ({
@@ -141,23 +140,23 @@ const makers: { readonly [kind: string]: Maker } = {
     answers: unimplemented
   }),
   "no message": (_, path) => ({ headers: headersFor(path), body: [], answers: unimplemented }),
-  "a message said to be compressed": (chance, path) => ({
+  "an uncompressed message with the compressed flag": (chance, path) => ({
     headers: headersFor(path),
     body: [framed(mutate(chance, valid), { flag: 1 + chance.below(255) })],
     answers: internal
   }),
-  "a message that is compressed": (_, path) => ({
+  "a compressed message": (_, path) => ({
     headers: headersFor(path, { "grpc-encoding": "gzip" }),
     body: [framed(gzipSync(valid), { flag: 1 })],
     answers: handled
   }),
   "a message that does not decompress": (chance, path) => ({
     headers: headersFor(path, { "grpc-encoding": chance.of(["gzip", "deflate"]) }),
-    // no first byte of either format
+    // not the first byte of gzip or deflate
     body: [framed(Buffer.concat([Buffer.of(0xff), chance.bytes(20)]), { flag: 1 })],
     answers: internal
   }),
-  "a message that decompresses to too much": (_, path) => ({
+  "a message that decompresses to more than the limit": (_, path) => ({
     headers: headersFor(path, { "grpc-encoding": "gzip" }),
     body: [framed(bomb, { flag: 1 })],
     answers: resourceExhausted
@@ -167,14 +166,14 @@ const makers: { readonly [kind: string]: Maker } = {
     body: [framed(valid, { flag: 1 })],
     answers: unimplemented
   }),
-  "a time-out that is none": (chance, path) => ({
+  "an invalid timeout": (chance, path) => ({
     headers: headersFor(path, {
       "grpc-timeout": chance.of(["soon", "1", "S", "-", "1s", "1.5", "1x", "m1", "-1", "-1S", "99999999999S"])
     }),
     body: [framed(valid)],
     answers: internal
   }),
-  "a time-out that is nothing, or very long": (chance, path) => ({
+  "a timeout of zero or very long": (chance, path) => ({
     headers: headersFor(path, { "grpc-timeout": chance.of(["0n", "0S", "99999999H", "1n"]) }),
     body: [framed(valid)],
     answers: [...handled, deadlineExceeded]
@@ -191,12 +190,12 @@ const makers: { readonly [kind: string]: Maker } = {
     body: [framed(mutate(chance, valid))],
     answers: parsed
   }),
-  "another method of HTTP": (chance, path) => ({
+  "another HTTP method": (chance, path) => ({
     headers: headersFor(path, { [constants.HTTP2_HEADER_METHOD]: chance.of(["PUT", "PATCH", "BREW", "OPTIONS"]) }),
     body: [framed(valid)],
     answers: ["HTTP 405"]
   }),
-  "a path that nobody serves": (chance, path) => ({
+  "an unknown path": (chance, path) => ({
     headers: headersFor(
       chance.of([
         `/${token(chance, 20)}`,
@@ -210,10 +209,10 @@ const makers: { readonly [kind: string]: Maker } = {
       ])
     ),
     body: [framed(chance.bytes(chance.below(32)))],
-    // HTTP/2 itself has no paths that do not begin with a slash
+    // HTTP/2 requires paths to start with a slash
     answers: [...unimplemented, none]
   }),
-  "metadata of all sorts": (chance, path) => ({
+  "random metadata": (chance, path) => ({
     headers: headersFor(path, {
       [`x-${token(chance, 8)}`]: token(chance, chance.below(200)),
       [`x-${token(chance, 8)}-bin`]: chance.of(["====", "not base64!", chance.bytes(30).toString("base64"), ",,"]),
@@ -229,20 +228,20 @@ const makers: { readonly [kind: string]: Maker } = {
     body: [framed(valid)],
     answers: [none]
   }),
-  "messages to a method of streams": (chance) => ({
+  "messages to a streaming method": (chance) => ({
     headers: headersFor(paths.reflection),
     body: Array.from({ length: chance.below(5) }, () => framed(chance.bytes(chance.below(30)))),
     answers: parsed
   }),
-  "a message to a method that goes on": (chance) => ({
+  "a message to a method that does not end": (chance) => ({
     headers: headersFor(paths.watch, { "grpc-timeout": "50m" }),
     body: [framed(chance.bytes(chance.below(10)))],
     answers: [...internal, deadlineExceeded]
   }),
-  "a client that goes away": (chance, path) => ({
+  "a client that resets the stream": (chance, path) => ({
     headers: headersFor(path),
     body: chance.below(2) === 0 ? [] : [framed(valid).subarray(0, chance.below(11))],
-    // not NO_ERROR, with which Node's client sends nothing, and waits for an end that does not come
+    // not NO_ERROR, with which Node's client sends no RST_STREAM
     resets: chance.of([constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR, 0x7f]),
     answers: [...parsed, ...unimplemented, none]
   })
@@ -250,12 +249,12 @@ const makers: { readonly [kind: string]: Maker } = {
 
 const kinds = Object.keys(makers)
 
-/** Any one call. */
+/** A random invalid call. */
 export const shot = (chance: Chance): Shot => {
-  // those that break the connection for all the others on it are rare
+  // calls that break the connection for all others on it are rare
   let kind = chance.of(kinds)
   if (kind === "headers beyond the limit" && chance.below(20) !== 0) kind = "a mutated request"
-  if (kind === "a message that decompresses to too much" && chance.below(20) !== 0) kind = "a random message"
+  if (kind === "a message that decompresses to more than the limit" && chance.below(20) !== 0) kind = "a random message"
   const path = chance.of([paths.first, paths.v1, paths.categories])
   return { kind, ...makers[kind]!(chance, path) }
 }
@@ -263,23 +262,23 @@ export const shot = (chance: Chance): Shot => {
 const settings = Http2Frames.settings()
 const repeated = (bytes: Buffer, times: number) => Buffer.concat(Array.from({ length: times }, () => bytes))
 
-/** Headers that are right, of a call on stream 1. */
+/** Valid headers of a call on stream 1. */
 const headerBlock = Http2Frames.callHeaders(paths.v1)
 
-/** All that is sent on one connection, and how many frames or messages that is. */
+/** The bytes of a connection and the number of frames or messages in them. */
 export interface Burst {
   readonly bytes: Buffer
   readonly count: number
 }
 
 const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
-  // no HTTP/2 at all
+  // not HTTP/2
   (chance) => ({ bytes: chance.bytes(1 + chance.below(500)), count: 1 }),
   () => ({ bytes: Buffer.from("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"), count: 1 }),
   (chance) => ({ bytes: Buffer.concat([Buffer.of(22, 3, 1, 2, 0, 1), chance.bytes(512)]), count: 1 }),
   (chance) => ({ bytes: mutate(chance, preface), count: 1 }),
   (chance) => ({ bytes: preface.subarray(0, chance.below(preface.length)), count: 1 }),
-  // frames of any kind, with any content
+  // random frames with random payloads
   (chance) => {
     const count = 1 + chance.below(20)
     const frames = Array.from({ length: count }, () =>
@@ -287,7 +286,7 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
     )
     return { bytes: Buffer.concat([preface, settings, ...frames]), count }
   },
-  // that are longer or shorter than they say
+  // frames with a wrong length
   (chance) => ({
     bytes: Buffer.concat([
       preface,
@@ -296,7 +295,7 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
     ]),
     count: 1
   }),
-  // a call in the middle of which comes nonsense
+  // a call with random bytes in the middle
   (chance) => ({
     bytes: Buffer.concat([
       preface,
@@ -307,7 +306,7 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
     ]),
     count: 3
   }),
-  // headers that do not decompress, or never end
+  // header blocks that do not decode or never end
   (chance) => ({ bytes: Buffer.concat([preface, settings, frame(1, 4, 1, mutate(chance, headerBlock))]), count: 1 }),
   (chance) => ({ bytes: Buffer.concat([preface, settings, frame(1, 5, 1, chance.bytes(100))]), count: 1 }),
   () => ({
@@ -319,7 +318,7 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
     ]),
     count: 51
   }),
-  // too much of what is right
+  // floods of valid frames
   () => ({ bytes: Buffer.concat([preface, repeated(settings, 200)]), count: 200 }),
   () => ({ bytes: Buffer.concat([preface, settings, repeated(frame(6, 0, 0, Buffer.alloc(8)), 200)]), count: 200 }),
   () => ({
@@ -332,7 +331,7 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
     ]),
     count: 100
   }),
-  // windows that overflow, settings out of range
+  // overflowing windows and settings out of range
   () => ({
     bytes: Buffer.concat([preface, settings, repeated(frame(8, 0, 0, Buffer.of(0x7f, 0xff, 0xff, 0xff)), 2)]),
     count: 2
@@ -340,5 +339,5 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
   (chance) => ({ bytes: Buffer.concat([preface, frame(4, 0, 0, chance.bytes(6 * (1 + chance.below(10))))]), count: 1 })
 ]
 
-/** Any one connection. */
+/** A random invalid connection. */
 export const burst = (chance: Chance): Burst => chance.of(bursts)(chance)

@@ -1,5 +1,5 @@
 /**
- * HTTP/2 on the level of frames (RFC 9113), for clients that break its rules: nothing is checked, counted or acknowledged.
+ * Encodes and decodes HTTP/2 frames (RFC 9113) for clients that violate the protocol. Nothing is validated, counted or acknowledged.
  */
 import { gzipSync } from "node:zlib"
 
@@ -24,7 +24,7 @@ export const flag = { ack: 1, endStream: 1, endHeaders: 4 } as const
 /** Error codes of RST_STREAM and GOAWAY. */
 export const errorCode = { noError: 0, internal: 2, cancel: 8 } as const
 
-/** A frame, whose length may be one that is not its own. */
+/** A frame. `length` may differ from the length of the payload. */
 export const frame = (
   type: number,
   flags: number,
@@ -48,7 +48,7 @@ const uint32 = (...values: ReadonlyArray<number>): Buffer => {
   return bytes
 }
 
-/** A SETTINGS frame, from identifiers to values (RFC 9113, section 6.5.2). */
+/** A SETTINGS frame with values by identifier (RFC 9113, section 6.5.2). */
 export const settings = (values: { readonly [identifier: number]: number } = {}): Buffer => {
   const entries = Object.entries(values)
   const payload = Buffer.alloc(6 * entries.length)
@@ -61,7 +61,7 @@ export const settings = (values: { readonly [identifier: number]: number } = {})
 
 export const settingsAck = frame(type.settings, flag.ack, 0, nothing)
 
-/** The SETTINGS identifier of the window that each stream begins with. */
+/** The identifier of SETTINGS_INITIAL_WINDOW_SIZE. */
 export const initialWindowSize = 4
 
 export const headers = (stream: number, block: Buffer, flags: number = flag.endHeaders): Buffer =>
@@ -84,7 +84,7 @@ export const windowUpdate = (stream: number, increment: number): Buffer =>
 
 export const ping = (payload: Buffer = Buffer.alloc(8), flags = 0): Buffer => frame(type.ping, flags, 0, payload)
 
-/** An integer of HPACK (RFC 7541, section 5.1), in the lower bits of its first byte. */
+/** An HPACK integer (RFC 7541, section 5.1) with a prefix of some bits. */
 const integer = (value: number, bits: number, first = 0): Buffer => {
   const limit = 2 ** bits - 1
   if (value < limit) return Buffer.of(first | value)
@@ -96,24 +96,24 @@ const integer = (value: number, bits: number, first = 0): Buffer => {
 
 const string = (value: string): Buffer => Buffer.concat([integer(Buffer.byteLength(value), 7), Buffer.from(value)])
 
-/** A header that goes into no table. */
+/** A header without indexing. */
 export const literal = (name: string, value: string): Buffer =>
   Buffer.concat([Buffer.of(0), string(name), string(value)])
 
-/** A header that goes into the table of the connection, from which {@link newest} repeats it. */
+/** A header that is added to the dynamic table, so that {@link newest} can refer to it. */
 export const indexed = (name: string, value: string): Buffer =>
   Buffer.concat([Buffer.of(0x40), string(name), string(value)])
 
-/** The header that went into the table last, in one byte. */
+/** A one-byte reference to the newest entry of the dynamic table. */
 export const newest = Buffer.of(0x80 | 62)
 
 export type Headers = { readonly [name: string]: string }
 
-/** Headers as HPACK has them when it compresses nothing. */
+/** Encodes headers without compression. */
 export const block = (headers: Headers): Buffer =>
   Buffer.concat(Object.entries(headers).map(([name, value]) => literal(name, value)))
 
-/** What a gRPC call begins with. */
+/** The headers of a gRPC call. */
 export const callHeaders = (path: string, more: Headers = {}): Buffer =>
   block({
     ":method": "POST",
@@ -125,7 +125,7 @@ export const callHeaders = (path: string, more: Headers = {}): Buffer =>
     ...more
   })
 
-/** A message of gRPC with its prefix, which may say what is not so. */
+/** A length-prefixed gRPC message. Flag and length of the prefix may be wrong. */
 export const message = (bytes: Uint8Array, { flag = 0, length = bytes.length } = {}): Buffer => {
   const prefix = Buffer.alloc(5)
   prefix.writeUInt8(flag, 0)
@@ -133,10 +133,10 @@ export const message = (bytes: Uint8Array, { flag = 0, length = bytes.length } =
   return Buffer.concat([prefix, bytes])
 }
 
-/** A message of that many bytes, compressed to a thousandth. */
+/** A message of some bytes, compressed to a thousandth of its size. */
 export const bomb = (size: number): Buffer => message(gzipSync(Buffer.alloc(size)), { flag: 1 })
 
-/** A frame that has been received. */
+/** A received frame. */
 export interface Frame {
   readonly type: number
   readonly flags: number
@@ -144,7 +144,7 @@ export interface Frame {
   readonly payload: Buffer
 }
 
-/** Finds frames in what comes from a socket, however it is cut. */
+/** Splits the data of a socket into frames. */
 export const reader = (onFrame: (frame: Frame) => void) => {
   let rest: Buffer = nothing
   return (bytes: Buffer): void => {

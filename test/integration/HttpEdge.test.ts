@@ -1,5 +1,5 @@
 /**
- * The HTTP edge of the built bundles, as processes: what clients do to them that no browser would.
+ * The HTTP edge of the built bundles under hostile clients.
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -10,15 +10,15 @@ import * as RawHttp from "../layers/http/RawHttp.ts"
 import { Installation } from "./Installation.ts"
 import * as Scrape from "./Scrape.ts"
 
-/** Pages come without books, which is all the same here. */
+/** Without a backend: pages have no books, which does not matter here. */
 const alone = { RECOMMENDATIONS_TARGET: "127.0.0.1:1" }
 
 const offer = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"]
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "the edge of Marketplace",
+  "the HTTP edge of Marketplace",
   (it) => {
-    it.effect("keeps connections on which an upgrade was offered, and ends them with the process", () =>
+    it.effect("closes connections with an upgrade offer at shutdown like others", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, exitCode, port, signal } = yield* start("marketplace", alone)
@@ -33,12 +33,12 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         yield* signal("SIGTERM")
         const [elapsed, code] = yield* Effect.timed(exitCode)
         assert.strictEqual(code, 0)
-        // not DRAIN_TIMEOUT, nor until their clients close them
+        // less than DRAIN_TIMEOUT, and without waiting for the clients to close them
         assert.isBelow(Duration.toMillis(elapsed), 10_000)
       })
     )
 
-    it.effect("has a place for readers and for probes while others hold more connections than there can be", () =>
+    it.effect("serves readers and probes while other clients open more connections than the limit", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, output, port } = yield* start("marketplace", {
@@ -59,7 +59,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("answers probes and readers when clients hold more connections than it may open files", () =>
+    it.effect("serves probes and readers while clients open more connections than there are file descriptors", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, output, port, written } = yield* start("marketplace", alone, { openFiles: 120 })
@@ -76,7 +76,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("lives on when clients send requests and read nothing", () =>
+    it.effect("survives clients that send requests and never read", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, port } = yield* start("marketplace", alone)
@@ -101,7 +101,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("says what is wrong with its limits", () =>
+    it.effect("refuses invalid limits with a message", () =>
       Effect.gen(function* () {
         const { run } = yield* Installation
         for (const [variable, value, expected] of [

@@ -1,6 +1,6 @@
 /**
- * The built bundles, installed as they are in production: in a folder of their own, beside proto/ and data/, without
- * node_modules; and started as processes.
+ * Installs the built bundles like in production, in a folder with dist/, proto/ and data/ and without node_modules, and starts them as
+ * processes.
  */
 import { fileURLToPath } from "node:url"
 
@@ -12,22 +12,22 @@ import * as Output from "./Output.ts"
 
 export type Service = "recommendations" | "marketplace"
 
-/** The environment of a process; it inherits nothing. */
+/** The complete environment of a process. */
 export type Environment = { readonly [variable: string]: string }
 
 /** A service that has started. */
 export interface Running {
   readonly pid: number
-  /** Where it listens: on localhost, unless its environment names another host. */
+  /** The port of the service. */
   readonly port: number
-  /** Where it answers probes. */
+  /** The admin port. */
   readonly adminPort: number
-  /** What it has written so far, stderr included. */
+  /** The output so far, stdout and stderr. */
   readonly output: Effect.Effect<string>
-  /** Waits until it has written that, or fails the test when it ends without. */
+  /** Waits until the output contains a text; fails the test if the process exits without it. */
   readonly written: (text: string) => Effect.Effect<void>
   readonly signal: (name: "SIGTERM" | "SIGINT" | "SIGKILL" | "SIGSTOP" | "SIGCONT" | "SIGUSR2") => Effect.Effect<void>
-  /** Waits until it has ended. */
+  /** Waits for the exit. */
   readonly exitCode: Effect.Effect<number>
 }
 
@@ -40,30 +40,31 @@ export interface Ended {
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** What a service writes once it can be used, and the port in it. */
+/** The log line of a service that is listening, with its port. */
 const started: { readonly [S in Service]: RegExp } = {
   recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
   marketplace: /HTTP server listening on http:\/\/[^\s"]+?:(\d+)\b/
 }
 
-const answersProbes = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/
+const adminStarted = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/
 
+/** A folder with the bundles. */
 export class Installation extends Context.Service<
   Installation,
   {
-    /** The folder; relative paths of settings start here. */
+    /** The folder that relative paths of settings are resolved against. */
     readonly folder: string
-    /** Starts a service on a port of the system's choice, and waits until it can be used. It is killed with the scope. */
+    /** Starts a service on a free port and waits until it is listening. The scope kills it. */
     readonly start: (
       service: Service,
       env?: Environment,
       limits?: { readonly openFiles?: number }
     ) => Effect.Effect<Running, never, Scope.Scope>
-    /** The same, but waits only until it answers probes; its port is 0. */
+    /** Starts a service and waits only until its admin port is listening; `port` is 0. */
     readonly begin: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
-    /** Runs a service that is expected to end by itself. */
+    /** Runs a service until it exits by itself. */
     readonly run: (service: Service, env?: Environment) => Effect.Effect<Ended>
-    /** Writes a file into the folder. */
+    /** Writes a file to the folder. */
     readonly write: (name: string, content: string | Uint8Array) => Effect.Effect<void>
   }
 >()("onlinebooks/test/Installation") {
@@ -82,7 +83,7 @@ export class Installation extends Context.Service<
           openFiles === undefined ? command : ["/bin/sh", "-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, ...command]
         return spawner.spawn(
           ChildProcess.make(program, args, {
-            // not the installation's, so that a path that depends on it is found out
+            // not the folder itself, so that a path that depends on the working directory fails
             cwd: path.dirname(folder),
             env: {
               RECOMMENDATIONS_GRPC_PORT: "0",
@@ -92,7 +93,7 @@ export class Installation extends Context.Service<
               ...env
             },
             extendEnv: false,
-            // one that is stopped, or that a test has brought not to leave
+            // for a process that is stopped or does not exit
             forceKillAfter: "5 seconds"
           })
         )
@@ -101,13 +102,13 @@ export class Installation extends Context.Service<
       const launch = Effect.fnUntraced(function* (
         service: Service,
         env: Environment,
-        isWhole: boolean,
+        awaitService: boolean,
         openFiles?: number
       ) {
         const handle = yield* spawn(service, env, openFiles)
         const { match, text } = yield* Output.follow(service, handle)
-        const [, adminPort] = yield* match(answersProbes)
-        const [, port] = isWhole ? yield* match(started[service]) : []
+        const [, adminPort] = yield* match(adminStarted)
+        const [, port] = awaitService ? yield* match(started[service]) : []
         return {
           pid: handle.pid,
           port: Number(port ?? 0),

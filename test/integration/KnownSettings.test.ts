@@ -11,14 +11,14 @@ import { document, file } from "../../scripts/settings.ts"
 import { knownSettings } from "./KnownSettings.ts"
 
 layer(NodeServices.layer, { excludeTestServices: true })("the settings", (it) => {
-  it.effect("are those of docs/settings.md; if not, run `npm run settings`", () =>
+  it.effect("match docs/settings.md; if not, run `npm run settings`", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       assert.strictEqual(yield* fs.readFileString(fileURLToPath(file)), yield* document)
     })
   )
 
-  it.effect("are each in one row of docs/settings.md for each service that reads them, or in one for both", () =>
+  it.effect("have one row in docs/settings.md, in the chapter of their service or of both services", () =>
     Effect.gen(function* () {
       const chapters = (yield* document).split("\n## ").slice(1)
       const [both = [], recommendations = [], marketplace = []] = chapters.map((chapter) =>
@@ -35,7 +35,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the settings", (it) =>
     })
   )
 
-  it.effect("of one service are not all those of the other", () =>
+  it.effect("differ between the services", () =>
     Effect.gen(function* () {
       const recommendations = yield* knownSettings("recommendations")
       const marketplace = yield* knownSettings("marketplace")

@@ -1,39 +1,39 @@
 /**
- * A steady load: so many requests a second, whether or not those before are answered (an "open loop"), so that a service
- * that hangs is not spared the requests that would have come.
+ * An open-loop load generator: it sends requests at a fixed rate whether or not earlier ones are answered, so a service that hangs
+ * still receives the full load.
  */
 import { Deferred, Effect, type Scope } from "effect"
 
-/** What became of one request. */
+/** The result of one request. */
 export interface Sample {
-  /** When it was sent, in milliseconds since the load began. */
+  /** When it was sent, in milliseconds since the start of the load. */
   readonly at: number
-  /** How long its answer took, in milliseconds. */
+  /** The latency in milliseconds. */
   readonly took: number
-  /** Why it counts as failed. */
+  /** The reason if it failed. */
   readonly failure?: string | undefined
-  /** Which replica of Recommendations the answer came from, where it says so. */
+  /** The replica of Recommendations that answered, if known. */
   readonly replica?: string | undefined
 }
 
 export type Outcome = Pick<Sample, "failure" | "replica">
 
 export interface Load {
-  /** Milliseconds since the load began. */
+  /** Milliseconds since the start of the load. */
   readonly elapsed: Effect.Effect<number>
-  /** What has been answered so far, in the order of the answers. */
+  /** The results so far, in the order of the answers. */
   readonly samples: Effect.Effect<ReadonlyArray<Sample>>
-  /** Waits until so many more requests have been answered. */
+  /** Waits for a number of further answers. */
   readonly answered: (count: number) => Effect.Effect<void>
-  /** Waits until there has been an answer like that; only those that come from now on count. */
+  /** Waits for a later answer that matches. */
   readonly until: (predicate: (sample: Sample) => boolean) => Effect.Effect<void>
-  /** Sends no more, waits for the answers that are due, and gives all. */
+  /** Stops sending, waits for outstanding answers, and returns all results. */
   readonly finish: Effect.Effect<ReadonlyArray<Sample>>
-  /** By how many milliseconds a request was sent too late at worst: a load that is starved itself measures itself. */
+  /** The largest delay of a request in milliseconds. A large value means that the load generator itself was starved. */
   readonly late: Effect.Effect<number>
 }
 
-/** Sends until it is finished, or until the scope closes. `ask` calls back when its request has been answered or has failed. */
+/** Sends requests until `finish` or the end of the scope. `ask` calls back when its request is answered or has failed. */
 export const start = Effect.fnUntraced(function* (
   rate: number,
   ask: (done: (outcome: Outcome) => void) => void
@@ -102,14 +102,14 @@ export const start = Effect.fnUntraced(function* (
   }
 })
 
-/** What a load comes to, in figures; times in milliseconds. */
+/** Figures of a load. Times are in milliseconds. */
 export interface Summary {
   readonly count: number
   readonly failed: ReadonlyArray<Sample>
   readonly p50: number
   readonly p99: number
   readonly max: number
-  /** How many answers came from each replica of Recommendations. */
+  /** The number of answers by replica of Recommendations. */
   readonly replicas: ReadonlyMap<string, number>
 }
 
@@ -130,7 +130,7 @@ export const summarize = (samples: ReadonlyArray<Sample>): Summary => {
   }
 }
 
-/** The failures by their reason: how many, and when the first and the last of them were sent. */
+/** Failures by reason, with their number and the times of the first and the last. */
 export const reasons = (samples: ReadonlyArray<Sample>): ReadonlyArray<string> => {
   const times = new Map<string, Array<number>>()
   for (const { at, failure } of samples) {

@@ -1,5 +1,5 @@
 /**
- * Whoever reads the log of a process does not harm it: one who stops, one who goes away, a disk that is full.
+ * A process survives problems with its log output: a reader that stalls, a reader that exits, a full disk.
  */
 import { execFileSync, spawn } from "node:child_process"
 import { closeSync, constants, createReadStream, openSync } from "node:fs"
@@ -17,19 +17,19 @@ import * as GrpcClient from "../../src/layers/grpc/GrpcClient.ts"
 import { type Environment, Installation } from "./Installation.ts"
 import { scrape } from "./Scrape.ts"
 
-/** However busy the machine is, a call is answered once, and no attempt is given up. */
+/** Without retries and with long timeouts, so that each call is made once on a busy machine too. */
 const patient = {
   ...defaultPolicy,
   retry: { ...defaultPolicy.retry, attemptTimeout: Duration.minutes(1), maxAttempts: 1 }
 }
 
-/** A module that writes the port of each server that listens to stderr, since nothing may read the log here. */
+/** A module that writes the port of each listening server to stderr, since the log is not read here. */
 const tellPorts = `data:text/javascript,${encodeURIComponent(`
 import { subscribe } from "node:diagnostics_channel"
 subscribe("tracing:net.server.listen:asyncEnd", ({ server }) => console.error("port", server.address().port))
 `)}`
 
-/** The admin port and the gRPC port of a process with {@link tellPorts}, in the order in which it opens them. */
+/** The admin port and the gRPC port of a process with {@link tellPorts}, in the order of listening. */
 const portsOf = (stderr: Readable) =>
   Effect.callback<ReadonlyArray<number>>((resume) => {
     let text = ""
@@ -41,7 +41,7 @@ const portsOf = (stderr: Readable) =>
     stderr.once("end", () => resume(Effect.die(new Error(`Recommendations ended: ${text}`))))
   })
 
-/** Starts Recommendations with a stdout of the test's choice, and waits until it is ready. */
+/** Starts Recommendations with a given stdout and waits until it is ready. */
 const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environment = {}) {
   const { folder } = yield* Installation
   const child = yield* Effect.acquireRelease(
@@ -62,7 +62,7 @@ const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environ
   )
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target: `localhost:${port}`, policy: patient }))
   const client = yield* Effect.provideContext(GrpcClient.make(RecommendationsService), context)
-  /** Makes calls, each of which is a line of the log at Debug, and gives how many were answered. */
+  /** Makes calls, each of which logs a line at Debug, and returns the number of answers. */
   const call = (count: number) =>
     Effect.forEach(
       Array.from({ length: count }, (_, index) => index),
@@ -73,7 +73,7 @@ const begin = Effect.fnUntraced(function* (stdout: "pipe" | number, env: Environ
   return { call, child, dropped, exitCode: Effect.promise(() => exited) }
 })
 
-/** Reads all that comes, from now on. */
+/** Reads the rest of the output. */
 const reading = (stream: Readable) => {
   let text = ""
   stream.on("data", (chunk) => {
@@ -89,10 +89,10 @@ const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>, check: (value: A) =
   )
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "a process whose log",
+  "the log output of a process",
   (it) => {
     it.effect.each(["json", "pretty"] as const)(
-      "as %s is not read drops the oldest lines, answers its calls, and says so when it is read again",
+      "drops the oldest %s lines while it is not read, without failing calls, and reports them later",
       (format) =>
         Effect.gen(function* () {
           const { call, child, dropped, exitCode } = yield* begin("pipe", { LOG_LEVEL: "Debug", LOG_FORMAT: format })
@@ -102,20 +102,20 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
           assert.isAbove(count, 2000)
           const text = reading(child.stdout!)
           yield* eventually(Effect.sync(text), (text) => /\d+ log lines dropped: stdout/.test(text))
-          // it goes on, and what comes now is not dropped
+          // later lines are not dropped
           yield* call(1)
           const [, told] = /(\d+) log lines dropped/.exec(text()) ?? []
           assert.isAtLeast(Number(told), count)
           child.kill("SIGTERM")
           assert.strictEqual(yield* exitCode, 0)
           assert.include(text(), "gRPC is closed")
-          // what waited in the process, in the pipe, and on its way
+          // the lines queued in the process, in the pipe and in the pending write
           assert.isBelow(text().length, 2_000_000)
         }).pipe(Effect.scoped),
       { timeout: 60_000 }
     )
 
-    it.effect("is never read exits all the same", () =>
+    it.effect("does not delay the exit if it is never read", () =>
       Effect.gen(function* () {
         const { call, child, exitCode } = yield* begin("pipe", { LOG_LEVEL: "Debug" })
         yield* call(5000)
@@ -124,28 +124,26 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       }).pipe(Effect.scoped)
     )
 
-    it.effect.runIf(process.platform === "linux")(
-      "has a reader that goes away answers its calls, and is read by the next",
-      () =>
-        Effect.gen(function* () {
-          const path = `${(yield* Installation).folder}/log`
-          execFileSync("mkfifo", [path])
-          const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
-          const writer = openSync(path, constants.O_WRONLY)
-          const { call, child, dropped, exitCode } = yield* begin(writer, { LOG_LEVEL: "Debug" })
-          closeSync(writer)
-          closeSync(reader)
-          assert.strictEqual(yield* call(1000), 1000)
-          yield* eventually(dropped, (count) => count > 0)
-          const text = reading(createReadStream(path))
-          yield* eventually(Effect.andThen(call(1), Effect.sync(text)), (text) => /\d+ log lines dropped/.test(text))
-          child.kill("SIGTERM")
-          assert.strictEqual(yield* exitCode, 0)
-          yield* eventually(Effect.sync(text), (text) => text.includes("gRPC is closed"))
-        }).pipe(Effect.scoped)
+    it.effect.runIf(process.platform === "linux")("survives a reader that exits, and is read by the next one", () =>
+      Effect.gen(function* () {
+        const path = `${(yield* Installation).folder}/log`
+        execFileSync("mkfifo", [path])
+        const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+        const writer = openSync(path, constants.O_WRONLY)
+        const { call, child, dropped, exitCode } = yield* begin(writer, { LOG_LEVEL: "Debug" })
+        closeSync(writer)
+        closeSync(reader)
+        assert.strictEqual(yield* call(1000), 1000)
+        yield* eventually(dropped, (count) => count > 0)
+        const text = reading(createReadStream(path))
+        yield* eventually(Effect.andThen(call(1), Effect.sync(text)), (text) => /\d+ log lines dropped/.test(text))
+        child.kill("SIGTERM")
+        assert.strictEqual(yield* exitCode, 0)
+        yield* eventually(Effect.sync(text), (text) => text.includes("gRPC is closed"))
+      }).pipe(Effect.scoped)
     )
 
-    it.effect.runIf(process.platform === "linux")("goes to a full disk answers its calls", () =>
+    it.effect.runIf(process.platform === "linux")("does not fail calls on a full disk", () =>
       Effect.gen(function* () {
         const file = yield* Effect.acquireRelease(
           Effect.sync(() => openSync("/dev/full", "w")),

@@ -1,5 +1,5 @@
 /**
- * The scripts that people and process managers start by npm: signals, exit codes, and what is said when something is missing.
+ * The npm scripts: signals, exit codes, and messages for missing requirements.
  */
 import { fileURLToPath } from "node:url"
 
@@ -29,7 +29,7 @@ const ports = {
   MARKETPLACE_HTTP_PORT: "0"
 }
 
-/** Starts a script by npm, in a process group of its own, whose number is npm's pid. */
+/** Starts an npm script in a new process group, whose id is the pid of npm. */
 const npm = Effect.fnUntraced(function* (
   cwd: string,
   args: ReadonlyArray<string>,
@@ -50,7 +50,7 @@ const npm = Effect.fnUntraced(function* (
   )
 })
 
-/** Whether a process group has processes. */
+/** Whether a process group still has processes. */
 const isAlive = (group: number) => {
   try {
     process.kill(-group, 0)
@@ -66,7 +66,7 @@ const ended = (group: number) =>
     Effect.timeout("10 seconds")
   )
 
-/** Runs a script to its end. */
+/** Runs a script until it exits. */
 const run = Effect.fnUntraced(function* (
   cwd: string,
   args: ReadonlyArray<string>,
@@ -85,12 +85,12 @@ const run = Effect.fnUntraced(function* (
 }, Effect.scoped)
 
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "a script of npm",
+  "an npm script",
   (it) => {
     const signals = [
-      // a supervisor that knows npm's pid
+      // a supervisor that signals only npm
       { signal: "SIGTERM", to: "npm" },
-      // a supervisor that stops all processes of a unit
+      // a supervisor that signals all processes of a unit
       { signal: "SIGTERM", to: "all" },
       // Ctrl-C
       { signal: "SIGINT", to: "all" }
@@ -99,7 +99,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       signals.map(({ signal, to }) => ({ script, signal, to }))
     )
 
-    it.effect.each(cases)("drains on $signal for $to, leaves nobody behind, and exits with 0: $script", (options) =>
+    it.effect.each(cases)("drains on $signal for $to, leaves no process, and exits with 0: $script", (options) =>
       Effect.gen(function* () {
         const { script, signal, to } = options
         const handle = yield* npm(root, ["run", "--silent", script], { DRAIN_DELAY: "300ms" })
@@ -114,7 +114,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("serves a page from an installation for production", () =>
+    it.effect("serves a page with production dependencies only", () =>
       Effect.gen(function* () {
         const folder = yield* Checkout.make({ isProduction: true })
         const handle = yield* npm(folder, ["start"], { NODE_ENV: "production" })
@@ -126,7 +126,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    /** Node as if it were of another version. */
+    /** A Node that reports another version. */
     const asVersion = (version: string) => {
       const code =
         `Object.defineProperty(process, "versions", { value: { ...process.versions, node: "${version}" } });` +
@@ -134,7 +134,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` }
     }
 
-    it.effect.each(["start", "build", "certs"])("says in one line that Node is too old: %s", (script) =>
+    it.effect.each(["start", "build", "certs"])("reports in one line that Node is too old: %s", (script) =>
       Effect.gen(function* () {
         const { exitCode, stderr, stdout } = yield* run(root, ["run", "--silent", script], asVersion("20.20.2"))
         assert.strictEqual(exitCode, 1)
@@ -147,14 +147,14 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
       })
     )
 
-    it.effect("says in one line what to type where packages are missing", () =>
+    it.effect("reports in one line which command installs missing packages", () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
         const path = yield* Path.Path
         const folder = yield* Checkout.make({ isProduction: true })
         const start = () => run(folder, ["run", "--silent", "start"])
 
-        // as `npm ci --omit=optional` leaves it
+        // after `npm ci --omit=optional`
         const scope = path.join(folder, "node_modules/@bufbuild")
         for (const name of yield* fs.readDirectory(scope)) {
           if (name.startsWith("buf-")) yield* fs.remove(path.join(scope, name))
@@ -162,7 +162,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
         const line = "The packages for this platform are not installed. Type: npm ci --include=optional\n"
         assert.deepStrictEqual(yield* start(), { exitCode: 1, stdout: "", stderr: line })
 
-        // as before the first `npm ci`
+        // before the first `npm ci`
         yield* fs.remove(path.join(folder, "node_modules"), { recursive: true })
         const [name] = Object.keys(project.dependencies)
         assert.deepStrictEqual(yield* start(), {

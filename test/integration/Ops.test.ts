@@ -1,5 +1,5 @@
 /**
- * What the dashboard and the alert rules of ops/ ask for is what the services emit.
+ * The services emit the metrics that the dashboard and the alert rules of ops/ query.
  */
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -11,8 +11,8 @@ import * as OpsNames from "./OpsNames.ts"
 
 layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeServices.layer), {
   excludeTestServices: true
-})("the metrics of the dashboard and the alerts", (it) => {
-  it.effect("are emitted, with the labels that they are asked for by", () =>
+})("the metrics in ops/", (it) => {
+  it.effect("are emitted with the queried labels", () =>
     Effect.gen(function* () {
       const samples = Object.values(yield* emitted).flatMap(({ samples }) => samples)
       const missing: Array<string> = []

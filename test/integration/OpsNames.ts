@@ -1,45 +1,45 @@
 /**
- * The names of metrics and labels that the alert rules and the dashboard of ops/ rely on, so that a test can compare them with
- * what the services emit.
+ * Extracts the names of metrics and labels from the queries of the alert rules and the dashboard of ops/, so that tests can compare
+ * them with the metrics of the services.
  */
 import { fileURLToPath } from "node:url"
 
 import { Effect, FileSystem, Schema } from "effect"
 
-/** The labels of metrics that queries rely on, by metric. */
+/** The labels that queries use, by metric. */
 export type Names = ReadonlyMap<string, ReadonlySet<string>>
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Words of PromQL that could be taken for metrics. */
+/** Keywords of PromQL. */
 const keywords: ReadonlySet<string> = new Set(["and", "or", "unless", "bool", "offset", "inf", "nan"])
 
-/** What follows them is a list of labels. */
+/** Keywords before a list of labels. */
 const groupings: ReadonlySet<string> = new Set(["by", "without", "on", "ignoring", "group_left", "group_right"])
 
-/** What Prometheus itself adds, and no service has. */
+/** Metrics and labels that Prometheus adds itself. */
 const metricsOfPrometheus: ReadonlySet<string> = new Set(["up"])
 const labelsOfPrometheus: ReadonlySet<string> = new Set(["job", "instance"])
 
-/** Names, strings, numbers with their units, and single signs. White space and comments are between them. */
+/** Tokens: names, strings, numbers with units, and punctuation, with white space and comments between them. */
 const token =
   /#[^\n]*|\s+|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|\$?[a-zA-Z_:][\w:]*|\$\{[^}]*\}|\d[\w.]*(?:(?<=[eE])[+-]\d+)?|[^\s])/g
 
-/** An aggregation, not a metric, is what stands before that: `sum by (code) (...)`. */
+/** A name before one of these is an aggregation and not a metric: `sum by (code) (...)`. */
 const beginsLabels = (text: string) => /^(by|without)$/i.test(text)
 
 const isName = (text: string | undefined): text is string => text !== undefined && /^[a-zA-Z_:]/.test(text)
 
 /**
- * The metrics of a query in PromQL, each with the labels that its matchers name. Labels of `by`, `on` and the like are not told,
- * since they may be of any metric in the query.
+ * The metrics of a PromQL query with the labels in their matchers. Labels of `by`, `on` and the like are left out, since they may belong
+ * to any metric of the query.
  */
 export const ofQuery = (query: string): Names => {
   const tokens = [...query.matchAll(token)].flatMap(([, text]) => (text === undefined ? [] : [text]))
   const names = new Map<string, Set<string>>()
   let at = 0
 
-  /** Goes past a bracket that opens here, to what is after the one that closes it. Brackets within are of the same kind, or none. */
+  /** Returns the index after the bracket that closes the one at an index. Nested brackets are of the same kind. */
   const inside = (open: string, close: string): ReadonlyArray<string> => {
     const start = ++at
     for (let depth = 1; at < tokens.length; at++) {
@@ -58,7 +58,7 @@ export const ofQuery = (query: string): Names => {
     else {
       const next = tokens[++at] ?? ""
       if (groupings.has(text.toLowerCase())) {
-        // group_left may stand alone
+        // the list of labels of group_left is optional
         if (next === "(") inside("(", ")")
       } else if (!keywords.has(text.toLowerCase()) && next !== "(" && !beginsLabels(next)) {
         const labels = names.get(text) ?? new Set()
@@ -75,7 +75,7 @@ export const ofQuery = (query: string): Names => {
   return names
 }
 
-/** The metrics of many queries. */
+/** The metrics of several queries. */
 export const ofQueries = (queries: Iterable<string>): Names => {
   const names = new Map<string, Set<string>>()
   for (const query of queries) {
@@ -86,14 +86,14 @@ export const ofQueries = (queries: Iterable<string>): Names => {
   return names
 }
 
-/** A rule of a file of Prometheus: what it is called, and its query. */
+/** A rule of Prometheus. */
 export interface Rule {
   readonly kind: "record" | "alert"
   readonly name: string
   readonly query: string
 }
 
-/** The rules of a file, which writes each query as a block that begins with `expr: >-`, after the name. */
+/** The rules of a file, in which each query is a block after `expr: >-` below the name. */
 export const rulesOf = (yaml: string): ReadonlyArray<Rule> => {
   const rules = [...yaml.matchAll(/^( *)- (record|alert): (\S+)\n\1 {2}expr: >-\n((?:\1 {4}.*\n)+)/gm)].map(
     ([, , kind, name = "", query = ""]): Rule => ({ kind: kind === "record" ? "record" : "alert", name, query })
@@ -103,7 +103,7 @@ export const rulesOf = (yaml: string): ReadonlyArray<Rule> => {
   return rules
 }
 
-/** What there is to know of the parts of a dashboard; the others are left alone. */
+/** The parts of a dashboard that contain queries. */
 interface Panel {
   readonly panels?: ReadonlyArray<Panel> | undefined
   readonly targets?: ReadonlyArray<{ readonly expr: string }> | undefined
@@ -125,7 +125,7 @@ const decodeDashboard = Schema.decodeUnknownSync(
   )
 )
 
-/** The queries of a dashboard of Grafana: those of its panels, and those that its variables take their values from. */
+/** The queries of a Grafana dashboard: of its panels and of its variables. */
 export const queriesOf = (json: string): ReadonlyArray<string> => {
   const dashboard = decodeDashboard(json)
   const ofPanel = ({ panels = [], targets = [] }: Panel): ReadonlyArray<string> => [
@@ -141,7 +141,7 @@ export const queriesOf = (json: string): ReadonlyArray<string> => {
   return [...dashboard.panels.flatMap(ofPanel), ...ofVariables]
 }
 
-/** The metrics that have to come from services: not what Prometheus adds, and not what the rules record. */
+/** The metrics that services have to emit: without those of Prometheus and of recording rules. */
 export const ofServices = (rules: string, dashboard: string): Names => {
   const known = rulesOf(rules)
   const recorded = new Set(known.filter(({ kind }) => kind === "record").map(({ name }) => name))
@@ -153,12 +153,12 @@ export const ofServices = (rules: string, dashboard: string): Names => {
   )
 }
 
-/** The metrics of the files in ops/ that have to come from services, each with the labels that are relied on. */
+/** The metrics in the files of ops/ that services have to emit, with the queried labels. */
 export const labelsOf = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const rules = yield* fs.readFileString(`${root}ops/prometheus/rules.yaml`)
   return ofServices(rules, yield* fs.readFileString(`${root}ops/grafana/dashboard.json`))
 })
 
-/** The names of those. Of a histogram they are with `_bucket`, `_sum` and `_count`, as Prometheus has them. */
+/** The names of these metrics. Histograms have the suffixes `_bucket`, `_sum` and `_count`. */
 export const metricNames = Effect.map(labelsOf, (labels): ReadonlySet<string> => new Set(labels.keys()))

@@ -1,5 +1,5 @@
 /**
- * A collector: takes what is sent over OTLP as JSON, and keeps it for a test to look at. It may be slow, and may refuse.
+ * A collector for tests, which records OTLP/HTTP requests in JSON. It can also refuse requests or leave them unanswered.
  */
 import { createServer, type IncomingHttpHeaders } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -16,7 +16,7 @@ type AnyValue = {
 
 type Attributes = ReadonlyArray<{ readonly key: string; readonly value: AnyValue }>
 
-/** A span, as it is on the wire. */
+/** A span of an OTLP request. */
 export interface Span {
   readonly traceId: string
   readonly spanId: string
@@ -30,11 +30,11 @@ export interface Span {
   /** 0 unset, 1 OK, 2 error. */
   readonly status: { readonly code: number; readonly message?: string }
   readonly events: ReadonlyArray<{ readonly name: string }>
-  /** What the process says of itself. */
+  /** The resource attributes. */
   readonly resource: { readonly [key: string]: unknown }
 }
 
-/** A metric, as it is on the wire. */
+/** A metric of an OTLP request. */
 export interface Metric {
   readonly name: string
   readonly unit?: string
@@ -51,22 +51,23 @@ interface DataPoint {
   readonly sum?: number
 }
 
+/** A running collector and the telemetry that it has received. */
 export interface OtlpReceiver {
-  /** To be given as OTEL_EXPORTER_OTLP_ENDPOINT. */
+  /** The value for OTEL_EXPORTER_OTLP_ENDPOINT. */
   readonly url: string
   readonly spans: ReadonlyArray<Span>
-  /** The latest that came. */
+  /** The metrics of the latest request. */
   readonly metrics: () => ReadonlyArray<Metric>
-  /** The names of all that came, by the service that they are of. */
+  /** The names of all received metrics by service. */
   readonly metricsOf: ReadonlyMap<string, ReadonlySet<string>>
-  /** How many requests have come. */
+  /** The number of received requests. */
   readonly requests: () => number
   readonly headers: ReadonlyArray<IncomingHttpHeaders>
-  /** Does something else from now on. */
+  /** Changes the behaviour for later requests. */
   readonly behave: (behaviour: Behaviour) => void
-  /** Waits until that is so; it is looked at whenever something has come. */
-  readonly until: (isSo: () => boolean) => Effect.Effect<void>
-  /** Breaks all connections and takes no more. */
+  /** Waits until a condition holds. It is checked after each request. */
+  readonly until: (condition: () => boolean) => Effect.Effect<void>
+  /** Closes the port and all connections. */
   readonly kill: Effect.Effect<void>
 }
 
@@ -75,16 +76,16 @@ const valueOf = (value: AnyValue): unknown =>
     ? (value.stringValue ?? value.intValue ?? value.doubleValue ?? value.boolValue)
     : value.arrayValue.values.map(valueOf)
 
-/** Attributes as an object. */
+/** Converts attributes to an object. */
 export const read = (attributes: Attributes): { readonly [key: string]: unknown } =>
   Object.fromEntries(attributes.map(({ key, value }) => [key, valueOf(value)]))
 
-/** What becomes of a request: it is taken, refused, or gets no answer. */
-export type Behaviour = "takes" | "refuses" | "hangs"
+/** Records a request, answers 503, or does not answer. */
+export type Behaviour = "accepts" | "refuses" | "hangs"
 
-/** Listens on 127.0.0.1 for as long as the scope is open. */
+/** Listens on 127.0.0.1 until the scope closes. */
 export const make = Effect.fnUntraced(function* (
-  initial: Behaviour = "takes"
+  initial: Behaviour = "accepts"
 ): Effect.fn.Return<OtlpReceiver, never, Scope.Scope> {
   let behaviour = initial
   const spans: Array<Span> = []
@@ -94,7 +95,7 @@ export const make = Effect.fnUntraced(function* (
   let requests = 0
   const waiting = new Set<() => void>()
 
-  const take = (path: string | undefined, body: string) => {
+  const record = (path: string | undefined, body: string) => {
     const data = JSON.parse(body) as {
       readonly resourceSpans?: ReadonlyArray<{
         readonly resource: { readonly attributes: Attributes }
@@ -133,9 +134,9 @@ export const make = Effect.fnUntraced(function* (
     request.on("end", () => {
       requests++
       headers.push(request.headers)
-      if (behaviour === "takes") take(request.url, body)
+      if (behaviour === "accepts") record(request.url, body)
       if (behaviour !== "hangs") {
-        response.writeHead(behaviour === "takes" ? 200 : 503, { "content-type": "application/json" }).end("{}")
+        response.writeHead(behaviour === "accepts" ? 200 : 503, { "content-type": "application/json" }).end("{}")
       }
       waiting.forEach((check) => check())
     })
@@ -160,10 +161,10 @@ export const make = Effect.fnUntraced(function* (
     metrics: () => metrics,
     metricsOf,
     requests: () => requests,
-    until: Effect.fnUntraced(function* (isSo: () => boolean) {
+    until: Effect.fnUntraced(function* (condition: () => boolean) {
       const found = yield* Deferred.make<void>()
       const check = () => {
-        if (isSo()) Deferred.doneUnsafe(found, Effect.void)
+        if (condition()) Deferred.doneUnsafe(found, Effect.void)
       }
       waiting.add(check)
       check()

@@ -1,17 +1,18 @@
 /**
- * What a process writes, as far as it has come, and somebody to wait for a part of it.
+ * Follows the output of a process, and waits for text in it.
  */
 import { Deferred, Effect, Fiber, type Scope, Stream } from "effect"
 import type { ChildProcessSpawner } from "effect/process"
 
+/** The output of a process. */
 export interface Output {
-  /** All that has been written so far, stderr included. */
+  /** The output so far, stdout and stderr. */
   readonly text: Effect.Effect<string>
-  /** Waits until something like that has been written, or fails the test when the process ends without. */
+  /** Waits until the output matches a pattern; fails the test if the process exits without it. */
   readonly match: (pattern: RegExp) => Effect.Effect<RegExpExecArray>
 }
 
-/** Follows a process, which is called by a name in what tests say, until the scope closes. */
+/** Follows a process until the scope closes. Errors call it by `name`. */
 export const follow = Effect.fnUntraced(function* (
   name: string,
   { all }: ChildProcessSpawner.ChildProcessHandle

@@ -1,11 +1,11 @@
 /**
- * A server that is offered three times what it can do, as a process of its own.
+ * A server process under three times the load that it can serve.
  */
 import { assert, describe, it } from "@effect/vitest"
 
 import { computing, type Curve, measure, waiting } from "../../bench/overload.ts"
 
-/** Says what came of three times the load, and gives it with the most that was ever answered. */
+/** Logs the results under three times the load, and returns them with the best throughput. */
 const summary = (name: string, { points, unloaded }: Curve) => {
   const peak = Math.max(...[unloaded, ...points.values()].map(({ goodput }) => goodput))
   const overloaded = points.get(3)!
@@ -18,20 +18,20 @@ const summary = (name: string, { points, unloaded }: Curve) => {
   return { overloaded, peak, unloaded }
 }
 
-describe("a server that is offered more than it can do", () => {
-  it("does what it can, and answers what it accepts in time", async () => {
+describe("an overloaded server", () => {
+  it("keeps most of its throughput, and answers accepted calls in time", async () => {
     const { overloaded, peak, unloaded } = summary(waiting.name, await measure(waiting, [0.8, 1, 1.5, 3, 1, 3]))
-    // more than a third is left over
+    // at three times the load, much more than a third is refused
     assert.isAbove(overloaded.refused, overloaded.goodput / 2)
     assert.isAtLeast(overloaded.goodput, 0.9 * peak)
     assert.isBelow(overloaded.median, 3 * unloaded.median)
     assert.isBelow(overloaded.memory, unloaded.memory + 200)
   })
 
-  it("goes on answering when its handlers leave it no time to spare, and lets no call wait for nothing", async () => {
+  it("keeps answering when handlers use all of its CPU, and does not queue calls in vain", async () => {
     const { overloaded, peak, unloaded } = summary(computing.name, await measure(computing, [1, 3, 1, 3, 1, 3]))
     assert.isAbove(overloaded.refused, overloaded.goodput / 2)
-    // 0.5 to 0.9, since refusing takes the processor from answering; without a limit a third, and most calls are lost
+    // refusing takes CPU from answering; without a limit the goodput is lower still, and most calls are lost
     assert.isAtLeast(overloaded.goodput, 0.4 * peak)
     assert.isBelow(overloaded.lost, 0.05 * overloaded.offered)
     assert.isBelow(overloaded.memory, unloaded.memory + 200)

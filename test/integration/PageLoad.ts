@@ -1,8 +1,8 @@
 /**
- * Readers of the shop's front page, on connections that are kept alive, as browsers and load balancers keep them.
+ * Load on the shop's front page over keep-alive connections, like those of browsers and load balancers.
  *
- * It is written by hand over `node:http`: the load runs beside the services on the same few cores, and has to say on which
- * connection a request failed, and whether that one had been used before.
+ * It uses `node:http` directly, since it shares few cores with the services, and has to know whether the connection of a failed request
+ * had been used before.
  */
 import { Agent, get, type IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
@@ -11,7 +11,7 @@ import { Effect } from "effect"
 
 import * as Load from "./Load.ts"
 
-/** Where a Marketplace listens. */
+/** The address of a Marketplace. */
 export interface Backend {
   readonly host: string
   readonly port: number
@@ -20,41 +20,40 @@ export interface Backend {
 export interface Options {
   /** Pages a second. */
   readonly rate: number
-  /** The Marketplaces that are given new connections. Others keep those that they have, until they close them. */
+  /** The replicas that new connections go to. Other replicas keep their connections until they close them. */
   readonly backends: () => ReadonlyArray<Backend>
   /**
-   * Which requests are sent again, once, and on a new connection, when their connection breaks before any byte of an
-   * answer. "reused", as any browser does it (RFC 9110, 9.2.2, and 9112, 9.3.1): those on a connection that was used before,
-   * and that its server may have closed at the same moment. "unanswered", as load balancers do it: those on a new connection
-   * too, so that they outlive the crash of a Marketplace.
+   * Which requests are retried once on a new connection when their connection breaks before the first byte of a response. "reused",
+   * like browsers (RFC 9110, section 9.2.2, and RFC 9112, section 9.3.1): those on a connection that was used before, which the server
+   * may have closed meanwhile. "unanswered", like load balancers: those on a new connection too, so that they survive a crash.
    */
   readonly retry: "reused" | "unanswered"
 }
 
 export interface PageLoad extends Load.Load {
-  /** How many requests were sent again: their connection had been used before, or it was new. */
+  /** The number of retries on used and on new connections. */
   readonly retried: Effect.Effect<{ readonly reused: number; readonly fresh: number }>
 }
 
-/** How many connections there are at least; more when all are busy. */
+/** The minimum number of connections. More are opened when all are busy. */
 const connectionCount = 16
 
-/** After which a page counts as lost, in milliseconds: far above every budget. */
+/** The timeout of a page in milliseconds, far above every budget. */
 const patience = 10_000
 
-/** A page is failed unless it came with its books. */
+/** A page has failed unless it has books. */
 export const start = Effect.fnUntraced(function* ({ backends, rate, retry }: Options) {
   const connections = new Set<Connection>()
   const retried = { reused: 0, fresh: 0 }
   yield* Effect.addFinalizer(() => Effect.sync(() => connections.forEach(({ close }) => close())))
 
-  /** The connection that is idle for longest, so that all are in use; a new one while there are few, or when all are busy. */
+  /** The connection that has been idle for longest, or a new one if there are too few or all are busy. */
   const pick = (): Connection | undefined => {
     const idle = [...connections].find(({ isIdle }) => isIdle())
     return idle !== undefined && connections.size >= connectionCount ? idle : (open() ?? idle)
   }
 
-  /** A new connection, to where there are fewest. */
+  /** Opens a connection to the replica with the fewest. */
   const open = (avoided?: Backend): Connection | undefined => {
     const counts = backends()
       .filter((backend) => backend !== avoided)
@@ -71,13 +70,13 @@ export const start = Effect.fnUntraced(function* ({ backends, rate, retry }: Opt
 
   const ask = (done: (outcome: Load.Outcome) => void, isRetry = false, connection = pick()): void => {
     if (connection === undefined) return done({ failure: "no Marketplace is in the load balancer" })
-    // to the end of the line
+    // append to the idle queue
     if (connections.delete(connection)) connections.add(connection)
     connection.ask((answer) => {
       if (answer._tag === "Page") return done(judge(answer))
       if (answer.isUnanswered && !isRetry && (answer.isReused || retry === "unanswered")) {
         retried[answer.isReused ? "reused" : "fresh"]++
-        // who keeps sending to a crashed Marketplace is no load balancer
+        // like a load balancer, do not use a crashed replica again
         return ask(done, true, open(retry === "unanswered" ? connection.backend : undefined))
       }
       const which = `${isRetry ? "retried, " : ""}on a ${answer.isReused ? "used" : "new"} connection`
@@ -98,7 +97,7 @@ interface Page {
 interface Broken {
   readonly _tag: "Broken"
   readonly reason: string
-  /** Whether no byte of an answer had come. */
+  /** Whether no byte of a response was received. */
   readonly isUnanswered: boolean
   /** Whether the connection had been used before. */
   readonly isReused: boolean
@@ -111,7 +110,7 @@ interface Connection {
   readonly close: () => void
 }
 
-/** One connection, for one request at a time; `onClosed` is told when it can be used no more. */
+/** A connection for one request at a time. `onClosed` is called when it cannot be used any more. */
 const connect = (backend: Backend, onClosed: () => void): Connection => {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   let known: Socket | undefined
@@ -149,7 +148,7 @@ const connect = (backend: Backend, onClosed: () => void): Connection => {
     request.on("socket", (socket) => {
       if (socket === known) return
       if (isReused) {
-        // the agent has found its connection closed and opens another, to a Marketplace that may have been withdrawn
+        // the agent found its connection closed and opens another, maybe to a replica that was removed from the endpoints
         request.destroy(new Error("closed by the server"))
       } else {
         known = socket
@@ -165,7 +164,7 @@ const connect = (backend: Backend, onClosed: () => void): Connection => {
 const describe = (error: Error & { readonly code?: string }): string =>
   error.code === undefined ? error.message : `${error.code} (${error.message})`
 
-/** Three books lie on the front table. A test's catalogue names, in each title, the replica that it was given to. */
+/** The front page has three books. The titles of a test catalogue name the replica that served them. */
 const judge = ({ body, status }: Page): Load.Outcome => {
   const books = body.match(/<li[ >]/g)?.length ?? 0
   const replica = /Book \d+ of (127\.[\d.]+)/.exec(body)?.[1]

@@ -1,23 +1,23 @@
 /**
- * One gRPC call at the level of HTTP/2, which can be held open: its message is sent when the test says so.
+ * Makes gRPC calls over node:http2, among them calls whose message is sent later.
  */
 import { connect, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type Settings } from "node:http2"
 
 import { Deferred, Effect } from "effect"
 
-/** A unary call that the server knows of, and that goes on when the test says so. */
+/** A unary call whose headers the server has received and whose message is not sent yet. */
 export interface HeldCall {
-  /** Sends the message, but not that it is the last one. */
+  /** Sends the message without half-closing the stream. */
   readonly send: Effect.Effect<void>
-  /** Says that there are no more messages. */
+  /** Half-closes the stream. */
   readonly end: Effect.Effect<void>
-  /** The grpc-status that the call ends with. */
+  /** Waits for the grpc-status of the call. */
   readonly status: Effect.Effect<string>
-  /** All of these in turn. */
+  /** Sends the message, half-closes the stream and waits for the status. */
   readonly finish: Effect.Effect<string>
 }
 
-/** A connection, closed with the scope. */
+/** Opens a connection; the scope closes it. */
 const open = Effect.fnUntraced(function* (port: number, settings: Settings = {}) {
   const session = yield* Effect.acquireRelease(
     Effect.sync(() => connect(`http://localhost:${port}`, { settings })),
@@ -27,15 +27,15 @@ const open = Effect.fnUntraced(function* (port: number, settings: Settings = {})
     session.once("remoteSettings", () => resume(Effect.void))
     session.once("error", (error) => resume(Effect.die(error)))
   })
-  // an error after this ends its calls, which say so
+  // later errors end the calls of the connection, which report them
   session.on("error", () => {})
   return session
 })
 
-/** A connection on which nothing happens. */
+/** Opens an idle connection. */
 export const idle = (port: number) => open(port)
 
-/** Begins a call with an empty message, such as ListCategories takes; the connection is closed with the scope. */
+/** Starts a call with an empty message, such as ListCategories; the scope closes its connection. */
 export const hold = Effect.fnUntraced(function* (
   port: number,
   path: string,
@@ -55,17 +55,17 @@ export const hold = Effect.fnUntraced(function* (
     const value = headers["grpc-status"]
     if (value !== undefined) Deferred.doneUnsafe(status, Effect.succeed(String(value)))
   }
-  // a call that fails has its status in its headers
+  // a trailers-only response has its status in the headers
   stream.on("response", onHeaders)
   stream.on("trailers", onHeaders)
   stream.on("error", (error) => Deferred.doneUnsafe(status, Effect.succeed(error.message)))
   stream.on("close", () => Deferred.doneUnsafe(status, Effect.succeed("closed without a status")))
   stream.resume()
-  // a ping comes back after all that was sent before it has been read
+  // the ping is acknowledged after the server has read everything before it
   yield* Effect.callback<void>((resume) => {
     session.ping((error) => resume(error === null ? Effect.void : Effect.die(error)))
   })
-  // a frame of five bytes: not compressed, no bytes long
+  // the length prefix of an uncompressed empty message
   const send = Effect.sync(() => void stream.write(Buffer.alloc(5)))
   const end = Effect.sync(() => void stream.end())
   return {
@@ -76,7 +76,7 @@ export const hold = Effect.fnUntraced(function* (
   } satisfies HeldCall as HeldCall
 })
 
-/** Makes a call of which all is said by the test, and gives the grpc-status that it ends with, if there is one. */
+/** Makes a call with given path, headers and body, and returns its grpc-status, if any. */
 export const send = (
   target: string,
   call: { readonly path: string; readonly body: Uint8Array; readonly headers?: OutgoingHttpHeaders | undefined }
@@ -97,7 +97,7 @@ export const send = (
     }
     stream.on("response", onHeaders)
     stream.on("trailers", onHeaders)
-    // what is answered before all of it has been read is reset
+    // a stream that is answered before it is read completely is reset
     stream.on("error", () => {})
     stream.on("close", () => {
       session.destroy()

@@ -1,6 +1,6 @@
 /**
- * Clients of Recommendations that are not ours: grpc-js as its documentation shows it, with gRPC's own retries (A6) and
- * load balancing (A24) switched on by a service config.
+ * Load on Recommendations from plain grpc-js clients, with gRPC's own retries (A6) and load balancing (A24) enabled by a service
+ * config.
  */
 import { fileURLToPath } from "node:url"
 
@@ -27,14 +27,14 @@ export interface Options {
   readonly target: string
   readonly credentials: ChannelCredentials
   readonly channelOptions?: ChannelOptions | undefined
-  /** How long a client relies on what a name server told it, in milliseconds. */
+  /** How long a client caches DNS answers, in milliseconds. */
   readonly dnsWindow: number
 }
 
-/** How long one call may take, with all its attempts, in milliseconds. */
+/** The timeout of a call with all its attempts, in milliseconds. */
 const timeout = 5_000
 
-/** Each client has connections of its own, as one in a process of its own has. */
+/** Each client has its own connections, like a client in another process. */
 const channelOptions = (service: string, options: Options): ChannelOptions => ({
   "grpc.use_local_subchannel_pool": 1,
   "grpc.dns_min_time_between_resolutions_ms": options.dnsWindow,
@@ -58,7 +58,7 @@ const channelOptions = (service: string, options: Options): ChannelOptions => ({
 })
 
 const client = Effect.fnUntraced(function* (file: string, service: string, options: Options) {
-  // grpc-js has read it when it was loaded: without it the target's name server is not asked
+  // grpc-js reads it when it is loaded; without it the DNS server in the target is not used
   if (process.env["GRPC_NODE_USE_ALTERNATIVE_RESOLVER"] !== "true") {
     return yield* Effect.die(
       new Error("GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true has to be set: run the project `fleet`")
@@ -80,9 +80,9 @@ const client = Effect.fnUntraced(function* (file: string, service: string, optio
   )
 })
 
-/** What became of a call, by its error or by the titles of its books. */
+/** The result of a call, from its error or the titles of its books. */
 const judge = (error: ServiceError | null, titles: ReadonlyArray<string>): Load.Outcome => {
-  // how long which step of the call took makes every failure look like a reason of its own
+  // without the durations of its steps, which differ for each failure
   if (error !== null) {
     const details = error.details.replace(/ after [\d.]+s\b.*?(?=remote_addr|$)/, " ")
     return { failure: `${status[error.code]}: ${details.trim()}` }
@@ -101,7 +101,7 @@ export const first = Effect.fnUntraced(function* (options: Options) {
   })
 })
 
-/** Calls Recommend of today's API. */
+/** Calls Recommend of the v1 API. */
 export const v1 = Effect.fnUntraced(function* (options: Options) {
   const api = (yield* client(
     "onlinebooks/recommendations/v1/recommendations.proto",

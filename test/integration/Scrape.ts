@@ -1,11 +1,11 @@
 /**
- * What Prometheus reads of a process, by a parser of its format.
+ * Scrapes and parses metrics in Prometheus' text format.
  */
 import { Effect } from "effect"
 import { HttpClient } from "effect/http"
 import parsePrometheus from "parse-prometheus-text-format"
 
-/** A sample, as Prometheus stores it: a histogram is many. */
+/** A sample. A histogram consists of several. */
 interface Sample {
   readonly name: string
   readonly labels: { readonly [label: string]: string }
@@ -14,26 +14,27 @@ interface Sample {
 
 type Labels = { readonly [label: string]: string }
 
+/** The metrics of one scrape. */
 export interface Scrape {
-  /** As it came. */
+  /** The unparsed text. */
   readonly text: string
   readonly samples: ReadonlyArray<Sample>
-  /** The names of the metrics, of a histogram without those of its parts. */
+  /** The names of the metrics, without the suffixes of histogram samples. */
   readonly names: ReadonlySet<string>
-  /** The sample with exactly those labels; 0 if there is none. */
+  /** The value of the sample with exactly these labels; 0 without one. */
   readonly value: (name: string, labels?: Labels) => number
-  /** All samples together that have those labels, and may have others. */
+  /** The sum of all samples that have these labels and maybe others. */
   readonly total: (name: string, labels?: Labels) => number
-  /** The labels that any sample of that name has. */
+  /** The labels of all samples of a name. */
   readonly labels: (name: string) => ReadonlySet<string>
 }
 
 const matches = (sample: Labels, wanted: Labels) =>
   Object.entries(wanted).every(([label, value]) => sample[label] === value)
 
-/** Reads what a process has written, which has to be as the format has it. */
+/** Parses the text format. Throws if it is malformed. */
 export const parse = (text: string): Scrape => {
-  // of a histogram it makes one series whatever its labels say, so that it had better not know
+  // the parser merges histograms that differ in labels, so their type is removed
   const samples = parsePrometheus(text.replaceAll(/^# TYPE \S+ histogram$/gm, "")).flatMap(({ metrics, name }) =>
     metrics.map(({ labels = {}, value }): Sample => ({ name, labels, value: Number(value) }))
   )
@@ -54,7 +55,7 @@ export const parse = (text: string): Scrape => {
   }
 }
 
-/** Scrapes the process that has its admin port there. */
+/** Scrapes /metrics of an admin port. */
 export const scrape = Effect.fnUntraced(function* (adminPort: number) {
   const response = yield* HttpClient.get(`http://127.0.0.1:${adminPort}/metrics`)
   if (response.status !== 200) return yield* Effect.die(new Error(`/metrics: status ${response.status}`))

@@ -5,7 +5,7 @@ import { Effect } from "effect"
 
 import { Installation } from "./Installation.ts"
 
-layer(Installation.layer)("a start that cannot be", (it) => {
+layer(Installation.layer)("a start with an invalid setting", (it) => {
   it.effect.each([
     {
       service: "recommendations",
@@ -37,7 +37,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     {
       service: "recommendations",
       env: { RECOMMENDATIONS_TLS_CERT_FILE: "nowhere.crt", RECOMMENDATIONS_TLS_KEY_FILE: "nowhere.key" },
-      // where the file was looked for, which is in the folder of the installation
+      // the absolute path, in the folder of the installation
       line: /^RECOMMENDATIONS_TLS_CERT_FILE="\/\S+\/nowhere\.crt": expected a PEM file, but there is no such file$/
     },
     {
@@ -45,7 +45,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
       env: { RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "ca.crt" },
       line: 'RECOMMENDATIONS_TLS_CLIENT_CA_FILE="ca.crt": expected RECOMMENDATIONS_TLS_CERT_FILE to be set too'
     },
-    // set to nothing, each of them would let in more than was meant
+    // an empty value would allow more clients or servers than intended
     {
       service: "recommendations",
       env: { RECOMMENDATIONS_TLS_CLIENT_CA_FILE: "" },
@@ -111,7 +111,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     },
     {
       service: "recommendations",
-      // it is a secret
+      // a secret value is redacted
       env: { OTEL_EXPORTER_OTLP_HEADERS: "token" },
       line: 'OTEL_EXPORTER_OTLP_HEADERS="<redacted>": expected key=value pairs with commas between them'
     },
@@ -146,7 +146,7 @@ layer(Installation.layer)("a start that cannot be", (it) => {
     })
   )
 
-  it.effect("on a port in use", () =>
+  it.effect("fails for a port in use", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
       const port = String(yield* portInUse)

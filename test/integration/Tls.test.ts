@@ -1,5 +1,5 @@
 /**
- * The built bundles over TLS, as their settings say it.
+ * The built bundles over TLS, configured by their settings.
  */
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -9,7 +9,7 @@ import { HttpClient } from "effect/http"
 import * as CertificateFolder from "./CertificateFolder.ts"
 import { Installation } from "./Installation.ts"
 
-/** Whether the front page of a Marketplace has books. */
+/** Whether the front page of Marketplace has books. */
 const hasBooks = Effect.fnUntraced(function* (port: number) {
   const response = yield* HttpClient.get(`http://localhost:${port}/`)
   assert.strictEqual(response.status, 200)
@@ -17,7 +17,7 @@ const hasBooks = Effect.fnUntraced(function* (port: number) {
 })
 
 layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })("over TLS", (it) => {
-  it.effect("Marketplace calls an address, by the name that it is told", () =>
+  it.effect("Marketplace verifies a server at an IP address by MARKETPLACE_TLS_SERVER_NAME", () =>
     Effect.gen(function* () {
       const { start } = yield* Installation
       const { environment } = yield* CertificateFolder.makeBoth("address")
@@ -33,13 +33,13 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       })
       const wrong = yield* start("marketplace", { ...settings, MARKETPLACE_TLS_SERVER_NAME: "other.test" })
       assert.isTrue(yield* hasBooks(right.port))
-      // the page comes without books, and the log says why
+      // the page is rendered without books, and the log has the reason
       assert.isFalse(yield* hasBooks(wrong.port))
       yield* wrong.written("Host: other.test. is not in the cert's altnames: DNS:recommendations.test")
     })
   )
 
-  it.effect("Marketplace lives when new certificates do not connect and Recommendations goes away", () =>
+  it.effect("Marketplace survives unusable certificates and a restart of Recommendations", () =>
     Effect.gen(function* () {
       const { start } = yield* Installation
       const { authority, client, environment, identity } = yield* CertificateFolder.makeBoth("lost")
@@ -54,7 +54,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         MARKETPLACE_PAGE_BUDGET: "5 seconds"
       })
       assert.isTrue(yield* hasBooks(marketplace.port))
-      // no server that there is has a certificate of this authority
+      // the running server has no certificate of this authority
       yield* client.swap({ ...identity, ca: other.authority.cert })
       yield* marketplace.written("TLS certificates of the client reloaded")
       assert.isTrue(yield* hasBooks(marketplace.port))
@@ -69,7 +69,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
     })
   )
 
-  it.effect("Marketplace has no books in plaintext, and both logs say why", () =>
+  it.effect("Marketplace has no books over plaintext, and both logs have the reason", () =>
     Effect.gen(function* () {
       const { start } = yield* Installation
       const { environment } = yield* CertificateFolder.makeBoth("plaintext")

@@ -1,6 +1,6 @@
 /**
- * A server with methods of all four kinds, whose limits come from the environment (`ECHO_...`), for the fuzzer. What a request's text
- * says is done before it is echoed: `wait` waits until the call ends, `later` for a millisecond, `fail` fails.
+ * A server for the fuzzer, with a method of each kind and limits from the environment (`ECHO_...`). The text of a request decides what
+ * happens before it is echoed: `wait` waits until the call ends, `later` waits for a millisecond, `fail` fails.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Schema, Stream } from "effect"

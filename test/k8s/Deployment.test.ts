@@ -1,5 +1,5 @@
 /**
- * The Deployment of the cluster in little decides as Kubernetes does; here over pods that are nothing but what it sees of them.
+ * The Deployment of the local cluster makes the decisions of Kubernetes' controller. Its pods are fakes that only become ready and end.
  */
 import { assert, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Option } from "effect"
@@ -13,7 +13,7 @@ interface FakePod extends Pod {
   readonly become: (isReady: boolean) => Effect.Effect<void>
 }
 
-/** A Deployment whose pods are ready a second after they were started, and take 5 seconds to leave. */
+/** A Deployment of fake pods, which are ready one second after their start and take 5 seconds to terminate. */
 const makeFake = Effect.fnUntraced(function* (options: Partial<Workload> = {}) {
   const workload: Workload = {
     name: "fake",
@@ -36,7 +36,7 @@ const makeFake = Effect.fnUntraced(function* (options: Partial<Workload> = {}) {
   }
   const scope = yield* Effect.scope
   const started: Array<FakePod> = []
-  /** How many were ready at each change. */
+  /** The number of ready pods at each change. */
   const seen: Array<number> = []
 
   const startPod = Effect.fnUntraced(function* (revision: number, onChange: Effect.Effect<void>) {
@@ -69,17 +69,17 @@ const makeFake = Effect.fnUntraced(function* (options: Partial<Workload> = {}) {
   return { deployment, seen, started }
 })
 
-/** Lets so many seconds go by, one by one, so that what waits for one thing after the other is not late. */
+/** Advances the clock second by second, so that fibers that wait repeatedly run at the right times. */
 const pass = (seconds: number) => Effect.replicateEffect(TestClock.adjust("1 second"), seconds, { discard: true })
 
-/** Lets so much time go by, in which the Deployment has to come to what it should be. */
+/** Advances the clock and asserts that the Deployment has settled. */
 const settle = Effect.fnUntraced(function* ({ settled }: Deployment.Deployment, seconds: number) {
   const waiting = yield* Effect.forkChild(settled)
   yield* pass(seconds)
   assert.strictEqual(waiting.pollUnsafe()?._tag, "Success")
 })
 
-it.effect("replaces one at a time, each after the new one has been ready for minReadySeconds", () =>
+it.effect("replaces one pod at a time, after the new one has been ready for minReadySeconds", () =>
   Effect.gen(function* () {
     const { deployment, seen, started } = yield* makeFake()
     yield* settle(deployment, 40)
@@ -87,7 +87,7 @@ it.effect("replaces one at a time, each after the new one has been ready for min
     seen.length = 0
 
     yield* deployment.restart
-    // the first new one, and nothing else for 36 seconds
+    // one new pod, and no other change for 36 seconds
     assert.lengthOf(started, 4)
     yield* pass(35)
     assert.lengthOf(started, 4)
@@ -101,13 +101,13 @@ it.effect("replaces one at a time, each after the new one has been ready for min
       pods.map(({ revision }) => revision),
       [2, 2, 2]
     )
-    // never fewer than there should be
+    // never fewer ready pods than replicas
     for (const ready of seen) assert.isAtLeast(ready, 3)
     assert.lengthOf(yield* deployment.endings, 3)
   })
 )
 
-it.effect("goes by maxUnavailable and maxSurge", () =>
+it.effect("respects maxUnavailable and maxSurge", () =>
   Effect.gen(function* () {
     const { deployment, seen, started } = yield* makeFake({
       replicas: 4,
@@ -118,7 +118,7 @@ it.effect("goes by maxUnavailable and maxSurge", () =>
     seen.length = 0
     yield* deployment.restart
     yield* pass(0)
-    // two leave at once, for two new ones
+    // two pods terminate at the same time, and two new ones start
     assert.lengthOf(started, 6)
     yield* settle(deployment, 90)
     assert.lengthOf(started, 8)
@@ -126,7 +126,7 @@ it.effect("goes by maxUnavailable and maxSurge", () =>
   })
 )
 
-it.effect("stops a rollout at a pod that does not become ready, and goes on when it does", () =>
+it.effect("pauses a rollout while a new pod is not ready, and continues when it is", () =>
   Effect.gen(function* () {
     const { deployment, started } = yield* makeFake()
     yield* settle(deployment, 40)
@@ -154,7 +154,7 @@ it.effect("stops a rollout at a pod that does not become ready, and goes on when
   })
 )
 
-it.effect("takes the newest away when there are too many, and those that are not ready before all", () =>
+it.effect("removes surplus pods: those that are not ready first, then the newest", () =>
   Effect.gen(function* () {
     const { deployment, started } = yield* makeFake()
     yield* settle(deployment, 40)

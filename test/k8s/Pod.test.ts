@@ -1,5 +1,5 @@
 /**
- * A pod of the cluster in little is looked after as by a kubelet. Its process is a small server that does as it is told.
+ * A pod of the local cluster is probed, restarted and terminated as by a kubelet. Its process is a small server whose probes the test sets.
  */
 import { createServer } from "node:net"
 import { fileURLToPath } from "node:url"
@@ -71,7 +71,7 @@ const makePod = Effect.fnUntraced(function* (grace: Duration.Duration = Duration
 })
 
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerNodeHttp), { excludeTestServices: true })("a pod", (it) => {
-  it.effect("is ready while its probe says so, and no more once it is told to leave", () =>
+  it.effect("is ready while its readiness probe succeeds, until it is terminated", () =>
     Effect.gen(function* () {
       const { readySince, set, terminate, until } = yield* makePod()
       assert.isTrue(Option.isNone(yield* readySince))
@@ -90,7 +90,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerNodeHttp), { excludeTe
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is started again when it has been killed, and ready again then", () =>
+  it.effect("is restarted after its process was killed, and becomes ready again", () =>
     Effect.gen(function* () {
       const { crash, readySince, terminate, until } = yield* makePod()
       yield* until(true)
@@ -101,24 +101,24 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerNodeHttp), { excludeTe
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is asked to leave once, also when its liveness probe has just decided so", () =>
+  it.effect("gets SIGTERM once, even if a failed liveness probe has just sent it", () =>
     Effect.gen(function* () {
       const { set, terminate, until } = yield* makePod()
       yield* until(true)
       yield* set("livez", 500)
-      // it has been asked, says so, and takes half a second to leave
+      // the process has received SIGTERM, is not ready any more, and takes half a second to exit
       yield* until(false)
       assert.isTrue((yield* terminate).isOrderly)
     }).pipe(Effect.scoped)
   )
 
-  it.effect("leaves at once when there is no process to ask", () =>
+  it.effect("terminates immediately while it waits for a restart", () =>
     Effect.gen(function* () {
       const { crash, terminate, until } = yield* makePod()
       yield* until(true)
       yield* crash
       yield* until(true)
-      // the second time a kubelet waits for ten seconds
+      // a kubelet delays the second restart by ten seconds
       yield* crash
       const { isOrderly, took } = yield* terminate
       assert.isTrue(isOrderly)
@@ -126,7 +126,7 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerNodeHttp), { excludeTe
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is killed after its grace", () =>
+  it.effect("is killed after its grace period", () =>
     Effect.gen(function* () {
       const { terminate, until } = yield* makePod(Duration.millis(100))
       yield* until(true)

@@ -1,5 +1,5 @@
 /**
- * Debian's Chromium, driven by Playwright: one browser for a suite of tests, a fresh profile for each visit.
+ * Debian's Chromium, controlled by Playwright: one browser for a suite of tests, with a new profile for each visit.
  */
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
@@ -8,26 +8,26 @@ import type { AxeResults, RuleMetadata, RunOptions } from "axe-core"
 import { Context, Effect, Layer, Schema, type Scope } from "effect"
 import { chromium, type Page, type Response } from "playwright-core"
 
-/** How a reader looks at a page. */
+/** The window and colour scheme of a visit. */
 export interface Look {
-  /** Of the window, in CSS pixels: up to 480 it is that of a phone, with fingers for a pointer. */
+  /** The width of the window in CSS pixels. Up to 480 the browser emulates a phone with a touch screen. */
   readonly width: number
   readonly scheme: "light" | "dark"
 }
 
 export interface Visit {
   readonly page: Page
-  /** To the address that was asked for. */
+  /** The response for the requested address. */
   readonly response: Response
 }
 
-/** There is no browser, or it does not start. A test that needs one fails then: it is not skipped. */
+/** The browser is not installed or does not start. Tests that need it fail; they are not skipped. */
 export class BrowserUnavailable extends Schema.TaggedError<BrowserUnavailable>()("BrowserUnavailable", {
   path: Schema.String,
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `${this.path} does not start. Install it with: apt-get install chromium. Or say in CHROMIUM_PATH where one is.`
+    return `${this.path} does not start. Install it with: apt-get install chromium. Or set CHROMIUM_PATH.`
   }
 }
 
@@ -37,9 +37,9 @@ export class Browser extends Context.Service<
   Browser,
   {
     /**
-     * Opens an address. Until the scope closes, whatever the browser complains of is collected: errors on its console (a
-     * breach of the Content-Security-Policy is one), errors that were thrown, requests that failed and dialogs. If there
-     * was anything, the closing of the scope fails the test.
+     * Opens an address. Until the scope closes, it collects errors on the console (which include violations of the
+     * Content-Security-Policy), uncaught exceptions, failed requests and dialogs. If there are any, the test fails when the scope
+     * closes.
      */
     readonly visit: (
       url: string,
@@ -90,14 +90,12 @@ export class Browser extends Context.Service<
           (context) => Effect.promise(() => context.close())
         )
         const page = yield* Effect.promise(() => context.newPage())
-        const complaints = listen(page)
+        const problems = listen(page)
         yield* Effect.addFinalizer(() =>
-          complaints.length === 0
-            ? Effect.void
-            : Effect.die(new Error(`The browser complains: ${complaints.join("; ")}`))
+          problems.length === 0 ? Effect.void : Effect.die(new Error(`The browser reports: ${problems.join("; ")}`))
         )
         const response = yield* Effect.promise(() => page.goto(url))
-        if (response === null) return yield* Effect.die(new Error(`${url} is no other document`))
+        if (response === null) return yield* Effect.die(new Error(`${url} did not load a new document`))
         return { page, response }
       })
 
@@ -107,32 +105,32 @@ export class Browser extends Context.Service<
 }
 
 const listen = (page: Page): ReadonlyArray<string> => {
-  const complaints: Array<string> = []
+  const problems: Array<string> = []
   const documents = new Set<string>()
   page.on("request", (request) => {
     if (request.isNavigationRequest()) documents.add(request.url())
   })
   page.on("console", (message) => {
-    // Chromium reports the status of a 404 page too, which is for the test to judge, not for its console
+    // Chromium also logs the status of a 404 page, which the test checks itself
     const ofDocument = message.text().startsWith("Failed to load resource") && documents.has(message.location().url)
-    if (message.type() === "error" && !ofDocument) complaints.push(message.text())
+    if (message.type() === "error" && !ofDocument) problems.push(message.text())
   })
-  page.on("pageerror", (error) => complaints.push(error.message))
-  page.on("requestfailed", (request) => complaints.push(`${request.url()}: ${request.failure()?.errorText}`))
+  page.on("pageerror", (error) => problems.push(error.message))
+  page.on("requestfailed", (request) => problems.push(`${request.url()}: ${request.failure()?.errorText}`))
   page.on("dialog", (dialog) => {
-    complaints.push(`a dialog, "${dialog.message()}"`)
+    problems.push(`a dialog, "${dialog.message()}"`)
     void dialog.dismiss()
   })
-  return complaints
+  return problems
 }
 
-/** What axe-core finds in a page. */
+/** The findings of axe-core for a page. */
 export interface Audit {
-  /** What is wrong, a line each. */
+  /** One line for each violation. */
   readonly violations: ReadonlyArray<string>
-  /** What nobody but a human could decide, a line each. */
+  /** One line for each finding that axe-core could not decide. */
   readonly undecided: ReadonlyArray<string>
-  /** The ids of the rules that were met by something in the page. */
+  /** The ids of the rules that at least one element passed. */
   readonly passed: ReadonlyArray<string>
 }
 
@@ -144,9 +142,8 @@ declare const axe: {
 }
 
 /**
- * Holds the page against every rule of axe-core, best practices and experimental ones included, but for those of WCAG's
- * level AAA and for the one that only reminds of what is hidden. The Content-Security-Policy forbids a script element, and
- * a breach of it would be a complaint: so axe is evaluated.
+ * Checks the page with every rule of axe-core, including best practices and experimental ones, except WCAG's level AAA and the rule
+ * that only lists hidden content. The Content-Security-Policy forbids a script element, so axe-core is evaluated in the page.
  */
 export const audit = Effect.fnUntraced(function* (page: Page): Effect.fn.Return<Audit> {
   yield* Effect.promise(() => page.evaluate(axeSource))

@@ -1,6 +1,6 @@
 /**
- * Both APIs from a shell, as an operator calls them: buf curl needs the protos, or not even those, since it can ask the
- * server for them.
+ * Both APIs called by `buf curl`, as an operator does from a shell: with the proto files, or with the protos that the server's
+ * reflection service returns.
  */
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Schema, Struct } from "effect"
@@ -8,16 +8,16 @@ import { Effect, Layer, Schema, Struct } from "effect"
 import { type Ended, Installation } from "../integration/Installation.ts"
 import { decodePrinted, ForeignTools } from "./ForeignTools.ts"
 
-/** Where buf curl gets the protos from: their files, or the server. */
+/** Where buf curl gets the protos: from files or from the server. */
 const sources = {
-  "by the protos": ["--schema", "proto"],
-  "by reflection": ["--reflect-protocol", "grpc-v1"],
-  "by reflection of the older name": ["--reflect-protocol", "grpc-v1alpha"]
+  "with the proto files": ["--schema", "proto"],
+  "with reflection": ["--reflect-protocol", "grpc-v1"],
+  "with reflection v1alpha": ["--reflect-protocol", "grpc-v1alpha"]
 }
 
 type Source = keyof typeof sources
 
-/** Runs buf curl against one server that has just been started. */
+/** Starts a server and returns a function that runs buf curl against it. */
 const makeRun = Effect.gen(function* () {
   const { buf } = yield* ForeignTools
   const { port } = yield* (yield* Installation).start("recommendations")
@@ -25,20 +25,20 @@ const makeRun = Effect.gen(function* () {
     buf("curl", "--protocol", "grpc", "--http2-prior-knowledge", ...options, `http://localhost:${port}${path}`)
 })
 
-/** Calls methods of that server. */
+/** The same for calls of methods. */
 const makeCurl = (source: Source) =>
   Effect.map(
     makeRun,
     (run) => (method: string, data: object) => run(`/${method}`, ...sources[source], "-d", JSON.stringify(data))
   )
 
-/** The lines that are printed of what went well. */
+/** The lines that a successful command printed. */
 const linesOf = ({ exitCode, stderr, stdout }: Ended) => {
   assert.strictEqual(exitCode, 0, stderr)
   return stdout.trim().split("\n")
 }
 
-/** Reads what is printed of a call that went well. */
+/** Decodes the response of a successful call. */
 const decodeOk = <A>(schema: Schema.Decoder<A>) => {
   const decode = decodePrinted(Schema.fromJsonString(schema))
   return ({ exitCode, stderr, stdout }: Ended) => {
@@ -57,7 +57,7 @@ const decodeError = decodePrinted(
   )
 )
 
-/** Asserts that a call was refused, with one detail of that type. */
+/** Asserts that a call failed with one error detail of the given type. */
 const assertRefused = Effect.fnUntraced(function* (
   { exitCode, stderr, stdout }: Ended,
   expected: { readonly code: string; readonly message: RegExp; readonly detail: string }
@@ -121,7 +121,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
     })
   )
 
-  it.effect.each(Struct.keys(sources))("calls today's API %s", (source) =>
+  it.effect.each(Struct.keys(sources))("calls the v1 API %s", (source) =>
     Effect.gen(function* () {
       const curl = yield* makeCurl(source)
       const service = "onlinebooks.recommendations.v1.RecommendationsService"
@@ -146,7 +146,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
     })
   )
 
-  it.effect("lists what the server has", () =>
+  it.effect("lists the services and methods of the server", () =>
     Effect.gen(function* () {
       const run = yield* makeRun
       const [services, methods] = yield* Effect.all([run("", "--list-services"), run("", "--list-methods")], {
@@ -172,9 +172,9 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
     })
   )
 
-  it.effect("asks how the server is", () =>
+  it.effect("checks the health of the server", () =>
     Effect.gen(function* () {
-      const curl = yield* makeCurl("by reflection")
+      const curl = yield* makeCurl("with reflection")
       const { status } = yield* decodeHealth(yield* curl("grpc.health.v1.Health/Check", {}))
       assert.strictEqual(status, "SERVING")
     })

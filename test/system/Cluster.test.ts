@@ -1,5 +1,5 @@
 /**
- * The manifests, performed as processes under load, as `npm run cluster` does it: nothing is lost.
+ * The manifests, run as local processes under load by `npm run cluster`: no request fails.
  */
 import { writeSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -11,7 +11,7 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** Performs manifests, and gives what was printed with the exit code; `show` gets it as it comes. */
+/** Runs `npm run cluster` and returns its output and exit code. `show` receives the output as it is written. */
 const cluster = Effect.fnUntraced(function* (args: ReadonlyArray<string>, show: (text: string) => void = () => {}) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
@@ -30,36 +30,36 @@ const cluster = Effect.fnUntraced(function* (args: ReadonlyArray<string>, show: 
   return { output, exitCode: yield* handle.exitCode }
 }, Effect.scoped)
 
-/** Past vitest, which shows what failed tests print. */
+/** Writes to the terminal directly: vitest shows the output of failed tests only. */
 const print = (text: string) => void writeSync(1, text)
 
 it.live(
-  "a rollout, a scaling and a kill lose no page and no call",
+  "no page and no call fails during a rollout, a change of replicas and a kill",
   () =>
     Effect.gen(function* () {
       const { exitCode, output } = yield* cluster([], print)
       assert.strictEqual(exitCode, 0, output)
       assert.match(output, /\n0 failed\n/)
 
-      /** What was printed of a rehearsal. */
+      /** The part of the output about one rehearsal. */
       const section = (name: string) => new RegExp(`\n${name}: [^]*?\n  in `).exec(output)?.[0] ?? ""
       const numbers = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, number]) => Number(number))
       for (const name of ["rollout", "scale", "kill"]) {
         const [pages = 0] = numbers(section(name), /pages: (\d+), 0 failed/g)
         const calls = numbers(section(name), /calls, \S+ API: (\d+), 0 failed/g)
-        // at 100 pages and 20 calls of each API a second, for longer than minReadySeconds
+        // 100 pages and 20 calls of each API per second, for longer than minReadySeconds
         assert.isAbove(pages, 2_000, name)
         assert.lengthOf(calls, 2, name)
         for (const count of calls) assert.isAbove(count, 400, name)
       }
-      // each replica of both, and the two that were too many of both, left in order
+      // three replaced replicas of each service, and two surplus ones, exited with 0
       assert.deepStrictEqual(numbers(section("rollout"), /(\d+) left with exit code 0/g), [3, 3])
       assert.deepStrictEqual(numbers(section("scale"), /(\d+) left with exit code 0/g), [2, 2])
     }).pipe(Effect.provide(NodeServices.layer)),
   900_000
 )
 
-/** The manifests in a folder of their own, with so many minReadySeconds. */
+/** Copies the manifests and changes minReadySeconds. */
 const copied = Effect.fnUntraced(function* (minReadySeconds: number) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -74,12 +74,12 @@ const copied = Effect.fnUntraced(function* (minReadySeconds: number) {
 })
 
 it.live(
-  "a rollout that does not wait for name servers is found out",
+  "calls fail during a rollout that is faster than DNS caches expire",
   () =>
     Effect.gen(function* () {
       const { exitCode, output } = yield* cluster(["rollout", "--manifests", `${yield* copied(1)}/base`])
       const [, seconds] = /\n {2}in ([\d.]+) s\n/.exec(output) ?? []
-      assert.isBelow(Number(seconds), 30, "the name server has forgotten the old replicas before the last of them left")
+      assert.isBelow(Number(seconds), 30, "the rollout took longer than the name server caches answers")
       assert.strictEqual(exitCode, 1)
       assert.match(output, /\n[1-9]\d* failed\n/)
       assert.match(output, /No connection established|Circuit breaker is open/)
@@ -88,7 +88,7 @@ it.live(
 )
 
 it.live(
-  "pods that are killed lose nothing over mutual TLS and with books from a ConfigMap either",
+  "no page and no call fails when pods are killed, with mutual TLS and a catalogue from a ConfigMap",
   () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem

@@ -1,7 +1,7 @@
 /**
- * The files for Docker Compose, each alone and together with the others: they keep to the specification and to what is promised of
- * them, what they give to the services is what those take, and what they mount is there. No container is started: what can be
- * tried without one is, with the built bundles, promtool, and a mount as a container has it.
+ * The files for Docker Compose, each alone and together with the others: they match the specification, restrict the containers, set
+ * variables that the services know, and mount files that exist. Containers.test.ts starts them; this test runs their health checks,
+ * settings and certificates with the built bundles.
  */
 import { fileURLToPath } from "node:url"
 
@@ -32,7 +32,7 @@ const combinations = [[], ...overrides.map((file) => [file]), overrides].map((fi
 
 const Strings = Schema.Array(Schema.String)
 
-/** All that a service may have here; what is not in it, such as `privileged`, is an error. */
+/** The fields that a service can have. Others, such as `privileged`, are errors. */
 const Service = Schema.Struct({
   image: Schema.String,
   build: Schema.optional(Schema.Struct({ context: Schema.String, dockerfile: Schema.String })),
@@ -86,10 +86,10 @@ const readYaml = (file: string) => Effect.map(read(file), (text): unknown => par
 type Tree = { readonly [key: string]: unknown }
 const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** These lists take the place of others, which are added to: https://docs.docker.com/reference/compose-file/merge/ */
+/** Lists that replace each other when files are merged; others are joined: https://docs.docker.com/reference/compose-file/merge/ */
 const replacing = new Set(["command", "entrypoint", "test"])
 
-/** As Compose puts two files together. */
+/** Merges two files as Compose does. */
 const merge = (one: Tree, other: Tree): Tree => {
   const merged: Record<string, unknown> = { ...one }
   for (const [key, value] of Object.entries(other)) {
@@ -102,7 +102,7 @@ const merge = (one: Tree, other: Tree): Tree => {
   return merged
 }
 
-/** Puts the defaults in, where there is nothing to put in place of them; a variable that has none is an error. */
+/** Replaces variables with their defaults. A variable without a default is an error. */
 const interpolate = (value: unknown): unknown => {
   if (typeof value === "string") {
     const text = value.replaceAll(/\$\{\w+:-([^${}]*)\}/g, "$1")
@@ -114,7 +114,7 @@ const interpolate = (value: unknown): unknown => {
   return value
 }
 
-/** Files as one project. */
+/** Reads files and merges them into one project. */
 const project = Effect.fnUntraced(function* (files: ReadonlyArray<string>) {
   const trees = yield* Effect.forEach(files, readYaml)
   const merged = trees.filter(isTree).reduce(merge)
@@ -130,7 +130,7 @@ const serviceOf = (project: { readonly services: Readonly<Record<string, Service
   return service
 }
 
-/** A duration as Go reads them, in milliseconds. */
+/** The milliseconds of a duration in Go's format. */
 const millis = (duration: string): number => {
   const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
   return [...duration.matchAll(/([\d.]+)(ms|s|m|h)/g)].reduce(
@@ -139,26 +139,26 @@ const millis = (duration: string): number => {
   )
 }
 
-/** The parts of a mount of one of the repository's files, or of a volume: `source:target:mode`. */
+/** The parts of a service's mounts: `source:target:mode`. */
 const mounts = ({ volumes = [] }: Service) =>
   volumes.map((volume) => {
     const [source = "", target = "", mode = ""] = volume.split(":")
     return { source, target, mode }
   })
 
-/** Where in the repository a path of a container is. */
+/** The file of the repository that is mounted at a path of a container. */
 const inRepository = (service: Service, path: string): string | undefined =>
   mounts(service)
     .filter(({ source, target }) => source.startsWith("./") && (path === target || path.startsWith(`${target}/`)))
     .map(({ source, target }) => `${source.slice(2)}${path.slice(target.length)}`)[0]
 
-/** The ports that an image says it listens on: the one of the service, then the one of its probes. */
+/** The ports that a Dockerfile exposes: the service's own, then its admin port. */
 const exposed = Effect.fnUntraced(function* (service: string) {
   const [, first, second] = /^EXPOSE (\d+) (\d+)$/m.exec(yield* read(`Dockerfile.${service}`)) ?? []
   return { port: Number(first), adminPort: Number(second) }
 })
 
-/** Runs a program to its end. */
+/** Runs a program until it ends. */
 const run = Effect.fnUntraced(function* (
   command: string,
   args: ReadonlyArray<string>,
@@ -178,7 +178,7 @@ const run = Effect.fnUntraced(function* (
   return { output, exitCode: Number(exitCode) }
 }, Effect.scoped)
 
-/** Makes certificates, and gives what the script prints: the variables, each with the name of a file or another value. */
+/** Makes certificates in a folder and returns the variables that the script prints; paths are relative to the folder. */
 const makeCerts = Effect.fnUntraced(function* (folder: string) {
   const { exitCode, output } = yield* run(process.execPath, ["scripts/certs.ts", folder])
   assert.strictEqual(exitCode, 0, output)
@@ -194,15 +194,15 @@ const makeFolder = Effect.flatMap(FileSystem.FileSystem, (fs) =>
   fs.makeTempDirectoryScoped({ prefix: "onlinebooks-compose-" })
 )
 
-layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose", (it) => {
-  it.effect.each([base, ...overrides])("%s keeps to the specification, and has no fields that are not in it", (file) =>
+layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) => {
+  it.effect.each([base, ...overrides])("%s matches the specification and has no unknown fields", (file) =>
     Effect.gen(function* () {
       const ajv = new Ajv2019({ allErrors: true, strictTypes: false, allowUnionTypes: true })
       ajv.addFormat("duration", /^(\d+(\.\d+)?(ns|us|ms|s|m|h))+$/)
       ajv.addFormat("expose", /^\d+(-\d+)?(\/(tcp|udp))?$/)
       ajv.addFormat("ports", true)
       ajv.addFormat("subnet_ip_address", true)
-      // the schema is of a draft that called an $id `id`
+      // the schema is of a draft in which `$id` was called `id`
       const { $schema: _, ...schema } = JSON.parse(
         JSON.stringify(specification, (key, value: unknown) =>
           key === "id" && typeof value === "string" ? undefined : value
@@ -215,7 +215,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
     })
   )
 
-  it.effect.each(combinations)("$name publishes nothing but what is said, to this machine alone", ({ files }) =>
+  it.effect.each(combinations)("$name publishes only the expected ports, on the loopback address", ({ files }) =>
     Effect.gen(function* () {
       const published = Object.fromEntries(
         Object.entries((yield* project(files)).services).flatMap(([name, { ports = [] }]) =>
@@ -236,7 +236,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
     })
   )
 
-  it.effect.each(combinations)("$name lets a container do no more than it has to", ({ files }) =>
+  it.effect.each(combinations)("$name restricts every container to what it needs", ({ files }) =>
     Effect.gen(function* () {
       const merged = yield* project(files)
       assert.deepStrictEqual(Object.keys(merged.networks), ["online-books"])
@@ -247,7 +247,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
         assert.deepStrictEqual(service.networks, ["online-books"], name)
         assert.match(service.mem_limit, /^\d+m$/, name)
         assert.isAtMost(service.pids_limit, 200, name)
-        // the log is rotated, or it fills the disk
+        // without rotation, the log can fill the disk
         assert.deepStrictEqual(
           service.logging,
           { driver: "json-file", options: { "max-size": "10m", "max-file": "5" } },
@@ -262,7 +262,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
     })
   )
 
-  it.effect.each(combinations)("$name builds our images, and takes others of one version", ({ files }) =>
+  it.effect.each(combinations)("$name builds our images and pins the versions of others", ({ files }) =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       for (const [name, { build, image, pull_policy }] of Object.entries((yield* project(files)).services)) {
@@ -284,38 +284,40 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
     })
   )
 
-  it.effect.each(combinations)("$name gives our services only what they know", ({ files }) =>
+  it.effect.each(combinations)("$name sets only variables that our services know", ({ files }) =>
     Effect.gen(function* () {
       const merged = yield* project(files)
       for (const name of services) {
         const known = yield* knownSettings(name)
         for (const variable of Object.keys(serviceOf(merged, name).environment ?? {})) {
-          assert.isTrue(known.has(variable) || nodeSettings.has(variable), `${name} does not know ${variable}`)
+          assert.isTrue(known.has(variable) || nodeSettings.has(variable), `${name} has no setting ${variable}`)
         }
       }
     })
   )
 
-  it.effect.each(combinations)("$name waits for Recommendations, and gives each the time to leave", ({ files }) =>
-    Effect.gen(function* () {
-      const merged = yield* project(files)
-      assert.deepStrictEqual(serviceOf(merged, "marketplace").depends_on, {
-        recommendations: { condition: "service_healthy" }
+  it.effect.each(combinations)(
+    "$name waits until Recommendations is healthy, and allows enough time to drain",
+    ({ files }) =>
+      Effect.gen(function* () {
+        const merged = yield* project(files)
+        assert.deepStrictEqual(serviceOf(merged, "marketplace").depends_on, {
+          recommendations: { condition: "service_healthy" }
+        })
+        for (const name of services) {
+          const { environment = {}, healthcheck, stop_grace_period = "10s" } = serviceOf(merged, name)
+          const { delay, timeout } = yield* Drain.settings.parse(ConfigProvider.fromEnv({ env: environment }))
+          // one second for the last responses, three for the last spans, two for the last log lines
+          const leaving = Duration.toMillis(delay) + Duration.toMillis(timeout) + 6_000
+          assert.isAbove(millis(stop_grace_period), leaving, name)
+          assert.isDefined(healthcheck)
+          assert.isBelow(millis(healthcheck?.timeout ?? ""), millis(healthcheck?.interval ?? ""), name)
+          assert.include(healthcheck?.test.join(" "), `:${(yield* exposed(name)).adminPort}/readyz`)
+        }
       })
-      for (const name of services) {
-        const { environment = {}, healthcheck, stop_grace_period = "10s" } = serviceOf(merged, name)
-        const { delay, timeout } = yield* Drain.settings.parse(ConfigProvider.fromEnv({ env: environment }))
-        // a second for the last answers, three for the last spans, two for the last lines
-        const leaving = Duration.toMillis(delay) + Duration.toMillis(timeout) + 6_000
-        assert.isAbove(millis(stop_grace_period), leaving, name)
-        assert.isDefined(healthcheck)
-        assert.isBelow(millis(healthcheck?.timeout ?? ""), millis(healthcheck?.interval ?? ""), name)
-        assert.include(healthcheck?.test.join(" "), `:${(yield* exposed(name)).adminPort}/readyz`)
-      }
-    })
   )
 
-  it.effect("has the replicas that it says", () =>
+  it.effect("compose.replicas.yaml starts three replicas of Recommendations", () =>
     Effect.gen(function* () {
       const merged = yield* project([base, "compose.replicas.yaml"])
       const replicas = Object.entries(merged.services).map(([name, { deploy }]) => [name, deploy?.replicas ?? 1])
@@ -323,7 +325,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
     })
   )
 
-  it.effect("calls the port of Recommendations, at every address of its name", () =>
+  it.effect("compose.yaml makes Marketplace call every address of Recommendations, at the exposed port", () =>
     Effect.gen(function* () {
       const { environment } = serviceOf(yield* project([base]), "marketplace")
       const { port } = yield* exposed("recommendations")
@@ -334,8 +336,8 @@ layer(NodeServices.layer, { excludeTestServices: true })("the files for Compose"
 
 layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeServices.layer), {
   excludeTestServices: true
-})("a service as Compose starts it", (it) => {
-  it.effect.each(services)("is healthy when it is ready, and not when it is gone: %s", (name) =>
+})("a service with the settings of the compose files", (it) => {
+  it.effect.each(services)("is healthy when it is ready, and unhealthy when it has stopped: %s", (name) =>
     Effect.gen(function* () {
       const { healthcheck } = serviceOf(yield* project([base]), name)
       const { adminPort, signal, exitCode } = yield* (yield* Installation).start(name)
@@ -353,7 +355,7 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
     })
   )
 
-  it.effect("is not healthy while it leaves", () =>
+  it.effect("is unhealthy while it drains", () =>
     Effect.gen(function* () {
       const { healthcheck } = serviceOf(yield* project([base]), "recommendations")
       const { adminPort, signal, written } = yield* (yield* Installation).start("recommendations", {
@@ -366,7 +368,7 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
     })
   )
 
-  it.effect("speaks mutual TLS with the other, by the certificates of `npm run certs`", () =>
+  it.effect("uses mutual TLS with the certificates of `npm run certs`", () =>
     Effect.gen(function* () {
       const merged = yield* project([base, "compose.tls.yaml"])
       const { start } = yield* Installation
@@ -393,7 +395,7 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
       assert.strictEqual(page.status, 200)
       assert.notMatch(yield* page.text, /fetch suggestions/)
 
-      // without a certificate of its own there is none
+      // a client without a certificate is refused
       const stranger = yield* start("marketplace", { RECOMMENDATIONS_TARGET: `dns:///localhost:${port}` })
       const without = yield* HttpClient.get(`http://localhost:${stranger.port}/`)
       assert.match(yield* without.text, /fetch suggestions/)
@@ -402,8 +404,8 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
   )
 })
 
-layer(NodeServices.layer, { excludeTestServices: true })("the secrets of Compose", (it) => {
-  it.effect.each(combinations)("$name mounts certificates and keys of the services, each its own", ({ files }) =>
+layer(NodeServices.layer, { excludeTestServices: true })("the secrets of compose files", (it) => {
+  it.effect.each(combinations)("$name mounts in each service only its own certificates and key", ({ files }) =>
     Effect.gen(function* () {
       const merged = yield* project(files)
       const folder = yield* makeFolder
@@ -418,7 +420,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the secrets of Compose
       }
       assert.deepStrictEqual(
         made.filter((name) => !secrets.some(([secret]) => secret === name)),
-        // nobody but the script signs anything
+        // only the script signs certificates
         ["ca-key.pem"]
       )
       const given: Record<string, string> = {}
@@ -434,39 +436,6 @@ layer(NodeServices.layer, { excludeTestServices: true })("the secrets of Compose
         const keys = secrets.filter((secret) => secret.endsWith("-key.pem"))
         assert.deepStrictEqual(keys, services.some((ours) => ours === name) ? [`${name}-key.pem`] : [], name)
       }
-    })
-  )
-
-  it.effect("can be read by user 1000 as they are mounted, and by nobody else where they are", () =>
-    Effect.gen(function* () {
-      assert.strictEqual(process.getuid?.(), 0, "Only root can mount as a container does: run this test as root")
-      const fs = yield* FileSystem.FileSystem
-      const merged = yield* project([base, "compose.tls.yaml"])
-      const folder = `${yield* makeFolder}/certs`
-      yield* makeCerts(folder)
-      const container = yield* makeFolder
-      yield* fs.chmod(container, 0o755)
-      yield* fs.chmod(folder.slice(0, -"/certs".length), 0o755)
-      const secrets = [...new Set(Object.values(merged.services).flatMap(({ secrets = [] }) => secrets))].toSorted()
-      assert.lengthOf(secrets, 5)
-      const tell = `for file; do if cat "$file" >/dev/null 2>&1; then echo "read $file"; else echo "refused $file"; fi; done`
-      const asContainer = `set -eu
-        mount --make-rprivate /
-        from=$1 to=$2
-        shift 2
-        for name; do touch "$to/$name"; mount --bind "$from/$name" "$to/$name"; done
-        for name; do set -- "$@" "$to/$name" "$from/$name"; shift; done
-        exec setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs --bounding-set=-all sh -c '${tell}' sh "$@"`
-      const { exitCode, output } = yield* run(
-        "unshare",
-        ["--mount", "sh", "-c", asContainer, "sh", folder, container, ...secrets],
-        { install: "apt-get install util-linux" }
-      )
-      assert.strictEqual(exitCode, 0, output)
-      assert.deepStrictEqual(
-        output.trim().split("\n"),
-        secrets.flatMap((name) => [`read ${container}/${name}`, `refused ${folder}/${name}`])
-      )
     })
   )
 })
@@ -506,8 +475,8 @@ const Collecting = Schema.Struct({
   })
 })
 
-layer(NodeServices.layer, { excludeTestServices: true })("what Compose observes the services with", (it) => {
-  it.effect("is mounted from files that are there, which nobody can write", () =>
+layer(NodeServices.layer, { excludeTestServices: true })("compose.observability.yaml", (it) => {
+  it.effect("mounts only files that exist, read-only", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { volumes, ...merged } = yield* all
@@ -523,7 +492,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("what Compose observes 
     })
   )
 
-  it.effect("is a Prometheus that finds all replicas, and has the rules", () =>
+  it.effect("has a Prometheus that finds all replicas and loads the alert rules", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const merged = yield* all
@@ -558,11 +527,11 @@ layer(NodeServices.layer, { excludeTestServices: true })("what Compose observes 
     })
   )
 
-  it.effect("is a Grafana that shows the dashboard, of that Prometheus", () =>
+  it.effect("has a Grafana that shows the dashboard with the data of that Prometheus", () =>
     Effect.gen(function* () {
       const merged = yield* all
       const grafana = serviceOf(merged, "grafana")
-      // everybody knows the password of admin
+      // the admin's default password is well known
       assert.include(grafana.environment, {
         GF_AUTH_ANONYMOUS_ORG_ROLE: "Viewer",
         GF_AUTH_BASIC_ENABLED: "false",
@@ -618,7 +587,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("what Compose observes 
     })
   )
 
-  it.effect("is a collector that takes what they send, and hands the traces on to Jaeger", () =>
+  it.effect("has a collector that receives the telemetry of both services and exports traces to Jaeger", () =>
     Effect.gen(function* () {
       const merged = yield* all
       const collector = serviceOf(merged, "collector")
@@ -634,7 +603,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("what Compose observes 
       }
       const [host = ""] = config.exporters.otlp_grpc.endpoint.split(":")
       assert.strictEqual(serviceOf(merged, host).image.split(":")[0], "docker.io/jaegertracing/jaeger")
-      // the services send both
+      // the services export both
       assert.sameMembers(Object.keys(config.service.pipelines), ["traces", "metrics"])
       for (const { exporters, processors, receivers } of Object.values(config.service.pipelines)) {
         assert.deepStrictEqual(receivers, ["otlp"])

@@ -1,8 +1,6 @@
 /**
  * Both services in containers, started as the documentation says: by `docker run`, and by Docker Compose with its further files.
  */
-import { fileURLToPath } from "node:url"
-
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Schema } from "effect"
@@ -59,6 +57,17 @@ const assertDrained = Effect.fnUntraced(function* (container: string) {
   const log = yield* docker("logs", container)
   assert.match(log, /SIGTERM received: draining/)
   assert.match(log, /is closed: \d+ \w+ in flight finished, 0 were cut/)
+})
+
+/** Returns the names of the secrets that a container's own user can read. */
+const secretsOf = Effect.fnUntraced(function* (container: string) {
+  const { docker } = yield* Docker
+  const script = `
+    const { existsSync, readdirSync, readFileSync } = require("node:fs")
+    const names = existsSync("/run/secrets") ? readdirSync("/run/secrets") : []
+    for (const name of names) readFileSync("/run/secrets/" + name)
+    console.log(names.sort().join(" "))`
+  return (yield* docker("exec", container, "node", "-e", script)).trim()
 })
 
 /** The only block of commands in the documentation that contains a text. */
@@ -182,20 +191,19 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
   )
 
   it.effect.each([
-    { files: ["compose.yaml"], replicas: 1 },
-    { files: ["compose.yaml", "compose.tls.yaml", "compose.replicas.yaml"], replicas: 3 }
+    { name: "compose.yaml", hasTls: false, replicas: 1 },
+    { name: "compose.yaml compose.tls.yaml compose.replicas.yaml", hasTls: true, replicas: 3 }
   ])(
-    "started by Docker Compose become healthy, serve pages and drain: $files",
-    ({ files, replicas }) =>
+    "started by Docker Compose become healthy, serve pages and drain: $name",
+    ({ hasTls, name, replicas }) =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
-        const { compose, docker, follow } = yield* Docker
+        const { compose, docker, follow, shell } = yield* Docker
+        const files = name.split(" ")
         // a folder of its own, since the certificates are made beside the files
         const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-compose-" })
         for (const file of files) yield* fs.copy(`${root}${file}`, `${folder}/${file}`)
-        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-        const certs = fileURLToPath(new URL("../../scripts/certs.ts", import.meta.url))
-        yield* spawner.string(ChildProcess.make(process.execPath, [certs, `${folder}/certs`], { cwd: root }))
+        yield* shell(`"${process.execPath}" scripts/certs.ts "${folder}/certs"`)
 
         const project = "online-books-test"
         const run = (...args: ReadonlyArray<string>) =>
@@ -243,6 +251,16 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
           assert.match(metrics, /^grpc_server_handled_total\{[^}]*grpc_method="Recommend"[^}]*\} [1-9]/m)
         }
         for (const id of marketplaces) yield* assertConfined(id, "marketplace")
+
+        // each service can read its own certificates and key, and other users of this machine can read none of them
+        const secrets = (service: Service) => (hasTls ? `ca.pem ${service}-key.pem ${service}.pem` : "")
+        for (const id of recommendations) assert.strictEqual(yield* secretsOf(id), secrets("recommendations"))
+        for (const id of marketplaces) assert.strictEqual(yield* secretsOf(id), secrets("marketplace"))
+        assert.strictEqual(process.getuid?.(), 0, "this test needs root to act as another user")
+        yield* fs.chmod(folder, 0o755)
+        for (const file of yield* fs.readDirectory(`${folder}/certs`)) {
+          yield* shell(`! setpriv --reuid=1000 --regid=1000 --clear-groups cat "${folder}/certs/${file}" 2>/dev/null`)
+        }
 
         if (replicas > 1) {
           // pages are served while a replica is missing

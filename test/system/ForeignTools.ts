@@ -1,6 +1,6 @@
 /**
- * Clients of Recommendations that are not ours: Python's grpcio and buf curl. A tool that is missing fails the tests that
- * need it and says what to install; a test that was skipped would pass for one that had been run.
+ * Third-party clients of Recommendations: Python's grpcio and buf curl. If a tool is missing, the tests that need it fail with the
+ * command that installs it; a skipped test would look like one that passed.
  */
 import { fileURLToPath } from "node:url"
 
@@ -10,20 +10,20 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import type { Ended } from "../integration/Installation.ts"
 
-/** A tool that the tests need is not there. */
+/** A tool that a test needs is missing. */
 export class MissingTool extends Schema.TaggedError<MissingTool>()("MissingTool", {
   tool: Schema.String,
   /** A command that installs it. */
   install: Schema.String,
-  /** What the attempt to use it said. */
+  /** The output of the attempt to use it. */
   output: Schema.String
 }) {
   override get message(): string {
-    return `${this.tool} is missing. Install it with: ${this.install}. It said: ${this.output.trim()}`
+    return `${this.tool} is missing. Install it with: ${this.install}. Its output was: ${this.output.trim()}`
   }
 }
 
-/** A call with the stubs that were generated from the proto of its API; fields by the names of the proto. */
+/** A call with stubs generated from the protos. Fields have the names of the proto. */
 export interface StubCall {
   readonly call: "first.Recommend" | "v1.Recommend" | "v1.ListCategories"
   readonly request: { readonly [field: string]: number | string }
@@ -31,16 +31,16 @@ export interface StubCall {
   readonly gzip?: boolean
 }
 
-/** A call past the stubs. */
+/** A call without stubs. */
 export interface RawCall {
   readonly path: string
   /** The request messages, in hexadecimal. */
   readonly messages: ReadonlyArray<string>
-  /** Reads a stream of responses, and sends SIGTERM to the process of that id when the first one has come. */
+  /** Reads a stream of responses, and sends SIGTERM to the process with this id after the first one. */
   readonly terminate?: number
 }
 
-/** How a client in Python connects over TLS; see python/tls.py. */
+/** The settings of a client in Python over TLS; see python/tls.py. */
 export interface TlsSettings {
   readonly target: string
   /** The name in the server's certificate. */
@@ -53,13 +53,13 @@ export interface TlsSettings {
   readonly pid?: number
 }
 
-/** How the interoperability tests in Python connect; plaintext without the files. */
+/** The settings of the interoperability client in Python; plaintext without the files. */
 export type InteropClientSettings = Pick<TlsSettings, "target"> | Pick<TlsSettings, "target" | "ca" | "name">
 
-/** What the server of the interoperability tests in Python has; plaintext without the files. */
+/** The settings of the interoperability server in Python; plaintext without the files. */
 export type InteropServerSettings = Readonly<Record<never, never>> | { readonly cert: string; readonly key: string }
 
-/** What it does there. */
+/** A step of python/tls.py. */
 export type TlsStep =
   | {
       readonly call: string
@@ -67,7 +67,7 @@ export type TlsStep =
       readonly timeout?: number
       readonly wait_for_ready?: boolean
       readonly gzip?: boolean
-      /** Keys and values, which are in hexadecimal where the key ends in -bin. */
+      /** Keys and values. Values of keys that end in -bin are hexadecimal. */
       readonly metadata?: ReadonlyArray<readonly [string, string]>
     }
   | { readonly cancel: string; readonly message?: string }
@@ -79,27 +79,27 @@ export class ForeignTools extends Context.Service<
   ForeignTools,
   {
     /**
-     * Makes calls to a port on localhost from one Python process, over one channel, one after the other. What became of
-     * each is as python/client.py says.
+     * Makes calls to a port on localhost from one Python process, over one channel, one after the other. Returns the outcomes in
+     * the format of python/client.py.
      */
     readonly python: (
       port: number,
       calls: ReadonlyArray<StubCall | RawCall>
     ) => Effect.Effect<ReadonlyArray<unknown>, MissingTool>
     /**
-     * Makes calls over TLS from one Python process, over one channel, one after the other, with bytes. `onSaid` gets the
-     * lines that steps say, as they do.
+     * Makes calls over TLS from one Python process, over one channel, one after the other, with encoded messages. `onSaid` receives
+     * the lines that `say` steps print.
      */
     readonly pythonTls: (
       settings: TlsSettings,
       steps: ReadonlyArray<TlsStep>,
       onSaid?: (line: string) => Effect.Effect<unknown>
     ) => Effect.Effect<ReadonlyArray<unknown>, MissingTool>
-    /** Runs the client of gRPC's interoperability tests: null for a case that passes, and what was wrong for others. */
+    /** Runs the client of gRPC's interoperability tests. A case's value is null if it passed, or else its error. */
     readonly interopClient: (
       settings: InteropClientSettings
     ) => Effect.Effect<{ readonly [name: string]: string | null }, MissingTool>
-    /** Starts the server of gRPC's interoperability tests, and gives its port. It is killed with the scope. */
+    /** Starts the server of gRPC's interoperability tests and returns its port. It is killed with the scope. */
     readonly interopServer: (settings: InteropServerSettings) => Effect.Effect<number, MissingTool, Scope.Scope>
     /** Runs buf in the project's folder. */
     readonly buf: (...args: ReadonlyArray<string>) => Effect.Effect<Ended, MissingTool>
@@ -115,7 +115,7 @@ export class ForeignTools extends Context.Service<
       const stubs = path.join(home, "stubs")
       yield* fs.makeDirectory(stubs)
 
-      /** Nothing of the environment is inherited: neither a proxy nor the path of another Python. */
+      /** Inherits no environment: neither a proxy nor the path of another Python. */
       const spawn = (command: string, args: ReadonlyArray<string>) =>
         spawner.spawn(
           ChildProcess.make(command, args, {
@@ -149,7 +149,7 @@ export class ForeignTools extends Context.Service<
         return { exitCode, stdout, stderr } satisfies Ended
       }, Effect.scoped)
 
-      /** Runs what must end well. */
+      /** Runs a command that must succeed, and returns its stdout. */
       const succeed = Effect.fnUntraced(function* (...command: Parameters<typeof run>) {
         const { exitCode, stderr, stdout } = yield* Effect.orDie(run(...command))
         if (exitCode !== 0) {
@@ -182,8 +182,7 @@ export class ForeignTools extends Context.Service<
         "recommendations.proto"
       ])
 
-      // Debian 12's grpc_tools is so old (libprotoc 3.5) that it does not parse an `optional` of proto3, though it writes
-      // code for one. So buf does the parsing.
+      // Debian 12's grpc_tools (libprotoc 3.5) generates code for an `optional` of proto3, but cannot parse one. So buf parses it.
       const generateV1 = Effect.gen(function* () {
         const descriptors = path.join(home, "descriptors.binpb")
         yield* hasBuf
@@ -202,7 +201,7 @@ export class ForeignTools extends Context.Service<
         ])
       })
 
-      // Debian has no googleapis-common-protos for Python
+      // Debian has no package of googleapis-common-protos for Python
       const generateDetails = succeed(pythonFile, [
         "-m",
         "grpc_tools.protoc",
@@ -272,9 +271,9 @@ export class ForeignTools extends Context.Service<
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const scripts = fileURLToPath(new URL("python", import.meta.url))
 
-/** Debian's, which is the one that its packages are for, whatever else is called python3 here. */
+/** Debian's own Python, for which its packages are installed; `python3` in PATH can be another one. */
 const pythonFile = "/usr/bin/python3"
-/** A script of Node's, which starts the buf of this platform. */
+/** A script for Node that starts the buf program of this platform. */
 const bufFile = fileURLToPath(new URL("../../node_modules/@bufbuild/buf/bin/buf", import.meta.url))
 
 const decodeOutcomes = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Schema.Unknown)))
@@ -283,7 +282,7 @@ const decodeCases = Schema.decodeEffect(
   Schema.fromJsonString(Schema.Record(Schema.String, Schema.NullOr(Schema.String)))
 )
 
-/** Tries a tool, once. */
+/** Checks once whether a tool works. */
 const available = <E>(tool: string, install: string, attempt: Effect.Effect<Ended, E>) =>
   attempt.pipe(
     Effect.mapError((error) => new MissingTool({ tool, install, output: String(error) })),
@@ -293,17 +292,17 @@ const available = <E>(tool: string, install: string, attempt: Effect.Effect<Ende
     Effect.cached
   )
 
-/** What was printed is not what the test expects. */
+/** The printed output does not match the schema that a test expects. */
 export class Unexpected extends Schema.TaggedError<Unexpected>()("Unexpected", {
   reason: Schema.String,
   printed: Schema.Unknown
 }) {
   override get message(): string {
-    return `${this.reason}\nThis was printed: ${JSON.stringify(this.printed, undefined, 2)}`
+    return `${this.reason}\nThe output was: ${JSON.stringify(this.printed, undefined, 2)}`
   }
 }
 
-/** Reads what was printed; a failure shows all of it. */
+/** Decodes printed output. The error contains all of it. */
 export const decodePrinted = <A>(schema: Schema.Decoder<A>) => {
   const decode = Schema.decodeUnknownEffect(schema)
   return (printed: unknown) =>

@@ -1,6 +1,6 @@
 /**
- * gRPC's interoperability tests between this library and Python's grpcio, in plaintext and over TLS. The cases are those of
- * test/interop/README.md, which says which of them runs between which two.
+ * gRPC's interoperability tests between this library and Python's grpcio, in plaintext and over TLS. test/interop/README.md lists
+ * the cases and the peers between which each one runs.
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
@@ -20,7 +20,7 @@ type Transport = (typeof transports)[number]
 
 const serverName = "localhost"
 
-/** Certificates, as values and as files, if they are needed. */
+/** Certificates for TLS, as values and as files. */
 const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
   if (transport === "plaintext") return undefined
   const fs = yield* FileSystem.FileSystem
@@ -40,7 +40,7 @@ const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
   }
 }, Effect.orDie)
 
-/** A server in Python that runs, and how this library connects to it. */
+/** A running server in Python, as the settings with which this library connects to it. */
 class PythonServer extends Context.Service<PythonServer, InteropClient.Connection>()(
   "onlinebooks/test/system/PythonServer"
 ) {
@@ -62,7 +62,7 @@ class PythonServer extends Context.Service<PythonServer, InteropClient.Connectio
     )
 }
 
-/** What became of the cases of the client in Python, with a server of this library. */
+/** The outcomes of all cases of the client in Python against a server of this library: null, or the error. */
 class PythonClient extends Context.Service<PythonClient, { readonly [name: string]: string | null }>()(
   "onlinebooks/test/system/PythonClient"
 ) {
@@ -82,7 +82,7 @@ class PythonClient extends Context.Service<PythonClient, { readonly [name: strin
     )
 }
 
-/** The cases of python/interop_client.py. */
+/** The names of the cases of python/interop_client.py. */
 const pythonCases = [
   "empty_unary",
   "large_unary",
@@ -126,7 +126,7 @@ for (const transport of transports) {
         if (fault !== undefined) it.effect.fails(`${name} (known fault: ${fault})`, run)
         else it.effect(name, run)
       }
-      it.effect("no other cases", () =>
+      it.effect("has exactly the listed cases", () =>
         Effect.map(PythonClient, (outcomes) => assert.deepStrictEqual(Object.keys(outcomes), pythonCases))
       )
     }

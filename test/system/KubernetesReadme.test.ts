@@ -1,5 +1,5 @@
 /**
- * The overlay that k8s/README.md shows is one: it stands beside a checkout of the project and changes what it says.
+ * The example overlay of k8s/README.md, placed beside a checkout of the project.
  */
 import { fileURLToPath } from "node:url"
 
@@ -11,7 +11,7 @@ import * as Kustomize from "../../k8s/cluster/Kustomize.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-it.live("the overlay of k8s/README.md renders", () =>
+it.live("the example overlay of k8s/README.md renders with its images, settings and components", () =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path

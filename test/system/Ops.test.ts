@@ -1,6 +1,6 @@
 /**
- * The alert rules of ops/ are what Prometheus takes, raise alerts when they should, and are explained. promtool is of Debian's
- * package prometheus; where it is missing the tests fail, since one that was skipped would pass for one that had been run.
+ * The alert rules of ops/ are valid, fire when they should, and are documented. The tests need promtool (Debian's package
+ * prometheus) and fail without it: a skipped test would look like one that passed.
  */
 import { fileURLToPath } from "node:url"
 
@@ -40,7 +40,7 @@ const promtool = Effect.fnUntraced(function* (args: ReadonlyArray<string>, input
 
 const read = (file: string) => Effect.flatMap(FileSystem.FileSystem, (fs) => fs.readFileString(`${root}ops/${file}`))
 
-/** The alerts that the rules raise, in order. */
+/** The names of the alerts, in the order of the rules. */
 const alerts = Effect.map(read("prometheus/rules.yaml"), (rules) =>
   OpsNames.rulesOf(rules)
     .filter(({ kind }) => kind === "alert")
@@ -49,8 +49,8 @@ const alerts = Effect.map(read("prometheus/rules.yaml"), (rules) =>
 
 const sorted = (names: Iterable<string>) => [...new Set(names)].toSorted()
 
-layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
-  it.effect("are rules that Prometheus takes", () =>
+layer(NodeServices.layer, { excludeTestServices: true })("alerts", (it) => {
+  it.effect("are valid rules of Prometheus", () =>
     Effect.gen(function* () {
       const { exitCode, output } = yield* promtool(["check", "rules", "rules.yaml"])
       assert.strictEqual(exitCode, 0, output)
@@ -58,17 +58,17 @@ layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
   )
 
   it.effect(
-    "are raised when they should be, and not when they should not",
+    "fire in the cases of rules.test.yaml that expect them, and in no others",
     () =>
       Effect.gen(function* () {
         const { exitCode, output } = yield* promtool(["test", "rules", "rules.test.yaml"])
         assert.strictEqual(exitCode, 0, output)
       }),
-    // it computes hours of every rule for every case
+    // promtool evaluates every rule over hours for each case
     180_000
   )
 
-  it.effect("each have a case in which they are raised, and one in which they are not", () =>
+  it.effect("each have a test case in which they fire and one in which they do not", () =>
     Effect.gen(function* () {
       const cases = [
         ...(yield* read("prometheus/rules.test.yaml")).matchAll(/alertname: (\w+)\n +exp_alerts:( \[\])?$/gm)
@@ -80,7 +80,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
     })
   )
 
-  it.effect("are each explained under their name, which is where they point to", () =>
+  it.effect("each have a section in ops/README.md, to which runbook_url points", () =>
     Effect.gen(function* () {
       const [, explained = ""] = (yield* read("README.md")).split("\n## Alerts\n")
       const headings = [...explained.matchAll(/^### (\w+)$/gm)].map(([, name = ""]) => name)
@@ -96,7 +96,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
     })
   )
 
-  it.effect("each say how urgent they are, and what is the matter", () =>
+  it.effect("each have a severity, a summary and a description", () =>
     Effect.gen(function* () {
       const rules = yield* read("prometheus/rules.yaml")
       for (const part of rules.split("- alert: ").slice(1)) {
@@ -111,7 +111,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the alerts", (it) => {
 layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeServices.layer), {
   excludeTestServices: true
 })("the metrics of both services", (it) => {
-  it.effect("are what Prometheus reads, named as it advises", () =>
+  it.effect("are readable by Prometheus and follow its naming conventions", () =>
     Effect.gen(function* () {
       for (const [service, { text }] of Object.entries(yield* emitted)) {
         const { exitCode, output } = yield* promtool(["check", "metrics"], text)

@@ -1,6 +1,6 @@
 /**
- * The page as readers see it: in a browser, from the built bundles, with books that make it hard. What it looked like is
- * in screenshots/ afterwards.
+ * The page of the built bundles in a browser, with books that are hard to lay out: layout, accessibility, keyboard, print and headers.
+ * It saves screenshots in screenshots/.
  */
 import { createHash } from "node:crypto"
 import { fileURLToPath } from "node:url"
@@ -46,7 +46,7 @@ const long: Book = {
 
 const hebrew: Book = { title: "סיפור על אהבה וחושך", authors: ["עמוס עוז"], categories: "MYSTERY" }
 
-/** Every shelf holds some, and MYSTERY the hard ones alone: they are always the three on its table. */
+/** Every category has books. MYSTERY has only the three hard ones, so its page always shows exactly these. */
 const books: ReadonlyArray<Book> = [
   scripted,
   long,
@@ -82,7 +82,7 @@ const catalogue = [
   )
 ].join("\n")
 
-/** Two shops with the same front: the back room of one is shut. */
+/** Two shops: `open` reaches Recommendations, and `shut` does not. */
 class Shops extends Context.Service<Shops, { readonly [S in Shop]: string }>()("onlinebooks/test/Shops") {
   static readonly layer = Layer.effect(
     Shops,
@@ -93,7 +93,7 @@ class Shops extends Context.Service<Shops, { readonly [S in Shop]: string }>()("
       const marketplace = (port: number) =>
         installation.start("marketplace", {
           RECOMMENDATIONS_TARGET: `localhost:${port}`,
-          // a busy machine is not what is tested here
+          // generous, so that a busy machine does not fail the test
           MARKETPLACE_PAGE_BUDGET: "10 seconds"
         })
       // nothing listens on port 1
@@ -107,7 +107,7 @@ class Shops extends Context.Service<Shops, { readonly [S in Shop]: string }>()("
 
 type Shop = "open" | "shut"
 
-/** A state of the page, and what it must say. */
+/** A state of the page and its expected content. */
 interface Scene {
   readonly name: string
   readonly shop: Shop
@@ -205,7 +205,7 @@ const phoneAtNight: Look = { ...phone, scheme: "dark" }
 const deskAtNight: Look = { ...desk, scheme: "dark" }
 
 const looks = [phone, phoneAtNight, desk, deskAtNight]
-/** Enough to have met each width and each scheme. */
+/** Covers each width and each colour scheme once. */
 const someLooks = [phoneAtNight, desk]
 
 const visit = Effect.fnUntraced(function* (
@@ -221,44 +221,46 @@ const screenshot = (page: Page, name: string) =>
     page.screenshot({ path: fileURLToPath(new URL(`screenshots/${name}.png`, import.meta.url)), fullPage: true })
   )
 
-/** No violation, nothing left undecided, and the contrast of the text was among what was measured. */
+/** Asserts that axe-core finds no violation, decides every rule and has measured the contrast of text. */
 const assertAccessible = Effect.fnUntraced(function* (page: Page) {
   const { passed, undecided, violations } = yield* audit(page)
   assert.deepStrictEqual({ undecided, violations }, { undecided: [], violations: [] })
   assert.include(passed, "color-contrast")
 })
 
-/** What can be come to with the Tab key, in this order. */
+/** The elements that the Tab key reaches, in document order. */
 const stops = "a[href], summary"
 
 layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
   it.effect.each([
     ...[hard, without, unknown].flatMap((scene) => looks.map((look) => ({ look, scene }))),
     ...otherScenes.flatMap((scene) => someLooks.map((look) => ({ look, scene })))
-  ])("$scene.name, $look.width px wide, $look.scheme", ({ look, scene }) =>
-    Effect.gen(function* () {
-      const { page, response } = yield* visit(scene, look)
-      yield* screenshot(page, `${scene.name}-${look.width}-${look.scheme}`)
+  ])(
+    "fits, is accessible and has the expected content: $scene.name, $look.width px wide, $look.scheme",
+    ({ look, scene }) =>
+      Effect.gen(function* () {
+        const { page, response } = yield* visit(scene, look)
+        yield* screenshot(page, `${scene.name}-${look.width}-${look.scheme}`)
 
-      assert.strictEqual(response.status(), scene.status)
-      assert.strictEqual(yield* Effect.promise(() => page.title()), scene.title)
-      assert.deepStrictEqual(yield* Effect.promise(() => page.locator("h1").allInnerTexts()), [scene.heading])
-      assert.strictEqual(yield* Effect.promise(() => page.locator("li").count()), scene.books)
+        assert.strictEqual(response.status(), scene.status)
+        assert.strictEqual(yield* Effect.promise(() => page.title()), scene.title)
+        assert.deepStrictEqual(yield* Effect.promise(() => page.locator("h1").allInnerTexts()), [scene.heading])
+        assert.strictEqual(yield* Effect.promise(() => page.locator("li").count()), scene.books)
 
-      yield* assertFits(page, look)
-      const menu = page.getByRole("navigation").getByRole("link")
-      assert.deepStrictEqual(yield* Effect.promise(() => menu.allInnerTexts()), labels)
-      for (const link of yield* Effect.promise(() => menu.all())) {
-        assert.isTrue(yield* Effect.promise(() => link.isVisible()))
-      }
-      // on a phone, whatever can be touched is as high as a finger
-      if (look.width === phone.width) assert.deepStrictEqual(yield* lowTargets(page), [])
+        yield* assertFits(page, look)
+        const menu = page.getByRole("navigation").getByRole("link")
+        assert.deepStrictEqual(yield* Effect.promise(() => menu.allInnerTexts()), labels)
+        for (const link of yield* Effect.promise(() => menu.all())) {
+          assert.isTrue(yield* Effect.promise(() => link.isVisible()))
+        }
+        // touch targets on a phone are high enough
+        if (look.width === phone.width) assert.deepStrictEqual(yield* lowTargets(page), [])
 
-      yield* assertAccessible(page)
-    })
+        yield* assertAccessible(page)
+      })
   )
 
-  it.effect("says what is known of hard books, as text", () =>
+  it.effect("shows the known fields of unusual books, escaped", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, desk)
       const card = (book: Book) =>
@@ -276,12 +278,12 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
       assert.deepStrictEqual(lines(yield* text(hebrew)), [hebrew.title, `by ${hebrew.authors[0]}`])
       assert.strictEqual(yield* Effect.promise(() => page.locator("script").count()), 0)
 
-      // what is not known leaves nothing behind that could be a gap
+      // missing fields leave no empty elements behind
       assert.strictEqual(
         yield* Effect.promise(() => page.locator("li :is(p, h2, ul, div):empty:not(.cover)").count()),
         0
       )
-      // Hebrew runs from right to left, and what stands around it does not
+      // Hebrew runs from right to left, and the text around it from left to right
       const directions = (locator: Locator) =>
         Effect.promise(() =>
           locator.evaluateAll((elements) => elements.map((element) => getComputedStyle(element)["direction"]))
@@ -291,7 +293,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect.each(someLooks)("names all nineteen authors to who asks, $width px wide, $scheme", (look) =>
+  it.effect.each(someLooks)("lists all nineteen authors on demand, $width px wide, $scheme", (look) =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, look)
       const names = page.getByText(scripted.authors.join(", "))
@@ -304,7 +306,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect.each([phone, desk])("is walked by keyboard, with the focus in sight, $width px wide", (look) =>
+  it.effect.each([phone, desk])("can be used by keyboard, with a visible focus, $width px wide", (look) =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, look)
       const count = yield* Effect.promise(() => page.locator(stops).count())
@@ -331,14 +333,14 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect("draws three others", () =>
+  it.effect("shows three other books on demand", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(ordinary, desk)
       const titles = Effect.promise(() => page.locator("h2").allInnerTexts()).pipe(
         Effect.map((titles) => titles.toSorted())
       )
       const draws = new Set([String(yield* titles)])
-      // of 35 draws that there are, one comes 20 times in a row about never
+      // there are 35 possible draws, so the same one 20 times in a row is practically impossible
       for (let times = 0; times < 20 && draws.size < 2; times++) {
         yield* follow(page, page.getByRole("link", { name: "Show me three others" }))
         const others = yield* titles
@@ -350,7 +352,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect("tries again, without Recommendations", () =>
+  it.effect("offers to try again when Recommendations is unavailable", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(without, phone)
       yield* follow(page, page.getByRole("link", { name: "Try again" }))
@@ -358,7 +360,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect("leads to every shelf, and says which one it is", () =>
+  it.effect("links to every category and marks the current one", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, desk)
       const menu = page.getByRole("navigation")
@@ -379,7 +381,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
         assert.deepStrictEqual({ decoration, weight }, { decoration: "underline", weight: "700" })
         assert.isAbove(yield* Effect.promise(() => page.locator("li").count()), 0)
       }
-      // from a book to another shelf that it stands on, and home
+      // from a book to another of its categories, and to the start page
       yield* follow(page, page.getByRole("navigation").getByRole("link", { name: "Mystery" }))
       yield* follow(page, page.locator("li").getByRole("link", { name: "Young adult" }))
       assert.deepStrictEqual(yield* current, ["Young adult"])
@@ -388,7 +390,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect("offers the shelves there are in place of one that is not", () =>
+  it.effect("offers the known categories in place of an unknown one", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(unknown, phone)
       assert.strictEqual(yield* Effect.promise(() => page.locator("b").count()), 0)
@@ -400,7 +402,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect.each([phoneAtNight, desk])("in forced colours, $width px wide, $scheme", (look) =>
+  it.effect.each([phoneAtNight, desk])("fits and is accessible in forced colours, $width px wide, $scheme", (look) =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, look)
       yield* Effect.promise(() => page.emulateMedia({ forcedColors: "active" }))
@@ -412,12 +414,12 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect.each([hard, without])("on paper: $name", (scene) =>
+  it.effect.each([hard, without])("fits and is accessible in print: $name", (scene) =>
     Effect.gen(function* () {
       const { page } = yield* visit(scene, deskAtNight)
       yield* Effect.promise(() => page.emulateMedia({ media: "print" }))
       yield* screenshot(page, `print-${scene.name}`)
-      // by night too
+      // in the dark colour scheme too
       assert.strictEqual(
         yield* Effect.promise(() => page.locator("body").evaluate((body) => getComputedStyle(body)["backgroundColor"])),
         "rgb(255, 255, 255)"
@@ -455,13 +457,13 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
       yield* Effect.promise(() => page.reload())
       yield* screenshot(page, "without-stylesheet")
       assert.strictEqual(yield* Effect.promise(() => page.locator("li").count()), 3)
-      // each title once, since the covers repeat it by the stylesheet alone
+      // each title once: only the stylesheet repeats it on the cover
       const text = yield* Effect.promise(() => page.locator("body").innerText())
       for (const { title } of [scripted, hebrew]) assert.strictEqual(text.split(title).length, 2)
     })
   )
 
-  it.effect("can be read with text of twice the size", () =>
+  it.effect("fits with text of twice the size", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, phone)
       yield* Effect.promise(() =>
@@ -479,7 +481,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect("has one stylesheet, named by its content and kept for ever", () =>
+  it.effect("has one stylesheet, named by its hash and cached without revalidation", () =>
     Effect.gen(function* () {
       const { page } = yield* visit(hard, desk)
       const links = page.locator("link[rel=stylesheet]")
@@ -495,7 +497,7 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
       assert.strictEqual(response.headers()["content-type"], "text/css; charset=utf-8")
       assert.isBelow(body.length, 8192)
 
-      // it comes over the network once, and the next page has it already
+      // it is transferred once; the next page uses the cache
       const transferred = Effect.promise(() =>
         page.evaluate(
           () => performance.getEntriesByType("resource").find(({ name }) => name.endsWith(".css"))?.transferSize
@@ -507,28 +509,32 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect("answers HEAD as GET without the body, and nothing else", () =>
+  it.effect("responds to HEAD like GET but without a body, and to other methods with 405", () =>
     Effect.gen(function* () {
       const { page, response } = yield* visit(hard, desk)
-      const ask = (method: string) => Effect.promise(() => page.request.fetch(page.url(), { method }))
-      const head = yield* ask("HEAD")
+      const fetch = (method: string) => Effect.promise(() => page.request.fetch(page.url(), { method }))
+      const head = yield* fetch("HEAD")
       assert.strictEqual(head.status(), 200)
       assert.strictEqual((yield* Effect.promise(() => head.body())).length, 0)
-      const told = ({ "content-type": type, "content-security-policy": policy, "cache-control": cache }: Headers) => ({
+      const selected = ({
+        "content-type": type,
+        "content-security-policy": policy,
+        "cache-control": cache
+      }: Headers) => ({
         cache,
         policy,
         type
       })
-      assert.deepStrictEqual(told(head.headers()), told(response.headers()))
+      assert.deepStrictEqual(selected(head.headers()), selected(response.headers()))
       for (const method of ["POST", "PUT", "DELETE"]) {
-        const refused = yield* ask(method)
+        const refused = yield* fetch(method)
         assert.strictEqual(refused.status(), 405)
         assert.strictEqual(refused.headers()["allow"], "GET, HEAD")
       }
     })
   )
 
-  it.effect("allows nothing but its own stylesheet and icon, and tells nobody what it runs on", () =>
+  it.effect("has headers that allow only its own stylesheet and icon, and does not reveal its software", () =>
     Effect.gen(function* () {
       const { response } = yield* visit(hard, desk)
       const { connection: _, date: __, "content-length": ___, "keep-alive": ____, ...headers } = response.headers()
@@ -546,30 +552,32 @@ layer(Layer.mergeAll(Shops.layer, Browser.layer))("the page", (it) => {
     })
   )
 
-  it.effect.each([phoneAtNight, desk])("has covers like those of books, $width px wide, $scheme", (look) =>
-    Effect.gen(function* () {
-      const { page } = yield* visit(hard, look)
-      for (const box of yield* Effect.promise(() => page.locator(".cover").all())) {
-        const { height, width } = (yield* Effect.promise(() => box.boundingBox())) ?? { height: 0, width: 0 }
-        assert.closeTo(height / width, 3 / 2, 0.01)
-      }
-      // axe does not see their text, which is none
-      const palettes = yield* inks(page)
-      assert.isAbove(palettes.length, 1)
-      for (const palette of palettes) assert.isAtLeast(contrast(palette), 4.5, palette.name)
-    })
+  it.effect.each([phoneAtNight, desk])(
+    "has covers in the shape of books, with readable text, $width px wide, $scheme",
+    (look) =>
+      Effect.gen(function* () {
+        const { page } = yield* visit(hard, look)
+        for (const box of yield* Effect.promise(() => page.locator(".cover").all())) {
+          const { height, width } = (yield* Effect.promise(() => box.boundingBox())) ?? { height: 0, width: 0 }
+          assert.closeTo(height / width, 3 / 2, 0.01)
+        }
+        // axe-core does not see the text of covers, which is generated content
+        const palettes = yield* inks(page)
+        assert.isAbove(palettes.length, 1)
+        for (const palette of palettes) assert.isAtLeast(contrast(palette), 4.5, palette.name)
+      })
   )
 })
 
 type Headers = { readonly [name: string]: string }
 
-/** Nothing needs a scroll sideways, and every book keeps to its place. */
+/** Asserts that the page does not scroll horizontally and that the content of each book fits into its card. */
 const assertFits = Effect.fnUntraced(function* (page: Page, { width }: Look) {
   assert.isAtMost(yield* Effect.promise(() => page.evaluate(() => document.documentElement.scrollWidth)), width)
-  assert.deepStrictEqual(yield* spilt(page), [])
+  assert.deepStrictEqual(yield* overflowing(page), [])
 })
 
-/** Follows a link to another document, be it at the same address. */
+/** Follows a link and waits until the new document has loaded, even from the same address. */
 const follow = (page: Page, link: Locator) =>
   Effect.all([Effect.promise(() => page.waitForEvent("load")), Effect.promise(() => link.click())], {
     concurrency: "unbounded",
@@ -579,7 +587,7 @@ const follow = (page: Page, link: Locator) =>
 const inWindow = (locator: Locator) =>
   Effect.promise(() => locator.evaluate((element) => element.getBoundingClientRect().bottom > 0))
 
-/** WCAG's contrast between two colours, once a filter has dimmed them. */
+/** WCAG's contrast ratio of two colours after a filter is applied. */
 const contrast = ({ cloth, filter, ink }: Palette) => {
   const factor = (name: string) => Number(new RegExp(`${name}\\(([0-9.]+)\\)`).exec(filter)?.[1] ?? 1)
   const luminance = (colour: string) => {
@@ -597,7 +605,7 @@ const contrast = ({ cloth, filter, ink }: Palette) => {
 
 const weigh = ([red = 0, green = 0, blue = 0]: ReadonlyArray<number>) => 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
-/** Where the focus is among the stops, and whether a reader sees it. */
+/** The index of the focused element among the stops, and whether its outline is visible. */
 const focus = (page: Page) =>
   Effect.promise(() =>
     page.evaluate((stops) => {
@@ -607,13 +615,13 @@ const focus = (page: Page) =>
       return {
         index: Array.from(document.querySelectorAll(stops)).indexOf(focused),
         outlined: style["outlineStyle"] !== "none" && parseFloat(style["outlineWidth"] ?? "") >= 2,
-        // a browser scrolls by whole pixels
+        // browsers scroll by whole pixels
         inWindow: top > -1 && left > -1 && bottom < innerHeight + 1 && right < innerWidth + 1
       }
     }, stops)
   )
 
-/** What the functions below, which run in the page, know of it: nothing else here runs in a browser, so the project has no types for one. */
+/** The parts of the DOM that functions evaluated in the page use. The project has no types of the DOM, because nothing else runs in a browser. */
 declare const document: {
   readonly documentElement: InPage
   readonly activeElement: InPage
@@ -655,14 +663,14 @@ interface Box {
   readonly top: number
 }
 
-/** What does not fit into its book: what is drawn or written outside of it, or is wider than its own box, or cut off in it. */
-const spilt = (page: Page) =>
+/** The elements that do not fit into their book's card: outside of it, wider than their own box, or cut off. */
+const overflowing = (page: Page) =>
   Effect.promise(() =>
     page.evaluate(() =>
       Array.from(document.querySelectorAll("li")).flatMap((card) => {
         const around = card.getBoundingClientRect()
         return Array.from(card.querySelectorAll("*")).flatMap((element) => {
-          // the names in a closed <details> have boxes too
+          // elements in a closed <details> have boxes too
           if (!element.checkVisibility()) return []
           const lines = Array.from(element.childNodes).flatMap((node) => {
             const range = document.createRange()
@@ -682,7 +690,7 @@ const spilt = (page: Page) =>
     )
   )
 
-/** The links and summaries that are less than 44 px high. */
+/** The links and summaries that are lower than 44 px. */
 const lowTargets = (page: Page) =>
   Effect.promise(() =>
     page.evaluate(() =>
@@ -700,7 +708,7 @@ interface Palette {
   readonly filter: string
 }
 
-/** The colours of the text on a cover and behind it, in every palette that the stylesheet has. */
+/** The colours of a cover's text and background in every palette of the stylesheet. */
 const inks = (page: Page) =>
   Effect.promise(() =>
     page.evaluate(() => {

@@ -1,6 +1,5 @@
 /**
- * Both APIs by Python's grpcio, with code that grpc_tools wrote from the protos: what a client that knows nothing of us
- * sends and gets.
+ * Both APIs called by Python's grpcio with stubs that grpc_tools generated from the protos: a client that shares no code with us.
  */
 import { fileURLToPath } from "node:url"
 
@@ -12,15 +11,15 @@ import { Csv } from "effect/encoding"
 import { Installation, type Running } from "../integration/Installation.ts"
 import { decodePrinted, ForeignTools, type RawCall, type StubCall } from "./ForeignTools.ts"
 
-/** The built bundle, running. */
+/** A running process of the built bundle. */
 class Recommendations extends Context.Service<Recommendations, Running>()("onlinebooks/test/Recommendations") {
-  /** With the catalogue that ships with the project. */
+  /** Uses the catalogue that ships with the project. */
   static readonly layer = Layer.effect(
     Recommendations,
     Effect.flatMap(Installation, ({ start }) => start("recommendations"))
   )
 
-  /** With a catalogue of its own. */
+  /** Uses another catalogue. */
   static readonly layerCatalogue = (content: string) =>
     Layer.effect(
       Recommendations,
@@ -39,24 +38,24 @@ const call = Effect.fnUntraced(function* (...calls: ReadonlyArray<StubCall | Raw
 
 type Request = StubCall["request"]
 
-/** The first API; a visitor who wants three mysteries unless told otherwise. */
+/** A call of the first API, by default for three mysteries without a user. */
 const first = (request: Request): StubCall => ({
   call: "first.Recommend",
   request: { category: "MYSTERY", max_results: 3, ...request }
 })
 
-/** Today's API, with nothing set unless told. */
+/** A call of the v1 API, by default with an empty request. */
 const v1 = (request: Request = {}): StubCall => ({ call: "v1.Recommend", request })
 
 const listCategories: StubCall = { call: "v1.ListCategories", request: {} }
 
 const FirstBook = Schema.Struct({ id: Schema.Int, title: Schema.String })
-const FirstAnswer = Schema.Struct({
+const FirstResponse = Schema.Struct({
   code: Schema.Literal("OK"),
   response: Schema.Struct({ recommendations: Schema.Array(FirstBook) })
 })
 
-const Answer = Schema.Struct({
+const V1Response = Schema.Struct({
   code: Schema.Literal("OK"),
   response: Schema.Struct({
     books: Schema.Array(
@@ -72,13 +71,13 @@ const Answer = Schema.Struct({
   })
 })
 
-const decodeFirst = decodePrinted(FirstAnswer)
-const decodeV1 = decodePrinted(Answer)
+const decodeFirst = decodePrinted(FirstResponse)
+const decodeV1 = decodePrinted(V1Response)
 
-/** The books of an answer of the first API. */
+/** The books of a response of the first API. */
 const firstBooks = (outcome: unknown) => Effect.map(decodeFirst(outcome), ({ response }) => response.recommendations)
 
-/** The books of an answer of today's API. */
+/** The books of a response of the v1 API. */
 const v1Books = (outcome: unknown) => Effect.map(decodeV1(outcome), ({ response }) => response.books)
 
 interface Identified {
@@ -91,10 +90,10 @@ const byId = <B extends Identified>(books: ReadonlyArray<B>) => books.toSorted((
 
 const assertDistinct = (books: ReadonlyArray<Identified>, count: number) => {
   assert.lengthOf(books, count)
-  assert.strictEqual(new Set(ids(books)).size, count, `a book is there twice: ${ids(books).join(", ")}`)
+  assert.strictEqual(new Set(ids(books)).size, count, `a book occurs twice: ${ids(books).join(", ")}`)
 }
 
-/** The outcome of a call for a category that is unknown or empty, `category` being its name for programs. */
+/** The outcome of a call for a category that is unknown or has no books; `category` is its name in ErrorInfo. */
 const categoryNotFound = (category: string) => ({
   code: "NOT_FOUND",
   message: "Category not found",
@@ -129,7 +128,7 @@ const InvalidArgument = Schema.Struct({
 
 const decodeInvalidArgument = decodePrinted(InvalidArgument)
 
-/** Asserts that a call was refused for these fields and no others. */
+/** Asserts that a call failed with violations of exactly these fields. */
 const assertInvalid = Effect.fnUntraced(function* (outcome: unknown, fields: ReadonlyArray<string>) {
   const { message, status } = yield* decodeInvalidArgument(outcome)
   assert.deepStrictEqual(
@@ -146,7 +145,7 @@ const assertInvalid = Effect.fnUntraced(function* (outcome: unknown, fields: Rea
 const healthRequest = (service: string) =>
   service === "" ? "" : Buffer.from([0x0a, service.length, ...Buffer.from(service)]).toString("hex")
 
-/** The file that ships with the project, read past the code under test. */
+/** The books of data/books.csv, read without the code under test. */
 const shippedBooks = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const file = fileURLToPath(new URL("../../data/books.csv", import.meta.url))
@@ -161,7 +160,7 @@ const shippedBooks = Effect.gen(function* () {
   }))
 }).pipe(Effect.provide(NodeServices.layer))
 
-/** `count` mysteries, and a book for everything that a book may have or lack. No self-help, no horror. */
+/** A catalogue of `count` mysteries and of books with unusual or missing fields. It has no self-help and no horror. */
 const catalogue = (count: number) =>
   [
     "id,title,authors,year,isbn10,categories",
@@ -174,7 +173,7 @@ const catalogue = (count: number) =>
 
 layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (it) => {
   it.layer(Recommendations.layer)("with the shipped catalogue", (it) => {
-    it.effect("gets distinct books of each category by the first API", () =>
+    it.effect("gets distinct books of each category from the first API", () =>
       Effect.gen(function* () {
         const shipped = yield* shippedBooks
         const outcomes = yield* call(
@@ -193,14 +192,14 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
           const all = shipped.flatMap(({ categories, id, title }) =>
             categories.includes(category) ? [{ id, title }] : []
           )
-          // more would be cut, see the other catalogue
+          // more would be truncated, which the other catalogue tests
           assert.isAtMost(all.length, 100)
           assert.deepStrictEqual(byId(yield* firstBooks(outcomes[index + 1])), byId(all))
         }
       })
     )
 
-    it.effect("is refused by the first API for what is wrong", () =>
+    it.effect("gets an error with details from the first API for each invalid field", () =>
       Effect.gen(function* () {
         const outcomes = yield* call(
           first({ category: 3 }),
@@ -211,7 +210,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
           first({ max_results: -5 }),
           first({ user_id: -1, max_results: 0 }),
           first({ user_id: -1, max_results: -5, category: 99 }),
-          // no field at all
+          // an empty request
           { call: "first.Recommend", request: {} }
         )
         assert.deepStrictEqual(
@@ -228,7 +227,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       })
     )
 
-    it.effect("gets books of every category by today's API, ten unless it says how many", () =>
+    it.effect("gets books of every category from the v1 API, ten by default", () =>
       Effect.gen(function* () {
         const shipped = yield* shippedBooks
         const outcomes = yield* call(
@@ -243,7 +242,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
 
         const hundred = yield* v1Books(outcomes[2])
         assertDistinct(hundred, 100)
-        // no category holds a hundred, so these are of several
+        // no category holds a hundred books, so these come from several
         for (const { categories, id, title } of hundred) {
           const book = shipped.find((book) => book.id === id)
           assert.strictEqual(title, book?.title, `the title of ${id}`)
@@ -270,7 +269,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       })
     )
 
-    it.effect("is refused by today's API for what is wrong", () =>
+    it.effect("gets an error with details from the v1 API for each invalid field", () =>
       Effect.gen(function* () {
         const outcomes = yield* call(
           v1({ category: 14 }),
@@ -286,22 +285,22 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       })
     )
 
-    it.effect("is refused for what is no call, and answered afterwards", () =>
+    it.effect("gets an error for a malformed call, and responses for the calls after it", () =>
       Effect.gen(function* () {
         const recommend = "/Recommendations/Recommend"
         const outcomes = yield* call(
           { path: recommend, messages: ["ffffff"] },
-          // a field that ends too early
+          // a truncated field
           { path: recommend, messages: ["08"] },
           { path: recommend, messages: [] },
           { path: recommend, messages: ["1801", "1801"] },
           { path: "/Recommendations/Forget", messages: [""] },
           { path: "/onlinebooks.recommendations.v2.RecommendationsService/Recommend", messages: [""] },
           first({}),
-          // a proxy or a setting of the channel may compress
+          // a proxy or the channel's settings can compress messages
           { ...first({}), gzip: true },
           { ...v1({ category: "BOOK_CATEGORY_HORROR" }), gzip: true },
-          // field 15 is of a client that is newer than this server
+          // field 15 stands for a field of a newer version of the API
           { path: recommend, messages: ["18017805"] }
         )
         const refused = decodePrinted(
@@ -328,13 +327,13 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
           Schema.Struct({ code: Schema.String, response: Schema.String })
         )(outcomes[9])
         assert.strictEqual(code, "OK")
-        // one book: field 1, which holds an id in its own field 1
+        // one book in field 1, with an id in its own field 1
         assert.match(response, /^0a..08/)
       })
     )
   })
 
-  it.effect("asks for health, and is told when the server leaves", () =>
+  it.effect("checks health, and its Watch stream ends with NOT_SERVING when the server drains", () =>
     Effect.gen(function* () {
       const { start } = yield* Installation
       const recommendations = yield* start("recommendations", { DRAIN_TIMEOUT: "15s" })
@@ -360,7 +359,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
         isServing,
         isServing,
         { code: "NOT_FOUND", message: "The server has no such service", status: null },
-        // the stream has ended, and well
+        // the stream has ended with OK
         { code: "OK", response: ["0801", "0802"] }
       ])
       assert.strictEqual(yield* recommendations.exitCode, 0)
@@ -369,7 +368,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
   )
 
   it.layer(Recommendations.layerCatalogue(catalogue(250)))("with hundreds of mysteries", (it) => {
-    it.effect("gets a hundred at the most by the first API, in random order", () =>
+    it.effect("gets at most a hundred books from the first API, in random order", () =>
       Effect.gen(function* () {
         const limits = [99, 100, 101, 200, 250, 2_147_483_647]
         const outcomes = yield* call(
@@ -382,7 +381,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
           assertDistinct(books, Math.min(limits[index] ?? 0, 100))
           for (const { id, title } of books) assert.strictEqual(title, `Mystery ${id}`)
         }
-        // that two of them are the same is as likely as guessing a key of 600 bits
+        // the probability that two of them are equal is negligible
         assert.strictEqual(new Set(draws.slice(1).map((books) => ids(books).join())).size, limits.length - 1)
 
         assert.deepStrictEqual(yield* firstBooks(outcomes[6]), [{ id: 1003, title: "Frankenstein" }])
@@ -391,7 +390,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       })
     )
 
-    it.effect("gets all there is to say of a book by today's API", () =>
+    it.effect("gets all fields of a book from the v1 API", () =>
       Effect.gen(function* () {
         const outcomes = yield* call(
           v1({ category: "BOOK_CATEGORY_FANTASY" }),
@@ -406,7 +405,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
           authors: ["Zoë Ångström", "李白", "Émile Zola"],
           categories: ["BOOK_CATEGORY_FANTASY", "BOOK_CATEGORY_CLASSICS"]
         }
-        // Python leaves out a year that is not there, and an ISBN that is empty
+        // Python omits a missing year and an empty ISBN
         assert.deepStrictEqual(yield* Effect.forEach(outcomes, v1Books), [
           [retold],
           [retold],
@@ -443,7 +442,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       })
     )
 
-    it.effect("gets the limits and the categories of today's API", () =>
+    it.effect("gets the limits and categories of the v1 API", () =>
       Effect.gen(function* () {
         const category = "BOOK_CATEGORY_MYSTERY"
         const limits = [0, 1, 99, 100, 101, 1000, 2_147_483_647]

@@ -1,5 +1,5 @@
 /**
- * A terminal whose output is paused does not block the process (needs python3, which can make one).
+ * A terminal whose output is paused does not block a service. The test needs python3, which creates the terminal.
  */
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
@@ -12,8 +12,8 @@ import { HttpClient } from "effect/http"
 import { Installation } from "../integration/Installation.ts"
 
 /**
- * Starts a program on a terminal that nobody reads once the program has said where it answers probes, writes its process id and that
- * port, and ends it with itself.
+ * A script that starts a program on a terminal, reads the terminal until the program has logged the port of its probes, and never again.
+ * It prints the program's process id and that port, and kills the program when its own input ends.
  */
 const onTerminal = `
 import os, pty, re, subprocess, sys
@@ -28,36 +28,33 @@ sys.stdin.read()
 child.kill()
 `
 
-layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
-  "a process on a terminal",
-  (it) => {
-    it.effect("that is paused answers", () =>
-      Effect.gen(function* () {
-        const { folder } = yield* Installation
-        const python = yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            spawn("python3", ["-c", onTerminal, process.execPath, `${folder}/dist/recommendations.js`], {
-              env: {
-                PATH: process.env["PATH"],
-                RECOMMENDATIONS_GRPC_PORT: "0",
-                RECOMMENDATIONS_ADMIN_PORT: "0"
-              },
-              stdio: ["pipe", "pipe", "inherit"]
-            })
-          ),
-          ({ stdin }) => Effect.sync(() => stdin.end())
-        )
-        const [pid = 0, adminPort] = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
-          createInterface(python.stdout).once("line", (line) => resume(Effect.succeed(line.split(" ").map(Number))))
-        })
-        const probe = Effect.timeout(HttpClient.get(`http://127.0.0.1:${adminPort}/livez`), "2 seconds")
-        yield* Effect.retry(probe, { schedule: Schedule.spaced("50 millis"), times: 200 })
-        // a line each, of which a terminal takes a few kilobytes
-        for (let count = 0; count < 200; count++) {
-          process.kill(pid, "SIGUSR2")
-          assert.strictEqual((yield* probe).status, 200)
-        }
-      }).pipe(Effect.scoped)
-    )
-  }
-)
+layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })("a service", (it) => {
+  it.effect("answers probes while the output of its terminal is paused", () =>
+    Effect.gen(function* () {
+      const { folder } = yield* Installation
+      const python = yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          spawn("python3", ["-c", onTerminal, process.execPath, `${folder}/dist/recommendations.js`], {
+            env: {
+              PATH: process.env["PATH"],
+              RECOMMENDATIONS_GRPC_PORT: "0",
+              RECOMMENDATIONS_ADMIN_PORT: "0"
+            },
+            stdio: ["pipe", "pipe", "inherit"]
+          })
+        ),
+        ({ stdin }) => Effect.sync(() => stdin.end())
+      )
+      const [pid = 0, adminPort] = yield* Effect.callback<ReadonlyArray<number>>((resume) => {
+        createInterface(python.stdout).once("line", (line) => resume(Effect.succeed(line.split(" ").map(Number))))
+      })
+      const probe = Effect.timeout(HttpClient.get(`http://127.0.0.1:${adminPort}/livez`), "2 seconds")
+      yield* Effect.retry(probe, { schedule: Schedule.spaced("50 millis"), times: 200 })
+      // each signal logs a line; the terminal buffers a few kilobytes
+      for (let count = 0; count < 200; count++) {
+        process.kill(pid, "SIGUSR2")
+        assert.strictEqual((yield* probe).status, 200)
+      }
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,5 +1,5 @@
 /**
- * Clients over TLS that are not ours: Python's grpcio and buf curl, with and without certificates of their own.
+ * Third-party clients over TLS: Python's grpcio and buf curl, with and without client certificates.
  */
 import { createServer } from "node:net"
 
@@ -19,7 +19,7 @@ const message = "1803"
 
 type Mode = "TLS" | "mutual TLS"
 
-/** The settings of a server, and of a client that it serves. */
+/** The settings of a server and of a client that it accepts. */
 const prepare = Effect.fnUntraced(function* (mode: Mode, name: string) {
   const { folder } = yield* Installation
   const { client, environment, server } = yield* CertificateFolder.makeBoth(name)
@@ -41,36 +41,38 @@ const prepare = Effect.fnUntraced(function* (mode: Mode, name: string) {
   }
 })
 
-const Answered = Schema.Struct({ code: Schema.Literal("OK"), response: Schema.String })
-const decodeAnswered = decodePrinted(Answered)
+const Response = Schema.Struct({ code: Schema.Literal("OK"), response: Schema.String })
+const decodeResponse = decodePrinted(Response)
 const decodeCode = decodePrinted(Schema.Struct({ code: Schema.String }))
 
-/** Asserts that a call was answered with books. */
+/** Asserts that the response of a call has books. */
 const assertBooks = (outcome: unknown) =>
-  Effect.map(decodeAnswered(outcome), ({ response }) => assert.match(response, /^0a..08/))
+  Effect.map(decodeResponse(outcome), ({ response }) => assert.match(response, /^0a..08/))
 
 const codes = (outcomes: ReadonlyArray<unknown>) =>
   Effect.map(Effect.forEach(outcomes, decodeCode), (all) => all.map(({ code }) => code))
 
 layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
-  it.effect.each(["TLS", "mutual TLS"] as const)("Python's grpcio calls, gives up and cancels: %s", (mode) =>
-    Effect.gen(function* () {
-      const { pythonTls } = yield* ForeignTools
-      const { environment, settings } = yield* prepare(mode, `python-${mode.length}`)
-      const { pid, port } = yield* (yield* Installation).start("recommendations", environment)
-      const outcomes = yield* pythonTls({ ...settings(port), pid }, [
-        { call: recommend, message },
-        { signal: "SIGSTOP" },
-        { call: recommend, message, timeout: 0.2 },
-        { cancel: recommend, message },
-        { signal: "SIGCONT" },
-        { call: recommend, message },
-        { call: "/Recommendations/Forget" }
-      ])
-      yield* assertBooks(outcomes[0])
-      yield* assertBooks(outcomes[3])
-      assert.deepStrictEqual(yield* codes(outcomes), ["OK", "DEADLINE_EXCEEDED", "CANCELLED", "OK", "UNIMPLEMENTED"])
-    })
+  it.effect.each(["TLS", "mutual TLS"] as const)(
+    "Python's grpcio makes calls, exceeds a deadline and cancels: %s",
+    (mode) =>
+      Effect.gen(function* () {
+        const { pythonTls } = yield* ForeignTools
+        const { environment, settings } = yield* prepare(mode, `python-${mode.length}`)
+        const { pid, port } = yield* (yield* Installation).start("recommendations", environment)
+        const outcomes = yield* pythonTls({ ...settings(port), pid }, [
+          { call: recommend, message },
+          { signal: "SIGSTOP" },
+          { call: recommend, message, timeout: 0.2 },
+          { cancel: recommend, message },
+          { signal: "SIGCONT" },
+          { call: recommend, message },
+          { call: "/Recommendations/Forget" }
+        ])
+        yield* assertBooks(outcomes[0])
+        yield* assertBooks(outcomes[3])
+        assert.deepStrictEqual(yield* codes(outcomes), ["OK", "DEADLINE_EXCEEDED", "CANCELLED", "OK", "UNIMPLEMENTED"])
+      })
   )
 
   it.effect.each(["TLS", "mutual TLS"] as const)("Python's grpcio waits for a server that starts later: %s", (mode) =>
@@ -101,7 +103,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
     })
   )
 
-  it.effect("Python's grpcio is not served without a certificate, or under another name", () =>
+  it.effect("Python's grpcio is refused without a client certificate, or if the certificate has another name", () =>
     Effect.gen(function* () {
       const { pythonTls } = yield* ForeignTools
       const { ca, environment, settings } = yield* prepare("mutual TLS", "refused")
@@ -114,7 +116,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), name: "other.test" }, call)), [
         "UNAVAILABLE"
       ])
-      // a certificate with the right name, from another authority
+      // a certificate with the right name from another authority
       const { folder } = yield* Installation
       const listed = yield* CertificateFolder.makeBoth("stranger")
       const stranger = {
@@ -126,22 +128,22 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
     })
   )
 
-  it.effect("Python's grpcio sends what few clients do: mutual TLS", () =>
+  it.effect("Python's grpcio sends unusual messages, metadata and deadlines: mutual TLS", () =>
     Effect.gen(function* () {
       const { pythonTls } = yield* ForeignTools
       const { environment, settings } = yield* prepare("mutual TLS", "odd")
       const { port } = yield* (yield* Installation).start("recommendations", environment)
       const call = { call: recommend, message }
       const many = (count: number) => Array.from({ length: count }, (_, index) => [`x-${index}`, "1"] as const)
-      // the server says in its settings how large headers may be: the first call may go before them
+      // the first call can precede the server's SETTINGS frame, which limits the size of headers
       const odd: ReadonlyArray<readonly [TlsStep, string]> = [
         [call, "OK"],
         [{ ...call, gzip: true }, "OK"],
-        // fields in another order, one twice (the last one counts), and one that this server does not know
+        // fields in another order, a repeated field (the last value counts), and an unknown field
         [{ ...call, message: "1801180308071001780a" }, "OK"],
         [{ ...call, message: "18ffffffffffffffffff01" }, "INVALID_ARGUMENT"],
         [{ ...call, message: "1803107f" }, "NOT_FOUND"],
-        // a field of another wire type, a group without an end, a varint without one
+        // a field of another wire type, an unterminated group, an unterminated varint
         [{ ...call, message: "1a03616263" }, "INTERNAL"],
         [{ ...call, message: "0b" }, "INTERNAL"],
         [{ ...call, message: "18ffffffffffffffffffffff" }, "INTERNAL"],
@@ -173,7 +175,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
           },
           "OK"
         ],
-        // with 0, the answer may come before the client looks at the time
+        // with a timeout of 0, the response can arrive before the client checks the time
         [{ ...call, timeout: -1 }, "DEADLINE_EXCEEDED"],
         [{ ...call, timeout: 24 * 24 * 3600 }, "OK"],
         [call, "OK"]
@@ -190,7 +192,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
     })
   )
 
-  it.effect.each(["TLS", "mutual TLS"] as const)("buf curl calls: %s", (mode) =>
+  it.effect.each(["TLS", "mutual TLS"] as const)("buf curl makes calls: %s", (mode) =>
     Effect.gen(function* () {
       const { buf } = yield* ForeignTools
       const { ca, environment, identity } = yield* prepare(mode, `buf-${mode.length}`)
@@ -214,7 +216,7 @@ const decodeBooks = decodePrinted(
 )
 
 layer(Layer.merge(NodeServices.layer, ForeignTools.layer), { excludeTestServices: true })("over mutual TLS", (it) => {
-  it.effect("a handler is interrupted when Python's grpcio gives up, and when it cancels", () =>
+  it.effect("a handler is interrupted when Python's grpcio exceeds its deadline, and when it cancels", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-echo-" })
@@ -256,7 +258,7 @@ layer(Layer.merge(NodeServices.layer, ForeignTools.layer), { excludeTestServices
   )
 })
 
-/** A port on which nobody listens, for a server that is started later. */
+/** A free port, for a server that is started later. */
 const freePort = Effect.callback<number>((resume) => {
   const server = createServer()
   server.listen(0, () => {

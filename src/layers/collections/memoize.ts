@@ -14,14 +14,3 @@ export const memoize = <In, Out>(keyOf: (input: In) => Key, make: (input: In) =>
     return value
   }
 }
-
-/** Memoizes by several keys, in nested maps: on hot paths that is cheaper than building one combined key. */
-export const memoizeBy = <In, Out>(
-  [keyOf, ...others]: readonly [(input: In) => Key, ...ReadonlyArray<(input: In) => Key>],
-  make: (input: In) => Out
-): ((input: In) => Out) => {
-  const [next, ...rest] = others
-  if (next === undefined) return memoize(keyOf, make)
-  const inner = memoize(keyOf, () => memoizeBy([next, ...rest], make))
-  return (input) => inner(input)(input)
-}

@@ -24,7 +24,7 @@ export interface Documentation {
 }
 
 /** Called with each setting when it is read. */
-export const OnRead = Context.Reference<(setting: Documentation) => void>("onlinebooks/layers/Setting/OnRead", {
+export const OnRead = Context.Reference<(setting: Documentation) => void>("layers/config/Setting/OnRead", {
   defaultValue: () => () => {}
 })
 

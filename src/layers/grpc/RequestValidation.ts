@@ -1,13 +1,13 @@
 /**
- * Finds what a message cannot carry. Serializers bend such values without a word (3e9 in an int32 becomes -1294967296,
- * "oops" a 0, a misspelt field nothing), so that the receiver gets something that nobody sent.
+ * Finds the values of a message that its type cannot carry. Serializers convert them silently (3e9 in an int32 becomes -1294967296, "oops"
+ * becomes 0, a misspelt field is dropped), so that the receiver gets something that nobody sent.
  */
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
-/** Every value of a message that its type cannot carry, each by the path to it, such as `items[0].count`. */
+/** Returns every value of a message that its type cannot carry, by its path, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
 /** The check of messages of a type. */
@@ -26,7 +26,7 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
   }
   const set = new Map<protobuf.OneOf, string>()
   for (const [key, value] of Object.entries(message)) {
-    // what is not set is not sent
+    // unset fields are not sent
     if (value === undefined || value === null) continue
     const at = path === "" ? key : `${path}.${key}`
     const field = Object.hasOwn(type.fields, key) ? type.fields[key]?.resolve() : undefined
@@ -45,7 +45,7 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
   }
 }
 
-/** An object of fields, and not one whose content is elsewhere, as a Map's or a Date's is. */
+/** A plain object, in contrast to one that keeps its content elsewhere, as a Map or a Date does. */
 const isRecord = (value: unknown): value is object =>
   Predicate.isObject(value) &&
   !Array.isArray(value) &&
@@ -74,7 +74,7 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
   }
 }
 
-/** A key of a map, which JavaScript's objects have as a string whatever it is. */
+/** The key of a map's entry by its type; in JavaScript's objects, every key is a string. */
 const toKey = (type: string, key: string): unknown => {
   if (type === "string" || type.endsWith("64")) return key
   if (type === "bool") return key === "true" ? true : key === "false" ? false : key
@@ -91,7 +91,7 @@ const checkValue = (
   if (type instanceof protobuf.Type) {
     checkMessage(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
-    // an enum of proto3 is open: it carries numbers that it has no name for
+    // enums of proto3 are open: any int32 is valid
     if (
       !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
       !(Predicate.isString(value) && Object.hasOwn(type.values, value))
@@ -109,7 +109,7 @@ const checkValue = (
 const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
   Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
 
-/** A whole number that is a number, or that is written in digits where a number would lose some. */
+/** A whole number: a safe integer, or decimal digits for those that are not. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   if (Predicate.isNumber(value) ? !Number.isSafeInteger(value) : !Predicate.isString(value) && !isLong(value))
     return false
@@ -117,7 +117,7 @@ const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   return /^-?\d+$/.test(digits) && BigInt(digits) >= minimum && BigInt(digits) <= maximum
 }
 
-/** A number of 64 bits as protobufjs has it. */
+/** A 64-bit integer of protobufjs. */
 const isLong = (value: unknown): boolean => Predicate.hasProperty(value, "low") && Predicate.hasProperty(value, "high")
 
 interface Kind {

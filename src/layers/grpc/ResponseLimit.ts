@@ -1,13 +1,13 @@
 /**
- * Cuts a protobuf message before it is decoded. A message of few bytes can become very many objects: 256 kB of empty elements are
- * 131,000 of them. Where it is known how many were asked for, no more are decoded.
+ * Limits how much of a protobuf message is decoded. A message of few bytes can become very many objects, such as empty elements of two
+ * bytes each. A caller that knows how many it asked for decodes no more.
  */
 
-/** What is decoded of a response; the rest is left out. */
+/** How much of a response is decoded; the rest is dropped. */
 export interface ResponseLimit {
-  /** Fields of the message itself, each element of a repeated field counting as one. */
+  /** Fields of the message itself; each element of a repeated field counts as one. */
   readonly maxFields: number
-  /** Bytes of one such field, with what it contains. A larger one is left out. */
+  /** The size of one such field with its content, in bytes. A larger one is dropped. */
   readonly maxFieldSize: number
 }
 
@@ -15,8 +15,8 @@ export interface ResponseLimit {
 const invalidTag = Buffer.from([0x07])
 
 /**
- * The message without the fields that are over a limit. A message that is not well-formed, or has groups, ends with an invalid tag
- * where that begins, so that the decoder fails there and never decodes the rest, which nothing has bounded.
+ * Returns the message without the fields that exceed a limit. A malformed field or a group is replaced by an invalid tag that ends the
+ * message, so that the decoder fails there and never decodes the unchecked rest.
  */
 export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit): Buffer => {
   const kept: Array<Buffer> = []
@@ -40,7 +40,7 @@ export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit)
   return Buffer.concat(kept)
 }
 
-/** Where the field that begins there ends; undefined if it is not well-formed, or a group. */
+/** The end of the field that begins at an offset; undefined if the field is malformed or a group. */
 const endOfField = (bytes: Buffer, at: number): number | undefined => {
   const tagEnd = endOfVarint(bytes, at)
   switch (bytes[at]! & 7) {
@@ -62,7 +62,7 @@ const endOfField = (bytes: Buffer, at: number): number | undefined => {
 
 const within = (bytes: Buffer, end: number) => (end <= bytes.length ? end : undefined)
 
-/** NaN past the end of the bytes. */
+/** NaN beyond the end of the bytes. */
 const endOfVarint = (bytes: Buffer, at: number): number => {
   let end = at
   while (end < bytes.length && bytes[end]! >= 0x80) end++

@@ -8,7 +8,7 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import { memoizeBy } from "../collections/memoize.ts"
+import { memoize } from "../collections/memoize.ts"
 import * as Address from "../config/Address.ts"
 import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as Logging from "../telemetry/Logging.ts"
@@ -125,9 +125,11 @@ class Exchange {
     this.#isCutting = isCutting
   }
 
-  seconds = () => (performance.now() - this.startedAt) / 1000
+  seconds(): number {
+    return (performance.now() - this.startedAt) / 1000
+  }
 
-  statusOf = (exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number => {
+  statusOf(exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number {
     if (Exit.isSuccess(exit)) return exit.value.status
     if (!Cause.hasInterruptsOnly(exit.cause)) return 500
     return this.#isCutting() ? 503 : clientClosedRequest
@@ -178,15 +180,14 @@ const attributesOf = ({ client, method, path, request, route }: Exchange): Recor
   ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
 })
 
+interface DurationLabels extends Pick<Exchange, "method" | "route">, Pick<Client, "scheme"> {
+  readonly status: number
+}
+
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being processed" })
 
-const durationOf = memoizeBy(
-  [
-    ({ route }: Pick<Exchange, "method" | "route"> & Pick<Client, "scheme"> & { readonly status: number }) => route,
-    ({ status }) => status,
-    ({ method }) => method,
-    ({ scheme }) => scheme
-  ],
+const durationOf = memoize(
+  ({ method, route, scheme, status }: DurationLabels) => `${method} ${status} ${scheme} ${route}`,
   ({ method, route, scheme, status }) =>
     Metric.histogram("http.server.request.duration", {
       description: "Duration of requests",

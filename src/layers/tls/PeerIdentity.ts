@@ -1,18 +1,17 @@
 /**
- * Who the other side of a TLS connection is, by the subjectAltNames of its certificate. The subject's common name has not
- * counted since RFC 6125.
+ * The identity of a TLS peer: the subjectAltNames of its certificate. The common name is ignored (RFC 6125, section 6.4.4).
  */
 
-/** A name that a certificate vouches for, of the kinds that RFC 5280 (4.2.1.6) lists. */
+/** A name in a certificate (RFC 5280, section 4.2.1.6). */
 export interface SubjectAltName {
-  /** "DNS", "URI" and "IP", and what Node calls the others: "email", "DirName", "Registered ID", "othername". */
+  /** "DNS", "URI" or "IP", or one of Node's words for the others: "email", "DirName", "Registered ID", "othername". */
   readonly type: string
   readonly value: string
 }
 
 /**
- * The names of a certificate, either a `tls.PeerCertificate` or a `crypto.X509Certificate`. None if Node's text of them is
- * not as Node writes it, rather than names that nobody vouched for.
+ * The names in a `tls.PeerCertificate` or a `crypto.X509Certificate`. Returns none if the text does not match Node's format, so that a
+ * misread text cannot yield a name that is not in the certificate.
  */
 export const subjectAltNames = (
   certificate: { readonly subjectaltname?: string | undefined } | { readonly subjectAltName?: string | undefined }
@@ -27,8 +26,8 @@ export const subjectAltNames = (
 }
 
 /**
- * One name of the list that Node writes, "DNS:localhost, IP Address:127.0.0.1". A value that could be taken for more than
- * one name (CVE-2021-44532) is a JSON string there.
+ * One name in Node's format, "DNS:localhost, IP Address:127.0.0.1". Node writes values that could be read as several names as JSON
+ * strings (CVE-2021-44532).
  */
 const name =
   /(?<type>[^:,"]+):(?:(?<quoted>"(?:[^"\\\p{Cc}]|\\(?:["\\/bfnrt]|u[\da-f]{4}))*")|(?<plain>[^,"]*))(?:, |$)/iuy
@@ -48,11 +47,11 @@ const parse = (text: string): ReadonlyArray<SubjectAltName> => {
   return names
 }
 
-/** The names as a line of the log has them: "DNS:localhost, IP:127.0.0.1". Odd ones are quoted, and stay on the line. */
+/** Formats names in one line for the log: "DNS:localhost, IP:127.0.0.1". Values with other characters become JSON strings. */
 export const format = (names: ReadonlyArray<SubjectAltName>): string =>
   names.map(({ type, value }) => `${type}:${/^[\w.:/@=*+-]+$/.test(value) ? value : JSON.stringify(value)}`).join(", ")
 
-/** A peer, as lines of the log are annotated with it; one without a certificate has no names. */
+/** Log annotations of a peer: `peer`, and `peerNames` if its certificate has names. */
 export const annotations = ({
   address,
   names
@@ -62,13 +61,13 @@ export const annotations = ({
 }): Record<string, string> => ({ peer: address, ...(names.length === 0 ? {} : { peerNames: format(names) }) })
 
 /**
- * Whether one of the names is on a list of DNS names and URIs. They match as a whole: there are no wildcards, on either
- * side, and only DNS names may differ in case. Other names never match.
+ * Whether one of the names is in a set of DNS names and URIs. Names match as a whole, without wildcards; DNS names are compared without
+ * case. Names of other types never match.
  */
 export const isAllowed = (names: ReadonlyArray<SubjectAltName>, allowed: ReadonlySet<string>): boolean => {
   const dns = new Set<string>()
   const uris = new Set<string>()
-  // a URI has a colon and a DNS name has none, so neither can pass for the other, whatever an authority has signed
+  // a URI contains a colon and a DNS name does not, so an entry of one type cannot match a name of the other
   for (const entry of allowed) {
     if (entry.includes(":")) uris.add(entry)
     else dns.add(entry.toLowerCase())

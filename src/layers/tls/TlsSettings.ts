@@ -1,6 +1,6 @@
 /**
- * The settings of TLS, for a server and for a client. Nothing set is plaintext; half of what belongs together stops the
- * start, since the other half was meant. So does a variable that is set to nothing: it would let in everybody.
+ * TLS settings of servers and clients. Without any variable the connection is plaintext. An incomplete combination stops the start, and
+ * so does an empty variable, which would otherwise disable the protection that was intended.
  */
 import { Config, Effect, Option } from "effect"
 
@@ -8,19 +8,19 @@ import { isHost } from "../config/Address.ts"
 import * as Setting from "../config/Setting.ts"
 import type { CertificateFiles } from "./CertificateFiles.ts"
 
-/** What a server proves itself with, and whom it lets in. */
+/** The certificate of a server, and the clients that it accepts. */
 export interface ServerTls {
-  /** With a CA, a client has to have a certificate that the CA has signed. The paths are as they were given. */
+  /** With a CA file every client needs a certificate of one of its authorities (mutual TLS). The paths are not resolved. */
   readonly files: CertificateFiles
-  /** The clients that may call, by a DNS name or a URI of their certificate; none is any that the CA has signed. */
+  /** The clients that may call, by a DNS name or a URI in their certificate. None allows every client with a valid certificate. */
   readonly allowedClients: Option.Option<ReadonlySet<string>>
 }
 
-/** By what a client knows its server, and what it proves itself with. */
+/** How a client verifies its server, and its own certificate. */
 export interface ClientTls {
-  /** With a certificate this is mutual TLS. The paths are as they were given. */
+  /** With a certificate it is mutual TLS. The paths are not resolved. */
   readonly files: CertificateFiles
-  /** The name that the server's certificate has to have; none is the host of the target. */
+  /** The name expected in the server's certificate. None expects the host of the target. */
   readonly serverName: Option.Option<string>
 }
 
@@ -79,7 +79,7 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
     certFile: file(variables.certFile, "The client's certificate chain (PEM), for mutual TLS."),
     keyFile: file(variables.keyFile, "The private key of the client's certificate (PEM)."),
     caFile: file(variables.caFile, "The certificate authorities of the server (PEM).", "plaintext"),
-    // TLS cannot ask for an address by name (RFC 6066, section 3)
+    // an IP address is not allowed as server name (RFC 6066, section 3)
     serverName: Setting.optional(nameVariable, {
       description: "The name in the server's certificate. Required if the target is an address.",
       unset: "the host of the target",
@@ -104,7 +104,7 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
 const file = (variable: string, description: string, unset = "none") =>
   Setting.optional(variable, { description, unset, expected: "a path", parse: Option.some, refuseEmpty: true })
 
-/** Fails if one is set without the other. */
+/** Fails if `value` is set and `other` is not. */
 const needs = (
   value: Option.Option<string>,
   variable: string,
@@ -133,8 +133,8 @@ const optionalNames = (variable: string) =>
     }
   })
 
-/** An address is a host too, but no name that a client is known by. */
+/** A host that is not an IP address. */
 const isDnsName = (text: string): boolean => isHost(text) && !text.includes(":") && !/^[\d.]+$/.test(text)
 
-/** Not "DNS:frontend", as openssl writes it, which would never match. */
+/** A URI, but not a name in the notation of OpenSSL, such as "DNS:frontend", which would never match. */
 const isUri = (text: string): boolean => /^[a-z][a-z\d+.-]*:[^\s,]+$/i.test(text) && !/^(dns|uri|ip|email):/i.test(text)

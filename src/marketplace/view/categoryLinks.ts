@@ -25,16 +25,14 @@ export const labels: { readonly [K in Category]: string } = {
 /** The address of a category's page. */
 export const pathOf = (category: Category): string => `/?category=${slugOf(category)}`
 
-const links = new Map<Category, Html>(
+/** A link to the page of each category. */
+export const links: ReadonlyMap<Category, Html> = new Map(
   categories.map((category) => [category, html`<a href="${pathOf(category)}">${labels[category]}</a>`])
 )
 
-/** A link to a category's page. */
-export const link = (category: Category): Html => links.get(category)!
-
 /** Links separated by commas, followed by `end`. Each stays on one line with its punctuation: no line should begin with a comma. */
 export const linkList = (categories: ReadonlyArray<Category>, end = ""): Value =>
-  categories.map(
-    (category, index) =>
-      html`${index > 0 && " "}<span class="item">${link(category)}${index < categories.length - 1 ? "," : end}</span>`
-  )
+  categories.map((category, index) => {
+    const link = links.get(category)
+    return html`${index > 0 && " "}<span class="item">${link}${index < categories.length - 1 ? "," : end}</span>`
+  })

@@ -2,7 +2,7 @@
  * The frame of every page: head, header with the menu, main, footer.
  */
 import type { Category } from "../../domain/Category.ts"
-import { labels, link, pathOf } from "./categoryLinks.ts"
+import { labels, links, pathOf } from "./categoryLinks.ts"
 import { html, type Html, type Value } from "./Html.ts"
 
 /** The content of a page, and what its frame depends on. */
@@ -69,10 +69,10 @@ const navigation = (menu: ReadonlyArray<Category>, current: Category | undefined
 const renderNavigation = (menu: ReadonlyArray<Category>, current: Category | undefined, home: boolean): Html => {
   // the home page shows a category that also has a page of its own, to which the link leads: it is current, but not this page
   const ariaCurrent = home ? "true" : "page"
-  const links = menu.map((category) =>
+  const items = menu.map((category) =>
     category === current
       ? html`<a href="${pathOf(category)}" aria-current="${ariaCurrent}">${labels[category]}</a> `
-      : html`${link(category)} `
+      : html`${links.get(category)} `
   )
-  return html`<nav aria-label="Shelves">${links}</nav>`
+  return html`<nav aria-label="Shelves">${items}</nav>`
 }

@@ -9,7 +9,7 @@ import { RecommendationsService } from "../../generated/v1/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
 import * as Sampling from "../../layers/telemetry/Sampling.ts"
 import { EncodedBook } from "../catalog/EncodedBook.ts"
-import { categoryOf, numberOf } from "../categoryNumbers.ts"
+import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 import { statuses } from "./statusTable.ts"
 
 export const handlers = Effect.gen(function* () {
@@ -22,7 +22,10 @@ export const handlers = Effect.gen(function* () {
       ),
     ListCategories: () =>
       Effect.map(recommender.categories, (summaries) => ({
-        categories: summaries.map(({ bookCount, category }) => ({ category: numberOf(category), bookCount }))
+        categories: summaries.map(({ bookCount, category }) => ({
+          category: numberByCategory.get(category)!,
+          bookCount
+        }))
       }))
   }
 })
@@ -33,7 +36,7 @@ export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,
   // 0 is BOOK_CATEGORY_UNSPECIFIED; the domain reports an unknown number as an unknown category of that name
-  category: category === 0 ? undefined : (categoryOf(category) ?? String(category)),
+  category: category === 0 ? undefined : (categoryByNumber.get(category) ?? String(category)),
   // an unset field decodes to 0
   maxResults: maxResults === 0 ? undefined : maxResults
 })

@@ -8,7 +8,7 @@ import type { Book } from "../../domain/Book.ts"
 import type { Category } from "../../domain/Category.ts"
 import type { RecommendResponse__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
 import { Encoded } from "../../layers/grpc/EncodedMessage.ts"
-import { categoryOf, numberOf } from "../categoryNumbers.ts"
+import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 
 /** The field `books` of `RecommendResponse`, and the fields of `Book`. */
 const fields = { books: 1, id: 1, title: 2, authors: 3, year: 4, isbn10: 5, categories: 6 } as const
@@ -27,7 +27,7 @@ export const encode = (book: Book): Uint8Array => {
   if (year !== undefined) writer.uint32((fields.year << 3) | varint).int32(year)
   if (isbn10 !== undefined) writer.uint32((fields.isbn10 << 3) | lengthDelimited).string(isbn10)
   writer.uint32((fields.categories << 3) | lengthDelimited).fork()
-  for (const category of categories) writer.int32(numberOf(category))
+  for (const category of categories) writer.int32(numberByCategory.get(category)!)
   return writer.ldelim().ldelim().finish()
 }
 
@@ -125,7 +125,7 @@ const decode = (bytes: Uint8Array, start: number): Book => {
         break
       case fields.categories: {
         const last = reader.uint32() + reader.pos
-        while (reader.pos < last) categories.push(categoryOf(reader.int32())!)
+        while (reader.pos < last) categories.push(categoryByNumber.get(reader.int32())!)
       }
     }
   }

@@ -1,12 +1,13 @@
 /**
  * Many books in little memory: their protobuf bytes in one buffer, and for each shelf the offsets of its books
- * (docs/decisions/0012-books-are-stored-encoded.md).
+ * (docs/decisions/0018-one-encoded-catalogue.md).
  */
 import type { Book } from "../../domain/Book.ts"
 import { BookCatalog, type Shelf } from "../../domain/BookCatalog.ts"
 import { categories, type Category } from "../../domain/Category.ts"
 import { encode, EncodedBook } from "./EncodedBook.ts"
 
+/** A catalogue to which books are added one after another. */
 export class EncodedCatalog {
   #bytes = new Uint8Array(65_536)
   #length = 0
@@ -22,7 +23,7 @@ export class EncodedCatalog {
     const encoded = encode(book)
     const offset = this.#length
     this.#length += encoded.length
-    if (this.#length > this.#bytes.length) this.#bytes = grown(this.#bytes, this.#length * 2)
+    if (this.#length > this.#bytes.length) this.#bytes = new Uint8Array(this.#bytes.buffer.transfer(this.#length * 2))
     this.#bytes.set(encoded, offset)
     this.#offsets.add(offset)
     for (const category of book.categories) this.#offsetsOf.get(category)!.add(offset)
@@ -31,10 +32,10 @@ export class EncodedCatalog {
   /** The catalogue of the books. No more can be added. */
   toBookCatalog(): BookCatalog["Service"] {
     const bytes = this.#bytes
-    const shelfOf = (offsets: OffsetList): Shelf => ({
-      size: offsets.size,
-      at: (position) => new EncodedBook(bytes, offsets.at(position))
-    })
+    const shelfOf = (list: OffsetList): Shelf => {
+      const { size, values } = list
+      return { size, at: (position) => new EncodedBook(bytes, values[position]!) }
+    }
     return BookCatalog.make(
       shelfOf(this.#offsets),
       new Map(Array.from(this.#offsetsOf, ([category, offsets]) => [category, shelfOf(offsets)]))
@@ -44,25 +45,14 @@ export class EncodedCatalog {
 
 /** A list of unsigned 32-bit integers. */
 class OffsetList {
-  #values = new Uint32Array(64)
+  /** May be longer than `size`. */
+  values = new Uint32Array(64)
   size = 0
 
   add(value: number): void {
-    if (this.size === this.#values.length) {
-      const values = new Uint32Array(this.size * 2)
-      values.set(this.#values)
-      this.#values = values
+    if (this.size === this.values.length) {
+      this.values = new Uint32Array(this.values.buffer.transfer(this.values.byteLength * 2))
     }
-    this.#values[this.size++] = value
+    this.values[this.size++] = value
   }
-
-  at(position: number): number {
-    return this.#values[position]!
-  }
-}
-
-const grown = (bytes: Uint8Array, size: number): Uint8Array<ArrayBuffer> => {
-  const larger = new Uint8Array(size)
-  larger.set(bytes)
-  return larger
 }

@@ -3,7 +3,7 @@ import { Effect, Schema } from "effect"
 
 import * as ResponseLimit from "../../../src/layers/grpc/ResponseLimit.ts"
 
-/** Fields of each wire type that proto3 has, by the size of what they contain. */
+/** Fields of each wire type of proto3. */
 const text = (size: number) => Buffer.concat([Buffer.from([0x0a, size]), Buffer.alloc(size, 0x61)])
 const number = Buffer.from([0x10, 0xff, 0x01])
 const fixed32 = Buffer.from([0x1d, 1, 2, 3, 4])
@@ -14,25 +14,25 @@ const cut = (fields: ReadonlyArray<Buffer>, maxFields: number, maxFieldSize: num
   ResponseLimit.apply(Buffer.concat(fields), { maxFields, maxFieldSize })
 
 describe("a limit", () => {
-  it("keeps a message that is within it as it is", () => {
+  it("returns the same bytes if they are within the limit", () => {
     const bytes = Buffer.concat(all)
     assert.strictEqual(ResponseLimit.apply(bytes, { maxFields: 6, maxFieldSize: 102 }), bytes)
   })
 
-  it("cuts after so many fields", () => {
+  it("drops the fields after the limit", () => {
     for (let count = 0; count <= all.length; count++) {
       assert.deepStrictEqual(cut(all, count, 200), Buffer.concat(all.slice(0, count)))
     }
   })
 
-  it("leaves out a field that is too large, wherever it is, and counts it", () => {
+  it("drops a field that is too large, and counts it", () => {
     assert.deepStrictEqual(cut(all, 6, 101), Buffer.concat(all.slice(0, 5)))
     assert.deepStrictEqual(cut([text(100), number, text(100), text(1)], 4, 50), Buffer.concat([number, text(1)]))
     assert.deepStrictEqual(cut([text(100), number, text(1)], 2, 50), number)
     assert.deepStrictEqual(cut([text(100)], 1, 50), Buffer.of())
   })
 
-  it("ends a message that is broken, or has groups, with what no decoder accepts, and leaves out what was not looked at", () => {
+  it("ends a malformed message, or one with groups, with an invalid tag instead of the unchecked rest", () => {
     const broken = [
       [0x0a],
       [0x0a, 5, 1],

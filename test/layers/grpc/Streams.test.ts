@@ -195,38 +195,6 @@ describe("a call of each kind", () => {
 describe("a handler that fails after some messages", () => {
   const answers = (count: number) => Stream.map(Stream.range(1, count), (number) => ({ text: "", number, items: [] }))
 
-  it.live.each([
-    { chunks: "of one", chunkSize: 1 },
-    { chunks: "of all", chunkSize: 1_000 }
-  ])("sends its status after its messages, in chunks: $chunks", ({ chunkSize }) => {
-    const Expand = (() =>
-      Stream.concat(
-        Stream.rechunk(answers(100), chunkSize),
-        Stream.fail(new Echo.Refused({ field: "text" }))
-      )) as typeof Echo.handlers.Expand
-    return Effect.gen(function* () {
-      const client = yield* Echo.client
-      for (const responses of [client.Expand({}), client.Chat(texts("a"))]) {
-        const received: Array<number | undefined> = []
-        const { reason } = yield* responses.pipe(
-          Stream.runForEach(({ number }) => Effect.sync(() => received.push(number))),
-          Effect.flip
-        )
-        assert.strictEqual(reason._tag, "InvalidArgument")
-        assert.strictEqual(reason.message, "text: refused")
-        assert.deepStrictEqual(reason.details, [
-          { _tag: "BadRequest", fieldViolations: [{ field: "text", description: "refused" }] }
-        ])
-        assert.deepStrictEqual(
-          received,
-          Array.from({ length: 100 }, (_, index) => index + 1)
-        )
-      }
-    }).pipe(
-      Effect.provide(Echo.serve({ Expand, Chat: (requests) => Stream.flatMap(requests, () => Expand({} as never)) }))
-    )
-  })
-
   it.live("reports a defect to the log only", () => {
     const lines: Array<string> = []
     const logger = Logger.make<unknown, void>(({ message }) => {

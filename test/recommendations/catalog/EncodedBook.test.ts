@@ -5,7 +5,7 @@ import { Book } from "../../../src/domain/Book.ts"
 import { RecommendationsService } from "../../../src/generated/v1/services.ts"
 import * as EmbeddedProtos from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import { EncodedBook } from "../../../src/recommendations/catalog/EncodedBook.ts"
-import { numberOf } from "../../../src/recommendations/categoryNumbers.ts"
+import { numberByCategory } from "../../../src/recommendations/categoryNumbers.ts"
 import { book } from "../../domain/Books.ts"
 import { arbitraryBooks, encoded, plain } from "./Books.ts"
 
@@ -35,7 +35,12 @@ describe("a response", () => {
   it.effect.prop("decodes to the same message as one that protobufjs encodes", [arbitraryBooks], ([books]) =>
     Effect.sync(() => {
       const { decode, encode } = EmbeddedProtos.methods(RecommendationsService)["Recommend"]!.response
-      const message = { books: books.map((book) => ({ ...book, categories: book.categories.map(numberOf) })) }
+      const message = {
+        books: books.map((book) => ({
+          ...book,
+          categories: book.categories.map((category) => numberByCategory.get(category))
+        }))
+      }
       const expected = decode(encode(message))
       const responses = [books, encoded(books), [...encoded(books.slice(0, 1)), ...books.slice(1)]]
       for (const response of responses.map(EncodedBook.response)) {

@@ -1,21 +1,21 @@
-"""Calls Recommendations as a client in Python would, over one channel, one call after the other.
+"""Calls Recommendations over one channel, one call after the other.
 
     client.py TARGET CALLS
 
-CALLS is a JSON array. A call with the generated stubs, whose code is on PYTHONPATH, is one of
+CALLS is a JSON array. A call with the generated stubs, which are on PYTHONPATH:
 
     {"call": "first.Recommend", "request": {"user_id": 7}}
     {"call": "v1.Recommend", "request": {}, "gzip": true}
 
-and a call past them, with the bytes of its messages in hexadecimal, is
+A call without stubs, with its encoded messages in hexadecimal:
 
     {"path": "/Recommendations/Recommend", "messages": ["ffffff"]}
 
-A call whose responses are a stream asks a process to leave at the first one, and is answered with all of them:
+A call with a stream of responses, which sends SIGTERM to a process after the first response:
 
     {"path": "/grpc.health.v1.Health/Watch", "messages": [""], "terminate": 4711}
 
-What is printed is a JSON array of what became of them, with the field names of the protos:
+Prints a JSON array of the outcomes, with the field names of the protos:
 
     {"code": "OK", "response": {...}}
     {"code": "NOT_FOUND", "message": "...", "status": the google.rpc.Status of grpc-status-details-bin, or null}
@@ -28,10 +28,10 @@ import sys
 
 import grpc
 from google.protobuf import json_format
-from google.rpc import error_details_pb2  # noqa: F401, tells json_format what an Any may hold
+from google.rpc import error_details_pb2  # noqa: F401, registers the types of details for json_format
 from google.rpc import status_pb2
 
-# Far more than any call takes: one that hangs shows as DEADLINE_EXCEEDED.
+# Far longer than any call takes: a call that hangs ends with DEADLINE_EXCEEDED.
 TIMEOUT = 20
 
 
@@ -64,7 +64,7 @@ STUBS = {
 
 
 def plain(message):
-    # A field that is not optional is left out where it has its default, which is no news to anyone.
+    # Fields without presence are omitted if they have their default value.
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 

@@ -1,9 +1,9 @@
-"""The client of gRPC's interoperability tests, by Python's grpcio.
+"""The client of gRPC's interoperability tests, on Python's grpcio.
 
     interop_client.py SETTINGS
 
-SETTINGS is a JSON object with the target, and with the file ca and the server's name for TLS. What is printed is a JSON object that has for
-each case null, or what was wrong. The generated stubs are on PYTHONPATH.
+SETTINGS is a JSON object with the target and, for TLS, the file ca and the server's name. Prints a JSON object with null for each case that
+passed and the error for the others. The generated stubs are on PYTHONPATH.
 
     {"empty_unary": null, "ping_pong": "Traceback ..."}
 """
@@ -29,7 +29,7 @@ PERCENT_MESSAGES = ["100 %", "%3A is a colon", "a%20b+c", "%", "é, 源氏, 😈
 DAY = 24 * 60 * 60
 GZIP = grpc.Compression.Gzip
 
-# Far more than any call takes: one that hangs shows as DEADLINE_EXCEEDED.
+# Far longer than any call takes: a call that hangs ends with DEADLINE_EXCEEDED.
 TIMEOUT = 40
 
 cases = {}
@@ -69,7 +69,7 @@ def fails(call, code, message=None):
         if message is not None:
             equal(error.details(), message)
         return
-    raise AssertionError("it succeeded")
+    raise AssertionError("the call succeeded")
 
 
 def sizes(responses):
@@ -122,7 +122,7 @@ def client_streaming_compressed(test, connect):
     equal(test.StreamingInputCall(requests, timeout=TIMEOUT, compression=GZIP).aggregated_payload_size, 74922)
 
 
-# grpcio compresses all messages of a call or none, so the two of this case are sent by two calls
+# grpcio compresses all messages of a call or none, so the two messages of this case are sent in two calls
 @case
 def client_compressed_streaming(test, connect):
     def send(size, value, **options):
@@ -170,7 +170,7 @@ def assert_echoed(test, initial, trailing):
     equal(sizes(stream), [LARGE_RESPONSE])
     for call in [unary, stream]:
         received = [value for key, value in call.initial_metadata() if key == INITIAL]
-        # HTTP/2 allows both: one header a value, or one header with all of them
+        # HTTP/2 allows one header for each value, or one header with all values
         equal([part for value in received for part in value.split(", ")], initial)
         equal([value for key, value in call.trailing_metadata() if key == TRAILING], trailing)
 
@@ -182,7 +182,7 @@ def custom_metadata(test, connect):
 
 @case
 def binary_metadata(test, connect):
-    # their base64 would have no, one and two characters of padding
+    # their base64 has zero, one and two characters of padding
     assert_echoed(test, ["one", "two"], [b"\0\1\2", b"\0\1\2\3", b"\0\1\2\3\4", b"\xff"])
 
 
@@ -246,7 +246,7 @@ def cancel_after_first_message(test, connect):
 
     def messages():
         yield input_request(8)
-        # asked for the next one, it has sent the first
+        # grpcio requests the next message after it has sent the first
         sent.set()
         requests.get()
 
@@ -334,7 +334,7 @@ def main(settings):
     settings = json.loads(settings)
 
     def connect():
-        # a connection of its own for each channel
+        # a separate connection for each channel
         options = [("grpc.use_local_subchannel_pool", 1)]
         if "ca" not in settings:
             return grpc.insecure_channel(settings["target"], options)

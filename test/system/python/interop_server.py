@@ -1,8 +1,8 @@
-"""The server of gRPC's interoperability tests, by Python's grpcio.
+"""The server of gRPC's interoperability tests, on Python's grpcio.
 
     interop_server.py SETTINGS
 
-SETTINGS is a JSON object with the files cert and key, or an empty one for plaintext. It prints the port that it listens on, and serves
+SETTINGS is a JSON object with the files cert and key, or an empty one for plaintext. Prints the port on which it listens, and serves
 until it is killed. The generated stubs are on PYTHONPATH.
 """
 
@@ -80,7 +80,7 @@ class TestService(services.TestServiceServicer):
         for request in list(requests):
             yield from respond(request, context)
 
-    # UnimplementedCall is the base class's, which answers UNIMPLEMENTED
+    # UnimplementedCall is inherited from the base class, which responds with UNIMPLEMENTED
 
 
 def read(path):
@@ -90,7 +90,7 @@ def read(path):
 
 def main(settings):
     settings = json.loads(settings)
-    # each call has a thread for as long as it lasts
+    # each open call needs a thread
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=200))
     services.add_TestServiceServicer_to_server(TestService(), server)
     if "cert" in settings:

@@ -1,4 +1,4 @@
-"""The protoc of grpc_tools as it is. `python3 -m grpc_tools.protoc` adds an -I of its own, which protoc refuses beside
+"""Runs the protoc of grpc_tools without extra arguments. `python3 -m grpc_tools.protoc` adds an -I, which protoc rejects together with
 --descriptor_set_in."""
 
 import sys

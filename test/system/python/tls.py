@@ -1,18 +1,18 @@
-"""Calls Recommendations over TLS as a client in Python would, with bytes, over one channel, one step after the other.
+"""Calls Recommendations over TLS with encoded messages, over one channel, one step after the other.
 
     tls.py SETTINGS STEPS
 
-SETTINGS is a JSON object: the target; the files ca, and cert and key for mutual TLS; name, the one in the server's
-certificate; and pid, the server's process. STEPS is a JSON array of
+SETTINGS is a JSON object: target; the files ca, and cert and key for mutual TLS; name, which is the name in the
+server's certificate; and pid, the server's process. STEPS is a JSON array of
 
     {"call": "/Recommendations/Recommend", "message": "1803", "timeout": 20, "wait_for_ready": false, "gzip": false,
      "metadata": [["x-text", "a"], ["x-bytes-bin", "00ff"]]}     bytes of a -bin key in hexadecimal
-    {"cancel": "/Recommendations/Recommend", "message": "1803"}      begins a call, and cancels it
-    {"cancel_stream": "/Echo/Expand", "message": "0a0162"}           the same, once the first response has come
+    {"cancel": "/Recommendations/Recommend", "message": "1803"}      starts a call and cancels it
+    {"cancel_stream": "/Echo/Expand", "message": "0a0162"}           the same, after the first response
     {"signal": "SIGSTOP"}                                            sends a signal to the server's process
-    {"say": "waiting"}                                               prints a line at once
+    {"say": "waiting"}                                               prints a line immediately
 
-What is printed in the end is a line with a JSON array of what became of each call:
+Finally prints a line with a JSON array of the outcomes of the calls:
 
     {"code": "OK", "response": "0a..."}
     {"code": "UNAVAILABLE", "message": "..."}
@@ -78,7 +78,7 @@ def main(settings, steps):
     outcomes = []
     options = [
         ("grpc.ssl_target_name_override", settings["name"]),
-        # a server that starts while the client waits is found soon
+        # reconnects quickly to a server that starts while the client waits
         ("grpc.max_reconnect_backoff_ms", 200),
         ("grpc.initial_reconnect_backoff_ms", 100),
     ]

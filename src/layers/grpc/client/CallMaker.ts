@@ -1,5 +1,5 @@
 /**
- * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried, each with a leased client.
+ * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried, each made by a {@link Transport}.
  *
  * Unary calls go through the circuit breaker of their service. Calls with streams may be silent for long, so they neither open it nor
  * fail because of it. A call that answers with a stream is retried until its first response; one with a stream of requests is not
@@ -7,7 +7,6 @@
  */
 import { Effect, Exit, Stream } from "effect"
 
-import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type { Call, GrpcChannel } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
 import type { ClientAttempt, ClientCall } from "../GrpcInterceptor.ts"
@@ -18,10 +17,8 @@ import * as Status from "../Status.ts"
 import * as CallAttempt from "./CallAttempt.ts"
 import type { CircuitBreaker } from "./CircuitBreaker.ts"
 import * as InterceptedStream from "./InterceptedStream.ts"
-import type { Leased } from "./ReplaceableClient.ts"
 import * as Retry from "./Retry.ts"
-import * as StreamCall from "./StreamCall.ts"
-import * as UnaryCall from "./UnaryCall.ts"
+import type { Attempt, Transport } from "./Transport.ts"
 
 /** What a channel keeps for each gRPC service. */
 export interface ServiceState {
@@ -33,17 +30,15 @@ export interface ServiceState {
 
 export interface Options {
   readonly target: string
-  readonly lease: () => Leased
+  readonly transport: Transport
   readonly serviceState: (service: string) => ServiceState
   readonly calls: InterceptorChain<ClientCall, unknown, unknown>
   readonly attempts: InterceptorChain<ClientAttempt, unknown, unknown>
   readonly observeCompression: boolean
-  /** Wraps what grpc-js calls back. */
-  readonly guard: Guard
 }
 
 export const make = (options: Options): GrpcChannel["Service"] => {
-  const { attempts, calls, guard, lease, serviceState, target } = options
+  const { attempts, calls, serviceState, target, transport } = options
 
   const describe = ({ deadline, metadata, method }: Call): ClientCall => ({
     service: method.service,
@@ -55,13 +50,10 @@ export const make = (options: Options): GrpcChannel["Service"] => {
     metadata
   })
 
-  /** The options of an attempt, for the modules of each kind. */
-  const attemptOf = (call: Call, timeout: number, attempt: CallAttempt.CallAttempt) => ({
+  const attemptOf = (call: Call, timeout: number, attempt: CallAttempt.CallAttempt): Attempt => ({
     call,
     timeout,
-    leased: lease(),
     decode: decoder(call, options.observeCompression),
-    guard,
     onStarted: (started: CallAttempt.StartedCall) => {
       attempt.started = started
     }
@@ -77,9 +69,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
         if (call.deadline <= performance.now()) return Effect.fail(Retry.errorOf(call, noTimeLeft))
         const made = Retry.run(call, retry, (number, timeout) => {
           const attempt = CallAttempt.make(info, number)
-          return attempts.run(attempt, inner, () =>
-            UnaryCall.make({ ...attemptOf(call, timeout, attempt), request: encoded.value })
-          )
+          return attempts.run(attempt, inner, () => transport.unary(attemptOf(call, timeout, attempt), encoded.value))
         })
         return circuit(call.method.path.slice(1), made)
       })
@@ -93,7 +83,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       const { streamRetry } = serviceState(info.service)
       const responses = yield* Retry.run(call, streamRetry, (number, timeout) => {
         const attempt = CallAttempt.make(info, number)
-        const begin = Effect.suspend(() => StreamCall.serverStream(attemptOf(call, timeout, attempt), encoded))
+        const begin = Effect.suspend(() => transport.serverStream(attemptOf(call, timeout, attempt), encoded))
         return InterceptedStream.open(attempts, attempt, begin)
       })
       return Stream.mapError(responses, (status) => Retry.errorOf(call, status))
@@ -111,7 +101,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
         const attempt = CallAttempt.make(info, 1)
         const made = Effect.withFiber<object, Status.Status | E, R>(({ context }) =>
           attempts.run(attempt, context, () =>
-            Effect.suspend(() => StreamCall.clientStream(attemptOf(call, timeLeft(call), attempt), requests))
+            Effect.suspend(() => transport.clientStream(attemptOf(call, timeLeft(call), attempt), requests))
           )
         )
         return Effect.andThen(
@@ -126,7 +116,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
     const made = Effect.gen(function* () {
       yield* failIfLate(call)
       const attempt = CallAttempt.make(info, 1)
-      const begin = Effect.suspend(() => StreamCall.bidi(attemptOf(call, timeLeft(call), attempt), requests))
+      const begin = Effect.suspend(() => transport.bidi(attemptOf(call, timeLeft(call), attempt), requests))
       const responses = yield* Effect.mapError(InterceptedStream.open(attempts, attempt, begin), (status) =>
         Retry.errorOf(call, status)
       )

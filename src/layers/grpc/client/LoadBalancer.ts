@@ -1,11 +1,10 @@
 /**
- * Round robin over all addresses of a target, which passes over one that hangs. A replica that has stopped still holds its
- * connection: TCP does not notice, keepalive does only after a while, and a third of all calls would run into their time-out
- * until then, some of them at each of their attempts.
+ * Round robin over all addresses of a target, which suspends a replica that hangs. The connection of a process that has stopped stays
+ * open: TCP does not notice, keepalive only after a while, and until then each call that round robin gives to the replica times out.
  *
- * What gives a replica away is a call that ran out of time there although no other call has been answered by it since that call
- * began. It is then passed over for a while; after that, one call is let through to see, and another one after each such while,
- * and the others follow when one is answered. If all are passed over, none is: a guess is better than no answer.
+ * A replica is suspended if a call to it times out and it has answered no other call since that one began. Then one call probes it
+ * whenever the suspension has passed, and an answer ends the suspension. If all replicas are suspended, none is: a guess is better
+ * than no answer.
  */
 import { connectivityState, experimental, status } from "@grpc/grpc-js"
 
@@ -15,7 +14,7 @@ const guard = CallbackGuard.make()
 
 const name = "onlinebooks_round_robin_passing_over"
 
-/** The `loadBalancingConfig` of a service config that picks replicas so. `suspension` is in milliseconds. */
+/** The `loadBalancingConfig` for a service config. `suspension` is in milliseconds. */
 export const config = (suspension: number): object => {
   register()
   return { [name]: { suspension } }
@@ -36,53 +35,54 @@ class Config implements experimental.TypedLoadBalancingConfig {
   toJsonObject = () => config(this.suspension)
 }
 
-/** What is known of a replica. Times are monotonic, in milliseconds. */
+/** What is known of a replica. Times are in milliseconds of `performance.now()`. */
 interface Replica {
-  /** When a call to it last ended, other than by running out of time or because its caller had gone. */
+  /** When a call to it last ended, except by a timeout or because its caller cancelled it. */
   answeredAt: number
-  isSuspected: boolean
-  /** When the next call is let through to see, if it is suspected. */
-  probedAt: number
+  isSuspended: boolean
+  /** When the next call may probe it, if it is suspended. */
+  probeAt: number
 }
 
-/** What a pick needs of the balancer. */
-interface Memory {
-  readonly replica: (address: string) => Replica
-  readonly size: () => number
-  readonly suspension: () => number
+/** The replicas of a target. */
+class Replicas {
+  readonly #byAddress = new Map<string, Replica>()
+  /** The number of endpoints of the target. */
+  size = 1
+  suspension = 0
+
+  get(address: string): Replica {
+    let replica = this.#byAddress.get(address)
+    if (replica === undefined) {
+      replica = { answeredAt: 0, isSuspended: false, probeAt: 0 }
+      this.#byAddress.set(address, replica)
+    }
+    return replica
+  }
+
+  /** Forgets replicas that are not among the endpoints. */
+  keepOnly(endpoints: ReadonlyArray<experimental.Endpoint>): void {
+    this.size = endpoints.length
+    const known = new Set(endpoints.flatMap(({ addresses }) => addresses.map(experimental.subchannelAddressToString)))
+    for (const address of this.#byAddress.keys()) if (!known.has(address)) this.#byAddress.delete(address)
+  }
 }
 
 class Balancer implements experimental.LoadBalancer {
   readonly #child: experimental.ChildLoadBalancerHandler
-  readonly #replicas = new Map<string, Replica>()
-  #size = 1
-  #suspension = 0
+  readonly #replicas = new Replicas()
 
   constructor(helper: experimental.ChannelControlHelper) {
-    const memory: Memory = {
-      replica: (address) => this.#replica(address),
-      size: () => this.#size,
-      suspension: () => this.#suspension
-    }
     this.#child = new experimental.ChildLoadBalancerHandler(
       experimental.createChildChannelControlHelper(helper, {
         updateState: (state, picker, message) =>
           helper.updateState(
             state,
-            state === connectivityState.READY ? new PassingOver(picker, memory) : picker,
+            state === connectivityState.READY ? new SuspendingPicker(picker, this.#replicas) : picker,
             message
           )
       })
     )
-  }
-
-  #replica(address: string): Replica {
-    let replica = this.#replicas.get(address)
-    if (replica === undefined) {
-      replica = { answeredAt: 0, isSuspected: false, probedAt: 0 }
-      this.#replicas.set(address, replica)
-    }
-    return replica
   }
 
   updateAddressList(
@@ -92,18 +92,15 @@ class Balancer implements experimental.LoadBalancer {
     note: string
   ): boolean {
     if (!(lbConfig instanceof Config)) return false
-    this.#suspension = lbConfig.suspension
+    this.#replicas.suspension = lbConfig.suspension
     if (endpoints.ok) this.#keepOnly(endpoints.value)
     const roundRobin = experimental.parseLoadBalancingConfig({ round_robin: {} })
     return this.#child.updateAddressList(endpoints, roundRobin, options, note)
   }
 
-  /** Forgets replicas that are not among the endpoints. */
-  #keepOnly = guard("addresses of a gRPC channel", (endpoints: ReadonlyArray<experimental.Endpoint>) => {
-    this.#size = endpoints.length
-    const known = new Set(endpoints.flatMap(({ addresses }) => addresses.map(experimental.subchannelAddressToString)))
-    for (const address of this.#replicas.keys()) if (!known.has(address)) this.#replicas.delete(address)
-  })
+  #keepOnly = guard("addresses of a gRPC channel", (endpoints: ReadonlyArray<experimental.Endpoint>) =>
+    this.#replicas.keepOnly(endpoints)
+  )
 
   exitIdle = () => this.#child.exitIdle()
   resetBackoff = () => this.#child.resetBackoff()
@@ -111,42 +108,31 @@ class Balancer implements experimental.LoadBalancer {
   getTypeName = () => name
 }
 
-class PassingOver implements experimental.Picker {
+class SuspendingPicker implements experimental.Picker {
   readonly #picker: experimental.Picker
-  readonly #memory: Memory
+  readonly #replicas: Replicas
 
-  constructor(picker: experimental.Picker, memory: Memory) {
+  constructor(picker: experimental.Picker, replicas: Replicas) {
     this.#picker = picker
-    this.#memory = memory
+    this.#replicas = replicas
   }
 
+  /** Called by grpc-js for each call, and when a connection changes; an exception would end the process then. */
   pick(args: experimental.PickArgs): experimental.PickResult {
-    let picked: experimental.PickResult | undefined
-    // grpc-js picks when a connection changes, too, where an exception would end the process
-    guard("pick of a gRPC replica", () => {
-      picked = this.#pick(args)
-    })()
-    return picked ?? this.#picker.pick(args)
-  }
-
-  #pick(args: experimental.PickArgs): experimental.PickResult {
     let picked = this.#picker.pick(args)
-    // once around: after that all have been passed over
-    for (let turn = this.#memory.size(); turn > 0; turn--) {
-      if (picked.subchannel === null) return picked
-      const replica = this.#memory.replica(picked.subchannel.getAddress())
-      if (!replica.isSuspected) return this.#watch(picked, replica)
+    // after one round, all replicas are suspended
+    for (let turn = this.#replicas.size; turn > 0 && picked.subchannel !== null; turn--) {
+      const replica = this.#replicas.get(picked.subchannel.getAddress())
+      if (!replica.isSuspended) return this.#watch(picked, replica)
       const now = performance.now()
-      if (now >= replica.probedAt) {
-        // a call that goes on for long, or that is never told to have ended, is not the only one to find out
-        replica.probedAt = now + this.#memory.suspension()
+      if (now >= replica.probeAt) {
+        // the next probe does not wait for the end of this one, which may take long
+        replica.probeAt = now + this.#replicas.suspension
         return this.#watch(picked, replica)
       }
       picked = this.#picker.pick(args)
     }
-    return picked.subchannel === null
-      ? picked
-      : this.#watch(picked, this.#memory.replica(picked.subchannel.getAddress()))
+    return picked.subchannel === null ? picked : this.#watch(picked, this.#replicas.get(picked.subchannel.getAddress()))
   }
 
   #watch(picked: experimental.PickResult, replica: Replica): experimental.PickResult {
@@ -158,14 +144,14 @@ class PassingOver implements experimental.Picker {
         onCallEnded?.(code, details, metadata)
         if (code === status.DEADLINE_EXCEEDED) {
           if (replica.answeredAt < startedAt) {
-            replica.isSuspected = true
-            replica.probedAt = performance.now() + this.#memory.suspension()
+            replica.isSuspended = true
+            replica.probeAt = performance.now() + this.#replicas.suspension
           }
         } else if (code !== status.CANCELLED) {
-          // A caller who has gone says nothing of the replica. One whose connection is lost is not suspected any more: round
-          // robin passes over those that have none by itself.
+          // A cancelled call says nothing about the replica. A lost connection ends the suspension, since round robin passes over
+          // replicas without a connection by itself.
           replica.answeredAt = performance.now()
-          replica.isSuspected = false
+          replica.isSuspended = false
         }
       })
     } as experimental.PickResult

@@ -29,7 +29,9 @@ import * as LoadBalancer from "./LoadBalancer.ts"
 import * as ReplaceableClient from "./ReplaceableClient.ts"
 import * as ResponseHeaders from "./ResponseHeaders.ts"
 import * as Retry from "./Retry.ts"
+import * as StreamCall from "./StreamCall.ts"
 import * as Target from "./Target.ts"
+import * as UnaryCall from "./UnaryCall.ts"
 
 /** Connects at the first call, and keeps its connections until the layer closes. */
 export const layer = (options: ChannelOptions) => Layer.effect(GrpcChannel, make(options))
@@ -68,10 +70,16 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
     changes: tls === undefined ? Stream.empty : Stream.drop(tls.certificates.changes, 1),
     maxCalls: policy.maxCalls
   })
+  const connection = { lease, guard: CallbackGuard.make(yield* Effect.context<never>()) }
   return GrpcChannel.of(
     CallMaker.make({
       target,
-      lease,
+      transport: {
+        unary: UnaryCall.make(connection),
+        serverStream: StreamCall.serverStream(connection),
+        clientStream: StreamCall.clientStream(connection),
+        bidi: StreamCall.bidi(connection)
+      },
       serviceState: yield* makeServiceStates(target, policy),
       calls: InterceptorChain.make(
         [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
@@ -81,8 +89,7 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
         [...(options.attemptObservers ?? DefaultObservers.clientAttempt), ...(options.attemptInterceptors ?? [])],
         clientStatusOf
       ),
-      observeCompression,
-      guard: CallbackGuard.make(yield* Effect.context<never>())
+      observeCompression
     })
   )
 })

@@ -1,6 +1,6 @@
 /**
- * The grpc-js client of a channel. It is replaced by a new one when the certificates change, and when it does not connect in time:
- * grpc-js itself would wait for ever (grpc/grpc-node#2785).
+ * The grpc-js client of a channel. It is replaced by a new one when the certificates change, and when it does not connect in time, for
+ * which grpc-js has no timeout (grpc/grpc-node#2785).
  */
 import { type ChannelCredentials, type ChannelOptions, Client, connectivityState } from "@grpc/grpc-js"
 import { Cause, Effect, type Scope, Stream } from "effect"
@@ -15,28 +15,28 @@ export interface Options {
   readonly channelOptions: ChannelOptions
   /** In milliseconds, for each time that the channel starts to connect. */
   readonly connectTimeout: number
-  /** An element says that {@link Options.credentials} gives others now. */
+  /** Emits whenever {@link Options.credentials} would return different credentials. */
   readonly changes: Stream.Stream<unknown>
-  /** The most calls in flight. Each response is limited in size, so this limits what all responses together take. */
+  /** The limit of calls in flight. Each response is limited in size, so this limits the memory of all responses together. */
   readonly maxCalls: number
 }
 
-/** A client of grpc-js for one call, to be given back after it. */
+/** A grpc-js client for one call, to be released after it. */
 export interface Lease {
   readonly _tag: "Lease"
   readonly client: Client
-  /** Only its first call counts. */
+  /** Idempotent. */
   readonly release: () => void
 }
 
-/** A lease, or why there is none. */
+/** A lease, or the reason why there is none. */
 export type Leased = Lease | Status.StatusOf<"Unavailable"> | Status.StatusOf<"ResourceExhausted">
 
 /**
  * A client of grpc-js:
  * - `current`: calls are made with it.
- * - `candidate`: it has newer credentials than the current one, and takes its place once it is connected, or as soon as the current
- *   one has no connection to lose.
+ * - `candidate`: it has newer credentials than the current one, and replaces it once it is connected, or as soon as the current one
+ *   has no connection.
  * - `retired`: it has been replaced, and is closed when its last call has ended.
  * - `closed`: grpc-js throws if it is called or watched.
  */
@@ -56,7 +56,7 @@ export const start = <Call>({ client, release }: Lease, begin: (client: Client) 
   }
 }
 
-/** Gives leases until the scope closes. The client connects at the first call. */
+/** Returns a function that grants leases until the scope closes. The client connects at the first call. */
 export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<() => Leased, never, Scope.Scope> {
   const context = yield* Effect.context<never>()
   const replaceable = new ReplaceableClient(
@@ -71,7 +71,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
         Effect.catchCause((cause) => Effect.logError("The new certificates cannot be used", Cause.squash(cause)))
       )
     ),
-    // before there can be changes
+    // before the first change
     Effect.forkScoped({ startImmediately: true })
   )
   return () => replaceable.lease()
@@ -83,7 +83,7 @@ class ReplaceableClient {
   readonly #warn: (message: string) => void
   #current: Generation
   #candidate: Generation | undefined = undefined
-  /** Of all generations. */
+  /** Calls in flight, of all generations. */
   #calls = 0
 
   constructor(options: Options, guard: CallbackGuard.Guard, warn: (message: string) => void) {
@@ -114,12 +114,12 @@ class ReplaceableClient {
     }
   }
 
-  /** Makes a client with the latest credentials. Calls go on with the current one until the new one is connected. */
+  /** Makes a client with the latest credentials. The current one makes calls until the new one is connected. */
   renew(): void {
     const candidate = this.#open("candidate")
     this.#abandonCandidate()
     this.#candidate = candidate
-    // at once if there is no connection to lose; it connects at the next call then
+    // promoted at once if there is no connection to lose; then it connects at the next call
     this.#promoteCandidate()
     if (this.#candidate === candidate) candidate.client.getChannel().getConnectivityState(true)
   }
@@ -136,7 +136,7 @@ class ReplaceableClient {
     return generation
   }
 
-  /** Waits for the next change of a generation's connectivity, or for its time to connect to be over. */
+  /** Waits for the next change of a generation's connectivity, or for its connect timeout. */
   #watch(generation: Generation): void {
     const channel = generation.client.getChannel()
     const state = channel.getConnectivityState(false)
@@ -152,11 +152,11 @@ class ReplaceableClient {
     if (!isInUse(generation)) return
     this.#promoteCandidate()
     if (isTimedOut) this.#restart(generation)
-    // it may have lost its place, and be closed by that
+    // it may have been replaced, and closed
     else if (isInUse(generation)) this.#watch(generation)
   }
 
-  /** A candidate takes the place of the current one, unless that would lose a connection and bring none. */
+  /** Replaces the current generation by the candidate, unless only the current one is connected. */
   #promoteCandidate(): void {
     const candidate = this.#candidate
     if (candidate === undefined || (isReady(this.#current) && !isReady(candidate))) return
@@ -178,11 +178,11 @@ class ReplaceableClient {
     this.#candidate = undefined
   }
 
-  /** Replaces a generation that has not connected in time. Calls that wait for its connection fail, since they wait in vain. */
+  /** Replaces a generation that has not connected in time. Calls that wait for its connection fail. */
   #restart(generation: Generation): void {
     this.#warn(`Connection to ${this.#options.target} timed out; recreating the channel`)
     if (generation.state === "candidate") this.renew()
-    // what is opened now has the latest credentials, as a candidate would
+    // the new one has the latest credentials, so that a candidate is not needed
     else if (generation.state === "current") this.#replaceCurrent(this.#open("current"))
     close(generation)
   }

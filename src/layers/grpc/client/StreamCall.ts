@@ -7,38 +7,23 @@ import { NodeStream } from "@effect/platform-node"
 import type { CallOptions, Client, ClientReadableStream, Metadata, ServiceError, StatusObject } from "@grpc/grpc-js"
 import { Cause, Deferred, Effect, identity, Pull, type Scope, Stream } from "effect"
 
-import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type { Call } from "../GrpcChannel.ts"
 import type * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import { writeAll } from "../Writing.ts"
 import * as CallAttempt from "./CallAttempt.ts"
 import * as ReplaceableClient from "./ReplaceableClient.ts"
+import type { Attempt, Connection, Transport } from "./Transport.ts"
 import * as UnaryCall from "./UnaryCall.ts"
-
-export interface Options {
-  readonly call: Call
-  /** How long the attempt may take, in milliseconds. */
-  readonly timeout: number
-  /** A lease of the client to make it with, or the reason why there is none. */
-  readonly leased: ReplaceableClient.Leased
-  readonly decode: (bytes: Buffer) => object
-  readonly guard: Guard
-  /** Called with the call once it has started. */
-  readonly onStarted: (started: CallAttempt.StartedCall) => void
-}
 
 /**
  * Succeeds with the responses once the first one has arrived: until then, the call may be retried without its reader having seen
  * anything.
  */
-export const serverStream = (
-  options: Options,
-  request: Buffer
-): Effect.Effect<Stream.Stream<object, Status.Status>, Status.Status, Scope.Scope> =>
-  Effect.gen(function* () {
-    const { call, decode } = options
-    const started = yield* open(options, (client, callOptions) =>
+export const serverStream = (connection: Connection): Transport["serverStream"] =>
+  Effect.fnUntraced(function* (attempt, request) {
+    const { call, decode } = attempt
+    const started = yield* open(connection, attempt, (client, callOptions) =>
       client.makeServerStreamRequest(call.method.path, identity<Buffer>, decode, request, call.metadata, callOptions)
     )
     const pull = yield* Stream.toPull(responsesOf(started))
@@ -58,16 +43,14 @@ export const serverStream = (
   })
 
 /** Succeeds with the response once the trailers have arrived, too. */
-export const clientStream = <E, R>(
-  options: Options,
-  requests: Stream.Stream<object, E, R>
-): Effect.Effect<object, Status.Status | E, R> =>
-  Effect.scoped(
+export const clientStream =
+  (connection: Connection): Transport["clientStream"] =>
+  <E, R>(attempt: Attempt, requests: Stream.Stream<object, E, R>) =>
     Effect.gen(function* () {
-      const { call, decode, guard } = options
+      const { call, decode } = attempt
       const ended = yield* Deferred.make<object, Status.Status>()
       let outcome: Effect.Effect<object, Status.Status>
-      const started = yield* open(options, (client, callOptions) =>
+      const started = yield* open(connection, attempt, (client, callOptions) =>
         client.makeClientStreamRequest(
           call.method.path,
           identity<Buffer>,
@@ -83,31 +66,29 @@ export const clientStream = <E, R>(
       // after the callback, with the trailers
       started.on(
         "status",
-        guard("status of a gRPC call", () => Deferred.doneUnsafe(ended, outcome))
+        connection.guard("status of a gRPC call", () => Deferred.doneUnsafe(ended, outcome))
       )
       // the server may answer before it has read all requests; a failure to write is not an answer
       return yield* Effect.raceFirst(
         Deferred.await(ended),
         Effect.andThen(writeRequests(call, started, requests), Effect.never)
       )
-    })
-  )
+    }).pipe(Effect.scoped)
 
-export const bidi = <E, R>(
-  options: Options,
-  requests: Stream.Stream<object, E, R>
-): Effect.Effect<Stream.Stream<object, Status.Status | E, R>, Status.Status, Scope.Scope> => {
-  const { call, decode } = options
-  return Effect.map(
-    open(options, (client, callOptions) =>
-      client.makeBidiStreamRequest(call.method.path, identity<Buffer>, decode, call.metadata, callOptions)
-    ),
-    (started) =>
-      Stream.merge(responsesOf(started), Stream.fromEffectDrain(writeRequests(call, started, requests)), {
-        haltStrategy: "left"
-      })
-  )
-}
+export const bidi =
+  (connection: Connection): Transport["bidi"] =>
+  (attempt, requests) => {
+    const { call, decode } = attempt
+    return Effect.map(
+      open(connection, attempt, (client, callOptions) =>
+        client.makeBidiStreamRequest(call.method.path, identity<Buffer>, decode, call.metadata, callOptions)
+      ),
+      (started) =>
+        Stream.merge(responsesOf(started), Stream.fromEffectDrain(writeRequests(call, started, requests)), {
+          haltStrategy: "left"
+        })
+    )
+  }
 
 /** The part of grpc-js' stream calls that all kinds of them have. */
 interface StreamCall extends CallAttempt.StartedCall {
@@ -118,9 +99,11 @@ interface StreamCall extends CallAttempt.StartedCall {
 
 /** Starts a call. When the scope closes, it is cancelled unless it has ended, and its lease is released. */
 const open = <Started extends StreamCall>(
-  { call, guard, leased, onStarted, timeout }: Options,
+  { guard, lease }: Connection,
+  { call, onStarted, timeout }: Attempt,
   start: (client: Client, options: CallOptions) => Started
 ): Effect.Effect<Started, Status.Status, Scope.Scope> => {
+  const leased = lease()
   if (leased._tag !== "Lease") return Effect.fail(leased)
   return Effect.acquireRelease(
     Effect.sync(() => {

@@ -15,7 +15,7 @@ const schemePattern = /^(dns|ipv4|ipv6|unix):(.*)$/
 /** Schemes of other gRPC implementations, which grpc-js would take for the name of a host. */
 const foreignPattern = /^(unix-abstract|vsock|xds|google-c2p|https?):/
 
-/** The longest path of a socket that Linux takes. */
+/** The longest path of a socket on Linux. */
 const longestSocketPath = 107
 
 const split = (target: string): { readonly scheme: string; readonly rest: string } => {
@@ -23,7 +23,7 @@ const split = (target: string): { readonly scheme: string; readonly rest: string
   return { scheme, rest }
 }
 
-/** Whether that is a target that grpc-js can resolve and connect to. */
+/** Whether grpc-js can resolve a target and connect to it. */
 const isTarget = (text: string): boolean => {
   if (foreignPattern.test(text)) return false
   const { rest, scheme } = split(text)
@@ -39,14 +39,14 @@ const isTarget = (text: string): boolean => {
   }
 }
 
-/** Whether a target names a host, whose certificate can be told by that. */
+/** Whether a target names a host, which the server's certificate can be checked against. */
 export const isName = (target: string): boolean => {
   const { rest, scheme } = split(target)
   const name = rest.slice(rest.lastIndexOf("/") + 1).replace(/:\d+$/, "")
   return scheme === "dns" && isIP(name.replace(/^\[(.*)\]$/, "$1")) === 0
 }
 
-/** unix:path or unix:///absolute/path. With another authority, grpc-js would drop that part of the path. */
+/** unix:path or unix:///absolute/path. grpc-js would drop any other authority from the path. */
 const isSocketPath = (rest: string): boolean => {
   const path = rest.startsWith("//") ? rest.slice(2) : rest
   if (rest.startsWith("//") && !path.startsWith("/")) return false
@@ -62,7 +62,7 @@ const isDnsTarget = (rest: string): boolean => {
 
 const hasNameServer = (target: string) => /^dns:\/\/[^/]/.test(target)
 
-/** An address with a zone ("fe80::1%eth0") is none: grpc-js makes a URL of it, which knows no zones. */
+/** Addresses with a zone ("fe80::1%eth0") are refused: grpc-js makes URLs of addresses, and URLs have no zones. */
 const isIPv6 = (host: string) => isIP(host) === 6 && !host.includes("%")
 
 const isResolvable = (host: string): boolean =>
@@ -72,7 +72,7 @@ const isResolvable = (host: string): boolean =>
 
 const isLabel = (label: string): boolean => label.length >= 1 && label.length <= 63
 
-/** Whether that is a host, in brackets if and only if it has colons, with a port from 1 to 65535 or without. */
+/** A host, in brackets if and only if it has colons, and optionally a port from 1 to 65535. */
 const isHostPort = (text: string, isHost: (host: string) => boolean): boolean => {
   const [, bracketed, plain, port = "443"] = /^(?:\[([^\]]*:[^\]]*)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? []
   return isHost(bracketed ?? plain ?? "") && Number(port) >= 1 && Number(port) <= 65535

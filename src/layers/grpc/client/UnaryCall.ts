@@ -8,51 +8,41 @@ import { InterceptingCall, type Interceptor, type Metadata, type StatusObject } 
 import { Effect, Exit } from "effect"
 
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
-import type { Call } from "../GrpcChannel.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import type { StartedCall } from "./CallAttempt.ts"
 import * as CallAttempt from "./CallAttempt.ts"
 import * as ReplaceableClient from "./ReplaceableClient.ts"
-
-export interface Options {
-  readonly call: Call
-  /** The encoded message. */
-  readonly request: Buffer
-  /** How long the attempt may take, in milliseconds. */
-  readonly timeout: number
-  /** A lease of the client to make it with, or the reason why there is none. */
-  readonly leased: ReplaceableClient.Leased
-  readonly decode: (bytes: Buffer) => object
-  readonly guard: Guard
-  /** Called with the call once it has started. */
-  readonly onStarted: (started: StartedCall) => void
-}
+import type { Attempt, Connection, Transport } from "./Transport.ts"
 
 /** A server may send so many messages too many, which are read on the way to the status; with more, the call is cancelled. */
 const maxExtraMessages = 8
 
 /** Succeeds with the response once the trailers have arrived, too. */
-export const make = (options: Options): Effect.Effect<object, Status.Status> =>
-  Effect.callback((resume) => {
-    const { guard, leased } = options
-    if (leased._tag !== "Lease") return resume(Effect.fail(leased))
-    const started = ReplaceableClient.start(leased, (client) =>
-      start(client.getChannel(), options, (outcome) => {
+export const make =
+  ({ guard, lease }: Connection): Transport["unary"] =>
+  (attempt, request) =>
+    Effect.callback((resume) => {
+      const leased = lease()
+      if (leased._tag !== "Lease") return resume(Effect.fail(leased))
+      const started = ReplaceableClient.start(leased, (client) =>
+        start(client.getChannel(), attempt, request, guard, (outcome) => {
+          leased.release()
+          resume(outcome)
+        })
+      )
+      attempt.onStarted(started)
+      return Effect.sync(() => {
+        CallAttempt.cancel(guard, started)
         leased.release()
-        resume(outcome)
       })
-    )
-    options.onStarted(started)
-    return Effect.sync(() => {
-      CallAttempt.cancel(guard, started)
-      leased.release()
     })
-  })
 
 const start = (
   channel: ReturnType<ReplaceableClient.Lease["client"]["getChannel"]>,
-  { call: { metadata, method, onResponseMetadata }, decode, guard, request, timeout }: Options,
+  { call: { metadata, method, onResponseMetadata }, decode, timeout }: Attempt,
+  request: Buffer,
+  guard: Guard,
   onEnd: (outcome: Exit.Exit<object, Status.Status>) => void
 ): StartedCall => {
   const call = channel.createCall(method.path, CallAttempt.deadlineIn(timeout), undefined, null, undefined)

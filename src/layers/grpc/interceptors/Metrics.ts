@@ -7,7 +7,7 @@
  */
 import { Effect, Metric } from "effect"
 
-import { memoize, memoizeBy } from "../../collections/memoize.ts"
+import { memoize } from "../../collections/memoize.ts"
 import { durationBoundaries } from "../../telemetry/durationBoundaries.ts"
 import type { GrpcCall, Kind } from "../GrpcCall.ts"
 import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
@@ -68,8 +68,8 @@ const types: { readonly [K in Kind]: string } = {
 }
 
 /** The series of one method: what a status has of its own is made when it is first met. */
-const serverSeries = memoizeBy(
-  [({ service }: ServedMethod) => service, ({ method }) => method],
+const serverSeries = memoize(
+  ({ method, service }: ServedMethod) => `${service}/${method}`,
   ({ kind, method, service }) => {
     const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
     return {
@@ -114,12 +114,8 @@ const serverSeries = memoizeBy(
   }
 )
 
-const clientSeries = memoizeBy(
-  [
-    ({ target }: Pick<ClientCall, "method" | "service" | "target">) => target,
-    ({ service }) => service,
-    ({ method }) => method
-  ],
+const clientSeries = memoize(
+  ({ method, service, target }: Pick<ClientCall, "method" | "service" | "target">) => `${target} ${service}/${method}`,
   ({ method, service, target }) => ({
     retries: Metric.counter("grpc_client_retries_total", {
       description: "Attempts of calls after the first",

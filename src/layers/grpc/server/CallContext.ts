@@ -7,11 +7,25 @@ import { Metadata } from "@grpc/grpc-js"
 import { Cause, type Context, Effect, Exit } from "effect"
 
 import { RequestInfo } from "../ErrorDetail.ts"
-import type { GrpcCall, Kind, Peer } from "../GrpcCall.ts"
+import { type GrpcCall, type Kind, type Peer, unknown } from "../GrpcCall.ts"
 import * as Status from "../Status.ts"
 
 /** What is known of a method. */
 export type MethodInfo = Pick<GrpcCall["Service"], "kind" | "method" | "name" | "service">
+
+/** A method that the server has, by its path "/package.Service/Method". */
+export const methodAt = (path: string, kind: Kind): MethodInfo => {
+  const [, service = "", method = ""] = path.split("/")
+  return { service, method, name: path.slice(1), kind }
+}
+
+/** A method that the server does not have: its names are not used, since callers can make up any number of them. */
+export const unknownMethodAt = (path: string): MethodInfo => ({
+  service: unknown,
+  method: unknown,
+  name: path.slice(1),
+  kind: "unary"
+})
 
 /** What is known of a call, and how metadata is sent to its client. */
 export interface CallInfo extends Pick<GrpcCall["Service"], "deadline" | "metadata" | "peer" | "startedAt"> {

@@ -9,14 +9,14 @@ import { Cause, type Context, Effect, identity } from "effect"
 
 import { LinkedList } from "../../collections/LinkedList.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
-import { unknown } from "../GrpcCall.ts"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
-import type { MethodInfo } from "./CallContext.ts"
-import { type Method, MethodRunner } from "./MethodRunner.ts"
+import { methodAt, unknownMethodAt } from "./CallContext.ts"
+import { MethodRunner } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
+import type { RegisteredMethod } from "./Registration.ts"
 import * as RejectedCalls from "./RejectedCalls.ts"
 import * as RequestHeaders from "./RequestHeaders.ts"
 import { type ServedMethod, ServerCall, type Shared, unknownPeer } from "./ServerCall.ts"
@@ -39,13 +39,6 @@ export interface Options {
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
   /** The context of interceptors when no handler gets the call. */
   readonly context: Context.Context<never>
-}
-
-export interface RegisteredMethod<E, R> extends Method<E, R> {
-  /** Within those of all calls. */
-  readonly interceptors: ReadonlyArray<ServerInterceptor>
-  /** Calls of exempt methods take no slots of others. Use it for probes: a probe that is refused takes a busy server out of service. */
-  readonly isExempt: boolean
 }
 
 /** The largest request of an exempt method, such as the name of a service to watch. In bytes. */
@@ -90,7 +83,7 @@ export class CallRegistry {
   register<E, R>(server: Server, method: RegisteredMethod<E, R>): boolean {
     const { admission, exemptAdmission, maxRequestSize, maxResponseSize } = this.#options
     const { kind, path, request } = method.definition
-    const info = { ...namesOf(path), name: path.slice(1), kind }
+    const info = methodAt(path, kind)
     const interceptors = ServerInterceptorChain.make([...this.#options.interceptors, ...method.interceptors])
     const { isExempt } = method
     this.#methods.set(path, {
@@ -147,7 +140,7 @@ export class CallRegistry {
       sendMetadata: () => {}
     }
     const { info, interceptors } = this.#methods.get(path) ?? {
-      info: unknownMethod(path),
+      info: unknownMethodAt(path),
       interceptors: this.#interceptors
     }
     RejectedCalls.show(interceptors, context, info, call, status)
@@ -164,19 +157,6 @@ export class CallRegistry {
     for (const call of this.#shared.open) call.cut()
   }
 }
-
-/** Splits "/service/method". */
-const namesOf = (path: string) => {
-  const [, service = "", method = ""] = path.split("/")
-  return { service, method }
-}
-
-const unknownMethod = (path: string): MethodInfo => ({
-  service: unknown,
-  method: unknown,
-  name: path.slice(1),
-  kind: "unary"
-})
 
 /** Empty if grpc-js cannot parse the headers. */
 const metadataOf = (headers: IncomingHttpHeaders): Metadata => {

@@ -1,6 +1,6 @@
 /**
- * The open connections of a server, by the address of their clients, with limits in all and for each address. Above a limit one of
- * the connections of whoever holds the most is evicted, so that a new client still gets in while one address holds all the rest.
+ * The open connections of a server, by client address, with limits in total and for each address. Above a limit, a connection of the
+ * address that holds most is evicted, so that a new client can connect while one address holds all other connections.
  */
 import { type Linked, LinkedList } from "../../collections/LinkedList.ts"
 
@@ -12,16 +12,13 @@ export interface Limits {
   readonly maxHandshakesPerAddress: number
 }
 
-/**
- * What a connection does: its TLS handshake, nothing since it was accepted (`unused`), nothing since its last call (`idle`), or
- * calls.
- */
+/** Whether a connection is in its TLS handshake, has had no call yet, has no call now, or has calls. */
 export type State = "handshake" | "unused" | "idle" | "busy"
 
 /** The limit that a connection was evicted for. */
 export type Limit = keyof Limits
 
-/** A connection. Only the table changes it. */
+/** A connection in the table. */
 export class Tracked<Connection> implements Linked<Tracked<Connection>> {
   previous: Tracked<Connection> | undefined = undefined
   next: Tracked<Connection> | undefined = undefined
@@ -38,7 +35,7 @@ export class Tracked<Connection> implements Linked<Tracked<Connection>> {
   }
 }
 
-/** The connections of one address, each state in the order of {@link Tracked.since}. */
+/** The connections of one address: a list for each state, in the order of {@link Tracked.since}. */
 class Group<Connection> {
   readonly key: string
   readonly states: Readonly<Record<State, LinkedList<Tracked<Connection>>>> = {
@@ -55,16 +52,16 @@ class Group<Connection> {
 }
 
 export interface ConnectionTable<Connection> {
-  /** Adds a connection, and evicts as many as are above a limit, which may be this one. */
+  /** Adds a connection, and evicts one, possibly the new one, for each limit that is exceeded then. */
   readonly add: (connection: Connection, address: string, state: State) => Tracked<Connection>
   readonly move: (tracked: Tracked<Connection>, state: State) => void
   readonly remove: (tracked: Tracked<Connection>) => void
   readonly size: () => number
-  /** How many are doing their TLS handshake. */
+  /** How many connections are in their TLS handshake. */
   readonly handshakes: () => number
 }
 
-/** `evict` has to close the connection that it is given, which has left the table already. */
+/** `evict` has to close the connection. It has been removed from the table already. */
 export const make = <Connection>(
   limits: Limits,
   evict: (tracked: Tracked<Connection>, limit: Limit) => void
@@ -116,7 +113,7 @@ export const make = <Connection>(
     if (added.state === "handshake" && own.size > limits.maxHandshakesPerAddress) {
       end(firstOther(own, added) ?? added, "maxHandshakesPerAddress")
     } else if (added.state === "handshake" && handshaking > limits.maxHandshakes) {
-      // all that hold the most hold equally many, so that the first of any of them will do
+      // any of the addresses that hold most will do
       const [largest = group] = handshakes.largest()
       end(firstOther(largest.states.handshake, added) ?? added, "maxHandshakes")
     }
@@ -151,10 +148,10 @@ export const make = <Connection>(
   }
 }
 
-/** In the order in which connections are evicted: what is lost grows. */
+/** The order in which connections are evicted: the one whose loss matters least first. */
 const order = ["handshake", "unused", "idle"] as const
 
-/** The one that has been in its state the longest, of those that have no calls; then the new one; then the newest that has calls. */
+/** The connection without a call that has been in its state longest; else the new one, if it is of the group; else the newest one. */
 const victimOf = <Connection>(group: Group<Connection>, added: Tracked<Connection>): Tracked<Connection> => {
   for (const state of order) {
     const victim = firstOther(group.states[state], added)
@@ -163,7 +160,7 @@ const victimOf = <Connection>(group: Group<Connection>, added: Tracked<Connectio
   return added.group === group ? added : (group.states.busy.last ?? added)
 }
 
-/** The same of several groups that are equally large. */
+/** {@link victimOf} among several groups of equal size. */
 const victimAmong = <Connection>(
   groups: Iterable<Group<Connection>>,
   added: Tracked<Connection>
@@ -174,7 +171,7 @@ const victimAmong = <Connection>(
     if (victim !== added && (best === undefined || isBefore(victim, best))) best = victim
   }
   if (best === undefined) return added
-  // no call is lost for a connection that may never have one, when nobody holds more than anybody else
+  // if all groups are equally large, a connection with calls is not evicted for one that may never have any
   return best.state === "busy" && best.group.size <= added.group.size ? added : best
 }
 
@@ -188,7 +185,7 @@ const isBefore = <Connection>(one: Tracked<Connection>, other: Tracked<Connectio
 const firstOther = <A extends Linked<A>>(list: LinkedList<A>, except: A): A | undefined =>
   list.first === except ? except.next : list.first
 
-/** Which have the highest count, when counts change by one at a time. */
+/** Keys by their counts, which change by one at a time. */
 class Ranking<Key> {
   readonly #byCount: Array<Set<Key>> = []
 

@@ -2,27 +2,23 @@
  * {@link GrpcServer} over grpc-js: opens the port once every service is registered, and drains when its layer closes.
  */
 import { Server } from "@grpc/grpc-js"
-import { Context, Deferred, Duration, Effect, Layer, Option, type Scope, Stream, SubscriptionRef } from "effect"
+import { Deferred, Duration, Effect, Layer, Option, type Scope, Stream, SubscriptionRef } from "effect"
 
 import * as Address from "../../config/Address.ts"
 import { Drain } from "../../process/Drain.ts"
 import type { ListenError } from "../../process/ListenError.ts"
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../../telemetry/FileDescriptors.ts"
-import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
 import * as CertificateWatcher from "../../tls/CertificateWatcher.ts"
-import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as TlsSettings from "../../tls/TlsSettings.ts"
-import { GrpcCall } from "../GrpcCall.ts"
 import type { ProvidedBy, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
-import { defaultLimits, GrpcServer, type Limits, type Options, type Registration } from "../GrpcServer.ts"
-import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
-import * as Metrics from "../interceptors/Metrics.ts"
+import { defaultLimits, GrpcServer, type Limits, type Options } from "../GrpcServer.ts"
 import { AdmissionControl } from "./AdmissionControl.ts"
 import { CallBudget } from "./CallBudget.ts"
 import { CallRegistry } from "./CallRegistry.ts"
 import * as ConnectionReports from "./ConnectionReports.ts"
+import { annotatePeer, interceptorsOf, register } from "./Registration.ts"
 import { ServerConnections } from "./ServerConnections.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 import { settings } from "./ServerSettings.ts"
@@ -48,7 +44,7 @@ export const layer = (options: Options) =>
       return GrpcServer.of({
         register: (registration) =>
           Effect.andThen(
-            register(parts, options, registration),
+            register(registration, interceptorsOf(options), (method) => parts.calls.register(parts.server, method)),
             SubscriptionRef.update(names, (names) => [...names, registration.name])
           ),
         services: SubscriptionRef.get(names),
@@ -109,39 +105,6 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     )
   }
   return { server, calls, connections, admission }
-})
-
-const interceptorsOf = ({ interceptors = [], observers = DefaultObservers.server }: Options) => [
-  ...observers,
-  ...interceptors
-]
-
-/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
-const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
-  Context.add(context, RequestAnnotations, (within) => {
-    const call = Context.getOrUndefined(within, GrpcCall)
-    return call && PeerIdentity.annotations(call.peer)
-  })
-
-const register = Effect.fnUntraced(function* <E, R>(
-  { calls, server }: Parts,
-  options: Options,
-  { definition, handlers, interceptors = [], isExempt = false, name, toStatus }: Registration<E, R>
-) {
-  const context = annotatePeer(yield* Effect.context<Exclude<R, GrpcCall>>())
-  const hasMetrics = [...interceptorsOf(options), ...interceptors].includes(Metrics.server)
-  for (const [methodName, method] of Object.entries(definition)) {
-    const handler = handlers[methodName]
-    if (handler === undefined) return yield* Effect.die(new Error(`${method.path} has no handler`))
-    // grpc-js answers UNIMPLEMENTED for methods that it does not know
-    if (typeof handler !== "function") continue
-    if (hasMetrics) {
-      yield* Metrics.startAtZero({ service: name, method: methodName, kind: method.kind })
-    }
-    if (!calls.register(server, { definition: method, handler, context, toStatus, interceptors, isExempt })) {
-      return yield* Effect.die(new Error(`${method.path} is served already`))
-    }
-  }
 })
 
 /** Opens the port. Drains when the scope closes; `leaving` is done when that begins, or when the process drains. */

@@ -153,6 +153,8 @@ interface Served {
   /** Whether the client has sent its SETTINGS. */
   hasBegun: boolean
   openStreams: number
+  /** Set by a graceful shutdown: called when the last stream has ended. */
+  onIdle: (() => void) | undefined
   /** When the session was first seen to have ended before its connection, by `performance.now()`. */
   endedAt: number | undefined
 }
@@ -244,7 +246,7 @@ export class ServerConnections {
     for (const { served, socket } of this.#accepted.values()) {
       // nothing was received that needs an answer: no call is lost
       if (served === undefined || socket.bytesRead === 0) socket.destroy()
-      else if (served.session !== undefined) this.#shutdown.goAway(served.session, served.openStreams === 0)
+      else if (served.session !== undefined) this.#goAway(served, served.session)
     }
     if (this.#accepted.size === 0) onEmpty()
     else this.#inspect(drainInspectionInterval)
@@ -342,6 +344,7 @@ export class ServerConnections {
       session: undefined,
       hasBegun: false,
       openStreams: 0,
+      onIdle: undefined,
       endedAt: undefined
     }
     if (accepted.tracked !== undefined) this.#table.move(accepted.tracked, "unused")
@@ -365,12 +368,16 @@ export class ServerConnections {
     // Node closes the session when its calls have ended, but does not notice that the client is broken
     const onGoAway = () => this.#shutdown.probe(session)
     session.once("goaway", guard("GOAWAY listener", onGoAway, onBug))
-    const goAway = () => this.#shutdown.goAway(session, served.openStreams === 0)
+    const goAway = () => this.#goAway(served, session)
     if (this.#state === "draining") return goAway()
     const age = Duration.toMillis(maxConnectionAge)
     if (!Number.isFinite(age)) return
     const timer = setTimeout(guard("connection age timer", goAway, onBug), age * (0.9 + Math.random() / 5)).unref()
     session.once("close", () => clearTimeout(timer))
+  }
+
+  #goAway(served: Served, session: ServerHttp2Session): void {
+    served.onIdle = this.#shutdown.goAway(session, served.openStreams === 0)
   }
 
   /** Node and nghttp2 end a session for unknown frames, for floods of PING or SETTINGS, and the like. */
@@ -396,14 +403,13 @@ export class ServerConnections {
 
   /** Counts the open streams of a connection, and moves it between busy and idle. */
   #count(stream: ServerHttp2Stream): void {
-    const session = stream.session as ServerHttp2Session
-    const { served, tracked } = this.#sessions.get(session) ?? {}
+    const { served, tracked } = this.#sessions.get(stream.session!) ?? {}
     if (tracked === undefined || served === undefined) return
     if (++served.openStreams === 1) this.#table.move(tracked, "busy")
     const onClose = () => {
       if (--served.openStreams > 0) return
       this.#table.move(tracked, "idle")
-      this.#shutdown.onIdle(session)
+      served.onIdle?.()
     }
     stream.once("close", this.#options.guard("stream close listener", onClose))
   }
@@ -456,7 +462,7 @@ export class ServerConnections {
     }
     if (certificate === undefined || ClientCertificate.whyInvalid(certificate) === undefined) return
     if (Date.now() >= certificate.notAfter + expiryGrace) this.#shutdown.end(session)
-    else if (!session.closed) this.#shutdown.goAway(session, served.openStreams === 0)
+    else if (!session.closed) this.#goAway(served, session)
   }
 }
 

@@ -23,11 +23,9 @@ const closeTimeout = 1_000
 export interface SessionShutdown {
   /**
    * Announces that the session takes no more calls, and closes it when those in flight have ended. `isIdle` tells whether there are
-   * none now.
+   * none now; otherwise what it returns, if anything, has to be called when the last one has ended.
    */
-  readonly goAway: (session: ServerHttp2Session, isIdle: boolean) => void
-  /** To be called when the last call of a session has ended. */
-  readonly onIdle: (session: ServerHttp2Session) => void
+  readonly goAway: (session: ServerHttp2Session, isIdle: boolean) => (() => void) | undefined
   /**
    * Destroys a session that is closing if its client no longer answers. A client that breaks HTTP/2 after its GOAWAY leaves a
    * session that neither answers nor closes.
@@ -61,15 +59,21 @@ export const make = (guard: Guard): SessionShutdown => {
     session.once("close", () => clearTimeout(timer))
   }
 
-  const goAway = (session: ServerHttp2Session, isIdle: boolean) => {
-    if (session.destroyed) return
+  const goAway: SessionShutdown["goAway"] = (session, isIdle) => {
+    if (session.destroyed) return undefined
     // GOAWAY was received, or sent before
-    if (session.closed) return probe(session)
-    if (announced.has(session)) return
+    if (session.closed) {
+      probe(session)
+      return undefined
+    }
+    if (announced.has(session)) return announced.get(session)
     session.goaway(constants.NGHTTP2_NO_ERROR, 2 ** 31 - 1)
     // Without a stream, nghttp2 reads nothing after a GOAWAY, and the answer to a PING would not be seen. Once the session is closed,
     // Node discards what is received until the client has closed its side, so that no TCP reset takes the GOAWAY away.
-    if (isIdle) return session.close()
+    if (isIdle) {
+      session.close()
+      return undefined
+    }
     const close = guard(
       "GOAWAY timer",
       () => {
@@ -81,6 +85,7 @@ export const make = (guard: Guard): SessionShutdown => {
     const timer = setTimeout(close, roundTripTimeout)
     announced.set(session, close)
     session.ping(close)
+    return close
   }
 
   // Empty SETTINGS have to be acknowledged, and Node sends no PING on a session that is closing.
@@ -111,5 +116,5 @@ export const make = (guard: Guard): SessionShutdown => {
     ask()
   }
 
-  return { goAway, onIdle: (session) => announced.get(session)?.(), probe, endSoon, end }
+  return { goAway, probe, endSoon, end }
 }

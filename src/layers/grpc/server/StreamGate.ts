@@ -1,7 +1,7 @@
 /**
- * Checks each new stream of a server before grpc-js sees it. grpc-js parses the headers of every stream, whoever sent them, so calls
- * of clients that are not allowed, and headers that would take too much memory, are answered here. So are methods of HTTP other than
- * POST, which grpc-js serves like POST.
+ * Checks each new stream of a server before grpc-js gets it, since grpc-js parses the headers of every stream. Streams of clients that
+ * are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like POST, are
+ * answered here.
  */
 import {
   constants,
@@ -15,7 +15,7 @@ import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
-/** Called synchronously, before or after grpc-js gets the stream. */
+/** Called synchronously with a stream and its headers. */
 export type OnStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
 
 export interface Options {
@@ -26,24 +26,24 @@ export interface Options {
   readonly whyNotAllowed: (stream: ServerHttp2Stream) => Status.Status | undefined
   /** Called after a stream was answered because of {@link Options.whyNotAllowed}. */
   readonly onNotAllowed: (stream: ServerHttp2Stream) => void
-  /** Told of each stream that was answered here, with its status; HTTP 405 is UNKNOWN. */
+  /** Called after each stream that was answered here, with its status; HTTP 405 is UNKNOWN. */
   readonly onRefusedStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => void
   readonly onEntering?: OnStream | undefined
   readonly onStream: OnStream
-  /** What the log says of a stream whose listener threw. */
+  /** Annotations for the log line of a listener that threw. */
   readonly annotations: (stream: ServerHttp2Stream) => Readonly<Record<string, unknown>>
 }
 
 /**
- * How many values all `-bin` headers of a call may have together. grpc-js makes a Buffer of each, and commas are enough to make
- * thousands of them out of a header that HTTP/2's compression sends in two bytes.
+ * The maximum number of values in all `-bin` headers of a call together. grpc-js makes a Buffer of each value, and a header that HTTP/2
+ * compresses to two bytes can contain thousands of commas.
  */
 const maxBinaryValues = 64
 
-/** How many headers a call may have: Node's own default. */
+/** The maximum number of headers of a call: Node's own default. */
 const maxHeaders = 128
 
-/** RFC 9113, section 6.5.2: what a header counts for besides its name and its value. */
+/** The overhead of a header besides its name and value, in bytes (RFC 9113, section 6.5.2). */
 const headerOverhead = 32
 
 type StreamListener = (
@@ -53,7 +53,7 @@ type StreamListener = (
   rawHeaders: Array<string>
 ) => void
 
-/** Takes the listeners that grpc-js has on the streams of a server, and calls them for the streams that pass. */
+/** Replaces grpc-js' stream listeners of a server by one that calls them for the streams that pass. */
 export const install = (http2: Http2Server, options: Options): void => {
   const { annotations, guard, onEntering, onNotAllowed, onRefusedStream, onStream, whyNotAllowed } = options
   const listeners = http2.listeners("stream") as unknown as ReadonlyArray<StreamListener>
@@ -86,7 +86,7 @@ export const install = (http2: Http2Server, options: Options): void => {
     guard("stream listener", onEach, {
       annotations: (stream, headers) => ({ method: headers[":path"]?.slice(1), ...annotations(stream) }),
       recover: (stream) => {
-        // it may not have one, and what the listener of grpc-js began may still fail
+        // otherwise a later failure of what grpc-js has begun would be an uncaught exception
         stream.on("error", () => {})
         stream.close(constants.NGHTTP2_INTERNAL_ERROR)
       }
@@ -94,7 +94,7 @@ export const install = (http2: Http2Server, options: Options): void => {
   )
 }
 
-/** What observers are told of a call with another method than POST: what HTTP 405 is to clients of gRPC. */
+/** The status that observers get for HTTP 405: what gRPC clients make of it. */
 const methodNotAllowed = Status.unknown("The method of the HTTP request is not POST")
 
 /** Answers a stream with a status and nothing else; the rest of the request is not read. */
@@ -115,15 +115,15 @@ const respond = (stream: ServerHttp2Stream, headers: OutgoingHttpHeaders): void 
   if (stream.destroyed || stream.closed || stream.headersSent) return
   stream.respond(headers, { endStream: true })
   stream.resume()
-  // Tells the client that the rest of the request is not wanted (RFC 9113, section 8.1). At once it would take the place of the answer.
+  // Tells the client not to send the rest of the request (RFC 9113, section 8.1). Sent at once, it would replace the response.
   setImmediate(() => {
     if (!stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR)
   })
 }
 
 /**
- * Node resets streams with headers that are too large, too, but only once the client has acknowledged the limit: a round trip after
- * it connected, or never.
+ * Why the headers of a stream are refused; undefined if they are not. Node resets streams with headers above the limit only after the
+ * client has acknowledged it, which may be never.
  */
 const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): Status.Status | undefined => {
   const headers = rawHeaders.length / 2

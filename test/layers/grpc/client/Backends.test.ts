@@ -1,5 +1,5 @@
 /**
- * A client and backends that answer what they should not: the call fails with a status, and the client goes on.
+ * Backends that violate the protocol or send too much: the call fails with a status, and the client goes on.
  */
 import { gzipSync } from "node:zlib"
 
@@ -17,7 +17,7 @@ const options = { timeout: "20 seconds" } as const
 
 const once = { policy: { retry: RetryPolicy.never } }
 
-/** What a call fails with, of each kind that has one answer. */
+/** The failure of a call of each kind that has one response. */
 const failures = Effect.fnUntraced(function* (answer: Parameters<typeof Http2Backend.serve>[0]) {
   const client = yield* Http2Backend.connect(yield* Http2Backend.serve(answer), once)
   return yield* Effect.forEach(
@@ -28,8 +28,8 @@ const failures = Effect.fnUntraced(function* (answer: Parameters<typeof Http2Bac
 
 const two = Buffer.concat([Http2Backend.response("one"), Http2Backend.response("two")])
 
-describe("a call of one answer that gets two", () => {
-  it.live("fails with the status that follows", () =>
+describe("a call of one response that gets two", () => {
+  it.live("fails with the error status that follows", () =>
     Effect.gen(function* () {
       const startedAt = performance.now()
       const reasons = yield* failures((stream) =>
@@ -42,7 +42,7 @@ describe("a call of one answer that gets two", () => {
     })
   )
 
-  it.live("is UNIMPLEMENTED if that is OK", () =>
+  it.live("is UNIMPLEMENTED if the status is OK", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) => Http2Backend.respond(stream, two, { "grpc-status": "0" }))
       for (const { _tag, message } of reasons) {
@@ -51,7 +51,7 @@ describe("a call of one answer that gets two", () => {
     })
   )
 
-  it.live("is UNIMPLEMENTED if messages come without an end", () =>
+  it.live("is UNIMPLEMENTED if the messages never end", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) => {
         stream.respond({ ":status": 200, "content-type": "application/grpc" })
@@ -76,26 +76,31 @@ describe("a response without a message", () => {
 })
 
 describe("a compressed response", () => {
-  it.live.each([{ "grpc-encoding": "zstd" }, {}])("of the encoding %j fails with a status that says so", (headers) =>
-    Effect.gen(function* () {
-      const reasons = yield* failures((stream) =>
-        Http2Backend.respond(stream, Http2Backend.frame(Buffer.from("?"), true), { "grpc-status": "0" }, headers)
-      )
-      for (const { _tag, message } of reasons) {
-        assert.strictEqual(_tag, "Internal")
-        assert.match(message, /compressed by an encoding that is unknown/)
-      }
-      const port = yield* Http2Backend.serve((stream) =>
-        Http2Backend.respond(stream, Http2Backend.frame(Buffer.from("?"), true), { "grpc-status": "0" }, headers)
-      )
-      const client = yield* Http2Backend.connect(port, once)
-      for (const stream of [client.Expand({}, options), client.Chat(Stream.make({ text: "a" }), options)]) {
-        assert.match((yield* Effect.flip(Stream.runDrain(stream))).message, /compressed by an encoding that is unknown/)
-      }
-    })
+  it.live.each([{ "grpc-encoding": "zstd" }, {}])(
+    "with the headers %j fails with a status that names the encoding as the reason",
+    (headers) =>
+      Effect.gen(function* () {
+        const reasons = yield* failures((stream) =>
+          Http2Backend.respond(stream, Http2Backend.frame(Buffer.from("?"), true), { "grpc-status": "0" }, headers)
+        )
+        for (const { _tag, message } of reasons) {
+          assert.strictEqual(_tag, "Internal")
+          assert.match(message, /compressed by an encoding that is unknown/)
+        }
+        const port = yield* Http2Backend.serve((stream) =>
+          Http2Backend.respond(stream, Http2Backend.frame(Buffer.from("?"), true), { "grpc-status": "0" }, headers)
+        )
+        const client = yield* Http2Backend.connect(port, once)
+        for (const stream of [client.Expand({}, options), client.Chat(Stream.make({ text: "a" }), options)]) {
+          assert.match(
+            (yield* Effect.flip(Stream.runDrain(stream))).message,
+            /compressed by an encoding that is unknown/
+          )
+        }
+      })
   )
 
-  it.live("is not decompressed above the limit", () =>
+  it.live("is not decompressed beyond the limit", () =>
     Effect.gen(function* () {
       const bomb = gzipSync(Buffer.alloc(100 * 1024 * 1024))
       const before = process.memoryUsage().arrayBuffers
@@ -117,7 +122,7 @@ describe("a compressed response", () => {
 })
 
 describe("a response above the limit", () => {
-  it.live("is refused by what its prefix says", () =>
+  it.live("fails the call by the length in its prefix", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) =>
         Http2Backend.respond(stream, Http2Backend.frame(Buffer.alloc(256 * 1024 + 1)), { "grpc-status": "0" })
@@ -138,7 +143,7 @@ describe("the message of a status", () => {
     ["%FF%3A", "\uFFFD:"],
     ["%20a%20", " a "],
     ["%F0%9F%98%80%", "😀%"]
-  ])("%s is decoded once, by gRPC's specification", ([encoded, expected]) =>
+  ])("%s is percent-decoded once", ([encoded, expected]) =>
     Effect.gen(function* () {
       for (const isAlone of [true, false]) {
         const trailers = { "grpc-status": "9", "grpc-message": encoded }
@@ -153,10 +158,10 @@ describe("the message of a status", () => {
   )
 })
 
-describe("headers of many values", () => {
+describe("a binary header with many values", () => {
   const commas = ",".repeat(15_000)
 
-  it.live.each(["headers", "trailers", "status alone"] as const)("as %s fail the call", (place) =>
+  it.live.each(["headers", "trailers", "status alone"] as const)("in the %s fails the call", (place) =>
     Effect.gen(function* () {
       const many = { "x-bin": commas }
       const [unary, collect] = yield* failures((stream) => {
@@ -166,14 +171,14 @@ describe("headers of many values", () => {
         } else Http2Backend.respondStatus(stream, { "grpc-status": "9", ...many })
       })
       for (const reason of [unary!, collect!]) {
-        // a status that comes alone has its headers read already: it stays, without them
+        // a status that comes alone stays, without the header
         assert.strictEqual(reason._tag, place === "status alone" ? "FailedPrecondition" : "ResourceExhausted")
         assert.deepStrictEqual(reason.metadata.get("x-bin"), [])
       }
     })
   )
 
-  it.live("are as many as 64, and not one more", () =>
+  it.live("may have 64 values, and not one more", () =>
     Effect.gen(function* () {
       for (const [count, tag] of [
         [64, "OK"],
@@ -193,7 +198,7 @@ describe("headers of many values", () => {
     })
   )
 
-  it.live("as few as are meant are given", () =>
+  it.live("with few values is given to the caller", () =>
     Effect.gen(function* () {
       const [reason] = yield* failures((stream) =>
         Http2Backend.respondStatus(stream, { "grpc-status": "9", "x-bin": "YQ==,Yg==" })
@@ -203,11 +208,11 @@ describe("headers of many values", () => {
   )
 })
 
-describe("headers above the limits of Node", () => {
+describe("headers beyond the limits of Node", () => {
   it.live.each([
     ["200 of them", Object.fromEntries(Array.from({ length: 200 }, (_, at) => [`x-${at}`, "1"]))],
     ["70 kB", { "x-long": "a".repeat(70_000) }]
-  ] as const)("%s fail the call, and the next one is made", ([, many]) =>
+  ] as const)("%s fail the call, and the next call succeeds", ([, many]) =>
     Effect.gen(function* () {
       let isHostile = true
       const port = yield* Http2Backend.serve((stream) =>
@@ -222,7 +227,7 @@ describe("headers above the limits of Node", () => {
 })
 
 describe("a channel", () => {
-  it.live("that is closed fails a call of each kind as UNAVAILABLE", () =>
+  it.live("that is closed fails calls of each kind with UNAVAILABLE", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const client = yield* Effect.gen(function* () {
@@ -244,7 +249,7 @@ describe("a channel", () => {
     })
   )
 
-  it.live("makes as many calls at once as its policy says", () =>
+  it.live("limits the calls in flight", () =>
     Effect.gen(function* () {
       const streams: Array<() => void> = []
       const port = yield* Http2Backend.serve((stream) => {
@@ -260,12 +265,12 @@ describe("a channel", () => {
         { concurrency: "unbounded" }
       )
       assert.deepStrictEqual(outcomes, ["OK", "OK", "ResourceExhausted"])
-      // their places are free again
+      // ended calls do not count
       for (let call = 0; call < 5; call++) yield* client.Echo({}, options)
     })
   )
 
-  it.live("gives no call to the proxy of the environment", () =>
+  it.live("ignores the proxy of the environment by default", () =>
     Effect.gen(function* () {
       const port = yield* Http2Backend.serve((stream) =>
         Http2Backend.respond(stream, Http2Backend.response("a"), { "grpc-status": "0" })
@@ -296,8 +301,8 @@ const withEnvironment = (variables: Readonly<Record<string, string>>) =>
       })
   )
 
-describe("a wall clock that is set", () => {
-  it.live.each([-3_600_000, 3_600_000])("by %d ms between attempts neither cuts a call nor prolongs it", (shift) =>
+describe("a change of the wall clock", () => {
+  it.live.each([-3_600_000, 3_600_000])("by %d ms between attempts neither shortens nor prolongs a call", (shift) =>
     Effect.gen(function* () {
       const now = Date.now
       yield* Effect.addFinalizer(() =>
@@ -309,7 +314,7 @@ describe("a wall clock that is set", () => {
       const context = yield* Layer.build(
         Echo.serve({
           Echo: () =>
-            // as often as it is called
+            // at each call
             Effect.suspend(() => {
               Date.now = () => now() + shift
               return timeouts.push(0) < 3 ? Effect.never : Effect.succeed({ text: "third", items: [] })

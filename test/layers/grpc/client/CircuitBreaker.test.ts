@@ -1,5 +1,5 @@
 /**
- * The circuit breaker of a channel by itself, with calls that end when the test says so.
+ * The circuit breaker by itself, with calls whose end the test controls.
  */
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
@@ -13,7 +13,7 @@ const fails = (reason: Status.Status) => Effect.fail(new GrpcError({ method: "Ec
 const unavailable = fails(Status.unavailable("down"))
 const succeeds = Effect.succeed("OK")
 
-/** A circuit that opens after two failures in a row, and what becomes of a call: the outcome, or "refused". */
+/** A circuit that opens after two consecutive failures; returns the outcome of a call, or "refused". */
 const make = (openDuration: Duration.Input) =>
   Effect.map(
     CircuitBreaker.make({
@@ -29,7 +29,7 @@ const make = (openDuration: Duration.Input) =>
       })
   )
 
-/** A call that is under way, which ends as the test says. */
+/** A call in flight, whose end the test controls. */
 const begin = Effect.fnUntraced(function* (call: (effect: Effect.Effect<string, GrpcError>) => Effect.Effect<string>) {
   const answer = yield* Deferred.make<string, GrpcError>()
   const fiber = yield* Effect.forkChild(call(Deferred.await(answer)), { startImmediately: true })
@@ -40,8 +40,8 @@ const begin = Effect.fnUntraced(function* (call: (effect: Effect.Effect<string, 
   }
 })
 
-describe("a circuit", () => {
-  it.effect("counts failures in a row only", () =>
+describe("a circuit breaker", () => {
+  it.effect("counts consecutive failures only", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       for (let round = 0; round < 5; round++) {
@@ -54,14 +54,14 @@ describe("a circuit", () => {
     })
   )
 
-  it.effect("is opened by calls that got no answer, and by no others", () =>
+  it.effect("is opened by calls without an answer only", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       const busy = fails(Status.resourceExhausted("busy"))
       for (const answer of [fails(Status.notFound("no")), busy, fails(Status.internal("bug"))]) {
         for (let count = 0; count < 5; count++) yield* call(answer)
       }
-      // neither a sign of life nor of death
+      // neither a success nor a failure
       yield* call(unavailable)
       yield* call(busy)
       yield* (yield* begin(call)).interrupt
@@ -82,7 +82,7 @@ describe("a circuit", () => {
     })
   )
 
-  it.effect("stays open for its whole time again when the probe fails", () =>
+  it.effect("stays open for its full time again when the probe fails", () =>
     Effect.gen(function* () {
       const now = vi.spyOn(performance, "now").mockReturnValue(0)
       yield* Effect.addFinalizer(() => Effect.sync(() => now.mockRestore()))
@@ -98,7 +98,7 @@ describe("a circuit", () => {
     })
   )
 
-  it.effect("is probed by the next call when a probe has shown nothing", () =>
+  it.effect("is probed by the next call when a probe was interrupted or refused", () =>
     Effect.gen(function* () {
       const call = yield* make(0)
       yield* call(unavailable)
@@ -112,7 +112,7 @@ describe("a circuit", () => {
     })
   )
 
-  it.effect("is closed by the success of a call that was begun before it opened", () =>
+  it.effect("is closed by the success of a call that started before it opened", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       const early = yield* begin(call)

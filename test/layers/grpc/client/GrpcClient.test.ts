@@ -11,13 +11,13 @@ import * as Echo from "../Echo.ts"
 
 const { request: codec } = EmbeddedProtos.methods(Echo.EchoService)["Echo"]!
 
-/** What the check finds, as "field: description". */
+/** The violations, as "field: description". */
 const check = (request: unknown) =>
   RequestValidation.of(codec.type())(request).map(({ description, field }) => `${field}: ${description}`)
 
 const int32 = "expected a whole number from -2147483648 to 2147483647"
 
-describe("a request that its message cannot carry", () => {
+describe("the validation of a request", () => {
   it.each([
     [{ int32Value: 2.5 }, `int32Value: ${int32}, got 2.5`],
     [{ int32Value: 3e9 }, `int32Value: ${int32}, got 3000000000`],
@@ -65,7 +65,7 @@ describe("a request that its message cannot carry", () => {
     )
   })
 
-  it("has a violation for every field", () => {
+  it("reports all fields at once", () => {
     assert.strictEqual(check({ int32Value: 0.5, text: 1, boolValue: "yes" }).length, 3)
   })
 
@@ -79,7 +79,7 @@ describe("a request that its message cannot carry", () => {
     numbers: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 })))
   })
 
-  it.prop("is any that does not come back as it went", [Request], ([{ int64Value, ...rest }]) => {
+  it.prop("accepts what survives encoding and decoding", [Request], ([{ int64Value, ...rest }]) => {
     const request = { ...rest, int64Value: String(int64Value) }
     assert.deepStrictEqual(check(request), [])
     const received = codec.decode(codec.encode(request))
@@ -88,7 +88,7 @@ describe("a request that its message cannot carry", () => {
 })
 
 describe("a client", () => {
-  it.live("sends nothing when the message cannot carry the request", () => {
+  it.live("sends nothing if the request is invalid", () => {
     let calls = 0
     return Effect.gen(function* () {
       // a method that is not retried, however slow the machine
@@ -117,7 +117,7 @@ describe("a client", () => {
     )
   })
 
-  it.live("without a server fails as unavailable, which may pass", () =>
+  it.live("without a server fails with a retryable UNAVAILABLE", () =>
     Effect.gen(function* () {
       const { Echo: call } = yield* GrpcClient.make(Echo.EchoService)
       const error = yield* Effect.flip(call({ text: "x" }, { timeout: "10 seconds" }))
@@ -127,7 +127,7 @@ describe("a client", () => {
     }).pipe(Effect.provide(NodeGrpcChannel.layer({ target: "127.0.0.1:1" })))
   )
 
-  it.live("that stops reading a stream cancels the call, and lives on", () =>
+  it.live("that stops reading a stream cancels the call, and goes on", () =>
     Effect.gen(function* () {
       const cancelled = yield* Deferred.make<void>()
       const responses = Stream.concat(
@@ -139,7 +139,7 @@ describe("a client", () => {
         const [first] = yield* Stream.runCollect(Stream.take(Expand({}), 1))
         assert.strictEqual(first?.text, "first")
         yield* Deferred.await(cancelled)
-        // an error that nobody listened to would have ended the process by now
+        // an error without a listener would have ended the process by now
         assert.strictEqual((yield* call({ text: "second" })).text, "second")
       }).pipe(Effect.provide(Echo.serve({ Expand: () => responses })))
     })

@@ -1,5 +1,5 @@
 /**
- * The clients of grpc-js that a channel has one after the other: each is closed when nothing needs it any more.
+ * The successive grpc-js clients of a channel: each is closed when it is no longer used.
  */
 import { connect, createServer, type Server, type Socket } from "node:net"
 
@@ -18,7 +18,7 @@ interface Options {
   readonly credentials?: (count: number) => ChannelCredentials
 }
 
-/** Leases of clients of a port, until the scope closes, and how many clients were made and closed. */
+/** Leases of clients of a port until the scope closes, and the numbers of clients that were made and closed. */
 const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
   const counts = { made: 0, closed: 0 }
   const { close } = Client.prototype
@@ -44,7 +44,7 @@ const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
   }
   return {
     counts,
-    /** A lease that there has to be. */
+    /** A lease, which must be granted. */
     lease: granted,
     /** The client of the next call. */
     current: () => {
@@ -53,7 +53,7 @@ const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
       return client
     },
     refusal: () => lease()._tag,
-    /** There are other credentials, and they have been noticed. */
+    /** Changes the credentials, and waits until a client was made with them. */
     change: Effect.suspend(() => {
       const before = counts.made
       return Effect.andThen(
@@ -76,7 +76,7 @@ const connected = (client: Client) =>
 
 const backend = Http2Backend.serve((stream) => stream.close())
 
-/** A port where connections are handled like that. */
+/** A port with a handler of its connections. */
 const accepting = (onConnection: (socket: Socket) => void) =>
   Effect.map(
     Effect.acquireRelease(
@@ -107,12 +107,12 @@ const withoutTls = (port: number) =>
   })
 
 describe("leases", () => {
-  it.live("are as many as there may be calls, and each is given back once", () =>
+  it.live("are limited, and each is released once", () =>
     Effect.gen(function* () {
       const { change, lease, refusal } = yield* make(yield* backend, { maxCalls: 2 })
       const [first] = [lease(), lease()]
       assert.strictEqual(refusal(), "ResourceExhausted")
-      // the calls of clients that were replaced count, too
+      // calls of replaced clients count, too
       yield* change
       assert.strictEqual(refusal(), "ResourceExhausted")
       first!.release()
@@ -123,8 +123,8 @@ describe("leases", () => {
   )
 })
 
-describe("a client with credentials of the past", () => {
-  it.live("is closed at once if it has no calls", () =>
+describe("a client whose credentials have been replaced", () => {
+  it.live("is closed at once without calls", () =>
     Effect.gen(function* () {
       const { change, close, counts, current } = yield* make(yield* backend)
       const client = current()
@@ -136,7 +136,7 @@ describe("a client with credentials of the past", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is closed when its last call has ended, and no sooner", () => {
+  it.live("is closed when its last call has ended", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const { change, counts, current, lease } = yield* make(yield* backend)
@@ -152,7 +152,7 @@ describe("a client with credentials of the past", () => {
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
-  it.live("is kept while it is connected and its successors are not, each of which gives way to the next", () =>
+  it.live("is kept while it is connected and its successors, of which only the last is kept, are not", () =>
     Effect.gen(function* () {
       const { change, close, counts, current } = yield* make(yield* backend, {
         // the server does not speak TLS, except for the fifth client
@@ -163,7 +163,7 @@ describe("a client with credentials of the past", () => {
       for (let count = 1; count <= 3; count++) yield* change
       assert.strictEqual(current(), client)
       assert.deepStrictEqual(counts, { made: 4, closed: 2 })
-      // it connects by itself
+      // the fifth client connects by itself
       yield* change
       yield* until(() => current() !== client).pipe(Effect.timeout("10 seconds"))
       yield* change
@@ -172,7 +172,7 @@ describe("a client with credentials of the past", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("gives way to its successor when its connection is lost", () => {
+  it.live("is replaced when its connection is lost", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const serving = yield* Scope.make()
@@ -191,7 +191,7 @@ describe("a client with credentials of the past", () => {
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
-  it.live("is kept while its successors do not get connected in time, each of which is followed by another one", () =>
+  it.live("is kept while its successors time out, each of which is replaced", () =>
     Effect.gen(function* () {
       const { change, counts, current } = yield* make(yield* withoutTls(yield* backend), {
         connectTimeout: 200,
@@ -202,12 +202,12 @@ describe("a client with credentials of the past", () => {
       yield* change
       yield* until(() => counts.made >= 4).pipe(Effect.timeout("10 seconds"))
       assert.strictEqual(current(), client)
-      // all but the one that is kept, and the one that connects
+      // except the one that is kept and the one that is connecting
       assert.strictEqual(counts.closed, counts.made - 2)
     }).pipe(Effect.scoped)
   )
 
-  it.live("is kept when the new ones cannot be used, and those after them are", () => {
+  it.live("is kept if the new credentials cannot be used, until usable ones follow", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const { change, current } = yield* make(yield* backend, {
@@ -227,15 +227,15 @@ describe("a client with credentials of the past", () => {
   })
 })
 
-describe("a client that does not get connected in time", () => {
-  it.live("is replaced and closed, with a line of the log each time, while it is needed", () => {
+describe("a client that times out while it connects", () => {
+  it.live("is replaced and closed, with a log line each time", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const { close, counts, current, lease, refusal } = yield* make(yield* silent, { connectTimeout: 50 })
       const lines = () =>
         logs.lines().filter(({ message }) => /^Connection to .* timed out; recreating the channel$/.test(`${message}`))
       for (let count = 1; count <= 3; count++) {
-        // with a call that waits for the connection
+        // held by a call that waits for the connection
         const { client } = lease()
         client.getChannel().getConnectivityState(true)
         yield* until(() => current() !== client).pipe(Effect.timeout("10 seconds"))

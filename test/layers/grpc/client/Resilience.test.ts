@@ -1,5 +1,5 @@
 /**
- * What a client does when its servers fail: real servers and clients, in this process.
+ * How a client behaves when its servers fail, with real servers and clients in this process.
  */
 import { createServer, type Socket } from "node:net"
 
@@ -15,7 +15,7 @@ import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Echo from "../Echo.ts"
 
-/** Serves Echo until the scope closes, and says where. */
+/** Serves Echo until the scope closes, and returns the port. */
 const serve = Effect.fnUntraced(function* (
   handlers: Parameters<typeof Echo.serve>[0],
   options?: Parameters<typeof Echo.serve>[1]
@@ -39,7 +39,7 @@ interface Echoed {
 
 const patient: RetryPolicy.RetryPolicy = { ...RetryPolicy.defaults, attemptTimeout: Duration.seconds(10) }
 
-/** A handler that counts its calls, and what it does at each. */
+/** A handler that counts its calls. */
 const counted = (answer: () => ReturnType<typeof Echo.echo>) => {
   const count = { calls: 0 }
   const handler = () =>
@@ -54,8 +54,8 @@ const slow = Effect.delay(Effect.succeed({ text: "slow", items: [] }), "250 mill
 
 const unavailable = (metadata = new Metadata()) => new Echo.Unavailable({ metadata })
 
-describe("a method that may be called twice", () => {
-  it.live("is called again when its server is unavailable, and the server is told how often it was", () =>
+describe("an idempotent method", () => {
+  it.live("is retried when its server is unavailable, and the server learns the number of attempts", () =>
     Effect.gen(function* () {
       const attempts: Array<unknown> = []
       const port = yield* serve({
@@ -73,7 +73,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("is called as often as the policy says, and no more", () =>
+  it.live("is attempted as often as the policy allows", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => unavailable())
       const port = yield* serve({ Echo: handler })
@@ -84,7 +84,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("waits before it is called again as long as its server asks, or is not if it asks for that", () =>
+  it.live("is retried after the pushback of its server, or not at all if the pushback is negative", () =>
     Effect.gen(function* () {
       const called: Array<number> = []
       const port = yield* serve({
@@ -106,7 +106,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("is not called again for an error that would be the same", () =>
+  it.live("is not retried for an error that would repeat", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
       const port = yield* serve({ Echo: handler })
@@ -116,7 +116,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("is not called again when the budget is spent, however many calls there are", () =>
+  it.live("is not retried when the retry budget is exhausted", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => unavailable())
       const port = yield* serve({ Echo: handler })
@@ -125,12 +125,12 @@ describe("a method that may be called twice", () => {
         retry: { ...patient, maxAttempts: 5, maxTokens: 10 }
       })
       for (let call = 0; call < 20; call++) yield* Effect.flip(client.Echo({}))
-      // four failures leave more than a half of ten tokens, so there are four retries
+      // after four failures more than half of the ten tokens are left: four retries
       assert.strictEqual(count.calls, 24)
     })
   )
 
-  it.live("is given twice the time at each attempt, so that a slow server answers one", () =>
+  it.live("gets twice the time at each attempt, so that a slow server can answer", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => slow)
       const port = yield* serve({ Echo: handler })
@@ -144,7 +144,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("is given all the time there is when the budget allows no other attempt", () =>
+  it.live("gets all remaining time for an attempt after which the budget allows no other", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => slow)
       const port = yield* serve({ Echo: handler })
@@ -156,7 +156,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("goes to another server when one hangs, which is then passed over until it answers", () =>
+  it.live("goes to another server when one hangs, which is suspended until it answers", () =>
     Effect.gen(function* () {
       let isHanging = true
       const calls = { hanging: 0, well: 0 }
@@ -181,7 +181,7 @@ describe("a method that may be called twice", () => {
       for (let call = 0; call < 20; call++) {
         assert.strictEqual((yield* client.Echo({}, { timeout: "5 seconds" })).text, "well")
       }
-      // once, and once more each time that the suspension is over
+      // once, and one probe after each suspension
       assert.isAtLeast(calls.hanging, 1)
       assert.isAtMost(calls.hanging, 4)
       isHanging = false
@@ -192,14 +192,14 @@ describe("a method that may be called twice", () => {
           Effect.timeout("10 seconds")
         )
       assert.strictEqual(text, "hanging")
-      // one of two again
+      // round robin includes it again
       const before = calls.hanging
       for (let call = 0; call < 10; call++) yield* client.Echo({})
       assert.strictEqual(calls.hanging - before, 5)
     })
   )
 
-  it.live("finds out that a server is well again, also while a stream that was to find out goes on", () =>
+  it.live("finds that a server has recovered while a stream that probes it is still open", () =>
     Effect.gen(function* () {
       let isHanging = true
       let calls = 0
@@ -237,7 +237,7 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("does not hang without a limit because the budget leaves it alone", () =>
+  it.live("keeps the time limit of its attempt if it has no deadline and the budget is exhausted", () =>
     Effect.gen(function* () {
       const port = yield* serve({ Echo: () => Effect.never })
       const client = yield* connect([port], {
@@ -247,24 +247,24 @@ describe("a method that may be called twice", () => {
     })
   )
 
-  it.live("is called on another server when one goes away", () =>
+  it.live("goes to another server when one closes", () =>
     Effect.gen(function* () {
       const leaving = yield* Scope.make()
       const [first, second] = [yield* Scope.provide(serve({}), leaving), yield* serve({})]
       const client = yield* connect([first, second])
-      yield* client.Echo({ text: "both are there" })
+      yield* client.Echo({ text: "both serve" })
       yield* Effect.forkScoped(Scope.close(leaving, Exit.void))
       yield* Effect.forEach(
         Array.from({ length: 500 }),
-        () => client.Echo({ text: "one has gone" }, { timeout: "5 seconds" }),
+        () => client.Echo({ text: "one has closed" }, { timeout: "5 seconds" }),
         { concurrency: 10, discard: true }
       )
     })
   )
 })
 
-describe("a method that may not be called twice", () => {
-  it.live("is called once", () =>
+describe("a method that is not idempotent", () => {
+  it.live("is attempted once", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => unavailable())
       const port = yield* serve({ EchoOnce: handler })
@@ -274,7 +274,7 @@ describe("a method that may not be called twice", () => {
     })
   )
 
-  it.live("has all the time of its call for its one attempt", () =>
+  it.live("gets all the time of its call for its one attempt", () =>
     Effect.gen(function* () {
       const port = yield* serve({
         EchoOnce: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "400 millis")
@@ -285,8 +285,8 @@ describe("a method that may not be called twice", () => {
   )
 })
 
-describe("a target that does not answer", () => {
-  it.live("is not called for a while, and is when it answers again", () =>
+describe("the circuit breaker of a service", () => {
+  it.live("opens after consecutive failures, and closes when the service answers", () =>
     Effect.gen(function* () {
       let isDown = true
       let calls = 0
@@ -312,7 +312,7 @@ describe("a target that does not answer", () => {
     })
   )
 
-  it.live("is not taken for dead by failures that are not in a row, however many calls are under way", () =>
+  it.live("stays closed if failures are not consecutive, with many calls in flight", () =>
     Effect.gen(function* () {
       const waiting: Array<(answer: Effect.Effect<Echoed, Echo.Unavailable>) => void> = []
       const port = yield* serve({ EchoOnce: () => Effect.callback((resume) => void waiting.push(resume)) })
@@ -331,7 +331,7 @@ describe("a target that does not answer", () => {
       const until = (condition: () => boolean) =>
         Effect.repeat(Effect.yieldNow, { until: condition, schedule: Schedule.spaced("1 millis") })
       yield* until(() => waiting.length === 12)
-      // failure, success, failure, success, ...
+      // failures and successes in turn
       for (const [index, answer] of waiting.entries()) {
         answer(index % 2 === 0 ? unavailable() : Effect.succeed({ text: "", items: [] }))
         yield* until(() => outcomes.length === index + 1)
@@ -339,12 +339,12 @@ describe("a target that does not answer", () => {
       yield* Fiber.await(calls)
       const next = yield* Effect.forkChild(client.EchoOnce({}, { timeout: "10 seconds" }))
       yield* until(() => waiting.length === 13 || next.pollUnsafe() !== undefined)
-      waiting[12]?.(Effect.succeed({ text: "sound", items: [] }))
-      assert.strictEqual((yield* Fiber.join(next)).text, "sound")
+      waiting[12]?.(Effect.succeed({ text: "closed", items: [] }))
+      assert.strictEqual((yield* Fiber.join(next)).text, "closed")
     })
   )
 
-  it.live("is called again when its time is over, also if the wall clock is set back meanwhile", () =>
+  it.live("lets a probe through after its time, even if the wall clock is set back", () =>
     Effect.gen(function* () {
       const now = Date.now
       yield* Effect.addFinalizer(() => Effect.sync(() => void (Date.now = now)))
@@ -363,7 +363,7 @@ describe("a target that does not answer", () => {
     })
   )
 
-  it.live("is not taken for dead by errors that it answers with", () =>
+  it.live("stays closed if the service answers with errors", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
       const port = yield* serve({ EchoOnce: handler })
@@ -374,7 +374,7 @@ describe("a target that does not answer", () => {
   )
 })
 
-/** A port where a connection is accepted, and then nothing is said. */
+/** A port that accepts connections and never sends anything. */
 const silent = Effect.acquireRelease(
   Effect.callback<{ readonly port: number; readonly close: () => Promise<void> }>((resume) => {
     const sockets = new Set<Socket>()
@@ -389,7 +389,7 @@ const silent = Effect.acquireRelease(
       resume(
         Effect.succeed({
           port,
-          // the connections stay open, so that only a new one can get anywhere
+          // connections stay open
           close: () => new Promise((resolve) => server.close(() => resolve()))
         })
       )
@@ -399,20 +399,20 @@ const silent = Effect.acquireRelease(
   ({ close }) => Effect.sync(() => void close())
 )
 
-describe("a channel that does not get connected", () => {
-  it.live("is replaced by another one", () =>
+describe("a channel that cannot connect", () => {
+  it.live("is replaced, and its calls fail", () =>
     Effect.gen(function* () {
       const { port } = yield* silent
       const client = yield* connect([port], { ...defaultPolicy, connectTimeout: Duration.millis(300) })
-      // it would wait for its connection until its deadline, which is far
+      // long before the deadline
       const error = yield* Effect.flip(client.EchoOnce({}, { timeout: "1 minute" }))
       assert.strictEqual(error.reason._tag, "Unavailable")
     })
   )
 })
 
-describe("a server that has too much to do", () => {
-  it.live("refuses calls above its limit at once, says when to come back, and answers those that do", () =>
+describe("an overloaded server", () => {
+  it.live("refuses calls above its limit at once with a pushback, and answers their retries", () =>
     Effect.gen(function* () {
       const port = yield* serve(
         {
@@ -438,7 +438,7 @@ describe("a server that has too much to do", () => {
         )
         assert.isAtLeast(Number(pushback), 1)
       }
-      // these may be called again, and are
+      // the same calls of an idempotent method are retried
       yield* Effect.forEach(Array.from({ length: 6 }), () => client.Echo({}, { timeout: "10 seconds" }), {
         concurrency: "unbounded"
       })

@@ -15,10 +15,10 @@ const withPushback = (value: string) => {
 describe("a retry", () => {
   it.each([
     ["an unavailable server", Status.unavailable("Connection dropped"), false, true],
-    ["an attempt that ran out of its own time", Status.deadlineExceeded("Deadline exceeded"), true, true],
-    ["a call that ran out of all time", Status.deadlineExceeded("Deadline exceeded"), false, false],
-    ["a refusal that says when to come back", withPushback("50"), false, true],
-    ["a refusal that does not", Status.resourceExhausted("quota"), false, false],
+    ["an attempt that exceeded its time limit", Status.deadlineExceeded("Deadline exceeded"), true, true],
+    ["a call that exceeded its deadline", Status.deadlineExceeded("Deadline exceeded"), false, false],
+    ["a refusal with pushback", withPushback("50"), false, true],
+    ["a refusal without pushback", Status.resourceExhausted("quota"), false, false],
     [
       "a stream that HTTP/2 refused",
       Status.resourceExhausted("Bandwidth exhausted or memory limit exceeded"),
@@ -35,8 +35,8 @@ describe("a retry", () => {
     ["a stream closed under a call", Status.cancelled("Call cancelled"), false, true],
     ["a call that the server cancelled", Status.cancelled("Cancelled"), false, false],
     ["a bug", Status.internal("Internal error"), false, false],
-    ["a request that is wrong", Status.invalidArgument([{ field: "a", description: "b" }]), false, false],
-    ["what is not there", Status.notFound("Category not found"), false, false]
+    ["an invalid request", Status.invalidArgument([{ field: "a", description: "b" }]), false, false],
+    ["something that does not exist", Status.notFound("Category not found"), false, false]
   ] as ReadonlyArray<readonly [string, Status.Status, boolean, boolean]>)(
     "may help after %s: %#",
     (_what, status, isOwnTimeout, expected) => {
@@ -44,14 +44,14 @@ describe("a retry", () => {
     }
   )
 
-  it("waits as long as the server says, and is not made if it says so or nonsense", () => {
+  it("waits for the pushback of the server, and is not made if that is negative or invalid", () => {
     assert.strictEqual(Retry.pushbackOf(Status.unavailable("")), undefined)
     assert.deepStrictEqual(Retry.pushbackOf(withPushback("50")), Option.some(Duration.millis(50)))
     assert.deepStrictEqual(Retry.pushbackOf(withPushback("-1")), Option.none())
     assert.deepStrictEqual(Retry.pushbackOf(withPushback("soon")), Option.none())
   })
 
-  it("waits longer each time, give or take a fifth, up to the maximum", () => {
+  it("backs off exponentially up to the maximum, with a jitter of a fifth", () => {
     const policy = {
       ...RetryPolicy.defaults,
       initialBackoff: Duration.millis(100),
@@ -64,8 +64,8 @@ describe("a retry", () => {
   })
 })
 
-describe("the budget for retries", () => {
-  it("is spent by failures down to a half, and earned back by successes", () => {
+describe("the retry budget", () => {
+  it("is spent by failures down to half of its tokens, and earned back by successes", () => {
     const budget = Retry.makeBudget({ ...RetryPolicy.defaults, maxTokens: 4, tokenRatio: 0.5 })
     assert.isTrue(budget.allows())
     // 3 left of 4: above a half

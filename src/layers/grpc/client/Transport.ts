@@ -1,0 +1,46 @@
+/**
+ * Makes single attempts of calls: over HTTP/2 by grpc-js ({@link UnaryCall}, {@link StreamCall}), or in memory (`layers/testing`).
+ */
+import type { Effect, Scope, Stream } from "effect"
+
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
+import type { Call } from "../GrpcChannel.ts"
+import type { Status } from "../Status.ts"
+import type { StartedCall } from "./CallAttempt.ts"
+import type { Leased } from "./ReplaceableClient.ts"
+
+/** An attempt that is about to be made. */
+export interface Attempt {
+  readonly call: Call
+  /** How long it may take, in milliseconds. */
+  readonly timeout: number
+  /** Decodes a response; throws if the bytes are no such message. */
+  readonly decode: (bytes: Buffer) => object
+  /** Called with the call once it has started. */
+  readonly onStarted: (started: StartedCall) => void
+}
+
+/** One function for each kind of methods. Each makes one attempt, and cancels it when it is interrupted or its scope closes. */
+export interface Transport {
+  readonly unary: (attempt: Attempt, request: Buffer) => Effect.Effect<object, Status>
+  readonly serverStream: (
+    attempt: Attempt,
+    request: Buffer
+  ) => Effect.Effect<Stream.Stream<object, Status>, Status, Scope.Scope>
+  readonly clientStream: <E, R>(
+    attempt: Attempt,
+    requests: Stream.Stream<object, E, R>
+  ) => Effect.Effect<object, Status | E, R>
+  readonly bidi: <E, R>(
+    attempt: Attempt,
+    requests: Stream.Stream<object, E, R>
+  ) => Effect.Effect<Stream.Stream<object, Status | E, R>, Status, Scope.Scope>
+}
+
+/** What attempts over HTTP/2 are made with. */
+export interface Connection {
+  /** Leases the client to make an attempt with, or says why there is none. */
+  readonly lease: () => Leased
+  /** Wraps what grpc-js calls back. */
+  readonly guard: Guard
+}
