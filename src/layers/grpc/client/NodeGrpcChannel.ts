@@ -13,6 +13,7 @@ import { Duration, Effect, Layer, Scope, Stream } from "effect"
 
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as Certificates from "../../tls/Certificates.ts"
+import * as ActiveCalls from "../grpc-js/ActiveCalls.ts"
 import * as Compat from "../grpc-js/compat.ts"
 import * as ResponseCompression from "../grpc-js/ResponseCompression.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
@@ -52,6 +53,7 @@ export const layerConfig = ({
 const make = Effect.fnUntraced(function* (options: ChannelOptions) {
   yield* GrpcLog.redirect
   yield* Compat.apply(StatusOrder.patch)
+  yield* Compat.apply(ActiveCalls.patch)
   const observeCompression = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
   ResponseHeaders.install()
   const { compression = "identity", target, tls } = options
