@@ -35,6 +35,7 @@ it.live("a call over mutual TLS has a span that says who called", () =>
       NodeGrpcChannel.layer({
         target: `127.0.0.1:${port}`,
         tls: { certificates: watched, serverName: "localhost" },
+        // no second span if the TLS handshake is slow
         policy: { retry: RetryPolicy.never }
       })
     )
