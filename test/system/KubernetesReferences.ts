@@ -1,6 +1,6 @@
 /**
- * What resources that are applied together say of each other: what is named has to be there, and what is selected has
- * to be something. A cluster takes such mistakes without a word, and what they are about never works.
+ * Checks references between resources that are applied together: names must exist and selectors must match something. A cluster
+ * accepts dangling references silently.
  */
 import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import {
@@ -18,28 +18,28 @@ import {
 
 type Named = Pick<Resource, "kind" | "metadata">
 
-/** How a resource is called in what is said of it. */
+/** The name of a resource in violations. */
 export const nameOf = ({ kind, metadata: { name, namespace } }: Named): string =>
   [kind, namespace === undefined ? name : `${namespace}/${name}`].join(" ")
 
-/** The fields of a pod that a variable can have. */
+/** The fields of a pod that an environment variable can refer to. */
 const podFields =
   /^(metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['.+'\]|spec\.(nodeName|serviceAccountName)|status\.(hostIP|hostIPs|podIP|podIPs))$/
 
-/** Kinds that are in no namespace. */
+/** Kinds without a namespace. */
 const clusterWide: ReadonlySet<string> = new Set(["Namespace", "ClusterIssuer", "GatewayClass"])
 
-/** An annotation that makes cert-manager keep a certificate in the Secrets that an Ingress or a Gateway names. */
+/** Whether cert-manager creates the Secrets that an Ingress or a Gateway names. */
 const isCertified = ({ metadata: { annotations = {} } }: Resource) =>
   "cert-manager.io/cluster-issuer" in annotations || "cert-manager.io/issuer" in annotations
 
 const portsOf = (containers: ReadonlyArray<Container>) => containers.flatMap(({ ports = [] }) => ports)
 
-/** Whether containers have a port of that name or number. */
+/** Whether containers have a port with this name or number. */
 export const hasPort = (containers: ReadonlyArray<Container>, port: number | string): boolean =>
   portsOf(containers).some(({ containerPort, name }) => port === (typeof port === "number" ? containerPort : name))
 
-/** What is wrong between resources, by the resource that says it. */
+/** The violations, each with the name of the resource that has the reference. */
 export const violations = (resources: ReadonlyArray<Resource>): ReadonlyArray<string> =>
   resources.flatMap((resource) => {
     const others = resources.filter(({ metadata: { namespace } }) => namespace === resource.metadata.namespace)
@@ -52,15 +52,15 @@ export const violations = (resources: ReadonlyArray<Resource>): ReadonlyArray<st
 function* ofPlace(resource: Resource, resources: ReadonlyArray<Resource>): Iterable<string> {
   const { kind, metadata } = resource
   const { namespace } = metadata
-  if (resources.find((other) => nameOf(other) === nameOf(resource)) !== resource) yield "is there twice"
+  if (resources.find((other) => nameOf(other) === nameOf(resource)) !== resource) yield "occurs twice"
   if (clusterWide.has(kind)) return
-  if (namespace === undefined) yield "says no namespace"
+  if (namespace === undefined) yield "has no namespace"
   else if (!ofKind(resources, "Namespace").some(({ metadata: { name } }) => name === namespace)) {
-    yield `there is no namespace ${namespace}`
+    yield `namespace ${namespace} does not exist`
   }
 }
 
-/** What depends on the kind; `resources` are those of the same namespace. */
+/** The checks for each kind. `resources` are in the same namespace. */
 function* ofKindOf(resource: Resource, resources: ReadonlyArray<Resource>): Iterable<string> {
   const [deployment] = ofKind([resource], "Deployment")
   if (deployment !== undefined) yield* ofDeployment(deployment, resources)
@@ -79,12 +79,12 @@ function* ofKindOf(resource: Resource, resources: ReadonlyArray<Resource>): Iter
   for (const { spec } of ofKind([resource], "HorizontalPodAutoscaler")) {
     const { apiVersion = "", kind, name } = spec?.scaleTargetRef ?? { kind: "", name: "" }
     if (!resources.some((one) => one.apiVersion === apiVersion && one.kind === kind && one.metadata.name === name)) {
-      yield `there is no ${apiVersion} ${kind} ${name}`
+      yield `${apiVersion} ${kind} ${name} does not exist`
     }
   }
   for (const { spec } of ofKind([resource], "Certificate")) {
     const { group = "cert-manager.io", kind = "Issuer", name } = spec?.issuerRef ?? { name: "" }
-    yield* there(resources, kind, name)
+    yield* exists(resources, kind, name)
     if (group !== "cert-manager.io") yield `issuerRef.group is ${group}`
   }
   for (const { spec } of ofKind([resource], "Issuer")) {
@@ -101,17 +101,17 @@ function* ofKindOf(resource: Resource, resources: ReadonlyArray<Resource>): Iter
   for (const route of ofKind([resource], "HTTPRoute")) yield* ofRoute(route, resources)
 }
 
-function* there(resources: ReadonlyArray<Resource>, kind: string, name: string | undefined): Iterable<string> {
-  if (!resources.some((one) => one.kind === kind && one.metadata.name === name)) yield `there is no ${kind} ${name}`
+function* exists(resources: ReadonlyArray<Resource>, kind: string, name: string | undefined): Iterable<string> {
+  if (!resources.some((one) => one.kind === kind && one.metadata.name === name)) yield `${kind} ${name} does not exist`
 }
 
-/** A Secret is one that is written by hand, or that cert-manager keeps a certificate in. */
+/** A Secret exists if it is a resource or if cert-manager creates it for a Certificate. */
 function* ofSecret(name: string | undefined, resources: ReadonlyArray<Resource>): Iterable<string> {
-  const isKept = ofKind(resources, "Certificate").some(({ spec }) => spec?.secretName === name)
-  if (!isKept) yield* there(resources, "Secret", name)
+  const isCreated = ofKind(resources, "Certificate").some(({ spec }) => spec?.secretName === name)
+  if (!isCreated) yield* exists(resources, "Secret", name)
 }
 
-/** Gives the containers of the pods that are selected, of which there has to be one. */
+/** Returns the containers of the selected pods. A selector without pods is a violation. */
 function* ofSelector(
   selector: LabelSelector | undefined,
   resources: ReadonlyArray<Resource>
@@ -134,23 +134,24 @@ function* ofDeployment(deployment: Of<"Deployment">, resources: ReadonlyArray<Re
   if (!selects((spec?.selector ?? {}) as LabelSelector, labels)) yield "does not select its own pods"
   const containers = containersOf(pod)
   const main = podMetadata(deployment).annotations?.["kubectl.kubernetes.io/default-container"]
-  if (main !== undefined && !containers.some(({ name }) => name === main)) yield `there is no container ${main}`
+  if (main !== undefined && !containers.some(({ name }) => name === main)) yield `container ${main} does not exist`
 
   for (const { labelSelector, topologyKey } of pod?.topologySpreadConstraints ?? []) {
     const selector = labelSelector as LabelSelector | undefined
-    if (selector === undefined || !selects(selector, labels)) yield `spreads other pods over ${topologyKey}`
+    if (selector === undefined || !selects(selector, labels))
+      yield `the constraint for ${topologyKey} does not select its own pods`
   }
-  if (pod?.serviceAccountName !== undefined) yield* there(resources, "ServiceAccount", pod.serviceAccountName)
+  if (pod?.serviceAccountName !== undefined) yield* exists(resources, "ServiceAccount", pod.serviceAccountName)
 
   for (const { configMap, name, secret } of pod?.volumes ?? []) {
     if (configMap !== undefined) {
-      yield* there(resources, "ConfigMap", configMap.name)
+      yield* exists(resources, "ConfigMap", configMap.name)
       const data = ofKind(resources, "ConfigMap").find(({ metadata }) => metadata.name === configMap.name)?.data ?? {}
-      for (const { key } of configMap.items ?? []) if (!(key in data)) yield `there is no ${key} in ${configMap.name}`
+      for (const { key } of configMap.items ?? []) if (!(key in data)) yield `${configMap.name} has no key ${key}`
     }
     if (secret !== undefined) yield* ofSecret(secret.secretName, resources)
     if (!containers.some(({ volumeMounts }) => volumeMounts?.some((mount) => mount.name === name))) {
-      yield `nothing is done with the volume ${name}`
+      yield `volume ${name} is not mounted`
     }
   }
   for (const container of containers) {
@@ -164,33 +165,33 @@ function* ofContainer(
   resources: ReadonlyArray<Resource>
 ): Iterable<string> {
   for (const { configMapRef, secretRef } of container.envFrom ?? []) {
-    if (configMapRef !== undefined) yield* there(resources, "ConfigMap", configMapRef.name)
+    if (configMapRef !== undefined) yield* exists(resources, "ConfigMap", configMapRef.name)
     if (secretRef !== undefined) yield* ofSecret(secretRef.name, resources)
   }
   for (const { valueFrom } of container.env ?? []) {
     const { configMapKeyRef, fieldRef, secretKeyRef } = valueFrom ?? {}
     if (fieldRef !== undefined && !podFields.test(fieldRef.fieldPath)) yield `a pod has no field ${fieldRef.fieldPath}`
-    if (configMapKeyRef !== undefined) yield* there(resources, "ConfigMap", configMapKeyRef.name)
+    if (configMapKeyRef !== undefined) yield* exists(resources, "ConfigMap", configMapKeyRef.name)
     if (secretKeyRef !== undefined) yield* ofSecret(secretKeyRef.name, resources)
   }
-  // what cannot be replaced stays as it is written
+  // references that could not be resolved
   for (const [variable, value] of environmentOf(container, resources)) {
     for (const [text, to] of value.matchAll(reference)) {
       if (to !== undefined) yield `${variable} refers to ${text}, which is not set before it`
     }
   }
   for (const { name } of container.volumeMounts ?? []) {
-    if (!spec?.template.spec?.volumes?.some((volume) => volume.name === name)) yield `there is no volume ${name}`
+    if (!spec?.template.spec?.volumes?.some((volume) => volume.name === name)) yield `volume ${name} does not exist`
   }
   for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"] as const) {
     yield* ofPort(container[probe]?.httpGet?.port ?? container[probe]?.tcpSocket?.port, [container])
   }
 }
 
-/** Those of other namespaces are other people's, and may be anything. */
+/** Selectors of other namespaces are not checked: their pods are not part of the manifests. */
 function* ofNetworkPolicy({ spec }: Of<"NetworkPolicy">, resources: ReadonlyArray<Resource>): Iterable<string> {
   const podSelector = spec?.podSelector as LabelSelector | undefined
-  // those pods are there for a moment, when cert-manager has to prove whose a name is
+  // cert-manager creates these pods for the time of an ACME challenge
   const isForSolver = podSelector?.matchLabels?.["acme.cert-manager.io/http01-solver"] === "true"
   const selected = isForSolver ? [] : yield* ofSelector(podSelector, resources)
   for (const { from = [], ports = [] } of spec?.ingress ?? []) {
@@ -214,7 +215,7 @@ function* ofIngress(ingress: Of<"Ingress">, resources: ReadonlyArray<Resource>):
   const { defaultBackend, rules = [], tls = [] } = ingress.spec ?? {}
   const backends = [defaultBackend, ...rules.flatMap(({ http }) => http?.paths.map(({ backend }) => backend) ?? [])]
   for (const service of backends.flatMap((backend) => backend?.service ?? [])) {
-    yield* there(resources, "Service", service.name)
+    yield* exists(resources, "Service", service.name)
     yield* ofServicePort(service.name, service.port?.name ?? service.port?.number, resources)
   }
   if (!isCertified(ingress)) for (const { secretName } of tls) yield* ofSecret(secretName, resources)
@@ -231,13 +232,13 @@ function* ofServicePort(
   }
 }
 
-/** Whether a selector lets that namespace, and not anybody's; an empty one does. */
-const letsNamespace = (selector: LabelSelector = {}, namespace: string) =>
+/** Whether a selector matches this namespace but not all namespaces. */
+const selectsNamespace = (selector: LabelSelector = {}, namespace: string) =>
   selects(selector, { "kubernetes.io/metadata.name": namespace }) &&
   !selects(selector, { "kubernetes.io/metadata.name": `not-${namespace}` })
 
-/** Whether a listener of a Gateway takes the routes of a namespace. */
-export const letsRoutes = (
+/** Whether a listener of a Gateway accepts routes of a namespace. */
+export const acceptsRoutes = (
   allowed: Of<"Gateway">["spec"]["listeners"][number]["allowedRoutes"],
   own: string | undefined,
   namespace: string | undefined
@@ -246,11 +247,11 @@ export const letsRoutes = (
   return (
     from === "All" ||
     (from === "Same" && own === namespace) ||
-    (from === "Selector" && letsNamespace(selector as LabelSelector | undefined, namespace ?? ""))
+    (from === "Selector" && selectsNamespace(selector as LabelSelector | undefined, namespace ?? ""))
   )
 }
 
-/** A route may hang on a Gateway of another namespace, which has to let it. */
+/** A route can refer to a Gateway in another namespace, which must accept it. */
 function* ofParents(route: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
   const { metadata, spec } = route
   for (const { name, namespace = metadata.namespace, sectionName } of spec.parentRefs ?? []) {
@@ -258,18 +259,18 @@ function* ofParents(route: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>):
       (one) => one.metadata.name === name && one.metadata.namespace === namespace
     )
     if (gateway === undefined) {
-      yield `there is no Gateway ${namespace}/${name}`
+      yield `Gateway ${namespace}/${name} does not exist`
       continue
     }
     const listeners = gateway.spec.listeners.filter((one) => sectionName === undefined || one.name === sectionName)
     if (listeners.length === 0) yield `Gateway ${name} has no listener ${sectionName}`
     for (const { allowedRoutes, name } of listeners) {
-      if (!letsRoutes(allowedRoutes, namespace, metadata.namespace))
-        yield `listener ${name} takes no routes of ${metadata.namespace}`
+      if (!acceptsRoutes(allowedRoutes, namespace, metadata.namespace))
+        yield `listener ${name} accepts no routes of ${metadata.namespace}`
     }
     for (const host of spec.hostnames ?? []) {
       if (!listeners.some(({ hostname }) => hostname === undefined || hostname === host)) {
-        yield `Gateway ${name} does not listen for ${host}`
+        yield `Gateway ${name} does not accept ${host}`
       }
     }
   }
@@ -277,7 +278,7 @@ function* ofParents(route: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>):
 
 function* ofRoute({ spec }: Of<"HTTPRoute">, resources: ReadonlyArray<Resource>): Iterable<string> {
   for (const { kind = "Service", name, port } of (spec.rules ?? []).flatMap(({ backendRefs = [] }) => backendRefs)) {
-    yield* there(resources, kind, name)
+    yield* exists(resources, kind, name)
     yield* ofServicePort(name, port, resources)
   }
 }

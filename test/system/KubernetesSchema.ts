@@ -1,7 +1,6 @@
 /**
- * What a cluster would say to one resource, if it were told to be strict (`kubectl apply --validate=strict`): by the
- * schemas of Kubernetes, cert-manager, the Gateway API and the Prometheus operator, and by what no schema says of
- * names.
+ * Validates one resource as `kubectl apply --validate=strict` does: by the schemas of Kubernetes, cert-manager, the Gateway API and the
+ * Prometheus operator, and by Kubernetes' rules for names, which the schemas do not contain.
  */
 import * as certManager from "@kubernetes-models/cert-manager/cert-manager.io/v1"
 import * as gatewayApi from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1"
@@ -25,7 +24,7 @@ const versions: { readonly [apiVersion: string]: object } = {
   "policy/v1": policy
 }
 
-/** The class of a kind. Its method throws what is wrong with an object. */
+/** The class of a kind. `validate` throws the violations. */
 interface Model {
   readonly apiVersion: string
   readonly kind: string
@@ -34,12 +33,12 @@ interface Model {
 
 const modelOf = ({ apiVersion, kind }: Resource): Model | undefined => {
   const models = Object.entries(versions[apiVersion] ?? {}) as ReadonlyArray<readonly [string, Partial<Model>]>
-  // beside the kinds there are classes of what is within them
+  // the modules also contain classes for parts of resources
   const [, model] = models.find(([, model]) => model.apiVersion === apiVersion && model.kind === kind) ?? []
   return model as Model | undefined
 }
 
-/** As it would be written: `spec.containers[0].image`. */
+/** A path in the form `spec.containers[0].image`. */
 const pathOf = (keys: ReadonlyArray<string>): string =>
   keys
     .map((key) => (/^\d+$/.test(key) ? `[${key}]` : /^[\w$-]+$/.test(key) ? `.${key}` : `["${key}"]`))
@@ -49,7 +48,7 @@ const pathOf = (keys: ReadonlyArray<string>): string =>
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null
 
-/** Everything in a value, with the keys that lead to it. */
+/** All values within a value, with the keys that lead to them. */
 function* everything(value: unknown, keys: ReadonlyArray<string> = []): Iterable<[ReadonlyArray<string>, unknown]> {
   yield [keys, value]
   if (!isObject(value)) return
@@ -57,12 +56,11 @@ function* everything(value: unknown, keys: ReadonlyArray<string> = []): Iterable
 }
 
 /**
- * A value that notes which fields are asked for. The schemas' validators let unknown fields pass, but they ask for each
- * one that they know, so that those that nobody asked for are unknown. An object of which nothing at all was asked may
- * hold anything, as labels may.
+ * Wraps a value in a proxy that records which fields are read. The schemas' validators accept unknown fields, but they read each field
+ * that they know, so fields that were not read are unknown. Objects of which no field was read, such as labels, can have any fields.
  */
 const watch = (value: unknown) => {
-  const asked = new Map<unknown, Set<string>>()
+  const readFields = new Map<unknown, Set<string>>()
   const proxies = new Map<unknown, unknown>()
   const watched = (value: unknown): unknown => {
     if (!isObject(value)) return value
@@ -71,18 +69,19 @@ const watch = (value: unknown) => {
       new Proxy(value, {
         get: (target, key) => {
           if (typeof key === "symbol") return Reflect.get(target, key)
-          asked.set(target, (asked.get(target) ?? new Set()).add(key))
+          readFields.set(target, (readFields.get(target) ?? new Set()).add(key))
           return watched(Reflect.get(target, key))
         }
       })
     proxies.set(value, proxy)
     return proxy
   }
-  const isUnknown = (parent: unknown, key: string) => asked.has(parent) && asked.get(parent)?.has(key) === false
+  const isUnknown = (parent: unknown, key: string) =>
+    readFields.has(parent) && readFields.get(parent)?.has(key) === false
   return { proxy: watched(value), isUnknown }
 }
 
-/** What a schema finds. */
+/** The violations of the schema. */
 const ofSchema = (resource: Resource, model: Model): ReadonlyArray<string> => {
   const { isUnknown, proxy } = watch(resource)
   const violations: Array<string> = []
@@ -91,17 +90,17 @@ const ofSchema = (resource: Resource, model: Model): ReadonlyArray<string> => {
   } catch (error) {
     const { errors } = error as { readonly errors?: ReadonlyArray<{ instancePath: string; message?: string }> }
     if (errors === undefined) throw error
-    for (const { instancePath, message = "is wrong" } of errors) {
+    for (const { instancePath, message = "is invalid" } of errors) {
       const keys = instancePath.split("/").slice(1)
       violations.push(`${pathOf(keys.map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~")))} ${message}`.trim())
     }
   }
   for (const [keys, value] of everything(resource)) {
-    // all that is optional may be null, but whoever writes that has forgotten something
+    // null is valid for optional fields, but probably a forgotten value
     if (value === null) violations.push(`${pathOf(keys)} is empty`)
     if (!isObject(value) || Array.isArray(value)) continue
     for (const key of Object.keys(value)) {
-      if (isUnknown(value, key)) violations.push(`${pathOf([...keys, key])} is no field that there is`)
+      if (isUnknown(value, key)) violations.push(`${pathOf([...keys, key])} is an unknown field`)
     }
   }
   return violations
@@ -111,12 +110,12 @@ const label = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 /** RFC 1123, as in https://kubernetes.io/docs/concepts/overview/working-with-objects/names/. */
 const isLabel = (text: string) => new RegExp(`^${label}$`).test(text)
 const isSubdomain = (text: string) => text.length <= 253 && new RegExp(`^${label}(\\.${label})*$`).test(text)
-/** RFC 1035: what is a name in DNS begins with a letter. */
+/** RFC 1035: begins with a letter. */
 const isServiceName = (text: string) => isLabel(text) && /^[a-z]/.test(text)
 /** RFC 6335. */
 const isPortName = (text: string) => /^(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/.test(text)
 
-/** More could be, but a shell could not read it. */
+/** Kubernetes allows more, but shells do not. */
 const isVariable = (text: string) => /^[A-Za-z_]\w*$/.test(text)
 
 const labelName = /^[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?$/
@@ -126,7 +125,7 @@ const isLabelKey = (text: string) => {
   return labelName.test(name) && (prefix === undefined || isSubdomain(prefix)) && more.length === 0
 }
 
-/** Lists whose items are told apart by a field. */
+/** Lists whose items are identified by a field. */
 const keyFields: { readonly [list: string]: string } = {
   containers: "name",
   env: "name",
@@ -137,7 +136,7 @@ const keyFields: { readonly [list: string]: string } = {
   volumes: "name"
 }
 
-/** What no schema says of names. */
+/** The violations of the rules for names. */
 function* ofNames(resource: Resource): Iterable<string> {
   const { kind, metadata } = resource
   const isName = kind === "Service" ? isServiceName : kind === "Namespace" ? isLabel : isSubdomain
@@ -153,7 +152,7 @@ function* ofNames(resource: Resource): Iterable<string> {
       (parent === "labels" && grandparent === "metadata") ||
       (kind === "Service" && parent === "selector")
     if (isOfLabels || (parent === "annotations" && grandparent === "metadata")) {
-      if (!isLabelKey(last)) yield `${pathOf(keys)} cannot be called that`
+      if (!isLabelKey(last)) yield `${pathOf(keys)} is not a valid key`
     }
     if (isOfLabels) yield* cannotBe(isLabelValue)
 
@@ -164,7 +163,7 @@ function* ofNames(resource: Resource): Iterable<string> {
     if (last === "name" && ["containers", "initContainers", "volumes"].includes(grandparent)) yield* cannotBe(isLabel)
     if (last === "name" && grandparent === "env") yield* cannotBe(isVariable)
 
-    // a variable without a value is an empty one, which nobody writes like that
+    // a variable without a value is empty, which is probably a forgotten value
     if (parent === "env" && isObject(value)) {
       const sources = [...("value" in value ? ["value"] : []), ...Object.keys(value["valueFrom"] ?? {})]
       if (sources.length !== 1) yield `${pathOf(keys)} has ${sources.length} values`
@@ -182,16 +181,14 @@ function* ofNames(resource: Resource): Iterable<string> {
 
 const found = new WeakMap<Resource, ReadonlyArray<string>>()
 
-/** All that is wrong with a resource by itself, by the place in it. It is looked for once. */
+/** All violations of a resource, with their paths. The result is cached. */
 export const violations = (resource: Resource): ReadonlyArray<string> => {
   const known = found.get(resource)
   if (known !== undefined) return known
   const model = modelOf(resource)
   const bySchema =
-    model === undefined
-      ? [`${resource.apiVersion} ${resource.kind} is no kind that is known here`]
-      : ofSchema(resource, model)
-  // what does not have the form of its kind has no names in the right places
+    model === undefined ? [`${resource.apiVersion} ${resource.kind} is an unknown kind`] : ofSchema(resource, model)
+  // names can only be checked in resources that match their schema
   const all = bySchema.length > 0 ? bySchema : [...ofNames(resource)]
   found.set(resource, all)
   return all

@@ -1,7 +1,6 @@
 /**
- * Every folder of k8s/ that can be applied is rendered by kubectl, and is what a cluster takes; what is promised of
- * an installation holds in each. Where kubectl is missing the tests fail, since one that was skipped would pass for
- * one that had been run.
+ * Every overlay of k8s/ is rendered by kubectl, is valid, and satisfies the rules of Policy.ts. The tests fail without kubectl: a skipped
+ * test would look like one that passed.
  */
 import path from "node:path"
 
@@ -46,44 +45,44 @@ const schemaViolations = (resources: ReadonlyArray<Resource>) =>
 
 const named = (folder: string): Overlay => {
   const overlay = folders.find(({ name }) => name === folder)
-  if (overlay === undefined) throw new Error(`there is no ${folder}`)
+  if (overlay === undefined) throw new Error(`the folder ${folder} is missing`)
   return overlay
 }
 
 layer(environment, { excludeTestServices: true })("the manifests", (it) => {
-  it.effect.each(parts)("$name is what a cluster takes", (part) =>
+  it.effect.each(parts)("$name is valid", (part) =>
     Effect.map(render(part), (resources) => assert.deepStrictEqual(schemaViolations(resources), none))
   )
 
   for (const overlay of overlays) {
     describe(overlay.name, () => {
-      it.effect("is what a cluster takes", () =>
+      it.effect("is valid", () =>
         Effect.map(render(overlay), (resources) => assert.deepStrictEqual(schemaViolations(resources), none))
       )
 
-      it.effect("speaks of nothing that is not there", () =>
+      it.effect("has no dangling references", () =>
         Effect.map(render(overlay), (resources) =>
           assert.deepStrictEqual(KubernetesReferences.violations(resources), none)
         )
       )
 
-      for (const [promise, rule] of Object.entries(Policy.ofInstallations)) {
-        it.effect(promise, () =>
+      for (const [guarantee, rule] of Object.entries(Policy.ofInstallations)) {
+        it.effect(guarantee, () =>
           Effect.map(installationOf(overlay), (installation) => assert.deepStrictEqual([...rule(installation)], none))
         )
       }
 
       for (const service of Policy.services) {
-        it.effect.each(Object.keys(Policy.ofServices))(`${service} %s`, (promise) =>
+        it.effect.each(Object.keys(Policy.ofServices))(`${service} %s`, (guarantee) =>
           Effect.map(installationOf(overlay), (installation) =>
-            assert.deepStrictEqual(Policy.ofService(installation, service, promise), none)
+            assert.deepStrictEqual(Policy.ofService(installation, service, guarantee), none)
           )
         )
       }
     })
   }
 
-  it.effect.each(Policy.services)("roll %s out when one of its settings is another one", (service) =>
+  it.effect.each(Policy.services)("replace the pods of %s when one of its settings changes", (service) =>
     Effect.gen(function* () {
       const { changed } = yield* Manifests
       const before = yield* render(named("base"))
@@ -106,11 +105,11 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
     })
   )
 
-  it.effect.each(overlays)("run the images that the kustomizations of $name say", (overlay) =>
+  it.effect.each(overlays)("run the images of the kustomizations: $name", (overlay) =>
     Effect.gen(function* () {
       const expected = Policy.services.map((service) => {
         let [name, version] = [service as string, ""]
-        // an overlay replaces what is said by what it is made of
+        // an overlay overrides the images of the folders that it includes
         for (const folder of [...overlay.uses].toReversed()) {
           const { images = [] } = parse(read(`k8s/${folder}/kustomization.yaml`)) as KustomizationFile
           const image = images.find((image) => image.name === name)
@@ -128,7 +127,7 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
     })
   )
 
-  it.effect("bring a catalogue that Recommendations takes", () =>
+  it.effect("have an example catalogue that Recommendations can read", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const catalogues = ofKind(yield* render(named("examples/own-catalogue")), "ConfigMap").flatMap(({ data = {} }) =>
@@ -144,14 +143,14 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
   )
 })
 
-describe("the files of k8s/", () => {
-  it("have the alerts of ops/", () => {
+describe("files of k8s/", () => {
+  it("contain the alerts of ops/", () => {
     const { groups } = parse(read("ops/prometheus/rules.yaml")) as { readonly groups: unknown }
     const { spec } = parse(read("k8s/components/monitoring/prometheusrule.yaml")) as { readonly spec: unknown }
-    assert.deepStrictEqual(spec, { groups }, "npm run rules makes the one from the other")
+    assert.deepStrictEqual(spec, { groups }, "run `npm run rules` to generate one from the other")
   })
 
-  it("are found", () => {
+  it("include the expected overlays and components", () => {
     assert.includeMembers(
       folders.map(({ name }) => name),
       ["base", "overlays/local", "overlays/production", "overlays/tls", "examples/gateway", "examples/own-catalogue"]
@@ -163,7 +162,7 @@ describe("the files of k8s/", () => {
     )
   })
 
-  it.each(files)("%s is YAML, and is used", (file) => {
+  it.each(files)("%s is valid YAML and used by its kustomization", (file) => {
     for (const { errors, warnings } of parseAllDocuments(read(`k8s/${file}`))) {
       assert.deepStrictEqual([...errors, ...warnings], [])
     }
@@ -171,11 +170,11 @@ describe("the files of k8s/", () => {
     if (name !== "kustomization.yaml") assert.include(read(`k8s/${folder}/kustomization.yaml`), name)
   })
 
-  it.each(files)("%s leaves the versions of images to the kustomizations", (file) => {
+  it.each(files)("%s sets versions of images only in kustomizations", (file) => {
     const text = read(`k8s/${file}`)
-    const isSaid = file === "base/kustomization.yaml" || /^overlays\/[\w-]+\/kustomization\.yaml$/.test(file)
-    if (!isSaid) assert.notMatch(text, /\b(images|newName|newTag|digest):|sha256:|ghcr\.io/)
-    // nor by a patch of the container
+    const canSetImages = file === "base/kustomization.yaml" || /^overlays\/[\w-]+\/kustomization\.yaml$/.test(file)
+    if (!canSetImages) assert.notMatch(text, /\b(images|newName|newTag|digest):|sha256:|ghcr\.io/)
+    // patches of containers must not set them either
     for (const [, image = ""] of text.matchAll(/\bimage: *(\S+)/g)) assert.include([...Policy.services], image)
     assert.notMatch(text, /\/image$/m)
     assert.notMatch(text, /latest$(?<!-version: latest)/m)

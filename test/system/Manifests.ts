@@ -1,5 +1,5 @@
 /**
- * The manifests of k8s/: what there is to be installed, rendered, and as types.
+ * The manifests of k8s/: the overlays that can be installed, their rendered resources, and types for these.
  */
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
@@ -24,14 +24,14 @@ const k8s = path.join(root, "k8s")
 
 /** A folder of k8s/ with a kustomization. */
 interface Kustomization {
-  /** From k8s/ on. */
+  /** Relative to k8s/. */
   readonly folder: string
   readonly kind: "Kustomization" | "Component"
-  /** The folders that it is made of. */
+  /** The folders that it includes. */
   readonly uses: ReadonlyArray<string>
 }
 
-/** A kustomization's file, as far as it is of interest here. */
+/** The fields of a kustomization that the tests read. */
 export interface KustomizationFile {
   readonly kind?: string
   readonly resources?: ReadonlyArray<string>
@@ -46,7 +46,7 @@ export interface KustomizationFile {
 
 export const read = (file: string): string => readFileSync(path.join(root, file), "utf8")
 
-/** All YAML of k8s/, by its path from there on. */
+/** All YAML files of k8s/, relative to it. */
 export const files: ReadonlyArray<string> = globSync("**/*.{yaml,yml}", { cwd: k8s }).toSorted()
 
 const kustomizations: ReadonlyArray<Kustomization> = files
@@ -62,18 +62,18 @@ const kustomizations: ReadonlyArray<Kustomization> = files
     }
   })
 
-/** What a folder is made of, itself included. */
+/** A folder and all folders that it includes, directly or indirectly. */
 const withUsed = (folder: string): ReadonlyArray<string> => [
   folder,
   ...(kustomizations.find((one) => one.folder === folder)?.uses.flatMap(withUsed) ?? [])
 ]
 
-/** What one `kubectl apply -k` installs: a folder of k8s/, or an overlay that adds components to one. */
+/** The argument of one `kubectl apply -k`: a folder of k8s/, or an overlay that adds components to one. */
 export interface Overlay {
   readonly name: string
   readonly folder: string
   readonly components: ReadonlyArray<string>
-  /** All folders that it is made of. */
+  /** All folders that it includes, directly or indirectly. */
   readonly uses: ReadonlySet<string>
 }
 
@@ -88,19 +88,19 @@ const isComponent = ({ kind }: Kustomization) => kind === "Component"
 
 export const components: ReadonlyArray<string> = kustomizations.filter(isComponent).map(({ folder }) => folder)
 
-/** Folders within that of another one, which is made of them. */
+/** Folders within another kustomization, which includes them. */
 export const parts: ReadonlyArray<Overlay> = kustomizations
   .filter(({ folder }) => kustomizations.some((other) => folder.startsWith(`${other.folder}/`)))
   .map(({ folder }) => overlay(folder))
 
-/** The folders that are whole installations. */
+/** The folders that are complete installations. */
 export const folders: ReadonlyArray<Overlay> = kustomizations
   .filter((one) => !isComponent(one) && !parts.some(({ folder }) => folder === one.folder))
   .map(({ folder }) => overlay(folder))
 
 /**
- * What is installed: those folders; each component by itself, on the least that there is and on what serves readers;
- * and all components on everything, which nothing keeps anybody from.
+ * The overlays under test: those folders, each component alone on the base and on the production overlay, and all components on every
+ * folder.
  */
 export const overlays: ReadonlyArray<Overlay> = [
   ...folders,
@@ -113,16 +113,16 @@ export const overlays: ReadonlyArray<Overlay> = [
   )
 ]
 
-/** Changes the text of a file, which is named from k8s/ on. */
+/** Changes to the texts of files, by their paths relative to k8s/. */
 export type Changes = { readonly [file: string]: (text: string) => string }
 
 /** Renders overlays. */
 export class Manifests extends Context.Service<
   Manifests,
   {
-    /** Each overlay is rendered once. */
+    /** Renders an overlay. The result is cached. */
     readonly of: (overlay: Overlay) => Effect.Effect<ReadonlyArray<Resource>, KustomizeError>
-    /** Renders an overlay of files that are others than those of k8s/. */
+    /** Renders an overlay after changes to files. */
     readonly changed: (overlay: Overlay, changes: Changes) => Effect.Effect<ReadonlyArray<Resource>, KustomizeError>
   }
 >()("onlinebooks/test/Manifests") {
@@ -135,7 +135,7 @@ export class Manifests extends Context.Service<
       const renderFolder = (folder: string) =>
         Effect.provideService(render(folder), ChildProcessSpawner.ChildProcessSpawner, spawner)
 
-      /** In a copy of k8s/, since what an overlay adds to has to be beside it. */
+      /** Renders in a copy of k8s/, because an overlay must be beside the folders that it includes. */
       const renderCopy = Effect.fnUntraced(function* ({ components, folder }: Overlay, changes: Changes) {
         const copy = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-k8s-" })
         yield* fs.copy(k8s, copy, { overwrite: true })
@@ -160,7 +160,7 @@ export class Manifests extends Context.Service<
       const changed = (overlay: Overlay, changes: Changes) =>
         Effect.catchTag(renderCopy(overlay, changes), "PlatformError", Effect.die)
 
-      // where there is no kubectl, it is said once, and not for every test
+      // without kubectl this fails once, and not for every test
       yield* renderFolder(path.join(k8s, "base"))
       const rendered = new Map(
         yield* Effect.forEach([...parts, ...overlays], (overlay) =>
@@ -180,7 +180,7 @@ export class Manifests extends Context.Service<
   )
 }
 
-/** The kinds that are looked into. */
+/** The types of the kinds that the rules read. */
 interface Kinds {
   readonly Certificate: certManager.ICertificate
   readonly ConfigMap: core.IConfigMap
@@ -199,7 +199,7 @@ interface Kinds {
   readonly ServiceAccount: core.IServiceAccount
 }
 
-/** A resource of a kind. That it is what its type says is what KubernetesSchema is for. */
+/** A resource of a kind. KubernetesSchema checks that it matches its type. */
 export type Of<Kind extends keyof Kinds> = Omit<Kinds[Kind], "metadata"> & Resource
 
 export const ofKind = <Kind extends keyof Kinds>(
@@ -214,7 +214,7 @@ export interface Labels {
   readonly [label: string]: string
 }
 
-/** Labels of pods, or of namespaces. */
+/** Labels of pods or namespaces. */
 export interface LabelSelector {
   readonly matchLabels?: Labels
   readonly matchExpressions?: ReadonlyArray<{
@@ -224,7 +224,7 @@ export interface LabelSelector {
   }>
 }
 
-/** Whether things with these labels are selected. A selector that is empty selects all. */
+/** Whether a selector matches these labels. An empty selector matches all. */
 export const selects = ({ matchExpressions = [], matchLabels = {} }: LabelSelector, labels: Labels): boolean =>
   Object.entries(matchLabels).every(([label, value]) => labels[label] === value) &&
   matchExpressions.every(({ key, operator, values = [] }) => {
@@ -246,12 +246,12 @@ export const containersOf = (pod: Pod | undefined): ReadonlyArray<Container> => 
   ...(pod?.initContainers ?? [])
 ]
 
-/** Another variable, in a value of one: `$(NAME)`. `$$` is a dollar. */
+/** A reference to another variable in the value of a variable: `$(NAME)`. `$$` is a literal dollar sign. */
 export const reference = /\$\$|\$\(([^)]+)\)/g
 
 /**
- * The variables that a container gets, by the rules of Kubernetes: a ConfigMap's come first, then those of the
- * container, which may refer to what came before them. A field of the pod is as its path.
+ * The environment of a container by the rules of Kubernetes: first the variables of ConfigMaps, then those of the container, which can
+ * refer to earlier ones. The value of a variable that refers to a field of the pod is the path of that field.
  */
 export const environmentOf = (
   { env = [], envFrom = [] }: Container,

@@ -1,5 +1,5 @@
 /**
- * What network policies let through, by the rules of
+ * Evaluates network policies by the rules of
  * https://kubernetes.io/docs/concepts/services-networking/network-policies/.
  */
 import { BlockList, isIPv6 } from "node:net"
@@ -7,21 +7,21 @@ import { BlockList, isIPv6 } from "node:net"
 import type { Labels, LabelSelector, Of } from "./Manifests.ts"
 import { selects } from "./Manifests.ts"
 
-/** Who connects, or is connected to. */
+/** One end of a connection. */
 export interface Peer {
   readonly name: string
   readonly address: string
-  /** None is outside of the cluster, or a node. */
+  /** Missing for a node and for addresses outside the cluster. */
   readonly pod?: {
     readonly namespace: string
     readonly namespaceLabels: Labels
     readonly labels: Labels
-    /** The numbers of its ports that have names. */
+    /** The numbers of its named ports. */
     readonly ports: { readonly [name: string]: number }
   }
 }
 
-/** A port that is connected to. */
+/** The destination port of a connection. */
 export interface Port {
   readonly protocol: "TCP" | "UDP"
   readonly port: number
@@ -33,7 +33,7 @@ type Rule = NonNullable<Spec["ingress"]>[number] & NonNullable<Spec["egress"]>[n
 type RulePeer = NonNullable<Rule["from"]>[number]
 export type Direction = "Ingress" | "Egress"
 
-/** The directions that a policy is about, for the pods that it selects. */
+/** The directions that a policy restricts for the pods that it selects. */
 const directions = ({ egress, policyTypes }: Spec): ReadonlyArray<string> =>
   policyTypes ?? (egress === undefined ? ["Ingress"] : ["Ingress", "Egress"])
 
@@ -72,10 +72,10 @@ const isPort = (rule: NonNullable<Rule["ports"]>[number], { port, protocol }: Po
 }
 
 /**
- * Whether a pod's own side lets a connection through: `other` connects to it (Ingress), or it to `other` (Egress). A
- * pod that no policy selects lets all through, as does what is no pod.
+ * Whether the policies of one pod allow a connection: from `other` to the pod (Ingress), or from the pod to `other` (Egress). A pod
+ * that no policy selects allows all connections, as does a peer that is not a pod.
  */
-export const lets = (
+export const allows = (
   policies: ReadonlyArray<Policy>,
   direction: Direction,
   self: Peer,
@@ -95,13 +95,13 @@ export const lets = (
   const to = direction === "Ingress" ? self : other
   const isFor = ({ from, ports = [], to: destinations }: Rule) => {
     const peers = (direction === "Ingress" ? from : destinations) ?? []
-    // an empty list is of all
+    // an empty list matches all peers
     const isOfPeers = peers.length === 0 || peers.some((peer) => isPeer(peer, other, pod.namespace))
     return isOfPeers && (ports.length === 0 || ports.some((one) => isPort(one, port, to)))
   }
   return specs.length === 0 || rules.some(isFor)
 }
 
-/** Whether `from` can connect to a port of `to`, which both sides have to let through. */
+/** Whether `from` can connect to a port of `to`. Both sides must allow it. */
 export const allowed = (policies: ReadonlyArray<Policy>, from: Peer, to: Peer, port: Port): boolean =>
-  lets(policies, "Egress", from, to, port) && lets(policies, "Ingress", to, from, port)
+  allows(policies, "Egress", from, to, port) && allows(policies, "Ingress", to, from, port)

@@ -1,6 +1,6 @@
 /**
- * What the manifests promise, as rules: each looks at rendered resources and says what is broken. So the same rules
- * can be asked of every overlay, and of manifests with a line taken out, where they have to find something.
+ * The guarantees of the manifests as rules. Each rule reads rendered resources and yields the violations. The same rules check every
+ * overlay, and manifests with a line removed or changed, in which they must find a violation.
  */
 import { isDeepStrictEqual } from "node:util"
 
@@ -39,13 +39,13 @@ import {
 } from "./Manifests.ts"
 import * as NetworkPolicies from "./NetworkPolicies.ts"
 
-/** What the manifests have to agree with. */
+/** Facts of the services and of ops/ with which the manifests must agree. */
 export class Facts extends Context.Service<
   Facts,
   {
     /** The variables that a service reads. */
     readonly settings: { readonly [S in Service]: ReadonlySet<string> }
-    /** The default ports of the services, by the variables that set others. */
+    /** The default ports of the services, by the variables that change them. */
     readonly ports: ReadonlyMap<string, number>
     /** The groups of ops/prometheus/rules.yaml. */
     readonly groups: unknown
@@ -73,25 +73,25 @@ export class Facts extends Context.Service<
   )
 }
 
-/** Rendered resources, and what is expected of them. */
+/** Rendered resources and the features that are expected of them. */
 export interface Installation {
   readonly resources: ReadonlyArray<Resource>
-  /** Whether the load says how many replicas there are; else there are three. */
+  /** Whether an autoscaler sets the number of replicas; otherwise it is three. */
   readonly isAutoscaled: boolean
-  /** Whether the two services speak TLS with each other. */
+  /** Whether the services use mutual TLS. */
   readonly isEncrypted: boolean
-  /** Whether the Prometheus operator looks after it. */
+  /** Whether the Prometheus operator scrapes the services. */
   readonly isMonitored: boolean
-  /** Whether it tells a collector. */
+  /** Whether the services export telemetry to a collector. */
   readonly isTraced: boolean
-  /** Whether readers come through an Ingress or a Gateway. */
+  /** Whether readers reach the shop through an Ingress or a Gateway. */
   readonly isRouted: boolean
-  /** Whether the books are not those of the image. */
+  /** Whether a ConfigMap replaces the catalogue of the image. */
   readonly hasOwnCatalogue: boolean
   readonly facts: Facts["Service"]
 }
 
-/** What has been rendered of an overlay, of which is expected what it is made of. */
+/** The installation of an overlay, whose expected features follow from the folders that it uses. */
 export const installation = (
   { uses }: Overlay,
   resources: ReadonlyArray<Resource>,
@@ -111,8 +111,8 @@ export const installation = (
 interface Subject {
   readonly service: Service
   readonly prefix: string
-  /** The port of its callers, as it is called, and as it is set. */
-  readonly door: { readonly name: string; readonly variable: string }
+  /** The port for its clients: its name in the manifests and the variable that sets it. */
+  readonly mainPort: { readonly name: string; readonly variable: string }
   readonly installation: Installation
   readonly resources: ReadonlyArray<Resource>
   readonly deployment: Of<"Deployment">
@@ -122,12 +122,12 @@ interface Subject {
   readonly environment: ReadonlyMap<string, string>
 }
 
-type Rules<A> = { readonly [promise: string]: (of: A) => Iterable<string> }
+type Rules<A> = { readonly [guarantee: string]: (of: A) => Iterable<string> }
 
-const doors = {
+const mainPorts = {
   recommendations: { name: "grpc", variable: "RECOMMENDATIONS_GRPC_PORT" },
   marketplace: { name: "http", variable: "MARKETPLACE_HTTP_PORT" }
-} satisfies { readonly [S in Service]: Subject["door"] }
+} satisfies { readonly [S in Service]: Subject["mainPort"] }
 
 export const services = ["recommendations", "marketplace"] as const satisfies ReadonlyArray<Service>
 
@@ -140,11 +140,11 @@ const subjectOf = (installation: Installation, service: Service): Subject | unde
   if (deployment === undefined || !spec || !pod || container === undefined) return undefined
   const environment = environmentOf(container, resources)
   const prefix = service.toUpperCase()
-  const door = doors[service]
-  return { service, prefix, door, installation, resources, deployment, spec, pod, container, environment }
+  const mainPort = mainPorts[service]
+  return { service, prefix, mainPort, installation, resources, deployment, spec, pod, container, environment }
 }
 
-/** What a service would read of its environment; none if it would not start with it. */
+/** The value of a setting in an environment; undefined if the service would refuse the value. */
 const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string, string>): A | undefined => {
   const exit = Effect.runSyncExit(config.parse(ConfigProvider.fromEnv({ env: Object.fromEntries(environment) })))
   return Exit.isSuccess(exit) ? exit.value : undefined
@@ -153,7 +153,7 @@ const settingOf = <A>(config: Config.Config<A>, environment: ReadonlyMap<string,
 const adminOf = ({ installation, prefix }: Pick<Subject, "installation" | "prefix">) =>
   AdminServer.settings(prefix, installation.facts.ports.get(`${prefix}_ADMIN_PORT`) ?? 0)
 
-/** All that a service reads at its start. */
+/** The settings that a service reads at its start. */
 const settingsOf = (subject: Subject): Config.Config<unknown> =>
   Config.all([
     Drain.settings,
@@ -169,7 +169,7 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
         ])
   ])
 
-/** How long a process that has been told to leave stays, in seconds; none if it would not start with its settings. */
+/** The delay and the timeout of draining in seconds; undefined if the service would refuse its settings. */
 const drainOf = ({ environment }: Subject): { readonly delay: number; readonly timeout: number } | undefined => {
   const drain = settingOf(Drain.settings, environment)
   return drain && { delay: Duration.toSeconds(drain.delay), timeout: Duration.toSeconds(drain.timeout) }
@@ -186,13 +186,13 @@ const factors: { readonly [suffix: string]: number } = {
   Gi: 2 ** 30
 }
 
-/** A quantity of Kubernetes, such as 250m or 384Mi; NaN for none. */
+/** A quantity of Kubernetes, such as 250m or 384Mi; NaN if it is missing or invalid. */
 const quantity = (value: number | string | undefined): number => {
   const [, amount, suffix = ""] = /^(\d+(?:\.\d+)?)([a-zA-Z]*)$/.exec(String(value)) ?? []
   return Number(amount ?? Number.NaN) * (factors[suffix] ?? Number.NaN)
 }
 
-/** A duration of Go, such as 1h30m or 15s, in seconds; NaN for none. */
+/** The seconds of a duration in Go's format, such as 1h30m or 15s; NaN if it is missing or invalid. */
 const goDuration = (text: string | undefined): number => {
   const units: { readonly [unit: string]: number } = { h: 3600, m: 60, s: 1, ms: 1e-3 }
   if (text === undefined || !/^(\d+(\.\d+)?(h|ms|m|s))+$/.test(text)) return Number.NaN
@@ -202,10 +202,10 @@ const goDuration = (text: string | undefined): number => {
   )
 }
 
-/** How long a name server keeps an answer, in seconds: as CoreDNS comes with kubeadm and in managed clusters. */
+/** The seconds for which a name server caches a record: CoreDNS' setting in kubeadm and in managed clusters. */
 const dnsTtl = 30
 
-/** What has to be left of the grace period: for the last export, 3 s, and the last lines of the log, 2 s. */
+/** The seconds of the grace period that must remain after draining: 3 for the last export and 2 for the last log lines. */
 const graceReserve = 5
 
 function* replicas({ deployment, installation: { isAutoscaled }, resources, spec }: Subject): Iterable<string> {
@@ -214,16 +214,16 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
   )
   if (!isAutoscaled) {
     if (spec.replicas !== 3) yield `replicas: ${spec.replicas}, not 3`
-    if (autoscalers.length > 0) yield "there is an autoscaler"
+    if (autoscalers.length > 0) yield "there is an unexpected autoscaler"
     return
   }
-  if (spec.replicas !== undefined) yield "replicas: each apply would undo what the autoscaler has done"
+  if (spec.replicas !== undefined) yield "replicas: each apply would overwrite the autoscaler's number"
   if (autoscalers.length !== 1) yield `${autoscalers.length} autoscalers`
   for (const { spec: autoscaler } of autoscalers) {
     const { behavior, maxReplicas = 0, metrics = [], minReplicas } = autoscaler ?? {}
     if (minReplicas !== 3) yield `minReplicas: ${minReplicas}, not 3`
-    if (maxReplicas > 100) yield `maxReplicas: ${maxReplicas} is more than anybody pays for`
-    if (maxReplicas <= 3) yield `maxReplicas: ${maxReplicas} is no more than there are`
+    if (maxReplicas > 100) yield `maxReplicas: ${maxReplicas} is too expensive`
+    if (maxReplicas <= 3) yield `maxReplicas: ${maxReplicas} does not exceed minReplicas`
     const [metric, ...more] = metrics
     const { averageUtilization = 100, type } = metric?.resource?.target ?? {}
     if (
@@ -233,10 +233,10 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
       averageUtilization > 90 ||
       more.length > 0
     ) {
-      yield "it does not go by the use of CPU"
+      yield "the autoscaler does not use CPU utilization"
     }
     const { scaleDown, scaleUp } = behavior ?? {}
-    // what Kubernetes takes
+    // the limits of Kubernetes
     for (const { policies = [], stabilizationWindowSeconds = 0 } of [scaleDown ?? {}, scaleUp ?? {}]) {
       if (stabilizationWindowSeconds > 3600) yield `stabilizationWindowSeconds: ${stabilizationWindowSeconds}`
       for (const { periodSeconds } of policies ?? []) {
@@ -244,17 +244,17 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
       }
     }
     const [down, ...others] = scaleDown?.policies ?? []
-    // each has left before the next one is told to
+    // a replica has terminated before the next one is removed
     const isOneAtATime = down?.type === "Pods" && down.value === 1 && others.length === 0
     const grace = spec.template.spec?.terminationGracePeriodSeconds ?? 30
-    if (!isOneAtATime || down.periodSeconds < grace) yield "replicas that are too many do not leave one at a time"
+    if (!isOneAtATime || down.periodSeconds < grace) yield "surplus replicas are not removed one at a time"
     if ((scaleDown?.stabilizationWindowSeconds ?? 0) < 300) {
-      yield "replicas leave before the load has stayed low for a while"
+      yield "replicas are removed before the load has been low for 5 minutes"
     }
-    if ((scaleUp?.stabilizationWindowSeconds ?? 0) < 30) yield "one burst is enough for more replicas"
+    if ((scaleUp?.stabilizationWindowSeconds ?? 0) < 30) yield "a short burst adds replicas"
     const [up] = scaleUp?.policies ?? []
     if (up?.type !== "Percent" || up.value > 100 || up.periodSeconds < 60) {
-      yield "there may be more than twice as many at once"
+      yield "the number of replicas can more than double at once"
     }
   }
 }
@@ -274,24 +274,24 @@ function* pace(subject: Subject): Iterable<string> {
     const policy = settingOf(ChannelSettings.policy("MARKETPLACE"), client?.environment ?? new Map())
     const interval = Duration.toSeconds(policy?.resolutionInterval ?? 0)
     if (minReadySeconds <= interval + dnsTtl) {
-      yield `minReadySeconds: ${minReadySeconds}, when clients take ${interval} + ${dnsTtl} s to find a new replica`
+      yield `minReadySeconds: ${minReadySeconds}, but clients find a new replica only after ${interval} + ${dnsTtl} s`
     }
   } else {
     const { delay } = drainOf(subject) ?? { delay: 0 }
     if (minReadySeconds <= 0 || minReadySeconds < delay) {
-      yield `minReadySeconds: ${minReadySeconds}, when load balancers take ${delay} s`
+      yield `minReadySeconds: ${minReadySeconds}, but load balancers find a new replica only after ${delay} s`
     }
   }
   const { failureThreshold = 3, periodSeconds = 10 } = container.startupProbe ?? {}
   if (progressDeadlineSeconds <= minReadySeconds + failureThreshold * periodSeconds) {
-    yield `progressDeadlineSeconds: ${progressDeadlineSeconds} may pass before a replica is available`
+    yield `progressDeadlineSeconds: ${progressDeadlineSeconds} can pass before a new replica is available`
   }
 }
 
 const probes = {
   startupProbe: { path: "/readyz", from: 30, to: 120 },
   readinessProbe: { path: "/readyz", from: 5, to: 15 },
-  // longer than a replica that is not ready takes to be known as such
+  // longer than it takes to detect that a replica is not ready
   livenessProbe: { path: "/livez", from: 30, to: 120 }
 } as const
 
@@ -300,28 +300,28 @@ function* probing({ container }: Subject): Iterable<string> {
     const probe = container[name as keyof typeof probes]
     const { httpGet } = probe ?? {}
     if (!isDeepStrictEqual(httpGet, { path, port: "admin" })) {
-      yield `${name}: does not ask for ${path} of the port admin`
+      yield `${name}: does not request ${path} from the port admin`
     }
-    // said, and not left to the defaults, which are others
+    // set explicitly, because the defaults differ
     const { failureThreshold = 0, periodSeconds = 0, timeoutSeconds = 0 } = probe ?? {}
     const budget = failureThreshold * periodSeconds
     if (budget < from || budget > to) yield `${name}: acts after ${budget} s, not ${from} to ${to}`
-    if (failureThreshold < 2) yield `${name}: acts on one answer that is late`
-    if (timeoutSeconds < 2 || timeoutSeconds > 5) yield `${name}: waits ${timeoutSeconds} s for an answer`
+    if (failureThreshold < 2) yield `${name}: acts on a single failure`
+    if (timeoutSeconds < 2 || timeoutSeconds > 5) yield `${name}: has a timeout of ${timeoutSeconds} s`
   }
 }
 
-function* leaving(subject: Subject): Iterable<string> {
+function* termination(subject: Subject): Iterable<string> {
   const { delay, timeout } = drainOf(subject) ?? { delay: 1, timeout: 0 }
   const grace = subject.pod.terminationGracePeriodSeconds ?? 0
   if (grace < delay + timeout + graceReserve) {
-    yield `terminationGracePeriodSeconds: ${grace}, when draining takes ${delay} + ${timeout} s`
+    yield `terminationGracePeriodSeconds: ${grace}, but draining takes ${delay} + ${timeout} s`
   }
-  // a node that is drained waits for it
-  if (grace > 300) yield `terminationGracePeriodSeconds: ${grace} is more than anybody waits`
-  if (delay <= 0) yield "DRAIN_DELAY: it stops to listen before anybody knows"
+  // draining a node takes this long
+  if (grace > 300) yield `terminationGracePeriodSeconds: ${grace} is too long`
+  if (delay <= 0) yield "DRAIN_DELAY: the service stops listening before load balancers notice"
   for (const { lifecycle, name } of containersOf(subject.pod)) {
-    if (lifecycle !== undefined) yield `${name}: a hook, which takes from the grace period`
+    if (lifecycle !== undefined) yield `${name}: a lifecycle hook uses up the grace period`
   }
 }
 
@@ -337,19 +337,20 @@ function* resourcesOf({ container, pod }: Subject): Iterable<string> {
     for (const [what, amount] of Object.entries(amounts)) {
       if (!(quantity(amount) > 0)) yield `${name}: ${what}: ${amount}`
     }
-    if (quantity(requests["cpu"]) > quantity(limits["cpu"])) yield `${name}: more CPU requested than it may have`
+    if (quantity(requests["cpu"]) > quantity(limits["cpu"])) yield `${name}: the CPU request exceeds its limit`
     const storage = limits["ephemeral-storage"]
-    // what the kubelet keeps of a container's log by default: 5 files of 10 MiB
-    if (!(quantity(storage) > 50 * 2 ** 20)) yield `${name}: evicted for its log, ephemeral-storage: ${storage}`
+    // by default the kubelet keeps 5 log files of 10 MiB for a container
+    if (!(quantity(storage) > 50 * 2 ** 20))
+      yield `${name}: ephemeral-storage: ${storage} is less than its log can take`
     if (quantity(requests["ephemeral-storage"]) > quantity(storage)) {
-      yield `${name}: more ephemeral storage requested than it may have`
+      yield `${name}: the ephemeral-storage request exceeds its limit`
     }
     if (quantity(requests["memory"]) !== quantity(limits["memory"])) {
-      yield `${name}: memory: ${requests["memory"]} requested, ${limits["memory"]} allowed`
+      yield `${name}: memory: ${requests["memory"]} requested, but the limit is ${limits["memory"]}`
     }
   }
-  // one for JavaScript, and something for the collector of garbage
-  if (!(quantity(container.resources?.limits?.["cpu"]) > 1)) yield "it is throttled before it has used one CPU"
+  // one CPU for JavaScript and some more for the garbage collector
+  if (!(quantity(container.resources?.limits?.["cpu"]) > 1)) yield "the CPU limit is not above one CPU"
 }
 
 const spreads = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
@@ -364,7 +365,8 @@ function* spread({ pod, spec }: Subject): Iterable<string> {
       labelSelector: spec.selector,
       matchLabelKeys: ["pod-template-hash"]
     }
-    if (!constraints.some((constraint) => isDeepStrictEqual(constraint, expected))) yield `not over ${topologyKey}`
+    if (!constraints.some((constraint) => isDeepStrictEqual(constraint, expected)))
+      yield `not spread over ${topologyKey}`
   }
   if (constraints.length !== spreads.length) yield `${constraints.length} constraints`
 }
@@ -373,43 +375,47 @@ function* disruption({ deployment, resources, spec }: Subject): Iterable<string>
   const budgets = ofKind(resources, "PodDisruptionBudget").filter((budget) =>
     selects((budget.spec?.selector ?? {}) as LabelSelector, podLabels(deployment))
   )
-  // where there are two, no pod can be evicted
+  // with two budgets, no pod can be evicted
   if (budgets.length !== 1) yield `${budgets.length} PodDisruptionBudgets`
   for (const { spec: budget } of budgets) {
-    if (!isDeepStrictEqual(budget?.selector, spec.selector)) yield "the PodDisruptionBudget selects others too"
+    if (!isDeepStrictEqual(budget?.selector, spec.selector)) yield "the PodDisruptionBudget selects other pods too"
     if (budget?.maxUnavailable !== 1) yield `maxUnavailable: ${budget?.maxUnavailable}, not 1`
-    if (budget?.unhealthyPodEvictionPolicy !== "AlwaysAllow") yield "a replica that is not ready keeps its node"
+    if (budget?.unhealthyPodEvictionPolicy !== "AlwaysAllow")
+      yield "unhealthyPodEvictionPolicy: a replica that is not ready blocks the draining of its node"
   }
 }
 
-function* service({ deployment, door, installation, resources, service, spec }: Subject): Iterable<string> {
+function* service({ deployment, mainPort, installation, resources, service, spec }: Subject): Iterable<string> {
   const found = ofKind(resources, "Service").filter((one) =>
     selects({ matchLabels: one.spec?.selector ?? {} }, podLabels(deployment))
   )
   if (found.length !== 1) yield `${found.length} Services`
   for (const { metadata, spec: exposed } of found) {
-    if (metadata.name !== service) yield `the Service is called ${metadata.name}`
-    if (!isDeepStrictEqual(exposed?.selector, spec.selector.matchLabels)) yield "the Service selects others too"
+    if (metadata.name !== service) yield `the Service has the name ${metadata.name}`
+    if (!isDeepStrictEqual(exposed?.selector, spec.selector.matchLabels)) yield "the Service selects other pods too"
     const appProtocol = service === "marketplace" ? "http" : installation.isEncrypted ? "https" : "kubernetes.io/h2c"
-    const port = installation.facts.ports.get(door.variable)
-    const expected = [{ name: door.name, port, targetPort: door.name, appProtocol }]
+    const port = installation.facts.ports.get(mainPort.variable)
+    const expected = [{ name: mainPort.name, port, targetPort: mainPort.name, appProtocol }]
     if (!isDeepStrictEqual(exposed?.ports, expected)) yield `ports: not ${JSON.stringify(expected)}`
-    if (exposed?.publishNotReadyAddresses === true) yield "replicas that are not ready are called"
+    if (exposed?.publishNotReadyAddresses === true)
+      yield "publishNotReadyAddresses: clients call replicas that are not ready"
     if (service === "recommendations") {
-      if (exposed?.clusterIP !== "None") yield "not headless: a client would call one replica only"
-      if ((exposed?.type ?? "ClusterIP") !== "ClusterIP") yield `type: ${exposed?.type}: it can be called from outside`
+      if (exposed?.clusterIP !== "None") yield "not headless: a client would call a single replica"
+      if ((exposed?.type ?? "ClusterIP") !== "ClusterIP")
+        yield `type: ${exposed?.type}: it is reachable from outside the cluster`
     } else if (exposed?.clusterIP !== undefined) yield `clusterIP: ${exposed.clusterIP}`
   }
 }
 
 function* account({ pod, resources, service }: Subject): Iterable<string> {
   if (pod.serviceAccountName !== service) yield `serviceAccountName: ${pod.serviceAccountName}`
-  if (pod.automountServiceAccountToken !== false) yield "the pod gets a token"
+  if (pod.automountServiceAccountToken !== false) yield "automountServiceAccountToken: the pod gets a token"
   const account = ofKind(resources, "ServiceAccount").find(({ metadata }) => metadata.name === service)
-  if (account?.automountServiceAccountToken !== false) yield "the ServiceAccount gives its pods tokens"
+  if (account?.automountServiceAccountToken !== false)
+    yield "automountServiceAccountToken: the ServiceAccount gives its pods tokens"
 }
 
-/** Volumes that are no way to the node; https://kubernetes.io/docs/concepts/security/pod-security-standards/. */
+/** Types of volumes without access to the node: https://kubernetes.io/docs/concepts/security/pod-security-standards/ */
 const volumeTypes: ReadonlySet<string> = new Set([
   "configMap",
   "csi",
@@ -436,7 +442,7 @@ const safeSysctls: ReadonlySet<string> = new Set([
   "net.ipv4.tcp_wmem"
 ])
 
-/** The profile `restricted` of the Pod Security Standards, and more: no file is written, no capability added. */
+/** The profile `restricted` of the Pod Security Standards, with a read-only root and without any capability. */
 function* lockdown({ deployment, pod }: Subject): Iterable<string> {
   for (const namespace of ["hostNetwork", "hostPID", "hostIPC"] as const) if (pod[namespace] === true) yield namespace
   for (const { name, ...volume } of pod.volumes ?? []) {
@@ -459,7 +465,7 @@ function* lockdown({ deployment, pod }: Subject): Iterable<string> {
     windowsOptions
   } = pod.securityContext ?? {}
   if (runAsNonRoot !== true) yield "runAsNonRoot"
-  // the user of the images
+  // the user in the images
   if (runAsUser !== 1000) yield `runAsUser: ${runAsUser}`
   if (runAsGroup !== 1000) yield `runAsGroup: ${runAsGroup}`
   if (fsGroup !== undefined && fsGroup !== 1000) yield `fsGroup: ${fsGroup}`
@@ -480,7 +486,7 @@ function* lockdownOf({ ports = [], securityContext = {}, ...container }: Contain
   if (readOnlyRootFilesystem !== true) yield "readOnlyRootFilesystem"
   if (!isDeepStrictEqual(capabilities, { drop: ["ALL"] })) yield "capabilities"
   if (procMount !== undefined && procMount !== "Default") yield `procMount: ${procMount}`
-  // what is said of the pod is not to be taken back for a container
+  // a container must not override the pod's settings
   const { appArmorProfile, runAsGroup, runAsNonRoot, runAsUser, seccompProfile, seLinuxOptions, windowsOptions } =
     securityContext
   if (runAsNonRoot === false || runAsUser === 0 || runAsGroup === 0) yield "root"
@@ -492,45 +498,45 @@ function* lockdownOf({ ports = [], securityContext = {}, ...container }: Contain
   if (windowsOptions !== undefined) yield "windowsOptions"
   if (ports.some(({ hostIP, hostPort }) => hostIP !== undefined || hostPort !== undefined)) yield "hostPort"
   for (const name of Object.keys(probes)) {
-    if (container[name as keyof typeof probes]?.httpGet?.host !== undefined) yield `${name}: asks another host`
+    if (container[name as keyof typeof probes]?.httpGet?.host !== undefined) yield `${name}: requests another host`
   }
 }
 
 function* settings(subject: Subject): Iterable<string> {
   const { container, environment, installation, pod, prefix, resources, service } = subject
-  if (pod.enableServiceLinks !== false) yield "enableServiceLinks: variables of Services come into the environment"
+  if (pod.enableServiceLinks !== false) yield "enableServiceLinks: Services add variables to the environment"
   const names = [...(container.env ?? []).map(({ name }) => name), ...environment.keys()]
   const referred = new Set(
     (container.env ?? []).flatMap(({ value = "" }) => [...value.matchAll(reference)].map(([, name]) => name))
   )
   for (const name of new Set(names)) {
     const isKnown = installation.facts.settings[service].has(name) || nodeSettings.has(name) || referred.has(name)
-    if (!isKnown) yield `${name} is no setting of ${service}`
+    if (!isKnown) yield `${service} has no setting ${name}`
   }
   const env = Object.fromEntries(environment)
   const exit = Effect.runSyncExit(settingsOf(subject).parse(ConfigProvider.fromEnv({ env })))
   if (Exit.isFailure(exit)) yield String(Cause.squash(exit.cause))
   const admin = settingOf(adminOf(subject), environment)
   if (admin?.host !== "0.0.0.0") {
-    yield `${prefix}_ADMIN_HOST: nobody can ask ${admin?.host} from outside of the container`
+    yield `${prefix}_ADMIN_HOST: ${admin?.host} is not reachable from outside the container`
   }
 
   for (const { configMapRef, secretRef } of container.envFrom ?? []) {
-    // Kustomize's hash, by which other settings are other pods
+    // Kustomize's hash changes with the settings, so that pods are replaced
     if (!/-[a-z0-9]{10}$/.test(configMapRef?.name ?? "")) yield `${configMapRef?.name} has no hash in its name`
-    if (secretRef !== undefined) yield "settings from a Secret do not roll out"
+    if (secretRef !== undefined) yield "a change of settings in a Secret does not replace pods"
   }
   if (service === "marketplace") {
     yield* target(environment.get("RECOMMENDATIONS_TARGET") ?? "", resources)
     const isBehindProxy = ofKind(resources, "Ingress").length + ofKind(resources, "HTTPRoute").length > 0
     if (isBehindProxy && !environment.has("MARKETPLACE_TRUSTED_PROXIES")) {
-      yield "MARKETPLACE_TRUSTED_PROXIES: all readers have the addresses of the proxies that they come through"
+      yield "MARKETPLACE_TRUSTED_PROXIES: all readers appear to have the addresses of the proxies"
     }
   } else if (!environment.has(`${prefix}_MAX_CONNECTION_AGE`))
-    yield `${prefix}_MAX_CONNECTION_AGE is left to its default`
+    yield `${prefix}_MAX_CONNECTION_AGE is not set explicitly`
 }
 
-/** The target of gRPC has to be a name of DNS, with an address for each replica, and that of the Service. */
+/** The gRPC target must be the DNS name of the Service, which has an address for each replica. */
 function* target(target: string, resources: ReadonlyArray<Resource>): Iterable<string> {
   const { host, port } = partsOf(target)
   const isService = ofKind(resources, "Service").some(
@@ -560,20 +566,21 @@ function* image({ pod, service }: Subject): Iterable<string> {
     const [, repository = "", tag, digest] =
       /^([^:@]+(?::\d+\/[^:@]+)?)(?::([\w][\w.-]*))?(?:@(sha256:[0-9a-f]{64}))?$/.exec(image) ?? []
     if (tag === undefined && digest === undefined) yield `${name}: ${image} has neither a tag nor a digest`
-    if (tag === "latest") yield `${name}: ${image} is another one every day`
-    if (name === service && repository.split("/").at(-1) !== service) yield `${name}: ${image} is another program`
+    if (tag === "latest") yield `${name}: ${image} has a tag that moves`
+    if (name === service && repository.split("/").at(-1) !== service)
+      yield `${name}: ${image} is not the image of ${service}`
   }
 }
 
 function* ports(subject: Subject): Iterable<string> {
-  const { container, door, environment, installation, prefix } = subject
+  const { container, mainPort, environment, installation, prefix } = subject
   const number = (variable: string) => installation.facts.ports.get(variable)
-  const expected = { [door.name]: number(door.variable), admin: number(`${prefix}_ADMIN_PORT`) }
+  const expected = { [mainPort.name]: number(mainPort.variable), admin: number(`${prefix}_ADMIN_PORT`) }
   const actual = Object.fromEntries((container.ports ?? []).map(({ containerPort, name }) => [name, containerPort]))
   if (!isDeepStrictEqual(actual, expected)) yield `ports: ${JSON.stringify(actual)}, not ${JSON.stringify(expected)}`
   for (const { name, protocol = "TCP" } of container.ports ?? []) if (protocol !== "TCP") yield `${name}: ${protocol}`
-  for (const variable of [door.variable, `${prefix}_ADMIN_PORT`]) {
-    if (environment.has(variable)) yield `${variable} is set to another port`
+  for (const variable of [mainPort.variable, `${prefix}_ADMIN_PORT`]) {
+    if (environment.has(variable)) yield `${variable} changes the port`
   }
 }
 
@@ -585,18 +592,18 @@ function* catalogue({ container, environment, installation, pod, resources, serv
   if (file === undefined) return
   const volume = pod.volumes?.find(({ name }) => name === mountOf(container, file)?.name)
   const data = ofKind(resources, "ConfigMap").find(({ metadata }) => metadata.name === volume?.configMap?.name)?.data
-  if (data?.[file.slice(file.lastIndexOf("/") + 1)] === undefined) yield `CATALOG_FILE: there is no ${file}`
-  if (!/-[a-z0-9]{10}$/.test(volume?.configMap?.name ?? "")) yield "another catalogue would not roll out"
+  if (data?.[file.slice(file.lastIndexOf("/") + 1)] === undefined) yield `CATALOG_FILE: ${file} does not exist`
+  if (!/-[a-z0-9]{10}$/.test(volume?.configMap?.name ?? "")) yield "a change of the catalogue does not replace pods"
 }
 
-/** Where a volume's file is mounted, if the whole volume is. */
+/** The mount of the volume that contains a file, if the whole volume is mounted. */
 const mountOf = (container: Container, file: string) =>
   container.volumeMounts?.find(
     ({ mountPath, subPath, subPathExpr }) =>
       mountPath === file.slice(0, file.lastIndexOf("/")) && subPath === undefined && subPathExpr === undefined
   )
 
-/** The files of a certificate, by the variables for them, as cert-manager calls them. */
+/** The names that cert-manager gives to the files of a certificate, by the variables for them. */
 const tlsFiles: { readonly [S in Service]: { readonly [variable: string]: string } } = {
   recommendations: {
     RECOMMENDATIONS_TLS_CERT_FILE: "tls.crt",
@@ -610,7 +617,7 @@ const tlsFiles: { readonly [S in Service]: { readonly [variable: string]: string
   }
 }
 
-/** The certificate that a service has in files. */
+/** The Certificate whose files a service uses, and their volume. */
 const certificateOf = ({ container, environment, pod, prefix, resources }: Subject) => {
   const mount = mountOf(container, environment.get(`${prefix}_TLS_CERT_FILE`) ?? "")
   const volume = pod.volumes?.find(({ name }) => name === mount?.name)
@@ -629,45 +636,46 @@ function* encryption(subject: Subject): Iterable<string> {
   }
   const { certificate, mount, volume } = certificateOf(subject)
   if (mount === undefined) {
-    yield "the volume of the certificate is not mounted, or is not whole and would never be renewed"
+    yield "the certificate's volume is not mounted, or only a part of it, which is never updated"
   }
   for (const [variable, file] of variables) {
     if (environment.get(variable) !== `${mount?.mountPath}/${file}`) yield `${variable}: ${environment.get(variable)}`
   }
-  if (mount?.readOnly !== true) yield "the certificate is not mounted to be read only"
+  if (mount?.readOnly !== true) yield "the certificate is not mounted read-only"
   if (volume?.secret?.defaultMode !== 0o440) yield `defaultMode: ${volume?.secret?.defaultMode?.toString(8)}, not 440`
   if (volume?.secret?.items !== undefined || volume?.secret?.optional === true) yield "not all files are mounted"
   if (!(Number.isInteger(pod.securityContext?.fsGroup) && pod.securityContext?.fsGroup !== 0)) {
-    yield "fsGroup: the files belong to root, and are not for anybody else"
+    yield "fsGroup: only root can read the files"
   }
 
-  if (certificate === undefined) return yield "no Certificate is kept where the files come from"
+  if (certificate === undefined) return yield "no Certificate writes the Secret of the files"
   const spec: Partial<NonNullable<typeof certificate.spec>> = certificate.spec ?? {}
   const { dnsNames = [], duration, isCA, privateKey, renewBefore, uris = [], usages = [] } = spec
   const auth = service === "recommendations" ? "server auth" : "client auth"
   if (!isDeepStrictEqual(new Set(usages), new Set(["digital signature", auth]))) yield `usages: ${usages.join()}`
-  if (privateKey?.rotationPolicy !== "Always") yield "rotationPolicy: a key that was stolen stays"
+  if (privateKey?.rotationPolicy !== "Always") yield "rotationPolicy: a stolen key stays in use"
   if (!(goDuration(renewBefore) < goDuration(duration))) yield `renewBefore: ${renewBefore} of ${duration}`
-  if (isCA === true) yield "the certificate of a service signs others"
+  if (isCA === true) yield "the certificate of a service can sign others"
 
   if (service === "recommendations") {
     const client = subjectOf(installation, "marketplace")?.environment
     const name = client?.get("MARKETPLACE_TLS_SERVER_NAME") ?? partsOf(client?.get("RECOMMENDATIONS_TARGET") ?? "").host
-    if (!dnsNames.includes(name)) yield `dnsNames: not ${name}, by which it is called`
+    if (!dnsNames.includes(name)) yield `dnsNames: ${name} is missing, which clients verify`
     for (const { metadata } of ofKind(resources, "Service").filter(({ metadata }) => metadata.name === service)) {
-      for (const name of namesOf(metadata)) if (!dnsNames.includes(name)) yield `dnsNames: not ${name}`
+      for (const name of namesOf(metadata)) if (!dnsNames.includes(name)) yield `dnsNames: ${name} is missing`
     }
   } else {
     const server = subjectOf(installation, "recommendations")
     const clients = server?.environment.get("RECOMMENDATIONS_TLS_ALLOWED_CLIENTS")?.split(",") ?? []
-    if (clients.length === 0) yield "RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: any certificate of the authority will do"
+    if (clients.length === 0) yield "RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: any certificate of the authority is accepted"
     for (const client of clients) {
       if (![...dnsNames, ...uris].includes(client.trim())) {
-        yield `RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: ${client} has none`
+        yield `RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: no certificate has the name ${client}`
       }
     }
     const other = server === undefined ? undefined : certificateOf(server).certificate
-    if (!isDeepStrictEqual(other?.spec?.issuerRef, spec.issuerRef)) yield "issuerRef: the two do not trust each other"
+    if (!isDeepStrictEqual(other?.spec?.issuerRef, spec.issuerRef))
+      yield "issuerRef: the services do not trust each other"
   }
 }
 
@@ -680,20 +688,20 @@ function* monitoring({ deployment, installation, resources, service }: Subject):
     const [endpoint, ...more] = spec.podMetricsEndpoints ?? []
     const { interval, path = "/metrics", port, scheme = "http", scrapeTimeout } = endpoint ?? {}
     if (port !== "admin" || path !== "/metrics" || scheme.toLowerCase() !== "http" || more.length > 0) {
-      yield "it is not asked for /metrics of the port admin"
+      yield "Prometheus does not scrape /metrics from the port admin"
     }
-    // the rules look at 5 minutes, of which a few answers may be missing
+    // the alert rules use windows of 5 minutes, in which a few samples may be missing
     if (!(goDuration(interval) <= 30)) yield `interval: ${interval}`
     if (!(goDuration(scrapeTimeout) <= goDuration(interval))) yield `scrapeTimeout: ${scrapeTimeout} of ${interval}`
-    // as the operator calls it, unless it is told otherwise
+    // the job's default name
     const job = `${metadata.namespace}/${metadata.name}`
     if (spec.jobLabel !== undefined || !watchedJobs(installation.facts.groups).test(job) || !job.includes(service)) {
-      yield `ReplicaDown does not look for the job ${job}`
+      yield `ReplicaDown does not match the job ${job}`
     }
   }
 }
 
-/** The jobs that the alert ReplicaDown looks for. */
+/** Matches the jobs of the alert ReplicaDown. */
 const watchedJobs = (groups: unknown): RegExp => {
   const all = groups as ReadonlyArray<{
     readonly rules: ReadonlyArray<{ readonly alert?: string; readonly expr: string }>
@@ -716,29 +724,29 @@ function* tracing(subject: Subject): Iterable<string> {
     port: Number(port)
   })
   if (protocol !== "http:" || !isAllowed) {
-    yield `${endpoint} cannot be reached`
+    yield `${endpoint} is not reachable`
   }
 }
 
-/** What is promised of each service. */
+/** The guarantees for each service. */
 export const ofServices: Rules<Subject> = {
-  "has three replicas, or as many more as the load needs": replicas,
-  "is replaced one replica at a time, and never by fewer": rollout,
-  "is replaced no faster than its clients find the new replica": pace,
-  "is asked whether it has started, is ready, and lives": probing,
-  "has the time to finish what it has begun": leaving,
-  "asks for the CPU and the memory that it needs": resourcesOf,
+  "has three replicas, or an autoscaler that starts at three": replicas,
+  "rolls out one replica at a time without reducing their number": rollout,
+  "rolls out no faster than clients find new replicas": pace,
+  "has startup, readiness and liveness probes": probing,
+  "has a grace period that is long enough to drain": termination,
+  "requests CPU, memory and storage, with limits": resourcesOf,
   "is spread over nodes and zones": spread,
   "is disrupted one replica at a time": disruption,
-  "is found under its name, by its port": service,
-  "has an account of its own, and no token": account,
-  "may do nothing but what it does": lockdown,
-  "gets only settings that it reads, and takes them": settings,
-  "runs a version of its image that is said": image,
-  "listens where it does without settings": ports,
-  "finds its catalogue": catalogue,
-  "proves who it is, and knows whom it talks to": encryption,
-  "is scraped": monitoring,
+  "has a Service with its name and port": service,
+  "has its own ServiceAccount, without a token": account,
+  "runs with restricted privileges": lockdown,
+  "gets only settings that it knows, with valid values": settings,
+  "runs a pinned version of its image": image,
+  "exposes its default ports": ports,
+  "has a catalogue": catalogue,
+  "uses mutual TLS with a certificate of its own": encryption,
+  "is scraped by Prometheus": monitoring,
   "reaches its collector": tracing
 }
 
@@ -752,7 +760,7 @@ const podIn = (
   address: "10.244.0.9",
   pod: {
     namespace,
-    // Kubernetes gives each namespace its name as a label
+    // Kubernetes labels each namespace with its name
     namespaceLabels: { ...more.namespaceLabels, "kubernetes.io/metadata.name": namespace },
     labels,
     ports: more.ports ?? {}
@@ -769,23 +777,23 @@ const peerOf = ({ container, deployment, resources, service }: Subject): Network
 
 const outside = (name: string, address: string): NetworkPolicies.Peer => ({ name, address })
 
-/** Whether a connection is one that is needed, to or from another peer. */
-type Lets = (other: NetworkPolicies.Peer, port: NetworkPolicies.Port) => boolean
+/** Whether a connection to or from another peer is needed. */
+type IsNeeded = (other: NetworkPolicies.Peer, port: NetworkPolicies.Port) => boolean
 
-/** Whom each pod lets in, and where it may go: each side by itself, so that neither relies on the other. */
+/** The connections that each pod accepts and opens. Each side is checked by itself, so that neither relies on the other. */
 function* network(installation: Installation): Iterable<string> {
   const { facts, resources } = installation
   const policies = ofKind(resources, "NetworkPolicy")
   for (const { metadata, spec } of policies) {
-    // what is left out depends on what else there is
-    const isSaid = ({ egress, ingress, policyTypes = [] }: NonNullable<typeof spec>) =>
+    // the defaults of policyTypes depend on the other fields
+    const isExplicit = ({ egress, ingress, policyTypes = [] }: NonNullable<typeof spec>) =>
       (ingress === undefined || policyTypes.includes("Ingress")) &&
       (egress === undefined || policyTypes.includes("Egress"))
-    if (!isSaid(spec ?? {})) yield `${metadata.name} does not say its policyTypes`
+    if (!isExplicit(spec ?? {})) yield `${metadata.name} does not set policyTypes`
   }
   const denied = { podSelector: {}, policyTypes: ["Ingress", "Egress"] }
   if (!policies.some(({ spec }) => isDeepStrictEqual(spec, denied))) {
-    yield "what is not allowed is not denied to every pod"
+    yield "no policy denies all other connections of every pod"
   }
 
   const [server, client] = services.map((service) => subjectOf(installation, service))
@@ -799,10 +807,10 @@ function* network(installation: Installation): Iterable<string> {
   const { namespace = "" } = server.deployment.metadata
   const recommendations = peerOf(server)
   const marketplace = peerOf(client)
-  // what has ports of the same names is not meant either
+  // pods with ports of the same names must not be matched
   const named = { ports: { ...marketplace.pod?.ports, ...recommendations.pod?.ports } }
   const neighbour = podIn(namespace, "another pod of the namespace", { "app.kubernetes.io/name": "neighbour" }, named)
-  const solver = podIn(namespace, "the pod by which cert-manager proves whose a name is", {
+  const solver = podIn(namespace, "cert-manager's ACME solver", {
     "acme.cert-manager.io/http01-solver": "true"
   })
   const dns = podIn("kube-system", "the name server", { "k8s-app": "kube-dns" })
@@ -823,8 +831,8 @@ function* network(installation: Installation): Iterable<string> {
     podIn("default", "Recommendations of another namespace", recommendations.pod?.labels ?? {}, named),
     podIn("default", "a name server of another namespace", { "k8s-app": "kube-dns" }),
     podIn("kube-system", "another pod of the system", {}),
-    outside("the metadata of the cloud", "169.254.169.254"),
-    outside("the API of Kubernetes", "172.20.0.1"),
+    outside("the cloud's metadata service", "169.254.169.254"),
+    outside("the Kubernetes API", "172.20.0.1"),
     outside("the internet", "203.0.113.7"),
     outside("the internet (IPv6)", "2001:db8::7")
   ]
@@ -835,13 +843,13 @@ function* network(installation: Installation): Iterable<string> {
     ...[53, 443, http, grpc].map((port) => ({ port, protocol: "UDP" }) as const)
   ]
 
-  const isDns: Lets = (other, { port }) => (other === dns || other === nodeDns) && port === 53
+  const isDns: IsNeeded = (other, { port }) => (other === dns || other === nodeDns) && port === 53
   const isTcp =
-    (number: number, ...of: ReadonlyArray<NetworkPolicies.Peer>): Lets =>
+    (number: number, ...of: ReadonlyArray<NetworkPolicies.Peer>): IsNeeded =>
     (other, { port, protocol }) =>
       protocol === "TCP" && port === number && of.includes(other)
   const isCollector = isTcp(4318, ...monitoring)
-  const expected: ReadonlyArray<readonly [NetworkPolicies.Peer, NetworkPolicies.Direction, ReadonlyArray<Lets>]> = [
+  const expected: ReadonlyArray<readonly [NetworkPolicies.Peer, NetworkPolicies.Direction, ReadonlyArray<IsNeeded>]> = [
     [recommendations, "Ingress", [isTcp(grpc, marketplace), isTcp(serverAdmin, ...monitoring)]],
     [recommendations, "Egress", [isDns, isCollector]],
     [marketplace, "Ingress", [isTcp(http, ...others), isTcp(clientAdmin, ...monitoring)]],
@@ -853,11 +861,11 @@ function* network(installation: Installation): Iterable<string> {
   for (const [self, direction, rules] of expected) {
     for (const other of others) {
       for (const port of ports) {
-        const isLet = NetworkPolicies.lets(policies, direction, self, other, port)
-        if (isLet === rules.some((rule) => rule(other, port))) continue
+        const isAllowed = NetworkPolicies.allows(policies, direction, self, other, port)
+        if (isAllowed === rules.some((rule) => rule(other, port))) continue
         const [from, to] = direction === "Ingress" ? [other, self] : [self, other]
         const what = `${from.name} to ${to.name}, ${port.protocol} ${port.port}`
-        yield `${direction} of ${self.name} ${isLet ? "lets through" : "refuses"} ${what}`
+        yield `${direction} of ${self.name} ${isAllowed ? "allows" : "denies"} ${what}`
       }
     }
   }
@@ -866,15 +874,16 @@ function* network(installation: Installation): Iterable<string> {
 function* admission({ resources }: Installation): Iterable<string> {
   const ofPods = new Set(ofKind(resources, "Deployment").map(({ metadata: { namespace } }) => namespace))
   const namespaces = ofKind(resources, "Namespace").filter(({ metadata: { name } }) => ofPods.has(name))
-  if (namespaces.length !== 1) yield `pods in ${namespaces.length} namespaces`
+  if (namespaces.length !== 1) yield `the pods are in ${namespaces.length} namespaces`
   for (const { metadata } of namespaces) {
     for (const mode of ["enforce", "warn", "audit"]) {
-      if (metadata.labels?.[`pod-security.kubernetes.io/${mode}`] !== "restricted") yield `${mode} is not restricted`
+      if (metadata.labels?.[`pod-security.kubernetes.io/${mode}`] !== "restricted")
+        yield `pod-security.kubernetes.io/${mode} is not restricted`
     }
   }
 }
 
-/** The variables that Kubernetes gives to pods beside a Service, unless it is told not to. */
+/** The variables that Kubernetes adds to pods for a Service, unless enableServiceLinks is false. */
 const variablesOf = ({ metadata: { name }, spec }: Of<"Service">): ReadonlyArray<string> => {
   const prefix = name.toUpperCase().replaceAll("-", "_")
   const ofPorts = (spec?.ports ?? []).flatMap(({ name = "", port, protocol = "TCP" }) => [
@@ -891,13 +900,13 @@ function* names(installation: Installation): Iterable<string> {
   for (const service of ofKind(resources, "Service")) {
     for (const variable of variablesOf(service)) {
       if (variables.has(variable)) {
-        yield `${variable} is a setting, and what Kubernetes says of Service ${service.metadata.name}`
+        yield `${variable} is a setting and also a variable of Service ${service.metadata.name}`
       }
     }
   }
 }
 
-/** How readers come in. */
+/** How readers reach Marketplace: by a load balancer, an Ingress or a Gateway. */
 function* entrance({ facts, isRouted, resources }: Installation): Iterable<string> {
   const service = ofKind(resources, "Service").find(({ metadata }) => metadata.name === "marketplace")
   const port = facts.ports.get("MARKETPLACE_HTTP_PORT")
@@ -911,20 +920,20 @@ function* entrance({ facts, isRouted, resources }: Installation): Iterable<strin
 
   for (const { spec } of ingresses) {
     const hosts = new Set(spec?.tls?.flatMap(({ hosts = [], secretName }) => (secretName === undefined ? [] : hosts)))
-    if ((spec?.rules ?? []).length === 0) yield "the Ingress leads nowhere"
-    if (spec?.ingressClassName === undefined) yield "the Ingress is of no class"
+    if ((spec?.rules ?? []).length === 0) yield "the Ingress has no rules"
+    if (spec?.ingressClassName === undefined) yield "the Ingress has no class"
     for (const { host = "", http } of spec?.rules ?? []) {
       if (!hosts.has(host)) yield `${host} is served without TLS`
       const isWhole = http?.paths.some(
         ({ backend, path, pathType }) =>
           path === "/" && pathType === "Prefix" && backend.service?.name === "marketplace"
       )
-      if (isWhole !== true) yield `${host} does not lead to Marketplace`
+      if (isWhole !== true) yield `${host} is not routed to Marketplace`
     }
   }
   for (const { metadata, spec } of gateways) {
     for (const { hostname, name, protocol, tls } of spec.listeners) {
-      if (hostname === undefined) yield `${name} listens for every host`
+      if (hostname === undefined) yield `${name} accepts every host`
       const rules = routes
         .filter((route) =>
           route.spec.parentRefs?.some(
@@ -935,32 +944,32 @@ function* entrance({ facts, isRouted, resources }: Installation): Iterable<strin
           )
         )
         .flatMap(({ spec }) => (spec.hostnames?.some((host) => host === hostname) === true ? (spec.rules ?? []) : []))
-      if (rules.length === 0) yield `${name} leads nowhere`
+      if (rules.length === 0) yield `${name} has no routes`
       for (const { backendRefs = [], filters = [] } of rules) {
         const toHttps = filters.some(
           ({ requestRedirect, type }) =>
             type === "RequestRedirect" && requestRedirect?.scheme === "https" && requestRedirect.statusCode === 301
         )
         const toMarketplace = backendRefs.some((to) => to.name === "marketplace" && to.port === port)
-        if (protocol === "HTTP" && (!toHttps || backendRefs.length > 0)) yield `${name} does not send readers to HTTPS`
-        if (protocol === "HTTPS" && !toMarketplace) yield `${name} does not lead to Marketplace`
+        if (protocol === "HTTP" && (!toHttps || backendRefs.length > 0)) yield `${name} does not redirect to HTTPS`
+        if (protocol === "HTTPS" && !toMarketplace) yield `${name} is not routed to Marketplace`
       }
       if (protocol === "HTTPS" && (tls?.mode !== "Terminate" || (tls.certificateRefs ?? []).length === 0)) {
         yield `${name} has no certificate`
       }
     }
-    // by a route beside the Gateway
-    const canBeProved = spec.listeners.some(
+    // cert-manager's route is in the namespace of the Gateway
+    const acceptsChallenges = spec.listeners.some(
       ({ allowedRoutes, protocol }) =>
-        protocol === "HTTP" && KubernetesReferences.letsRoutes(allowedRoutes, metadata.namespace, metadata.namespace)
+        protocol === "HTTP" && KubernetesReferences.acceptsRoutes(allowedRoutes, metadata.namespace, metadata.namespace)
     )
-    if (!canBeProved) yield "cert-manager cannot prove whose the name is"
-    if (!spec.listeners.some(({ protocol }) => protocol === "HTTPS")) yield "the Gateway speaks no HTTPS"
-    if (!spec.listeners.some(({ protocol }) => protocol === "HTTP")) yield "who comes by HTTP gets no answer"
+    if (!acceptsChallenges) yield "cert-manager's ACME challenges are not routed"
+    if (!spec.listeners.some(({ protocol }) => protocol === "HTTPS")) yield "the Gateway has no HTTPS listener"
+    if (!spec.listeners.some(({ protocol }) => protocol === "HTTP")) yield "the Gateway has no HTTP listener"
   }
 }
 
-/** Kustomize puts a blank line into some queries when it writes them; to Prometheus they are the same. */
+/** Kustomize adds blank lines to some queries, which Prometheus ignores. */
 const withoutBlankLines = (groups: unknown): unknown =>
   JSON.parse(JSON.stringify(groups).replaceAll(/(\\n)+/g, String.raw`\n`))
 
@@ -969,7 +978,7 @@ function* alerts({ facts, isMonitored, resources }: Installation): Iterable<stri
   if (rules.length !== (isMonitored ? 1 : 0)) yield `${rules.length} PrometheusRules`
   for (const { spec } of rules) {
     if (!isDeepStrictEqual(withoutBlankLines(spec.groups), withoutBlankLines(facts.groups))) {
-      yield "the groups are not those of ops/prometheus/rules.yaml"
+      yield "the groups differ from ops/prometheus/rules.yaml"
     }
   }
 }
@@ -982,15 +991,15 @@ function* authority({ isEncrypted, resources }: Installation): Iterable<string> 
     const issuer = ofKind(resources, "Issuer").find((one) => one.metadata.name === spec?.issuerRef.name)
     const ca = certificates.find((one) => one.spec?.secretName === issuer?.spec.ca?.secretName)?.spec
     if (ca?.isCA !== true) {
-      yield `${metadata.name} is signed by no authority`
+      yield `${metadata.name} is not signed by the authority`
       continue
     }
     const own = ofKind(resources, "Issuer").find((one) => one.metadata.name === ca.issuerRef.name)
-    if (own?.spec.selfSigned === undefined) yield "the authority is signed by another one"
-    // both sides have to trust a new one before it signs
-    if (ca.privateKey?.rotationPolicy !== "Never") yield "the authority's key is replaced by itself"
-    if (!(goDuration(ca.renewBefore) < goDuration(ca.duration))) yield "the authority is never renewed, or all the time"
-    if (!(goDuration(ca.renewBefore) > goDuration(spec?.duration))) yield `${metadata.name} may outlive its authority`
+    if (own?.spec.selfSigned === undefined) yield "the authority is not self-signed"
+    // both sides must trust a new key before it signs
+    if (ca.privateKey?.rotationPolicy !== "Never") yield "the authority's key is rotated automatically"
+    if (!(goDuration(ca.renewBefore) < goDuration(ca.duration))) yield "the authority is renewed never or continuously"
+    if (!(goDuration(ca.renewBefore) > goDuration(spec?.duration))) yield `${metadata.name} can outlive its authority`
     if ((ca.commonName ?? "") === "") yield "the authority has no name"
   }
 }
@@ -998,43 +1007,45 @@ function* authority({ isEncrypted, resources }: Installation): Iterable<string> 
 function* labels({ resources }: Installation): Iterable<string> {
   for (const { kind, metadata } of resources) {
     if (metadata.labels?.["app.kubernetes.io/part-of"] !== "online-books") {
-      yield `${kind} ${metadata.name} is not found by the label of the whole`
+      yield `${kind} ${metadata.name} lacks the label part-of`
     }
   }
 }
 
-/** What is promised of an installation as a whole. */
+/** The guarantees for an installation as a whole. */
 export const ofInstallations: Rules<Installation> = {
-  "is found by one label": labels,
-  "takes no pods that are not locked down": admission,
-  "lets connections through that are needed, and no others": network,
-  "has no Service whose variables could be taken for settings": names,
-  "lets readers in by one way": entrance,
-  "raises the alerts of ops/": alerts,
-  "has an authority that outlives what it signs": authority
+  "has a common label": labels,
+  "admits only restricted pods to its namespace": admission,
+  "allows exactly the connections that are needed": network,
+  "has no Service whose variables collide with settings": names,
+  "exposes Marketplace in one way": entrance,
+  "has the alerts of ops/": alerts,
+  "has an authority that outlives its certificates": authority
 }
 
-/** Everything that is wrong with an installation. */
+/** All violations of an installation. */
 export const violations = (installation: Installation): ReadonlyArray<string> => {
   const { resources } = installation
   const bySchema = resources.flatMap((resource) =>
     KubernetesSchema.violations(resource).map((violation) => `${KubernetesReferences.nameOf(resource)}: ${violation}`)
   )
-  // the rules rely on what the schemas say
+  // the rules rely on valid resources
   if (bySchema.length > 0) return bySchema
   return [
     ...KubernetesReferences.violations(resources),
     ...Object.values(ofInstallations).flatMap((rule) => [...rule(installation)]),
     ...services.flatMap((service) =>
-      Object.keys(ofServices).flatMap((promise) =>
-        ofService(installation, service, promise).map((violation) => `${service}: ${violation}`)
+      Object.keys(ofServices).flatMap((guarantee) =>
+        ofService(installation, service, guarantee).map((violation) => `${service}: ${violation}`)
       )
     )
   ]
 }
 
-/** What is wrong with one promise of a service. */
-export const ofService = (installation: Installation, service: Service, promise: string): ReadonlyArray<string> => {
+/** The violations of one guarantee of a service. */
+export const ofService = (installation: Installation, service: Service, guarantee: string): ReadonlyArray<string> => {
   const subject = subjectOf(installation, service)
-  return subject === undefined ? [`there is no Deployment ${service}`] : [...(ofServices[promise]?.(subject) ?? [])]
+  return subject === undefined
+    ? [`the Deployment ${service} is missing`]
+    : [...(ofServices[guarantee]?.(subject) ?? [])]
 }

@@ -310,7 +310,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
         for (const outcome of outcomes.slice(0, 6)) {
           const { code, message } = yield* refused(outcome)
           codes.push(code)
-          assert.notMatch(message, /\n|\.js/, "a stack is nobody's business")
+          assert.notMatch(message, /\n|\.js/, "a client must not see a stack trace")
         }
         assert.deepStrictEqual(codes, [
           "INTERNAL",
