@@ -12,8 +12,8 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** The most files and functions that a page and a call may pass. Lower these when the path becomes shorter. */
 const ceilings = {
-  page: { files: 58, functions: 345 },
-  call: { files: 38, functions: 212 }
+  page: { files: 65, functions: 260 },
+  call: { files: 42, functions: 148 }
 } as const
 
 const Found = Schema.Struct({ files: Schema.Array(Schema.String), functions: Schema.Array(Schema.String) })
