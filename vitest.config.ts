@@ -1,36 +1,44 @@
+import { availableParallelism } from "node:os"
+
 import { defineConfig } from "vitest/config"
 
-/** The bundles take a moment to start, and a browser or a compiler more than one. */
+/** For tests that start processes, browsers or compilers. */
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 
-/** What replaces, crashes, stops and floods servers, or builds images: it takes minutes, and has the machine to itself. */
+/** Tests that load several servers for minutes, or build images: they run one after the other, after all others. */
 const fleet = [
   ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
-  // what builds images takes both processors
   ...["Cluster", "Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
-/** A million calls: minutes of work, which says little more than the twenty thousand that `layers` makes. */
+/** Runs a process under load; early with `integration`, since a project with a long file at its end leaves a processor idle. */
+const leaks = ["test/layers/grpc/Leaks.test.ts"]
+
+/** A million calls take minutes. */
 const million = ["test/layers/grpc/LeaksOfMillion.test.ts"]
 
-/** What needs a patch of grpc-js: a patch for correctness has its tests in a file of its name. */
+/** Tests that need a patch of grpc-js: a patch for correctness has its tests in a file of its name. */
 const patches = ["test/layers/grpc/grpc-js/{StatusOrder,ResponseCompression}.test.ts"]
 
+/** The test files of folders. The files of a worker share its modules, which saves more time than the tests themselves take. */
 const project = (name: string, include: ReadonlyArray<string>, options: object = {}) => ({
-  test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), ...options }
+  test: { name, include: include.map((folder) => `test/${folder}/**/*.test.ts`), isolate: false, ...options }
 })
 
+/** Projects run in the order of their names. */
 export default defineConfig({
   test: {
-    // what passing tests log is of no interest
+    // logs of passing tests are left out
     silent: "passed-only",
+    // Vitest's default is one less than there are processors; many tests wait for processes
+    maxWorkers: availableParallelism() + 1,
     projects: [
       // no network, no processes
       project("unit", ["domain", "recommendations", "marketplace"], { testTimeout: 20_000 }),
       // real servers and clients in this process
       project("layers", ["layers"], {
         testTimeout: 20_000,
-        exclude: million,
+        exclude: [...leaks, ...million],
         setupFiles: ["test/layers/setup/patched.ts"]
       }),
       // the same for gRPC on the public API of grpc-js alone
@@ -39,25 +47,32 @@ export default defineConfig({
         exclude: [...million, ...patches],
         setupFiles: ["test/layers/setup/unpatched.ts"]
       }),
-      // gRPC's interoperability tests, with what Node alone has
+      // gRPC's interoperability tests that need only Node
       project("interop", ["interop"], { testTimeout: 60_000 }),
-      // the built bundles, as processes, and the tools that check the project
-      project("integration", ["integration", "toolchain", "k8s"], { ...slow, exclude: fleet }),
-      // many processes under load, for minutes; grpc-js asks the name server of the test
+      // the built bundles as processes, and the tools that check the project
+      {
+        test: {
+          name: "integration",
+          include: [...["integration", "toolchain", "k8s"].map((folder) => `test/${folder}/**/*.test.ts`), ...leaks],
+          exclude: fleet,
+          isolate: false,
+          ...slow
+        }
+      },
       {
         test: {
           name: "fleet",
           include: fleet,
+          // makes grpc-js ask the test's name server
           env: { GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true" },
           ...slow,
           testTimeout: 120_000,
-          // after the others and one after the other: what they measure is theirs
           fileParallelism: false,
           sequence: { groupOrder: 1 }
         }
       },
       { test: { name: "million", include: million, testTimeout: 1_200_000, sequence: { groupOrder: 2 } } },
-      // with what only a system package has: Python's grpcio, Chromium
+      // with system packages: Python's grpcio, Chromium
       project("system", ["system"], { ...slow, exclude: fleet })
     ]
   }

@@ -1,8 +1,8 @@
 /**
- * The catalogues that the rows of the benchmark are asked from.
+ * The catalogues of the benchmark.
  *
- * All books of one take the same number of bytes on the wire, so that the number of bytes of many answers tells whether each of
- * them is an OK with the right number of books: h2load tells of no other.
+ * All books of a catalogue have the same encoded size, so that the total size of the answers, which h2load reports, shows whether every
+ * answer had the right number of books.
  */
 
 import { readFileSync } from "node:fs"
@@ -21,7 +21,7 @@ const firstResponse = messageType("recommendations.proto", "RecommendationRespon
 
 const header = "id,title,authors,year,isbn10,categories"
 
-/** A row of a catalogue file; the cells are not quoted. */
+/** A row of a catalogue file, with unquoted cells. */
 interface Row {
   readonly id: string
   readonly title: string
@@ -32,13 +32,13 @@ interface Row {
 }
 
 export interface Catalogue {
-  /** The file's text. */
+  /** The content of the file. */
   readonly text: string
-  /** What every book takes of a response, in bytes. */
+  /** The size of each book in a response, in bytes. */
   readonly bookSize: number
 }
 
-/** What an answer with so many books takes, in bytes: gRPC's frame of a response has five more. */
+/** The size of an answer with a number of books, in bytes, with the five of the gRPC frame. */
 export const sizeOfAnswer = ({ bookSize }: Catalogue, books: number): number => 5 + books * bookSize
 
 const sizeOf = ({ authors, categories, id, isbn10, title, year }: Row): number =>
@@ -61,22 +61,22 @@ const sizeOf = ({ authors, categories, id, isbn10, title, year }: Row): number =
 
 const cell = (text: string): string => (/[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)
 
-/** The same in a response of the first API. */
+/** The size of a book in a response of the first API. */
 const sizeOfFirst = ({ id, title }: Row): number =>
   firstResponse.encode(firstResponse.fromObject({ recommendations: [{ id: Number(id), title }] })).finish().length
 
-/** Cuts titles or fills them up, until every book has as many bytes as all have on average. */
-const even = (rows: ReadonlyArray<Row>, sizeIn: (row: Row) => number): Catalogue => {
+/** Cuts or pads titles until every book has the average size. */
+const equalizeSizes = (rows: ReadonlyArray<Row>, sizeIn: (row: Row) => number): Catalogue => {
   const bookSize = Math.round(rows.reduce((sum, row) => sum + sizeIn(row), 0) / rows.length)
   const lines = rows.map((row) => {
-    // one with long authors keeps a letter
+    // authors are cut only when one character of the title is left
     let title = row.title.replaceAll(/[^\x20-\x7e]/g, "?")
     let { authors } = row
     for (;;) {
       const size = sizeIn({ ...row, title, authors })
       if (size === bookSize) break
       if (size < bookSize) title += ".".repeat(bookSize - size)
-      // what ends with a space would be trimmed
+      // a trailing space would be trimmed
       else if (title.length > 1) {
         title = title.slice(0, Math.max(1, title.length - (size - bookSize))).replace(/ $/, ".")
       } else authors = authors.slice(0, -1)
@@ -86,7 +86,7 @@ const even = (rows: ReadonlyArray<Row>, sizeIn: (row: Row) => number): Catalogue
   return { text: [header, ...lines, ""].join("\n"), bookSize }
 }
 
-/** Where the catalogue is that the project ships with. */
+/** The catalogue that the project ships with. */
 export const shippedFile = fileURLToPath(new URL("../data/books.csv", import.meta.url))
 
 const shippedRows = (): ReadonlyArray<Row> => {
@@ -96,28 +96,28 @@ const shippedRows = (): ReadonlyArray<Row> => {
       found.startsWith('"') ? found.slice(1, -1).replaceAll('""', '"') : found
     )
     const [id = "", title = "", authors = "", year = "", isbn10 = "", categories = ""] = cells
-    // one that is not there is written by some, as a text without letters, and left out by others
+    // some servers encode an empty ISBN, others leave it out
     return { id, title, authors, year, isbn10: isbn10 || "0123456789", categories }
   })
 }
 
-/** That catalogue, with books of one size in responses of today's API. */
-export const shipped = (): Catalogue => even(shippedRows(), sizeOf)
+/** The shipped catalogue, with books of one size in responses of today's API. */
+export const shipped = (): Catalogue => equalizeSizes(shippedRows(), sizeOf)
 
-/** That catalogue, with books of one size in responses of the first API. */
-export const shippedForFirst = (): Catalogue => even(shippedRows(), sizeOfFirst)
+/** The shipped catalogue, with books of one size in responses of the first API. */
+export const shippedForFirst = (): Catalogue => equalizeSizes(shippedRows(), sizeOfFirst)
 
 const categories =
   "MYSTERY SCIENCE_FICTION SELF_HELP FANTASY ROMANCE THRILLER HISTORICAL_FICTION CLASSICS HISTORY".split(" ")
 
-/** So many made-up books, with titles and authors as long as those of real ones. */
+/** A catalogue of generated books, with titles and authors of realistic length. */
 export const madeUp = (count: number): Catalogue => {
-  // ids of seven digits all have as many bytes
+  // ids of seven digits have the same encoded size
   const lines = Array.from({ length: count }, (_, index) => {
     const id = 3_000_000 + index
     const title = `The ${id % 97 < 50 ? "Long" : "Last"} Book of ${String(id).padStart(8, "0")}`
     const authors = `Author ${String(id % 997).padStart(4, "0")}`
-    // the categories' numbers are of one byte
+    // the numbers of these categories have one byte each
     return `${id},${title},${authors},1${900 + (id % 100)},0123456789,${categories[id % 9]};${categories[(id + 4) % 9]}`
   })
   const [id = "", title = "", authors = "", year = "", isbn10 = "", shelves = ""] = lines[0]?.split(",") ?? []

@@ -1,5 +1,5 @@
 /**
- * The servers that are compared: ours as it is built and shipped, and its rivals, each in a process of its own.
+ * The servers that are compared, each in its own process: ours as `npm run build` makes them, and other implementations.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -18,40 +18,40 @@ const bundles = join(here, "dist")
 const python = join(here, "rivals/python")
 const generatedPython = join(here, "rivals/generated/python")
 
-/** The files of a certificate, its key, and the authority that has signed both sides'. */
+/** The files of a certificate, its key, and the authority of both sides. */
 export interface TlsFiles {
   readonly ca: string
   readonly cert: string
   readonly key: string
 }
 
-/** What a server finds. */
+/** The settings of a server; each contestant takes those that it knows. */
 export interface Situation {
   readonly core: number
   readonly port: number
-  /** A catalogue file. */
+  /** The catalogue file. */
   readonly catalogue?: string | undefined
-  /** A collector of telemetry, of which rivals know nothing. */
+  /** The URL of an OTLP collector; only ours sends telemetry. */
   readonly collector?: string | undefined
-  /** The port of a Recommendations, for pages. */
+  /** The port of Recommendations, for pages. */
   readonly backend?: number | undefined
   readonly tls?: TlsFiles | undefined
-  /** A folder with Node's compile cache. */
+  /** The folder of Node's compile cache. */
   readonly compileCache?: string | undefined
   /** The clients that may call over TLS. */
   readonly allowedClients?: string | undefined
-  /** Options of Node. */
+  /** NODE_OPTIONS. */
   readonly nodeOptions?: string | undefined
-  /** A command that starts the server, such as one that limits its memory. */
+  /** A prefix command, such as one that limits memory. */
   readonly launcher?: ReadonlyArray<string> | undefined
-  /** Whether the server may end by itself; what it says of that is dropped. */
+  /** Whether the server may exit by itself; its stderr is dropped then. */
   readonly mayEnd?: boolean | undefined
 }
 
 export interface Contestant {
   readonly name: string
   readonly start: (situation: Situation) => ChildProcess
-  /** What has to be installed for it, if it cannot run on this machine. */
+  /** How to install what is missing on this machine, if anything is. */
   readonly missing?: () => string | undefined
 }
 
@@ -124,7 +124,7 @@ export const connectNode = rival("connect-node", "connectNode.js")
 export const pageByHand = rival("node:http and grpc-js by hand", "nodeHttp.js")
 export const streamByHand = rival("grpc-js by hand", "grpcJsStream.js")
 
-/** node:http2 that gives the same answer to all. */
+/** node:http2 that answers every request with the same bytes. */
 export const constant = (answer: Buffer): Contestant =>
   rival("node:http2, constant answer", "http2.js", { ANSWER: answer.toString("base64") })
 
@@ -169,7 +169,7 @@ export const gunicorn: Contestant = pythonContestant(
   (port) => ["-m", "gunicorn", "--bind", `127.0.0.1:${port}`, "marketplace:app"]
 )
 
-/** Makes Node's compile cache as the image of ours has it: by a start that ends at a wrong setting once all modules are loaded. */
+/** Fills Node's compile cache as our image does: by a start that fails at an invalid setting after all modules are loaded. */
 export const fillCompileCache = async (folder: string): Promise<void> => {
   const child = spawn(process.execPath, [join(root, "dist/recommendations.js")], {
     cwd: root,
@@ -179,7 +179,7 @@ export const fillCompileCache = async (folder: string): Promise<void> => {
   await once(child, "exit")
 }
 
-/** A port that nobody listens on. */
+/** A free port. */
 export const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -189,7 +189,7 @@ export const freePort = async (): Promise<number> => {
   return port
 }
 
-/** A connection to a port, as soon as somebody listens there. */
+/** Connects to a port, and retries until a server listens there. */
 export const connected = async (port: number): Promise<Socket> => {
   for (;;) {
     const socket = connect(port, "127.0.0.1")
@@ -202,7 +202,7 @@ export const connected = async (port: number): Promise<Socket> => {
   }
 }
 
-/** Makes all that is run out of TypeScript into JavaScript: what is ours in one file, of rivals each as it is. */
+/** Compiles the TypeScript servers: ours are bundled into one file each, the others are not bundled. */
 export const prepare = async (): Promise<void> => {
   execFileSync(process.execPath, [
     join(here, "rivals/generate.ts"),
@@ -219,7 +219,7 @@ export const prepare = async (): Promise<void> => {
   await build({
     input: rivals.map((file) => join(here, "rivals", file)),
     platform: "node",
-    // as if they had been written in JavaScript: what they depend on stays where npm has put it
+    // dependencies are loaded from node_modules, as they would be without a bundler
     external: /^[^./]/,
     output: {
       ...output,

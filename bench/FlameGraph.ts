@@ -1,33 +1,33 @@
 /**
- * Draws a CPU profile of V8 as a flame graph (https://www.brendangregg.com/flamegraphs.html): as wide as it takes, its callers below.
+ * Draws a V8 CPU profile as a flame graph (https://www.brendangregg.com/flamegraphs.html).
  */
 
-/** What V8 writes, as far as it is needed here: https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile */
+/** The fields used here of https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile */
 export interface Profile {
   readonly nodes: ReadonlyArray<{
     readonly id: number
     readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number }
     readonly children?: ReadonlyArray<number>
   }>
-  /** Of each sample the node. */
+  /** The node of each sample. */
   readonly samples: ReadonlyArray<number>
-  /** What passed before each sample, in microseconds. */
+  /** The time before each sample, in microseconds. */
   readonly timeDeltas: ReadonlyArray<number>
 }
 
 interface Frame {
   readonly name: string
   readonly where: string
-  /** In microseconds, without what it has called. */
+  /** Self time, in microseconds. */
   self: number
   total: number
   readonly children: Map<string, Frame>
 }
 
-/** What does nothing is not drawn. */
+/** Idle time is not drawn. */
 const idle = new Set(["(idle)", "(program)"])
 
-/** All calls, with those of the same function from the same place together. */
+/** The tree of calls, with calls of a function from the same caller merged. */
 const merge = ({ nodes, samples, timeDeltas }: Profile): Frame => {
   const selves = new Map<number, number>()
   samples.forEach((id, at) => selves.set(id, (selves.get(id) ?? 0) + timeDeltas[at]!))
@@ -62,7 +62,7 @@ const escape = (text: string): string =>
 const width = 1600
 const rowHeight = 16
 
-/** The flame graph as SVG, whose boxes say more when they are pointed at. */
+/** The flame graph as SVG, with tooltips. */
 export const toSvg = (profile: Profile): string => {
   const root = merge(profile)
   const boxes: Array<string> = []
@@ -90,7 +90,7 @@ export const toSvg = (profile: Profile): string => {
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 ${rowHeight - height} ${width} ${height}" width="${width}" height="${height}" font-family="monospace" font-size="10">${boxes.join("\n")}</svg>\n`
 }
 
-/** The functions that take the most themselves, with what part of all that is. */
+/** The functions with the most self time, each with its share of the total. */
 export const hottest = (
   profile: Profile,
   count: number

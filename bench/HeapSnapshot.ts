@@ -1,5 +1,5 @@
 /**
- * What is in a heap snapshot, as Node writes it
+ * Reads a heap snapshot, as Node writes it
  * (https://nodejs.org/docs/latest/api/v8.html#v8writeheapsnapshotfilenameoptions).
  */
 
@@ -7,21 +7,20 @@ interface Snapshot {
   readonly snapshot: {
     readonly meta: {
       readonly node_fields: ReadonlyArray<string>
-      /** What each field is: of that with the type of a node, all types that there are. */
+      /** The type of each field; for the field `type`, the list of all node types. */
       readonly node_types: ReadonlyArray<string | ReadonlyArray<string>>
     }
   }
-  /** All nodes one after the other, as many numbers each as it has fields. */
+  /** The fields of all nodes, one node after the other. */
   readonly nodes: ReadonlyArray<number>
 }
 
 /**
- * What is V8's own: the code that it has compiled, the shapes of objects, and what it notes of both. It becomes more for many minutes,
- * with each function that is called often enough at last to be compiled again.
+ * Node types that belong to V8: compiled code, object shapes, and feedback. They grow for minutes while functions are optimized.
  */
 const ofTheEngine: ReadonlySet<string> = new Set(["code", "hidden", "object shape", "synthetic"])
 
-/** How many bytes the program's own objects have: what it could leave behind. */
+/** The bytes of the program's own objects, which is what it can leak. */
 export const objectBytes = (json: string): number => {
   const { nodes, snapshot } = JSON.parse(json) as Snapshot
   const { node_fields: fields, node_types } = snapshot.meta

@@ -1,5 +1,5 @@
 /**
- * What makes the load, and sees that every answer is right: h2load for gRPC, wrk for pages.
+ * Generates load and checks every answer: h2load for gRPC, wrk for pages.
  */
 import { execFile, spawnSync } from "node:child_process"
 import { readFileSync, rmSync } from "node:fs"
@@ -12,16 +12,16 @@ import { on, otherCore } from "./Processes.ts"
 /** One round of load. */
 export interface Outcome {
   readonly requests: number
-  /** How long it took, in seconds. */
+  /** The duration, in seconds. */
   readonly seconds: number
-  /** Of its requests, in microseconds. */
+  /** Latency percentiles of the requests, in microseconds. */
   readonly median: number
   readonly p99: number
 }
 
 const run = promisify(execFile)
 
-/** The programs that are not on this machine, with the packages that have them. */
+/** The load generators that are not installed, with their packages. */
 export const missing = (): ReadonlyArray<string> =>
   [
     { command: "h2load", args: ["--version"], from: "nghttp2-client" },
@@ -30,7 +30,7 @@ export const missing = (): ReadonlyArray<string> =>
     .filter(({ args, command }) => spawnSync(command, args).error !== undefined)
     .map(({ command, from }) => `${command} (apt-get install ${from})`)
 
-/** gRPC's frame of a message. */
+/** The gRPC frame of a message. */
 export const frame = (message: Uint8Array): Buffer => {
   const bytes = Buffer.concat([Buffer.alloc(5), message])
   bytes.writeUInt32BE(message.length, 1)
@@ -40,24 +40,24 @@ export const frame = (message: Uint8Array): Buffer => {
 export interface GrpcLoad {
   readonly port: number
   readonly path: string
-  /** The file that has the frame of the request. */
+  /** The file with the frame of the request. */
   readonly file: string
-  /** Where h2load may write what each call took. */
+  /** The file that h2load writes the latency of each call to. */
   readonly log: string
   readonly connections: number
-  /** Calls at the same time on each connection. */
+  /** Concurrent calls on each connection. */
   readonly streams: number
   readonly calls: number
-  /** What each answer has to have, in bytes, with gRPC's five. */
+  /** The expected bytes of each answer, with the five of the gRPC frame. */
   readonly answerSize: number
-  /** Calls a second, instead of as many as are answered. */
+  /** Calls a second; a closed loop without it. */
   readonly rate?: number
 }
 
-/** Makes calls, each of which is made when another one has ended. Fails if not each of them is answered as it should be. */
+/** Makes calls in a closed loop. Fails unless every answer is OK and has the expected size. */
 export const grpc = async (load: GrpcLoad): Promise<Outcome> => {
   const { answerSize, calls, connections, file, log, path, port, rate, streams } = load
-  // h2load adds to what is there
+  // h2load appends
   rmSync(log, { force: true })
   const headers = ["content-type: application/grpc", "te: trailers"].flatMap((header) => ["-H", header])
   const how = ["-n", String(calls), "-c", String(connections), "-m", String(streams), "-d", file, `--log-file=${log}`]
@@ -65,13 +65,13 @@ export const grpc = async (load: GrpcLoad): Promise<Outcome> => {
   const url = `http://127.0.0.1:${port}${path}`
   const { stdout } = await run(...on(otherCore, "h2load", ...how, ...pace, ...headers, url))
   const [, data] = /\((\d+)\) data$/m.exec(stdout) ?? []
-  // an error of gRPC has no message, and is a success to h2load
+  // h2load counts a gRPC error as a success, but an error has no message
   if (!stdout.includes(` ${calls} succeeded`) || Number(data) !== calls * answerSize) {
-    throw new Error(`Not all calls were answered with OK and ${answerSize} bytes:\n${stdout}`)
+    throw new Error(`Not every call was answered with OK and ${answerSize} bytes:\n${stdout}`)
   }
   const [, time = "", unit = ""] = /^finished in ([\d.]+)(us|ms|s|m)/m.exec(stdout) ?? []
   const seconds = Number(time) * { us: 1e-6, ms: 1e-3, s: 1, m: 60 }[unit as "us" | "ms" | "s" | "m"]
-  // a line a call: when it began, the status of HTTP, and what it took
+  // a line for each call: start time, HTTP status, latency
   const latencies = readFileSync(log, "utf8")
     .trimEnd()
     .split("\n")
@@ -88,18 +88,18 @@ export interface PageLoad {
   readonly port: number
   readonly connections: number
   readonly seconds: number
-  /** What each page has to have. */
+  /** The expected books of each page. */
   readonly books: number
 }
 
-/** Asks for pages for so long. Fails if not each of them has the books that it should have. */
+/** Requests pages for a duration. Fails unless every page has the expected books. */
 export const pages = async ({ books, connections, port, seconds }: PageLoad): Promise<Outcome> => {
   const how = ["-t", "1", "-c", String(connections), "-d", `${seconds}s`, "-s", script]
   const { stdout } = await run(...on(otherCore, "wrk", ...how, `http://127.0.0.1:${port}/`, "--", String(books)))
   const [, json = "{}"] = /^outcome (.*)$/m.exec(stdout) ?? []
   const outcome = JSON.parse(json) as { requests: number; wrong: number; micros: number; median: number; p99: number }
   if (!(outcome.requests > 0) || outcome.wrong !== 0) {
-    throw new Error(`Not all pages were answered with ${books} books:\n${stdout}`)
+    throw new Error(`Not every page was answered with ${books} books:\n${stdout}`)
   }
   return { ...outcome, seconds: outcome.micros / 1e6 }
 }

@@ -1,6 +1,6 @@
 /**
- * Calls of one gRPC method at a rate that does not wait for answers, as readers do not: over node:http2 alone, which costs
- * less than any gRPC client, so that the load is not what is measured.
+ * Open-loop load on a gRPC method: a fixed rate of calls that does not wait for answers. It uses node:http2 alone, which costs less
+ * than a gRPC client, so that the load generator is not the bottleneck.
  */
 import { type ClientHttp2Session, connect, constants, type OutgoingHttpHeaders } from "node:http2"
 
@@ -10,16 +10,16 @@ export interface Options {
   /** The encoded request. */
   readonly message: Uint8Array
   readonly connections: number
-  /** When a caller gives up, in milliseconds. */
+  /** The deadline of a call, in milliseconds. */
   readonly timeout: number
 }
 
 export interface Outcome {
-  /** Calls by their grpc-status; those that were given up are -1, those that ended without a status -2. */
+  /** Calls by their grpc-status; -1 is a call that timed out, -2 one that ended without a status. */
   readonly statuses: ReadonlyMap<number, number>
-  /** Of the calls that were answered with OK, in milliseconds, sorted. */
+  /** The latencies of the calls that were answered with OK, in milliseconds, sorted. */
   readonly latencies: ReadonlyArray<number>
-  /** How long it took, in milliseconds. */
+  /** The duration, in milliseconds. */
   readonly elapsed: number
 }
 
@@ -31,7 +31,7 @@ export interface OpenLoad {
   readonly close: () => void
 }
 
-/** What every call of a method is made of. */
+/** The encoded call of a method. */
 export interface Request {
   readonly headers: OutgoingHttpHeaders
   readonly frame: Buffer
@@ -52,7 +52,7 @@ export const request = ({ message, path, timeout }: Pick<Options, "message" | "p
   return { headers, frame, timeout }
 }
 
-/** One call, which says how it has ended: by its status, as in {@link Outcome}, and the bytes of its answer. */
+/** Makes one call, and reports its status, as in {@link Outcome}, and the bytes of its answer. */
 export const call = (
   session: ClientHttp2Session,
   { frame, headers, timeout }: Request,
@@ -98,7 +98,7 @@ export const start = async (options: Options): Promise<OpenLoad> => {
   )
   let next = 0
 
-  /** What has come of calls, from the moment that this is called. */
+  /** Collects the outcomes of calls from now on. */
   const observe = () => {
     const statuses = new Map<number, number>()
     const latencies: Array<number> = []

@@ -1,6 +1,6 @@
 /**
- * What becomes of readers when a whole shop is asked for more pages than its machine can make: three replicas of each service, as they
- * are built, share this machine, and pages are asked for at a rate that does not wait for answers.
+ * Overloads a whole shop: three replicas of each built service share this machine, and pages are requested at a rate that does not wait
+ * for answers.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { Agent, get } from "node:http"
@@ -10,29 +10,29 @@ import * as Processes from "./Processes.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
-/** Of each service. */
+/** Replicas of each service. */
 const replicas = 3
 
-/** When readers have gone, in milliseconds. */
+/** How long a reader waits for a page, in milliseconds. */
 const patience = 3_000
 
-/** How long pages are asked for, in milliseconds. */
+/** The duration of the load, in milliseconds. */
 const duration = 8_000
 
-/** Of all that were asked for, what was answered with books in time, without books in time, with 503, and later or not at all. */
+/** Pages a second: requested, answered in time with books and without, answered with 503, and answered late or not at all. */
 export interface Point {
   readonly offered: number
   readonly withBooks: number
   readonly withoutBooks: number
   readonly refused: number
   readonly late: number
-  /** Of pages with books, in milliseconds. */
+  /** Latency percentiles of pages with books, in milliseconds. */
   readonly median: number
   readonly p99: number
 }
 
 interface Answer {
-  /** Undefined if the connection has failed. */
+  /** Undefined if the connection failed. */
   readonly status: number | undefined
   readonly hasBooks: boolean
   /** In milliseconds. */
@@ -70,7 +70,7 @@ export const measure = async (rates: ReadonlyArray<number>): Promise<ReadonlyArr
     const agent = new Agent({ keepAlive: true, maxFreeSockets: Infinity })
     let next = 0
     const ask = () => page(agent, ports[next++ % ports.length]!)
-    // warm
+    // warm up
     for (let count = 0; count < 500 * replicas; count++) await ask()
     const points: Array<Point> = []
     for (const rate of rates) points.push(await at(rate, ask))
@@ -123,7 +123,7 @@ const at = async (rate: number, ask: () => Promise<Answer>): Promise<Point> => {
   }
 }
 
-/** Prints what became of the pages at each rate. */
+/** Prints the outcome at each rate. */
 export const print = (points: ReadonlyArray<Point>): void => {
   const percent = (share: number) => `${(share * 100).toFixed(1)} %`.padStart(10)
   console.log(" offered with books   no books        503       late   median      p99")

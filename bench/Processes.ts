@@ -1,27 +1,27 @@
 /**
- * The processes of a benchmark: each kept on one core, its CPU time and its memory read from the kernel, and ended with the program.
+ * The processes of a benchmark: pins them to cores, reads their CPU time and memory from /proc, and ends them with the program.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 
-/** What is measured runs on one core, all that makes the load on another, with this program. */
+/** The measured server runs on one core; the load generators and this program run on the other. */
 export const measuredCore = 0
 export const otherCore = 1
 
-/** Whether processes can be kept on a core: with util-linux' taskset, and more than one of them. */
+/** Whether processes can be pinned to cores: this takes taskset (util-linux) and two cores. */
 export const isPinned = availableParallelism() > 1 && spawnSync("taskset", ["--version"]).error === undefined
 
-/** A command as it is run on a core. */
+/** The command that runs a command on a core. */
 export const on = (core: number, command: string, ...args: ReadonlyArray<string>): [string, ReadonlyArray<string>] =>
   isPinned ? ["taskset", ["-c", String(core), command, ...args]] : [command, args]
 
 const running: Array<ChildProcess> = []
 
-/** How many processes there are, to be given to {@link stop} later. */
+/** The number of running processes, for {@link stop}. */
 export const count = (): number => running.length
 
-/** Ends processes, or all but the first ones. */
+/** Kills all processes but the first ones. */
 export const stop = (first = 0): void => {
   for (const child of running.splice(first)) {
     child.removeAllListeners("exit")
@@ -29,7 +29,7 @@ export const stop = (first = 0): void => {
   }
 }
 
-/** The same, and waits until they have ended. */
+/** As {@link stop}, and waits until they have exited. */
 export const stopAll = async (first = 0): Promise<void> => {
   const ending = running
     .slice(first)
@@ -39,7 +39,7 @@ export const stopAll = async (first = 0): Promise<void> => {
   await Promise.all(ending)
 }
 
-// whatever ends this program ends them
+// processes end with this program
 process.on("exit", () => stop())
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1))
 
@@ -49,15 +49,15 @@ export interface Options {
   readonly args: ReadonlyArray<string>
   readonly env?: NodeJS.ProcessEnv
   readonly cwd?: string
-  /** What it says besides its output is dropped. */
+  /** Drops stderr. */
   readonly isQuiet?: boolean
-  /** A command that runs the command, such as one that limits its memory. */
+  /** A prefix command, such as one that limits memory. */
   readonly launcher?: ReadonlyArray<string> | undefined
-  /** Whether it may end before it is stopped, which otherwise ends the benchmark. */
+  /** Whether it may exit before it is stopped; otherwise this ends the benchmark. */
   readonly mayEnd?: boolean | undefined
 }
 
-/** Starts a process, without the settings of this one. If it ends before it is stopped, so does the benchmark. */
+/** Starts a process without the environment of this one. The benchmark ends if the process exits before it is stopped. */
 export const start = (options: Options): ChildProcess => {
   const { args, command, core, cwd, env, isQuiet = false, launcher = [], mayEnd = false } = options
   const [first = command, ...rest] = [...launcher, command, ...args]
@@ -70,13 +70,13 @@ export const start = (options: Options): ChildProcess => {
   running.push(child)
   if (mayEnd) return child
   child.on("exit", (code) => {
-    console.error(`${command} ${args.join(" ")} has ended with ${code}`)
+    console.error(`${command} ${args.join(" ")} exited with code ${code}`)
     process.exit(1)
   })
   return child
 }
 
-/** What a pattern finds in the output of a process, the rest of which is read and dropped. */
+/** The first group of a pattern in the output of a process; further output is dropped. */
 export const find = (child: ChildProcess, pattern: RegExp): Promise<string> =>
   new Promise((resolve) => {
     let output = ""
@@ -91,7 +91,7 @@ export const find = (child: ChildProcess, pattern: RegExp): Promise<string> =>
     child.stdout?.on("data", onData)
   })
 
-/** A process and those that it has started, and so on. */
+/** The pids of a process and its descendants. */
 const treeOf = (pid: number): ReadonlyArray<number> => [
   pid,
   ...tasksOf(pid)
@@ -101,7 +101,7 @@ const treeOf = (pid: number): ReadonlyArray<number> => [
 
 const tasksOf = (pid: number): ReadonlyArray<string> => readdirSync(`/proc/${pid}/task`)
 
-/** A file of a thread, which may have ended since. */
+/** Reads a file of /proc; empty if the thread has ended. */
 const read = (file: string): string => {
   try {
     return readFileSync(file, "utf8")
@@ -111,8 +111,8 @@ const read = (file: string): string => {
 }
 
 /**
- * The CPU time of a process and of those that it has started, in microseconds. That of its threads is known to the nanosecond; its
- * stat, in hundredths of a second, has that of threads that have ended too.
+ * The CPU time of a process and its descendants, in microseconds. The schedstat of threads is exact; the stat of the process has
+ * hundredths of a second, but includes threads that have ended.
  */
 export const cpuOf = (pid: number): number =>
   treeOf(pid)
@@ -124,13 +124,13 @@ const ofThreads = (pid: number): number =>
     .map((task) => Number(read(`/proc/${pid}/task/${task}/schedstat`).split(" ")[0]) / 1000)
     .reduce((sum, micros) => sum + micros, 0)
 
-/** What is said before the name of the program, which may hold anything, is not read; after it come the state and 11 more. */
+/** The fields utime and stime, counted from the end of the program's name, which can hold any character. */
 const ofStat = (pid: number): number => {
   const [user = "0", system = "0"] = read(`/proc/${pid}/stat`).split(") ")[1]?.split(" ").slice(11, 13) ?? []
   return (Number(user) + Number(system)) * 10_000
 }
 
-/** The resident memory of a process and of those that it has started, in bytes: what it is now, and the most that it was. */
+/** The current and the peak resident memory of a process and its descendants, in bytes. */
 export const memoryOf = (pid: number): { readonly now: number; readonly peak: number } => {
   const statuses = treeOf(pid).map((one) => readFileSync(`/proc/${one}/status`, "utf8"))
   const sum = (name: string) =>

@@ -1,9 +1,9 @@
 /**
- * What is printed of a row: a line for each who does its work, and whether ours reaches what it should.
+ * Formats the result of a row: a table line for each contestant, and whether the targets are reached.
  */
 import type { Column, Line, Result, Row, Target } from "./Rows.ts"
 
-/** How a column is headed, what its unit is divided by, and with how many decimals. */
+/** The heading of each column, the divisor for its unit, and its decimals. */
 const columns: { readonly [K in Column]: { readonly head: string; readonly unit: number; readonly decimals: number } } =
   {
     cpu: { head: "us of CPU", unit: 1, decimals: 1 },
@@ -16,7 +16,7 @@ const columns: { readonly [K in Column]: { readonly head: string; readonly unit:
 
 const names = Object.keys(columns) as ReadonlyArray<Column>
 
-/** The best of another line by the best of ours: so many times as much. */
+/** The best figure of another line divided by the best of ours. */
 const ratioTo = (ours: Line, other: Line, column: Column): number | undefined => {
   const [own, theirs] = [ours[column]?.best, other[column]?.best]
   return own === undefined || theirs === undefined ? undefined : theirs / own
@@ -56,7 +56,7 @@ const judge = ({ facts, lines }: Result, target: Target): Verdict | undefined =>
 export const verdicts = (row: Row, result: Result): ReadonlyArray<Verdict> =>
   row.targets.flatMap((target) => judge(result, target) ?? [])
 
-/** A table in Markdown: of each figure the best round, and behind it the middle one; and how many times ours it is. */
+/** A Markdown table: of each figure the best round, the median round in brackets, and the ratio to ours. */
 export const format = (row: Row, result: Result): string => {
   const [ours] = result.lines
   const used = names.filter((name) => result.lines.some((line) => line[name] !== undefined))

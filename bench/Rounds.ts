@@ -1,49 +1,50 @@
 /**
- * Servers that are compared: all of them at the same time, each loaded in turn, in many short rounds.
+ * Compares servers that run at the same time and are loaded in turn, in many short rounds.
  *
- * Other work on the machine only ever adds to what a request takes, so the least of the rounds counts, and the middle one beside it
- * says how much there was. What is compiled how, and how large a heap becomes, differs from process to process: so there are several
- * of each, one after another.
+ * Other work on the machine can only add to the cost of a request, so the minimum over the rounds counts; the median beside it shows
+ * how busy the machine was. JIT compilation and heap size differ between processes, so several processes of each server are measured,
+ * one after the other.
  */
 import type { ChildProcess } from "node:child_process"
 
 import type { Outcome } from "./Load.ts"
 import * as Processes from "./Processes.ts"
 
-/** A server, running. */
+/** A running server. */
 export interface Subject {
   readonly name: string
   readonly process: ChildProcess
-  /** Loads it for less than a second, and sees that it answers as it should. */
+  /** Loads it for less than a second, and checks its answers. */
   readonly load: () => Promise<Outcome>
 }
 
-/** A number of which the least counts, or the most. */
+/** A figure over all rounds or processes. */
 export interface Figure {
+  /** The minimum or the maximum, whichever is better. */
   readonly best: number
-  /** The middle of all rounds, or processes. */
+  /** The median. */
   readonly middle: number
 }
 
 export interface Figures {
   readonly name: string
-  /** Microseconds of the CPU of the server's processes a request. */
+  /** CPU time of the server's processes for a request, in microseconds. */
   readonly cpu: Figure
   /** Requests a second. */
   readonly throughput: Figure
-  /** What half of the requests took at the most, in microseconds, and what 99 of 100 did. */
+  /** Latency percentiles, in microseconds. */
   readonly median: Figure
   readonly p99: Figure
-  /** The most resident memory, in bytes. */
+  /** Peak resident memory, in bytes. */
   readonly memory: Figure
 }
 
 export interface Options {
-  /** How many processes of each, one after another. */
+  /** Processes of each server, one after the other. */
   readonly processes: number
-  /** Of each process. */
+  /** Measured rounds of each process. */
   readonly rounds: number
-  /** Rounds that do not count, until the compiler has nothing more to gain. */
+  /** Rounds that are not counted, until the JIT compiler has settled. */
   readonly warmUps: number
 }
 
@@ -62,7 +63,7 @@ const figure = (values: ReadonlyArray<number>, best: (...values: ReadonlyArray<n
   middle: values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 })
 
-/** Loads what is started, and again what is started next. */
+/** Starts one process of each name, measures them, and repeats that with new processes. */
 export const compare = async (
   names: ReadonlyArray<string>,
   start: (name: string) => Promise<Subject>,
@@ -76,7 +77,7 @@ export const compare = async (
     for (const { load } of subjects) for (let warmUp = 0; warmUp < warmUps; warmUp++) await load()
     for (let round = 0; round < rounds; round++) {
       for (let turn = 0; turn < subjects.length; turn++) {
-        // each round begins with another one
+        // each round begins with another server
         const at = (round + turn) % subjects.length
         seen[at]!.rounds.push(await measure(subjects[at]!))
       }

@@ -1,5 +1,5 @@
 /**
- * What is compared: each row is some work, and those who do it.
+ * The rows of the benchmark: each is a workload with its contestants and targets.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -13,28 +13,28 @@ import { firstPath, recommend, recommendFirst, recommendPath } from "./Requests.
 import * as Rounds from "./Rounds.ts"
 import * as Starts from "./Starts.ts"
 
-/** What is measured of everybody. */
+/** The measured figures. */
 export type Column = "cpu" | "throughput" | "median" | "p99" | "memory" | "start"
 
-/** One who does the work: what has not been measured of it is not there. */
+/** The figures of a contestant; those that were not measured are missing. */
 export type Line = { readonly name: string } & { readonly [K in Column]?: Rounds.Figure }
 
-/** What ours should reach against another line of its row: as a ratio, of which the line's own name says whose to whose. */
+/** A goal for the ratio of our figure and that of another line of the row. */
 export interface Target {
   readonly against: string
   readonly column: Column
-  /** The other's is so many times ours, or more. */
+  /** The lowest ratio of the other figure to ours. */
   readonly atLeast?: number
-  /** Ours is so many times the other's, or less. */
+  /** The highest ratio of our figure to the other. */
   readonly atMost?: number
-  /** What the row should come to by then, which is no ratio: in the unit of its fact. */
+  /** The name of a fact that the goal is for instead of a ratio, in the unit of the fact. */
   readonly fact?: string
 }
 
 export interface Result {
   /** Ours first. */
   readonly lines: ReadonlyArray<Line>
-  /** What else there is to know, in the unit that its name says. */
+  /** Further measurements; the name of each says its unit. */
   readonly facts?: { readonly [name: string]: number }
 }
 
@@ -45,16 +45,16 @@ export interface Row {
   readonly run: (setting: Setting) => Promise<Result>
 }
 
-/** Where the rows are run. */
+/** How rows are run. */
 export interface Setting {
-  /** For what is made on the way. */
+  /** A temporary folder. */
   readonly folder: string
   readonly collector: string
-  /** How much is done is multiplied by that. */
+  /** A factor for the number of rounds. */
   readonly effort: number
-  /** How many processes of each. */
+  /** The number of processes of each contestant. */
   readonly processes: number
-  /** Those that are to be there, by a part of their names; all if there is none. */
+  /** Parts of the names of the contestants to run; empty runs all. */
   readonly names: ReadonlyArray<string>
 }
 
@@ -71,14 +71,14 @@ const wanted = (
   contestants.filter(({ missing, name }) => {
     if (names.length > 0 && !names.some((part) => name.includes(part))) return false
     const packages = missing?.()
-    if (packages !== undefined) console.error(`Without ${name}: ${packages}`)
+    if (packages !== undefined) console.error(`${name} is left out; to include it: ${packages}`)
     return packages === undefined
   })
 
 interface GrpcRow {
   readonly contestants: ReadonlyArray<Contestants.Contestant>
   readonly situation: Partial<Contestants.Situation>
-  /** What is shown to a server that speaks mutual TLS. */
+  /** The client certificate for servers with mutual TLS. */
   readonly clientTls?: Contestants.TlsFiles
   readonly path: string
   readonly request: Buffer
@@ -90,7 +90,7 @@ interface GrpcRow {
   readonly warmUps: number
 }
 
-/** Compares servers of gRPC: with TLS through a tunnel, since h2load has no certificates of its own. */
+/** Compares gRPC servers; with TLS through a tunnel, since h2load cannot present a client certificate. */
 const compareGrpc = async (setting: Setting, row: GrpcRow): Promise<ReadonlyArray<Rounds.Figures>> => {
   const { calls, contestants, rounds, situation, warmUps } = row
   const file = write(setting, "request", row.request)
@@ -152,7 +152,7 @@ const three: Row = {
   }
 }
 
-/** Recommend of the first API, by servers in some state. */
+/** Compares Recommend of the first API. */
 const compareFirst = async (setting: Setting, row: Pick<GrpcRow, "calls" | "rounds" | "warmUps">): Promise<Result> => {
   const catalogue = Catalogues.shippedForFirst()
   const { byHand, niceGrpc, ours } = Contestants
@@ -175,11 +175,11 @@ const first: Row = {
   run: (setting) => compareFirst(setting, busy)
 }
 
-const young: Row = {
-  key: "young",
+const firstCold: Row = {
+  key: "first-cold",
   title: "Recommend of the first API, 3 of the shipped catalogue: the first 50,000 calls of a process",
   targets: [{ against: "grpc-js by hand", column: "cpu", atLeast: 1 }],
-  // a process is young once: so there is one round of each, and more processes
+  // one round of each process, and more processes
   run: ({ effort, processes, ...setting }) =>
     compareFirst(
       { ...setting, effort: 1, processes: Math.ceil(3 * processes * effort) },
@@ -315,7 +315,7 @@ const start: Row = {
       }
       return Starts.first(contestant, situation, recommendPath, frame)
     }
-    // the images' cache is made by a start that ends by itself; one that is killed writes none
+    // a process that is killed writes no compile cache
     await Contestants.fillCompileCache(compileCache)
     const figures = await Starts.compare(
       contestants.map((contestant) => () => once(contestant)),
@@ -371,7 +371,7 @@ const million: Row = {
   }
 }
 
-/** Of each round, on one connection. */
+/** The messages of each round, on one connection. */
 const messages = 250_000
 
 const stream: Row = {
@@ -380,7 +380,7 @@ const stream: Row = {
   targets: [{ against: "grpc-js by hand", column: "cpu", atLeast: 0.8 }],
   run: async (setting) => {
     const text = "hello"
-    // a request has the text and `int32_value`, a response the text and `number`: 1 and up, with as many bytes as a varint has
+    // a request has the text and `int32_value`, a response the text and `number`, a varint from 1 up
     const count = [...varint(messages)]
     const numbers = Array.from({ length: messages }, (_, index) => varint(index + 1).length)
     const answerSize = numbers.reduce((sum, size) => sum + 5 + 2 + text.length + 1 + size, 0)
@@ -415,4 +415,4 @@ const varint = (value: number): Uint8Array => {
   return Uint8Array.from([...bytes, rest])
 }
 
-export const rows: ReadonlyArray<Row> = [three, first, young, hundred, alone, tls, page, start, million, stream]
+export const rows: ReadonlyArray<Row> = [three, first, firstCold, hundred, alone, tls, page, start, million, stream]

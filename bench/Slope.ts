@@ -1,15 +1,15 @@
 /**
- * Whether something goes up in the course of time, or only up and down.
+ * Tells growth over time from fluctuation, by linear regression.
  */
 
 export interface Slope {
-  /** By how much it goes up from the first value to the last, on the line that is nearest to all. */
+  /** The rise from the first value to the last on the line of least squares. */
   readonly rise: number
-  /** By how much it may seem to do so by chance: three standard errors. */
+  /** The rise that chance can explain: three standard errors. */
   readonly noise: number
 }
 
-/** The line through values at equal distances, of which there are three at least. */
+/** Fits a line to three or more values at equal distances. */
 export const of = (values: ReadonlyArray<number>): Slope => {
   const last = values.length - 1
   const middle = last / 2

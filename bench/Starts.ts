@@ -1,5 +1,5 @@
 /**
- * How long it takes from the moment that a server is started to its first answer.
+ * Measures the time from starting a server to its first answer.
  */
 import { once } from "node:events"
 import { connect, constants } from "node:http2"
@@ -8,7 +8,7 @@ import * as Contestants from "./Contestants.ts"
 import * as Processes from "./Processes.ts"
 import type { Figure } from "./Rounds.ts"
 
-/** Starts a server and calls it until it answers with OK, and gives the milliseconds that it took. It goes on to run. */
+/** Starts a server, calls it until it answers with OK, and returns the milliseconds that this took. The server keeps running. */
 export const first = async (
   contestant: Contestants.Contestant,
   situation: Contestants.Situation,
@@ -38,7 +38,7 @@ export const first = async (
   return took
 }
 
-/** Starts servers in turn, and ends each when it has answered: milliseconds. */
+/** Starts servers in turn, ends each after its first answer, and returns the milliseconds of each. */
 export const compare = async (
   starts: ReadonlyArray<() => Promise<number>>,
   rounds: number

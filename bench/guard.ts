@@ -1,11 +1,10 @@
 /**
- * Whether a call costs more than it did: `npm run bench:guard` fails if so. It looks at a Recommend of three, the row of
- * {@link file://./main.ts} that all others have in them.
+ * Fails if a call costs more than it did: `npm run bench:guard`. It measures the row `three` of {@link file://./Rows.ts}.
  *
- * - What a call allocates is nearly the same on every machine and at every time, and so may not be more than it was by much.
- * - Its CPU time is compared with that of a server of grpc-js by hand, in the same run. Other work on the machine only ever adds, to
- *   either: so the least of many short rounds counts, of several processes, and where the ratio is not what it should be, there are
- *   more of both before that is believed.
+ * - The bytes that a call allocates hardly differ between machines and runs, so their limit is tight.
+ * - The CPU time of a call is compared with that of a server of grpc-js by hand, in the same run. Other work on the machine can only
+ *   add to it, so the minimum over many short rounds of several processes counts. If the ratio is too low, more processes are
+ *   measured before the guard fails.
  */
 import { spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -20,13 +19,13 @@ import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
 import { recommend, recommendPath } from "./Requests.ts"
 
-/** What a call may allocate on the heap, in bytes: 3 % more than it does. To be lowered with what it does. */
+/** The most bytes that a call may allocate on the heap. Lower this when a call allocates less. */
 const maxAllocated = 28_000
 
-/** How many times ours a call by hand has to take. It is 0.88 to 0.97 (README.md). */
+/** The lowest allowed ratio of the CPU time of a call by hand to ours. */
 const minRatio = 0.78
 
-/** How many processes of each there are at the least, and at the most. */
+/** The least and the most processes of each. */
 const minAttempts = 2
 const maxAttempts = 8
 
@@ -42,7 +41,7 @@ interface Subject {
 
 const main = async () => {
   const missing = Load.missing().filter((program) => program.startsWith("h2load"))
-  if (missing.length > 0) throw new Error(`What makes the load is not there: ${missing.join(", ")}`)
+  if (missing.length > 0) throw new Error(`Missing load generators: ${missing.join(", ")}`)
   if (Processes.isPinned) spawnSync("taskset", ["-cp", String(Processes.otherCore), String(process.pid)])
   await Contestants.prepare()
   const folder = mkdtempSync(join(tmpdir(), "guard-"))
@@ -114,7 +113,7 @@ const main = async () => {
     )
   }
   if (isGood()) return
-  console.error("A call costs more than it did: `npm run profile` shows what of (bench/README.md)")
+  console.error("A call costs more than it did; `npm run profile` shows where (bench/README.md)")
   process.exitCode = 1
 }
 

@@ -1,6 +1,6 @@
 /**
- * What becomes of a good client while others attack: `npm run bench:hostile` makes each attack on ours and on the same by hand,
- * one after the other, and fails if ours does not hold what it should. The attacks are in {@link file://./hostile/Attacks.ts}.
+ * Measures the goodput of a good client during attacks: `npm run bench:hostile` runs each attack of
+ * {@link file://./hostile/Attacks.ts} on our servers and on the same by hand, and fails if ours misses a goal.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -16,11 +16,11 @@ import * as MemoryLimit from "./hostile/MemoryLimit.ts"
 import * as Trial from "./hostile/Trial.ts"
 import * as Processes from "./Processes.ts"
 
-/** What a good client of ours should get during an attack. */
+/** The lowest share of good answers during an attack. */
 const goalOf = ({ isFairness = false }: Attack): number => (isFairness ? 0.95 : 0.9)
 
 const misses = (attack: Attack, { after, during, fate }: Trial.Outcome): ReadonlyArray<string> => [
-  ...(fate._tag === "Alive" ? [] : ["it has ended"]),
+  ...(fate._tag === "Alive" ? [] : ["it exited"]),
   ...(during >= goalOf(attack) ? [] : [`less than ${goalOf(attack) * 100} % during`]),
   ...(after >= Trial.afterGoal ? [] : [`less than ${Trial.afterGoal * 100} % after`])
 ]
@@ -49,7 +49,7 @@ const widths = [22, 29, 7, 7, 7, 11, 8, 26, 4]
 const line = (row: ReadonlyArray<string>) =>
   `| ${row.map((cell, at) => (at < 2 || at > 6 ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!))).join(" | ")} |`
 
-/** Certificates of a server, a client that it knows and one that it does not. */
+/** Certificates of a server, of a client on its list, and of one that is not. */
 const certificates = async (folder: string): Promise<Trial.Tls> => {
   const authority = await Certificates.makeAuthority()
   const write = (name: string, text: string) => {
@@ -69,12 +69,12 @@ const certificates = async (folder: string): Promise<Trial.Tls> => {
   }
 }
 
-/** Lets this program and what it starts go before what else the machine does, where it may: an attack that gets no core is none. */
-const goFirst = () => {
+/** Raises the priority of this program and its children where that is permitted, so that attacks get a core. */
+const raisePriority = () => {
   try {
     setPriority(-10)
   } catch {
-    // for root alone
+    // only root may
   }
 }
 
@@ -90,13 +90,12 @@ const main = async (): Promise<boolean> => {
   const only = values.only?.split(",")
   const unknown = only?.find((name) => !attacks.some((attack) => attack.name === name))
   if (unknown !== undefined) {
-    console.error(`There is no row ${unknown}: expected some of ${attacks.map(({ name }) => name).join(",")}`)
+    console.error(`Unknown row ${unknown}; expected some of ${attacks.map(({ name }) => name).join(",")}`)
     return false
   }
   if (Processes.isPinned) spawnSync("taskset", ["-cp", String(Processes.otherCore), String(process.pid)])
-  else
-    console.error("There is no taskset (util-linux), or one core only: clients and servers get into each other's way")
-  goFirst()
+  else console.error("taskset (util-linux) is missing, or there is one core only: clients and servers share cores")
+  raisePriority()
   const limiter = MemoryLimit.find()
   const folder = mkdtempSync(join(tmpdir(), "hostile-"))
   const results: Array<{ readonly attack: Attack; readonly outcome: Trial.Outcome; readonly isOurs: boolean }> = []

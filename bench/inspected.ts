@@ -1,25 +1,25 @@
 /**
- * Loaded into a server before all else, by those who look into it: it says how many bytes have been allocated on its heap since the
- * start, and what Node has warned of; and writes what is on its heap to a file that its parent names.
+ * Preloaded into a measured server. On a message from the parent it reports the bytes allocated on the heap since the start and Node's
+ * warnings, and optionally writes a heap snapshot first.
  */
 import { getHeapStatistics, writeHeapSnapshot } from "node:v8"
 
-/** What a server says of itself. */
+/** The reply to a {@link Question}. */
 export interface Inspected {
   readonly allocated: number
   readonly warnings: ReadonlyArray<string>
 }
 
-/** What its parent asks for: only that, or after what is in use has been written to a file. */
+/** A request of the parent; with a file name, a heap snapshot is written before the reply. */
 export type Question = { readonly writeHeapTo?: string }
 
 const warnings: Array<string> = []
 process.on("warning", ({ name }) => warnings.push(name))
 
 process.on("message", ({ writeHeapTo }: Question) => {
-  // garbage is collected first
+  // this collects garbage first
   if (writeHeapTo !== undefined) writeHeapSnapshot(writeHeapTo)
-  // Node's types do not have it yet
+  // missing in Node's types
   const { total_allocated_bytes: allocated } = getHeapStatistics() as unknown as {
     readonly total_allocated_bytes: number
   }

@@ -1,8 +1,8 @@
 /**
- * Ours and its rivals, side by side in one run: `npm run bench` prints, for each row of work, what it takes each of them.
+ * Compares this project's servers with other implementations in one run: `npm run bench` prints a table for each row of {@link rows}.
  *
- * `--only three,page` runs some rows, `--names ours,hand` with some who do them, `--effort 0.5` makes half as many rounds, `--processes 3` so many processes of each, and
- * `--json` prints all that was measured for machines.
+ * Options: `--only three,page` runs some rows, `--names ours,hand` some contestants (by a part of their name), `--effort 0.5` half as
+ * many rounds, `--processes 3` sets the processes of each contestant, `--json` prints all measurements as JSON.
  */
 import { spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -39,18 +39,18 @@ const main = async () => {
   const only = values.only?.split(",")
   const unknown = only?.find((key) => !rows.some((row) => row.key === key))
   if (unknown !== undefined) {
-    console.error(`There is no row ${unknown}: expected some of ${rows.map(({ key }) => key).join(",")}`)
+    console.error(`Unknown row ${unknown}; expected some of ${rows.map(({ key }) => key).join(",")}`)
     process.exitCode = 1
     return
   }
   const missing = Load.missing()
   if (missing.length > 0) {
-    console.error(`What makes the load is not there: ${missing.join(", ")}`)
+    console.error(`Missing load generators: ${missing.join(", ")}`)
     process.exitCode = 1
     return
   }
   if (Processes.isPinned) spawnSync("taskset", ["-cp", String(Processes.otherCore), String(process.pid)])
-  else console.error("There is no taskset (util-linux), or one core only: load and servers get into each other's way")
+  else console.error("taskset (util-linux) is missing, or there is one core only: load and servers share cores")
 
   const folder = mkdtempSync(join(tmpdir(), "bench-"))
   const results: Array<{ readonly row: Row; readonly result: Result }> = []

@@ -1,14 +1,13 @@
 /**
- * What it costs a service to be observed: `npm run bench:observability` prints, for each part of it, the microseconds of CPU of the
- * server's process that a unary call takes with nothing but that part.
+ * Measures the cost of observability: `npm run bench:observability` prints, for each observer alone, the CPU time of a unary call in
+ * the server's process, and in the client's.
  *
- * All servers run at the same time, each a process of its own of bundled code, and are asked in turn, for less than a second each,
- * in many rounds: other work on the machine only ever adds to what a call takes, so the least of the rounds is what counts. What is
- * compiled how differs from process to process, and so all of it is done with several of each, of which the middle one is shown.
- * The load is h2load's, the collector a process that counts, and both are kept off the server's core.
+ * All servers run at the same time, as bundles in their own processes, and are loaded in turn in many rounds of less than a second.
+ * Other work on the machine can only add to the cost of a call, so the minimum over the rounds counts. JIT compilation differs between
+ * processes, so several processes of each are measured, and the median is shown. h2load and the collector run on another core.
  *
- * `--processes 5`, `--rounds 8` and `--calls 10000` (of one round) may be given after `--`, and `--only tracing` for those whose
- * name has that, beside the first.
+ * Options after `--`: `--processes 5`, `--rounds 8`, `--calls 10000` (of a round), and `--only tracing` for the variants with that
+ * word in their name, beside the first.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -27,21 +26,21 @@ import { EchoService } from "../src/layers/testing/EchoServer.ts"
 
 interface Variant {
   readonly name: string
-  /** What it is observed by: see observedServer.ts and observedClient.ts. */
+  /** The name of its observers in observedServer.ts and observedClient.ts. */
   readonly part: string
   /** Whether there is a collector. */
   readonly isExported?: boolean
   readonly env?: { readonly [variable: string]: string }
-  /** What its callers send. */
+  /** The headers of its callers. */
   readonly headers?: ReadonlyArray<string>
 }
 
-/** Spans are sent so often that no round goes without, which costs a little more than the 5 seconds that are usual. */
+/** Spans are exported more often than by default, so that every round has an export. */
 const exporting = { isExported: true, env: { OTEL_BSP_SCHEDULE_DELAY: "250" } }
 
 const sampling = (ratio: string) => ({ ...exporting, env: { ...exporting.env, OTEL_TRACES_SAMPLER_ARG: ratio } })
 
-/** Not recorded by its caller, and so not by the one that is called. */
+/** Without the sampled flag, so that the server does not sample either. */
 const traceparent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 const servers: ReadonlyArray<Variant> = [
@@ -69,7 +68,7 @@ const clients: ReadonlyArray<Variant> = [
   { name: "everything, 100 %", part: "everything", ...sampling("1") }
 ]
 
-/** One variant, running. */
+/** A running variant. */
 interface Subject {
   readonly pid: number
   readonly make: (calls: number) => Promise<void>
@@ -77,7 +76,7 @@ interface Subject {
 
 const path = "/onlinebooks.layers.testing.EchoService/Echo"
 const text = "hello"
-/** A message with a text alone, in a frame: the request, and the same for the response. */
+/** The gRPC frame of a message with a text, which is both the request and the response. */
 const frame = Buffer.from([0, 0, 0, 0, text.length + 2, 0x0a, text.length, ...Buffer.from(text)])
 
 const here = fileURLToPath(new URL(".", import.meta.url))
@@ -91,7 +90,7 @@ const bundle = (program: string) =>
     checks: { eval: false }
   })
 
-/** How a process is kept on one of the cores, where that can be done. */
+/** The command that pins a process to a core, where that is possible. */
 const isPinned = availableParallelism() > 1 && spawnSync("taskset", ["--version"]).error === undefined
 const on = (core: number, command: string, ...args: ReadonlyArray<string>): [string, ReadonlyArray<string>] =>
   isPinned ? ["taskset", ["-c", String(core), command, ...args]] : [command, args]
@@ -101,7 +100,7 @@ const otherCore = 1
 
 const processes: Array<ChildProcess> = []
 
-/** Ends processes, or all but the first ones. */
+/** Kills all processes but the first ones. */
 const stop = (first = 0) => {
   for (const child of processes.splice(first)) {
     child.removeAllListeners("exit")
@@ -109,7 +108,7 @@ const stop = (first = 0) => {
   }
 }
 
-// whatever ends this program ends them
+// processes end with this program
 process.on("exit", () => stop())
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1))
 
@@ -121,19 +120,19 @@ const start = (core: number, program: string, args: ReadonlyArray<string>, env: 
   })
   processes.push(child)
   child.on("exit", (code) => {
-    console.error(`${program} ${args.join(" ")} has ended with ${code}`)
+    console.error(`${program} ${args.join(" ")} exited with code ${code}`)
     process.exit(1)
   })
   return child
 }
 
-/** The CPU time of all threads of a process, in microseconds: finer than the hundredths of a second in its stat. */
+/** The CPU time of all threads of a process, in microseconds; its stat has only hundredths of a second. */
 const cpuOf = (pid: number): number =>
   readdirSync(`/proc/${pid}/task`)
     .map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1000)
     .reduce((sum, micros) => sum + micros, 0)
 
-/** The port in a server's log, whose other lines are read and dropped. */
+/** The port in a server's log; other lines are dropped. */
 const portOf = (server: ChildProcess): Promise<number> =>
   new Promise((resolve) => {
     let output = ""
@@ -148,12 +147,12 @@ const portOf = (server: ChildProcess): Promise<number> =>
     server.stdout?.on("data", onData)
   })
 
-/** Sees that a server answers with OK and what it was asked, which h2load cannot. */
+/** Checks that a server echoes, which h2load cannot. */
 const check = (port: number): Promise<void> =>
   Effect.gen(function* () {
     const { Echo } = yield* GrpcClient.make(EchoService)
     const response = yield* Echo({ text }, { timeout: "10 seconds" })
-    if (response.text !== text) return yield* Effect.die(new Error(`It answers ${response.text}`))
+    if (response.text !== text) return yield* Effect.die(new Error(`The server answered ${response.text}`))
   }).pipe(
     Effect.provide(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, observers: [], attemptObservers: [] })),
     Effect.runPromise
@@ -166,9 +165,9 @@ const h2load = async (port: number, file: string, headers: ReadonlyArray<string>
   const load = ["-n", String(calls), "-c", "4", "-m", "16", "-d", file, ...all, `http://127.0.0.1:${port}${path}`]
   const { stdout } = await run(...on(otherCore, "h2load", ...load))
   const [, data] = /\((\d+)\) data$/m.exec(stdout) ?? []
-  // an error of gRPC has no message, and is a success to h2load
+  // h2load counts a gRPC error as a success, but an error has no message
   if (!stdout.includes(` ${calls} succeeded`) || Number(data) !== calls * frame.length) {
-    throw new Error(`Not all calls were answered with OK:\n${stdout}`)
+    throw new Error(`Not every call was answered with OK:\n${stdout}`)
   }
 }
 
@@ -196,17 +195,17 @@ const startClient = async (variant: Variant, settings: NodeJS.ProcessEnv, target
 }
 
 interface Options {
-  /** How many processes of each, one after the other; each in that many rounds of that many calls. */
+  /** Processes of each variant, one after the other; rounds of each process; calls of each round. */
   readonly processes: number
   readonly rounds: number
   readonly calls: number
-  /** How many spans the collector has got from each folder. */
+  /** The spans that the collector received, by path segment. */
   readonly spans: () => Promise<{ readonly [folder: string]: number }>
   readonly folderOf: (variant: Variant) => string
   readonly start: (variant: Variant) => Promise<Subject>
 }
 
-/** Until the compiler has nothing more to gain. */
+/** Rounds that are not counted, until the JIT compiler has settled. */
 const warmUps = 4
 
 const measure = async ({ make, pid }: Subject, calls: number): Promise<number> => {
@@ -228,7 +227,7 @@ const compare = async (variants: ReadonlyArray<Variant>, options: Options) => {
     const micros = subjects.map((): Array<number> => [])
     for (let round = 0; round < rounds; round++) {
       for (let turn = 0; turn < subjects.length; turn++) {
-        // each round begins with another one
+        // each round begins with another variant
         const at = (round + turn) % subjects.length
         micros[at]!.push(await measure(subjects[at]!, calls))
       }
@@ -269,13 +268,13 @@ const main = async () => {
     }
   })
   if (spawnSync("h2load", ["--version"]).error !== undefined) {
-    console.error("There is no h2load, which makes the load: apt-get install nghttp2-client (Debian, Ubuntu)")
+    console.error("Missing load generator: h2load (apt-get install nghttp2-client)")
     process.exitCode = 1
     return
   }
   // lines of a server's log are read here
   if (isPinned) spawnSync("taskset", ["-cp", String(otherCore), String(process.pid)])
-  else console.log("There is no taskset (util-linux), or one core only: load and servers get into each other's way")
+  else console.log("taskset (util-linux) is missing, or there is one core only: load and servers share cores")
 
   const folder = mkdtempSync(join(tmpdir(), "observability-"))
   const file = join(folder, "request")
@@ -293,7 +292,7 @@ const main = async () => {
     const calls = Number(values.calls)
     const isWanted = ({ name }: Variant, at: number) => at === 0 || name.includes(values.only)
 
-    console.log("\nA server: microseconds of its CPU a call; spans a call that got to the collector")
+    console.log("\nServer: CPU microseconds a call; spans a call received by the collector")
     const folderOfServer = (variant: Variant) => `server${servers.indexOf(variant)}`
     await compare(servers.filter(isWanted), {
       ...options,
@@ -302,7 +301,7 @@ const main = async () => {
       start: (variant) => startServer(variant, settingsOf(variant, folderOfServer(variant), collector), file)
     })
 
-    console.log("\nA client: the same of its CPU")
+    console.log("\nClient: CPU microseconds a call; spans a call received by the collector")
     const target = `127.0.0.1:${await portOf(start(otherCore, "dist/observedServer.js", ["nothing"], {}))}`
     const folderOfClient = (variant: Variant) => `client${clients.indexOf(variant)}`
     await compare(clients.filter(isWanted), {

@@ -1,6 +1,6 @@
 /**
- * A client that makes as many calls as it is told to by its parent, 64 at a time, for {@link file://./observability.ts}: bundled,
- * and observed as its first argument says. The second is whom it calls.
+ * A client for {@link file://./observability.ts}. It makes as many calls as its parent requests, 64 at a time. The first argument names
+ * its observers, the second is the target.
  */
 import { Effect, Layer } from "effect"
 
@@ -35,7 +35,7 @@ Layer.effectDiscard(
       target,
       observers: part === "everything" ? DefaultObservers.client : [],
       attemptObservers: part === "everything" ? DefaultObservers.clientAttempt : [],
-      // a machine that has other things to do does not make it call twice
+      // no retries on a busy machine
       policy: { retry: RetryPolicy.never }
     })
   ),

@@ -1,6 +1,6 @@
 /**
- * An Echo that answers at once, observed as its argument says and by the settings of its environment, for
- * {@link file://./observability.ts}: bundled, and with all that a service has around its calls.
+ * An echo server for {@link file://./observability.ts}. The argument names its observers; the environment has the settings of
+ * telemetry and logging.
  */
 import { Duration, Effect, Layer, Stream } from "effect"
 
@@ -45,7 +45,7 @@ GrpcServer.serve(
   }),
   {}
 ).pipe(
-  // no client is sent away in the middle of a round
+  // no connection reaches its maximum age during a round
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0, observers, limits: { maxConnectionAge: Duration.hours(1) } }),
   Layer.provide(OtlpExport.layer),
   Telemetry.provide({ name: "observed", version: "0.0.0" }),

@@ -1,6 +1,6 @@
 /**
- * A collector of OTLP that takes everything and keeps nothing but how many spans have come, by the first folder of the path that
- * they are sent to: for {@link file://./observability.ts}. It tells its parent its port, and what it has whenever that asks.
+ * An OTLP collector that accepts everything and only counts spans, by the first segment of the request path. It sends its port to the
+ * parent at the start, and its counts on every message from the parent.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"

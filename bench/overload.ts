@@ -1,11 +1,10 @@
 /**
- * What becomes of a server that is offered more than it can do: `npm run bench:overload` prints the curve.
+ * Measures goodput under overload: `npm run bench:overload` prints a curve for each server.
  *
- * Two servers are asked, each a process of its own, by calls at a rate that does not wait for answers and that each give up
- * after 800 ms. One waits in its handler, as for a database: what it can do is its limit of concurrency over that wait, and
- * what is above is refused. The others never wait: what they can do is the processor's, and refusing a call costs it too, so what is
- * above costs goodput. One of these computes for 200 us, and the other is Recommendations as it is built, which can do nearly as
- * much as this program can ask for.
+ * The load is open-loop, and each call times out after 800 ms. One server waits in its handler, as for a database: its capacity is the
+ * concurrency limit divided by the wait, and calls above it are refused. The others are bound by the processor, so that refusing a
+ * call costs goodput too: one computes for 200 us in its handler, the other is the built Recommendations, whose capacity is near that
+ * of the load generator.
  */
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
@@ -14,12 +13,12 @@ import { fileURLToPath } from "node:url"
 import * as OpenLoad from "./OpenLoad.ts"
 import * as OverloadedShop from "./OverloadedShop.ts"
 
-/** How long each point of the curve takes, in milliseconds. */
+/** The duration of each point of the curve, in milliseconds. */
 const duration = 3_000
 
 export interface Subject {
   readonly name: string
-  /** What Node runs, from the project's root. */
+  /** The program, relative to the project's root. */
   readonly program: string
   readonly env: { readonly [variable: string]: string }
   readonly path: string
@@ -40,7 +39,7 @@ export const computing: Subject = {
   env: { COMPUTES: "1" }
 }
 
-/** This program has itself too much to do at three times of what the server can with 100 books, and at twice with 3. */
+/** The load generator is overloaded at three times the server's capacity with 100 books, and at twice with 3. */
 export const recommendations = (books: number): Subject => ({
   name: `Recommend, ${books} books`,
   program: "dist/recommendations.js",
@@ -50,12 +49,12 @@ export const recommendations = (books: number): Subject => ({
 })
 
 export interface Point {
-  /** Calls a second that were offered, answered with OK, refused, and given up or lost. */
+  /** Calls a second: offered, answered with OK, refused, and timed out or lost. */
   readonly offered: number
   readonly goodput: number
   readonly refused: number
   readonly lost: number
-  /** Of the calls that were answered with OK, in milliseconds. */
+  /** Latency percentiles of calls that were answered with OK, in milliseconds. */
   readonly median: number
   readonly p99: number
   /** Resident memory of the server, in MiB. */
@@ -63,15 +62,15 @@ export interface Point {
 }
 
 export interface Curve {
-  /** At a tenth of what it can do. */
+  /** At a tenth of the capacity. */
   readonly unloaded: Point
-  /** By the factor of what it can do that was offered. */
+  /** By the factor of the capacity that was offered. */
   readonly points: ReadonlyMap<number, Point>
 }
 
 /**
- * Measures a curve, at the given factors of what the server can do. Of one that is given more than once the best time counts, since
- * other work on the machine only takes away.
+ * Measures a curve at factors of the server's capacity. Of a factor that is given more than once the best run counts, since other work
+ * on the machine can only reduce goodput.
  */
 export const measure = async (subject: Subject, factors: ReadonlyArray<number>): Promise<Curve> => {
   const root = fileURLToPath(new URL("..", import.meta.url))
@@ -88,7 +87,7 @@ export const measure = async (subject: Subject, factors: ReadonlyArray<number>):
         const [, port] = /gRPC is served on [^\s"]+?:(\d+)\b/.exec(output) ?? []
         if (port !== undefined) resolve(Number(port))
       })
-      server.on("exit", () => reject(new Error(`it has ended: ${output}`)))
+      server.on("exit", () => reject(new Error(`The server exited: ${output}`)))
     })
     const load = await OpenLoad.start({ ...subject, port, connections: 8, timeout: 800 })
     const memory = () =>
@@ -107,7 +106,7 @@ export const measure = async (subject: Subject, factors: ReadonlyArray<number>):
         memory: memory()
       }
     }
-    // warm, then as many as it can be made to do
+    // warm up, then measure the capacity
     await load.saturate(64, duration)
     const { elapsed, latencies } = await load.saturate(64, duration)
     const capacity = (latencies.length / elapsed) * 1000
@@ -145,6 +144,6 @@ if (import.meta.main) {
     console.log(`\n${subject.name} (calls a second; milliseconds; MiB)`)
     print(await measure(subject, [0.5, 0.8, 1, 1.5, 2, 3]))
   }
-  console.log("\nPages, of three replicas of each service on this machine (pages a second; milliseconds)")
+  console.log("\nPages of three replicas of each service on this machine (pages a second; milliseconds)")
   OverloadedShop.print(await OverloadedShop.measure([300, 600, 1_200, 2_400, 4_800]))
 }

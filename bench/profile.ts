@@ -1,8 +1,8 @@
 /**
- * What a loaded server does with its time: `npm run profile` writes a CPU profile, for a browser's developer tools, and a flame
- * graph into `bench/profiles/`, and prints the functions that take the most of it.
+ * Profiles a loaded server: `npm run profile` writes a CPU profile (for a browser's developer tools) and a flame graph to
+ * `bench/profiles/`, and prints the functions with the most self time.
  *
- * `-- page` is of the Marketplace, `-- by-hand` and `-- page-by-hand` of their rivals; `--rounds 20` says how long.
+ * `-- page` profiles Marketplace, `-- by-hand` and `-- page-by-hand` the same written by hand; `--rounds 20` sets the duration.
  */
 import { once } from "node:events"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -40,8 +40,8 @@ const main = async () => {
   if (subject === undefined || missing.length > 0) {
     console.error(
       subject === undefined
-        ? `There is no profile of ${name}: expected one of ${Object.keys(subjects).join(", ")}`
-        : `What makes the load is not there: ${missing.join(", ")}`
+        ? `Unknown profile ${name}; expected one of ${Object.keys(subjects).join(", ")}`
+        : `Missing load generators: ${missing.join(", ")}`
     )
     process.exitCode = 1
     return

@@ -1,6 +1,6 @@
 /**
- * Loaded into a server before all else by {@link file://./profile.ts}: profiles it from one message of its parent to the next, which
- * names the file to write.
+ * Preloaded into a server by {@link file://./profile.ts}: profiles it from one message of the parent to the next, which names the file
+ * to write.
  */
 import { writeFileSync } from "node:fs"
 import { Session } from "node:inspector/promises"

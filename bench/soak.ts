@@ -1,9 +1,8 @@
 /**
- * Recommendations for a while at half of what it can do: `npm run bench:soak` prints how large its objects are after a full collection,
- * and how long its calls take, and fails if either goes up by more than its own noise, if Node warns of listeners, or if a call is
- * not answered with OK.
+ * Runs Recommendations at half its capacity: `npm run bench:soak` prints the bytes of its objects after a full garbage collection and
+ * the latency of its calls. It fails if either rises by more than noise, if Node warns of too many listeners, or if a call fails.
  *
- * `-- --minutes 10` and `--window 15` (in seconds, after each of which it is looked at) may be given.
+ * Options: `-- --minutes 10`, and `--window 15` for the seconds between measurements.
  */
 import { spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -21,10 +20,10 @@ import * as Processes from "./Processes.ts"
 import { recommend, recommendPath } from "./Requests.ts"
 import * as Slope from "./Slope.ts"
 
-/** Windows that do not count: what is compiled, and what caches there are, comes in them. */
+/** Windows that are not counted, while the JIT compiler works and caches fill. */
 const warmUps = 4
 
-/** What is no more than this part of what there was is not looked at: other work on the machine comes and goes with the latencies. */
+/** The relative rise that is tolerated, since other work on the machine changes latencies. */
 const tolerated = { objects: 0.01, p99: 0.1 }
 
 const main = async () => {
@@ -32,7 +31,7 @@ const main = async () => {
     options: { minutes: { type: "string", default: "10" }, window: { type: "string", default: "15" } }
   })
   const missing = Load.missing()
-  if (missing.length > 0) throw new Error(`What makes the load is not there: ${missing.join(", ")}`)
+  if (missing.length > 0) throw new Error(`Missing load generators: ${missing.join(", ")}`)
   const folder = mkdtempSync(join(tmpdir(), "soak-"))
   process.on("exit", () => rmSync(folder, { recursive: true }))
   const { bookSize, text } = Catalogues.shipped()
@@ -71,7 +70,7 @@ const main = async () => {
   const { requests, seconds } = await Load.grpc({ ...load, calls: 50_000 })
   const rate = Math.floor(requests / seconds / 2 / load.connections) * load.connections
   const calls = rate * Number(values.window)
-  console.log(`${rate} calls a second, half of what is answered\n`)
+  console.log(`${rate} calls a second, half of the capacity\n`)
   console.log("   calls   objects MiB   RSS MiB   median ms   p99 ms")
 
   const heaps: Array<number> = []
@@ -95,12 +94,12 @@ const main = async () => {
   const flat = (what: string, all: ReadonlyArray<number>, unit: number, tolerated: number) => {
     const { noise, rise } = Slope.of(all)
     const isFlat = rise <= Math.max(noise, tolerated * all[0]!)
-    console.log(`\n${what}: ${(rise / unit).toFixed(3)} more at the end, by chance up to ${(noise / unit).toFixed(3)}`)
-    if (!isFlat) wrong.push(`${what} goes up`)
+    console.log(`\n${what}: rise of ${(rise / unit).toFixed(3)}, noise up to ${(noise / unit).toFixed(3)}`)
+    if (!isFlat) wrong.push(`Rise of ${what}`)
   }
   flat("MiB of objects", heaps, 2 ** 20, tolerated.objects)
-  flat("ms of the 99th of 100 calls", p99s, 1000, tolerated.p99)
-  console.log(wrong.length === 0 ? "\nNothing went wrong." : `\n${[...new Set(wrong)].join("\n")}`)
+  flat("p99 in ms", p99s, 1000, tolerated.p99)
+  console.log(wrong.length === 0 ? "\nPASS" : `\n${[...new Set(wrong)].join("\n")}`)
   process.exitCode = wrong.length === 0 ? 0 : 1
 }
 

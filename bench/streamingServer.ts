@@ -1,6 +1,6 @@
 /**
- * An Echo that expands a text into as many small messages as it is asked for, observed as a service is by default, for
- * {@link file://./main.ts}: bundled.
+ * An echo server with the default observers for the row `stream` of {@link file://./main.ts}: it answers a text with a stream of as
+ * many small messages as requested.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Stream } from "effect"

@@ -1,6 +1,6 @@
 /**
- * Takes connections in plaintext and passes them on over mutual TLS, since h2load has no certificates of its own. It says on which
- * port; its environment says where to, and with which files.
+ * Forwards plaintext connections over mutual TLS, since h2load cannot present a client certificate. It prints its port; the
+ * environment sets the target port and the certificate files.
  */
 import { readFileSync } from "node:fs"
 import { type AddressInfo, createServer } from "node:net"

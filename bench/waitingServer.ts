@@ -1,6 +1,5 @@
 /**
- * A server whose calls wait, as for a database, or compute, if that is in its environment: for the curve of
- * {@link file://./overload.ts}.
+ * A server for {@link file://./overload.ts}, whose handler waits, as for a database, or computes if COMPUTES is set.
  */
 import { Duration, Effect, Stream } from "effect"
 
@@ -12,7 +11,7 @@ import { EchoService } from "../src/layers/testing/generated/services.ts"
 
 const response = { text: "", items: [] }
 
-/** Leaves the processor no time for anything else, for so long in milliseconds. */
+/** Blocks the event loop for a number of milliseconds. */
 const compute = (duration: number) =>
   Effect.sync(() => {
     const until = performance.now() + duration

@@ -1,8 +1,9 @@
 /**
  * Writes the TypeScript types of every proto message into `generated/` folders, which are never committed.
  *
- * Each API has a folder of its own, because two APIs may use the same name for different things (both have a BookCategory). Served
- * APIs are also embedded: their definitions, so that a start does not parse protos, and their descriptors, for reflection.
+ * Each API has a folder of its own, because two APIs may use the same name for different things (both have a BookCategory). Beside its
+ * types, `services.ts` has a value for each service, which servers and clients import, with the embedded definitions of its messages, so
+ * that no proto is read at run time. Descriptors are embedded for reflection.
  *
  * It is a no-op if the input has not changed since the last run and the output is complete, so that a read-only checkout can be
  * started. Otherwise the output is written to a staging folder and moved file by file, so that concurrent runs do not conflict, and a

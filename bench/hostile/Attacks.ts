@@ -1,6 +1,5 @@
 /**
- * What a server has to survive. Each attack is as large as the fault that it is for was seen with, has no end of its own, and is
- * made by one process ({@link file://./attack.ts}).
+ * The attacks that a server has to survive. Each runs in one process ({@link file://./attack.ts}) until that is stopped.
  */
 import { connect as connectHttp2, constants, type ClientHttp2Session } from "node:http2"
 import type { Socket } from "node:net"
@@ -8,25 +7,25 @@ import type { Socket } from "node:net"
 import * as Http2Frames from "../../test/integration/Http2Frames.ts"
 import { type Attacker, flood, keepCalls, speakHttp2 } from "./Connections.ts"
 
-/** What is attacked: a gRPC server, one that speaks TLS, or the web page. */
+/** The attacked server: gRPC in plaintext, gRPC over TLS, or the web page. */
 export type Subject = "grpc" | "tls" | "page"
 
 export interface Attack {
   readonly name: string
-  /** What is done, with its size. */
+  /** A description, with the size of the attack. */
   readonly title: string
   readonly subject: Subject
-  /** Whether it takes places that others wait for: more is asked of what they get meanwhile. */
+  /** Whether it competes for slots; its goal is higher. */
   readonly isFairness?: boolean
-  /** How long it takes until it is as large as it says, in milliseconds, if that is long: windows let little through at a time. */
+  /** How long the attack takes to reach its size, in milliseconds, if flow control slows it down. */
   readonly buildUp?: number
-  /** Begins; it ends with the attacker's signal. */
+  /** Starts the attack, which ends with the signal of the attacker. */
   readonly begin: (attacker: Attacker) => void
 }
 
 const { endStream } = Http2Frames.flag
 
-/** The frames of a call that is whole. */
+/** The frames of a complete call. */
 const wholeCall = ({ target }: Attacker) => {
   const block = Http2Frames.callHeaders(target.path)
   const message = Http2Frames.message(target.message)
@@ -34,16 +33,16 @@ const wholeCall = ({ target }: Attacker) => {
     Buffer.concat([Http2Frames.headers(stream, block), Http2Frames.data(stream, message, endStream)])
 }
 
-/** The headers of a call, whose message does not come. */
+/** The headers of a call without a message. */
 const halfOpenCall = ({ target }: Attacker, more: Http2Frames.Headers = {}) => {
   const block = Http2Frames.callHeaders(target.path, more)
   return (stream: number) => Http2Frames.headers(stream, block)
 }
 
-/** How often an attacker that only holds calls opens those again that the server has ended, in milliseconds. */
+/** The interval in which an attacker replaces held calls that the server ended, in milliseconds. */
 const patience = 100
 
-/** A connection of node:http2, which obeys flow control: for requests that are larger than a window. */
+/** A connection of node:http2, which obeys flow control, for requests larger than a window. */
 const keepSessions = (
   attacker: Attacker,
   count: number,
@@ -63,11 +62,11 @@ const keepSessions = (
 
 interface Upload {
   readonly path: string
-  /** Pieces of the request, which does not end after the last. */
+  /** The chunks of the request, which has no end. */
   readonly pieces: () => Iterable<Buffer>
 }
 
-/** Keeps so many requests open on a connection, each of which sends all its pieces and then waits. */
+/** Keeps a number of requests open on a connection, each of which sends its chunks and then waits. */
 const keepUploads = (
   attacker: Attacker,
   session: ClientHttp2Session,
@@ -116,7 +115,7 @@ const keepUploads = (
 const kib = 1024
 const mib = 1024 * kib
 
-/** A message of a length of which the last byte does not come. */
+/** A message of a given length without its last byte. */
 const unfinished = (length: number) => {
   const piece = Buffer.alloc(64 * kib)
   return function* () {
@@ -125,7 +124,7 @@ const unfinished = (length: number) => {
   }
 }
 
-/** HealthCheckRequest with a `service` of that length. */
+/** A HealthCheckRequest with a `service` of a given length. */
 const healthRequest = (length: number): Buffer => {
   const varint = Buffer.of(
     (length & 0x7f) | 0x80,
@@ -146,13 +145,13 @@ const reflectionRequests = [
 
 const getPage = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
-/** Reads so many bytes from time to time and no more. */
+/** Reads a number of bytes in an interval, and no more. */
 const readSlowly = (attacker: Attacker, socket: Socket, bytes: number) => {
   socket.pause()
   attacker.every(1_000, socket, () => void socket.read(bytes))
 }
 
-/** A flood of connections that have begun HTTP/2, by the frames of many streams or of one. */
+/** Floods HTTP/2 connections with frames of one or many streams. */
 const http2Flood =
   (prepare: (attacker: Attacker) => (next: () => number) => Buffer, isRead: boolean) =>
   (attacker: Attacker): void => {
@@ -286,7 +285,7 @@ export const attacks: ReadonlyArray<Attack> = [
         3_000,
         (socket) => {
           socket.resume()
-          // the first bytes of a ClientHello of 512
+          // the first bytes of a ClientHello of 512 bytes
           socket.write(Buffer.from("16030102000100", "hex"))
         },
         1_000
@@ -333,7 +332,7 @@ export const attacks: ReadonlyArray<Attack> = [
         let stream = -1
         const startedAt = performance.now()
         attacker.every(5, socket, () => {
-          // what the server does not take in time is not sent later
+          // bytes that the server does not read in time are dropped
           if (socket.connecting || socket.writableNeedDrain || !socket.writable) return
           const due = Math.floor((performance.now() - startedAt) * 5) - (stream + 1) / 2
           const calls = Math.min(250, Math.max(0, due))

@@ -1,44 +1,44 @@
 /**
- * The connections of an attack: opened from addresses of its own, opened again when the server closes them, and all destroyed at its end.
+ * The connections of an attack: opened from its own addresses, replaced when the server closes them, and destroyed at its end.
  */
 import { connect, type Socket } from "node:net"
 import { connect as connectTls, TLSSocket } from "node:tls"
 
 import * as Http2Frames from "../../test/integration/Http2Frames.ts"
 
-/** What an attacker that speaks TLS has. */
+/** The certificates of an attacker over TLS. */
 export interface Identity {
   readonly ca: string
   readonly cert: string
   readonly key: string
 }
 
-/** What is attacked, and from where. */
+/** The target of an attack, and its source addresses. */
 export interface Target {
   readonly host: string
   readonly port: number
-  /** The gRPC method that is called where the attack names none. */
+  /** The gRPC method of attacks that name none. */
   readonly path: string
-  /** A message that the method takes. */
+  /** A valid request of the method. */
   readonly message: Uint8Array
-  /** How many source addresses the connections are spread over, from 127.0.1.1 on. */
+  /** The number of source addresses, from 127.0.1.1 on. */
   readonly addresses: number
   readonly identity?: Identity | undefined
 }
 
-/** What an attack has done, and what came back. */
+/** The counts of an attack. */
 export interface Counts {
-  /** Connections that were established, that the server closed, and that could not be established. */
+  /** Connections that were established, closed by the server, and failed. */
   connected: number
   closed: number
   failed: number
-  /** Calls or requests begun. */
+  /** Calls or requests that were begun. */
   calls: number
-  /** Calls that the server ended: with trailers, by RST_STREAM; and GOAWAY frames. */
+  /** Calls that the server ended with trailers and by RST_STREAM, and GOAWAY frames. */
   answered: number
   reset: number
   goaways: number
-  /** Bytes that were sent, which tell whether the attack came to its size. */
+  /** Bytes sent, which show whether the attack reached its size. */
   sent: number
 }
 
@@ -46,11 +46,11 @@ export interface Attacker {
   readonly target: Target
   readonly counts: Counts
   readonly signal: AbortSignal
-  /** Opens a connection; nothing is read of it until it is resumed or listened to. */
+  /** Opens a connection, which is not read until it is resumed or has a data listener. */
   readonly open: () => Socket
-  /** Keeps so many connections open for as long as the attack lasts, each begun by a function, and paced by a pause before a new attempt. */
+  /** Keeps a number of connections open during the attack; a function begins each, and a pause precedes each new attempt. */
   readonly keep: (count: number, begin: (socket: Socket) => void, pause?: number) => void
-  /** Calls a function from time to time (milliseconds) until the socket closes. */
+  /** Calls a function in an interval (milliseconds) until the socket closes. */
   readonly every: (interval: number, socket: Socket, run: () => void) => void
 }
 
@@ -63,7 +63,7 @@ export const make = (target: Target, signal: AbortSignal): Attacker => {
   let opened = 0
   signal.addEventListener("abort", () => {
     for (const socket of sockets) {
-      // what is still to be written has not been sent
+      // buffered bytes have not been sent
       counts.sent += socket.bytesWritten - socket.writableLength
       socket.destroy()
     }
@@ -73,7 +73,7 @@ export const make = (target: Target, signal: AbortSignal): Attacker => {
     const localAddress = addressOf(opened++ % target.addresses)
     const { host, identity, port } = target
     const tcp = connect({ host, port, localAddress, noDelay: true })
-    // with a certificate that the server's own does not have to answer for
+    // the attacker does not verify the server's certificate
     const socket =
       identity === undefined
         ? tcp
@@ -110,7 +110,7 @@ export const make = (target: Target, signal: AbortSignal): Attacker => {
       socket.once("close", () => setTimeout(one, pause))
       begin(socket)
     }
-    // what the system keeps for connections that have not been accepted yet is bounded
+    // the listen backlog is bounded
     const some = () => {
       for (const last = Math.min(count, begun + 100); begun < last; begun++) one()
       if (begun < count && !signal.aborted) setTimeout(some, 5)
@@ -126,7 +126,7 @@ export const make = (target: Target, signal: AbortSignal): Attacker => {
   return { target, counts, signal, open, keep, every }
 }
 
-/** What each connection sends first, and the windows that it opens: for itself, and for each of its streams. */
+/** The first bytes of each connection, with the windows of the connection and its streams. */
 export interface Windows {
   readonly ofConnection?: number
   readonly ofStream?: number
@@ -139,7 +139,7 @@ const greeting = ({ ofConnection = 2 ** 31 - 1, ofStream = 2 ** 31 - 1 }: Window
     ...(ofConnection > 65_535 ? [Http2Frames.windowUpdate(0, ofConnection - 65_535)] : [])
   ])
 
-/** Begins HTTP/2 on a socket, acknowledges settings and pings, and tells of what else comes. */
+/** Begins HTTP/2 on a socket, acknowledges SETTINGS and PING, and reports other frames. */
 export const speakHttp2 = (
   { counts }: Attacker,
   socket: Socket,
@@ -165,16 +165,16 @@ export const speakHttp2 = (
 
 export interface Calls {
   readonly connections: number
-  /** On each connection at the same time. */
+  /** Concurrent calls on each connection. */
   readonly calls: number
-  /** The frames of a call on a stream, of which the first call of a connection may be another. */
+  /** The frames of a call on a stream; the first call of a connection may differ. */
   readonly frames: (stream: number, isFirst: boolean) => Buffer
   readonly windows?: Windows
-  /** How often those that have ended are replaced, in milliseconds; at once unless it is given. */
+  /** The interval in which ended calls are replaced, in milliseconds; at once by default. */
   readonly refill?: number
 }
 
-/** Keeps so many calls open on so many connections. */
+/** Keeps a number of calls open on a number of connections. */
 export const keepCalls = (attacker: Attacker, { calls, connections, frames, refill, windows }: Calls): void =>
   attacker.keep(connections, (socket) => {
     const open = new Set<number>()
@@ -201,12 +201,12 @@ export const keepCalls = (attacker: Attacker, { calls, connections, frames, refi
     if (refill !== undefined) attacker.every(refill, socket, fill)
   })
 
-/** How much of a core a flood may take. */
+/** The share of a core that a flood may use. */
 const share = 0.5
 
 /**
- * Floods so many connections with what a function makes for each, as fast as the server takes it, until the attack ends. The
- * process is held to half a core: it sleeps off what it has used beyond that.
+ * Floods a number of connections with the bytes that a function makes for each, as fast as the server reads them, until the attack
+ * ends. The process is limited to half a core: it sleeps after it has used more.
  */
 export const flood = (
   attacker: Attacker,

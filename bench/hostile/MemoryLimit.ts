@@ -1,7 +1,7 @@
 /**
- * A limit of memory for one process: a control group of Linux, version 1 or 2, where this program may make one, as containers have.
- * Elsewhere the process is watched from outside and killed when its resident memory is above the limit, which is not the same: what
- * its sockets hold does not count, and a short peak may be missed.
+ * A memory limit for one process: a Linux control group, version 1 or 2, where this program may create one, as containers have.
+ * Elsewhere the process is polled and killed when its resident memory exceeds the limit; this does not count socket buffers, and can
+ * miss a short peak.
  */
 import type { ChildProcess } from "node:child_process"
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs"
@@ -11,20 +11,20 @@ import * as Processes from "../Processes.ts"
 export interface MemoryLimit {
   /** A command that starts the process under the limit. */
   readonly launcher: ReadonlyArray<string>
-  /** The options of Node that tell it of the limit where it cannot see it. */
+  /** Node options for the heap limit, where Node cannot see the memory limit. */
   readonly nodeOptions: string
-  /** Holds the process to the limit, once it has been started. */
+  /** Applies the limit to the started process. */
   readonly watch: (child: ChildProcess) => void
-  /** The most memory that it has had so far, in bytes. */
+  /** The peak memory so far, in bytes. */
   readonly peak: () => number
-  /** Whether it was killed because of the limit. */
+  /** Whether the process was killed because of the limit. */
   readonly isExceeded: () => boolean
-  /** To be called when the process has ended. */
+  /** Releases the limit after the process has exited. */
   readonly remove: () => void
 }
 
 export interface Limiter {
-  /** How the limit is enforced. */
+  /** The mechanism, for the report. */
   readonly description: string
   readonly limit: (name: string, bytes: number) => MemoryLimit
 }
@@ -33,7 +33,7 @@ interface Files {
   readonly root: string
   readonly limit: string
   readonly peak: string
-  /** The file that counts what was killed, as "oom_kill N". */
+  /** The file that counts kills, as "oom_kill N". */
   readonly events: string
 }
 
@@ -57,7 +57,7 @@ const byGroup =
     const folder = `${root}/online-books-${process.pid}-${name}`
     mkdirSync(folder)
     writeFileSync(`${folder}/${limit}`, String(bytes))
-    // version 2 counts swap apart, version 1 may not count it at all
+    // version 2 limits swap separately, version 1 may not limit it
     if (existsSync(`${folder}/memory.swap.max`)) writeFileSync(`${folder}/memory.swap.max`, "0")
     return {
       launcher: ["/bin/sh", "-c", `echo $$ > ${folder}/cgroup.procs && exec "$@"`, "sh"],
@@ -69,13 +69,13 @@ const byGroup =
         try {
           rmdirSync(folder)
         } catch {
-          // the kernel is not done with the process yet: an empty group that is left behind harms nobody
+          // the kernel still has the process; an empty group left behind is harmless
         }
       }
     }
   }
 
-/** The share of the limit that the image gives to the heap (`--max-old-space-size-percentage`) is of the machine's memory without a group. */
+/** Without a control group, `--max-old-space-size-percentage`, which the images use, refers to the machine's memory. */
 const byWatching = (_: string, bytes: number): MemoryLimit => {
   let peak = 0
   let isExceeded = false
@@ -99,7 +99,7 @@ const byWatching = (_: string, bytes: number): MemoryLimit => {
   }
 }
 
-/** Whether a group can be made and limited there. */
+/** Whether a control group with a limit can be created in a folder. */
 const canMake = (files: Files): boolean => {
   try {
     if (files === version2) writeFileSync(`${files.root}/cgroup.subtree_control`, "+memory")
@@ -110,7 +110,7 @@ const canMake = (files: Files): boolean => {
   }
 }
 
-/** The best that this machine has. */
+/** The best mechanism of this machine. */
 export const find = (): Limiter => {
   if (canMake(version1)) return { description: "a cgroup (version 1)", limit: byGroup(version1) }
   if (canMake(version2)) return { description: "a cgroup (version 2)", limit: byGroup(version2) }

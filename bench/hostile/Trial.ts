@@ -1,5 +1,5 @@
 /**
- * One attack on one server, in a process of its own with little memory, while a good client asks.
+ * One attack on one server with a memory limit, while a good client makes requests.
  */
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
@@ -13,34 +13,34 @@ import type { Counts } from "./Connections.ts"
 import * as Goodput from "./Goodput.ts"
 import type { Limiter } from "./MemoryLimit.ts"
 
-/** What a container of the manifests has. */
+/** The memory limit of the manifests' containers. */
 export const memory = 384 * 2 ** 20
 
-/** How long each phase takes, in milliseconds, before it is multiplied by the effort. */
+/** The duration of each phase, in milliseconds, to be multiplied by the effort. */
 const phases = { warmUp: 2_000, before: 2_000, attack: 8_000, after: 6_000 }
 
-/** After this long a server should be as it was before the attack. */
+/** The time in which a server should recover from an attack. */
 const grace = 2_000
 
-/** What a good client asks in a second, and how much of it it should get again after an attack. */
+/** The request rate of a good client, and the share of good answers that it should get after an attack. */
 export const rates: { readonly [S in Subject]: number } = { grpc: 200, tls: 200, page: 100 }
 export const afterGoal = 0.98
 
-/** How the server ended that should not have. */
+/** Whether the server survived, or how it exited. */
 export type Fate = { readonly _tag: "Alive" } | { readonly _tag: "Dead"; readonly how: string }
 
 export interface Outcome {
   readonly server: string
-  /** The good client's share of right answers in time, before, during and after. */
+  /** The share of good answers before, during and after the attack. */
   readonly before: number
   readonly during: number
   readonly after: number
-  /** In milliseconds from the end of the attack; undefined if it did not come to that. */
+  /** The time to recover, in milliseconds from the end of the attack; undefined if the server did not. */
   readonly recovery: number | undefined
-  /** In bytes. */
+  /** Peak memory, in bytes. */
   readonly peak: number
   readonly fate: Fate
-  /** What the attacker has done and seen. */
+  /** The counts of the attacker. */
   readonly counts: Counts
 }
 
@@ -56,11 +56,11 @@ export interface Setting {
   readonly effort: number
   readonly tls: Tls
   readonly catalogue: string
-  /** The bytes of a right answer. */
+  /** The size of a right answer, in bytes. */
   readonly answerSize: number
 }
 
-/** What Node is told in the images. */
+/** The Node options of the images. */
 const imageOptions =
   /NODE_OPTIONS="([^"]*)"/.exec(
     readFileSync(new URL("../../Dockerfile.recommendations", import.meta.url), "utf8")
@@ -71,7 +71,7 @@ const delay = (millis: number) => new Promise<void>((resolve) => setTimeout(reso
 const contestantsOf = { grpc: Contestants.ours, tls: Contestants.ours, page: Contestants.ourPage }
 const rivalsOf = { grpc: Contestants.byHand, tls: Contestants.byHand, page: Contestants.pageByHand }
 
-/** Ours first. */
+/** The servers of an attack, ours first. */
 export const serversOf = ({ subject }: Attack): ReadonlyArray<Contestants.Contestant> => [
   contestantsOf[subject],
   rivalsOf[subject]
@@ -80,7 +80,7 @@ export const serversOf = ({ subject }: Attack): ReadonlyArray<Contestants.Contes
 const fateOf = ({ exitCode, signalCode }: ChildProcess, isExceeded: boolean): Fate => {
   if (isExceeded) return { _tag: "Dead", how: "killed: out of memory" }
   if (exitCode !== null) return { _tag: "Dead", how: `exit code ${exitCode}` }
-  // Node aborts when its heap is exhausted
+  // Node aborts when the heap is exhausted
   if (signalCode !== null) return { _tag: "Dead", how: signalCode === "SIGABRT" ? "heap exhausted" : signalCode }
   return { _tag: "Alive" }
 }
@@ -107,7 +107,7 @@ const startGoodClient = (setting: Setting, subject: Subject, port: number) =>
 
 const startAttack = ({ name, subject }: Attack, { tls }: Setting, port: number, millis: number) => {
   const { ca, cert, key } = tls.attacker
-  // an attacker that does not get as far as TLS needs no certificate
+  // an attacker that does not complete a handshake needs no certificate
   const files = subject === "tls" && name !== "half-handshakes" ? ["--ca", ca, "--cert", cert, "--key", key] : []
   return Processes.start({
     core: Processes.otherCore,
@@ -125,7 +125,7 @@ const startAttack = ({ name, subject }: Attack, { tls }: Setting, port: number, 
   })
 }
 
-/** Waits for an attack to end, and reads what it says of itself. */
+/** Waits until an attack has ended, and reads its counts. */
 const outputOf = async (child: ChildProcess): Promise<Counts> => {
   let output = ""
   child.stdout?.on("data", (bytes: Buffer) => (output += bytes.toString()))
@@ -133,7 +133,7 @@ const outputOf = async (child: ChildProcess): Promise<Counts> => {
   return JSON.parse(output) as Counts
 }
 
-/** A Recommendations for pages, which is not attacked. */
+/** Starts a Recommendations for pages, which is not attacked. */
 const startBackend = async (setting: Setting): Promise<number> => {
   const port = await Contestants.freePort()
   const child = Contestants.ours.start({ core: Processes.otherCore, port, catalogue: setting.catalogue })
@@ -163,7 +163,7 @@ export const run = async (attack: Attack, contestant: Contestants.Contestant, se
     server.stdout?.resume()
     limit.watch(server)
     server.once("exit", () => {
-      if (isStarting) throw new Error(`${contestant.name} has not started`)
+      if (isStarting) throw new Error(`${contestant.name} did not start`)
     })
     const probe = await Contestants.connected(port)
     isStarting = false

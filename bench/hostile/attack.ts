@@ -1,9 +1,9 @@
 /**
- * Makes one attack, for some seconds, and prints what it did and what came back:
+ * Runs one attack for some seconds, and prints its counts:
  *
  *   node bench/hostile/attack.ts half-open --port 50051 --seconds 5
  *
- * On loopback only. Without a name it lists the attacks.
+ * It attacks loopback only. Without a name it lists the attacks.
  */
 import { readFileSync } from "node:fs"
 import { parseArgs } from "node:util"
@@ -22,7 +22,7 @@ const { positionals, values } = parseArgs({
     /** The request message, in hexadecimal. */
     message: { type: "string", default: recommendMessage(3).toString("hex") },
     addresses: { type: "string", default: "1" },
-    /** Files of TLS. */
+    /** TLS files. */
     ca: { type: "string" },
     cert: { type: "string" },
     key: { type: "string" }

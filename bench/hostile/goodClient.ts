@@ -1,9 +1,8 @@
 /**
- * A client that does nothing wrong, while others attack: it asks at a rate that does not wait for answers, from an address of its
- * own, and tells at the end what came of it. Its settings are in the environment; what it is told to mark (a message with a name)
- * and when it is told to end ("end") comes over IPC.
+ * A well-behaved client for the time of an attack: it makes requests at a fixed rate from its own address, and reports their outcomes
+ * at the end. Its settings are in the environment; over IPC it receives names of events to record, and "end".
  *
- * It has four connections and replaces one each second, so that a server that takes no new ones is found out.
+ * It has four connections and replaces one each second, so that a server that accepts no new ones is noticed.
  */
 import { readFileSync } from "node:fs"
 import { Agent, get } from "node:http"
@@ -18,12 +17,12 @@ import { type Bucket, bucketLength, type Report } from "./Goodput.ts"
 
 const { ANSWER_SIZE, PORT, RATE, SUBJECT, TLS_CA_FILE, TLS_CERT_FILE, TLS_KEY_FILE } = process.env
 const address = { host: "127.0.0.1", port: Number(PORT), localAddress: "127.0.0.7" }
-/** How long an answer counts, in milliseconds. */
+/** The time in which an answer is good, in milliseconds. */
 const patience = 1_000
 
 type Ask = (onEnd: (isRight: boolean) => void) => void
 
-/** Calls of gRPC, in plaintext or over TLS. */
+/** gRPC calls, in plaintext or over TLS. */
 const calls = (): Ask => {
   const request = OpenLoad.request({ path: recommendPath, message: recommendMessage(3), timeout: patience })
   const open = (): ClientHttp2Session => {
@@ -44,7 +43,7 @@ const calls = (): Ask => {
           : socket
     })
     session.on("error", () => {})
-    // whoever is told to go opens another connection
+    // after a GOAWAY it opens another connection
     session.on("goaway", () => session.close())
     return session
   }
@@ -63,7 +62,7 @@ const calls = (): Ask => {
   }
 }
 
-/** Pages, each tenth on a connection of its own. */
+/** Pages, each tenth on a new connection. */
 const pages = (): Ask => {
   const agent = new Agent({ keepAlive: true, maxSockets: 64 })
   let next = 0
@@ -72,7 +71,7 @@ const pages = (): Ask => {
       let body = ""
       response.setEncoding("utf8")
       response.on("data", (text: string) => (body += text))
-      // a page without its three books is not the right answer
+      // a page without its three books is a wrong answer
       response.on("end", () => onEnd(response.statusCode === 200 && body.split("<li>").length === 4))
       response.on("error", () => {})
     })
@@ -86,10 +85,10 @@ const pages = (): Ask => {
 }
 
 try {
-  // so that an attacker on the same core does not keep it from asking
+  // so that an attacker on the same core does not delay its requests
   setPriority(-15)
 } catch {
-  // for root alone
+  // only root may
 }
 
 const buckets: Array<Bucket> = []

@@ -1,9 +1,9 @@
 /**
- * The books of a rival that is written in TypeScript, and the drawing of some: without Effect, as a small service would do it.
+ * The catalogue of the contestants in TypeScript, written as in a small service without Effect.
  */
 import { readFileSync } from "node:fs"
 
-/** A book, with the fields of the message that tells of it. */
+/** A book, with the fields of its message. */
 export interface Row {
   readonly id: number
   readonly title: string
@@ -54,7 +54,7 @@ export const load = (path: string): Catalogue => {
   return { all, byCategory: new Map(shelves.filter(([, books]) => books.length > 0)) }
 }
 
-/** Draws distinct books in random order: a shuffle of Fisher and Yates that stops after `count`, and leaves `books` alone. */
+/** Draws distinct books in random order: a Fisher-Yates shuffle that stops after `count` and does not change `books`. */
 export const draw = (books: ReadonlyArray<Row>, count: number): Array<Row> => {
   const moved = new Map<number, number>()
   const drawn: Array<Row> = []
@@ -67,7 +67,7 @@ export const draw = (books: ReadonlyArray<Row>, count: number): Array<Row> => {
   return drawn
 }
 
-/** The rows of a CSV: a cell in quotes may hold commas, line breaks, and quotes that are doubled. */
+/** Parses CSV: quoted cells may hold commas, line breaks, and doubled quotes. */
 const parseCsv = (text: string): Array<Array<string>> => {
   const rows: Array<Array<string>> = []
   let row: Array<string> = []

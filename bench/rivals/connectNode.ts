@@ -1,5 +1,5 @@
 /**
- * The service on Connect for Node, over HTTP/2 as gRPC needs it, as its documentation has it:
+ * The service on Connect for Node over HTTP/2, as in its documentation:
  * https://connectrpc.com/docs/node/server-plugins
  */
 import http2 from "node:http2"

@@ -1,7 +1,7 @@
 /**
- * Writes the code that the rivals have generated from the proto into `generated/`, which is never committed.
+ * Generates the code of the contestants from the protos into `generated/`, which is not committed.
  *
- * `-- typescript` leaves out that of Python, whose generator is a system package.
+ * `-- typescript` leaves out Python, whose generator is a system package.
  */
 import { execFileSync } from "node:child_process"
 import { mkdirSync, rmSync } from "node:fs"
@@ -15,7 +15,7 @@ const proto = "onlinebooks/recommendations/v1/recommendations.proto"
 const buf = (...args: ReadonlyArray<string>) =>
   execFileSync(process.execPath, [path.join(root, "node_modules/@bufbuild/buf/bin/buf"), ...args], {
     cwd: root,
-    // where buf looks for its plugins, which are scripts of this Node
+    // buf finds its plugins there, which run on this Node
     env: {
       ...process.env,
       PATH: [path.join(root, "node_modules/.bin"), path.dirname(process.execPath), process.env["PATH"]].join(

@@ -1,5 +1,5 @@
 /**
- * grpc-js with proto-loader by hand, as https://grpc.io/docs/languages/node/basics/ has it: a function a method, errors by callback.
+ * Both APIs on grpc-js with proto-loader, as in https://grpc.io/docs/languages/node/basics/.
  */
 import { readFileSync } from "node:fs"
 
@@ -52,7 +52,7 @@ const recommendFirst: grpc.handleUnaryCall<RecommendRequest, { recommendations: 
     })
     return
   }
-  // numbers of categories begin with 0 there
+  // the first API numbers categories from 0
   const books = category < 3 ? catalogue.byCategory.get(category + 1) : undefined
   if (books === undefined) {
     callback({ code: grpc.status.NOT_FOUND, details: "Category not found" })

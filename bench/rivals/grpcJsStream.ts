@@ -1,5 +1,5 @@
 /**
- * A stream of small messages on grpc-js with proto-loader by hand: it waits when the client is behind.
+ * A stream of small messages on grpc-js with proto-loader, with back-pressure.
  */
 import { once } from "node:events"
 

@@ -1,10 +1,10 @@
 /**
- * The floor: node:http2 answers every call with the same bytes, and does nothing of what gRPC asks for.
+ * The lower bound: node:http2 answers every call with the same bytes, without gRPC.
  */
 import { createServer, type ServerHttp2Stream } from "node:http2"
 import type { AddressInfo } from "node:net"
 
-/** What it answers with: a frame of gRPC, in base64. */
+/** The gRPC frame of the answer, in base64. */
 const answer = Buffer.from(process.env["ANSWER"] ?? "", "base64")
 
 const server = createServer()

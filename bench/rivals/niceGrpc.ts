@@ -1,5 +1,5 @@
 /**
- * The service on nice-grpc, as its README has it: https://github.com/deeplay-io/nice-grpc/tree/master/packages/nice-grpc
+ * Both APIs on nice-grpc, as in its README: https://github.com/deeplay-io/nice-grpc/tree/master/packages/nice-grpc
  */
 import { createServer, ServerError, Status } from "nice-grpc"
 
@@ -24,7 +24,7 @@ const recommendations: RecommendationsServiceImplementation = {
     }
     const shelf = category === 0 ? all : byCategory.get(category)
     if (shelf === undefined) throw new ServerError(Status.NOT_FOUND, "Category not found")
-    // a catalogue has categories as numbers, and the message as the numbers that there are
+    // the type of a message has the known categories, that of a catalogue any number
     return { books: draw(shelf, Math.min(maxResults || 10, 100)) as Array<Book> }
   },
 
@@ -46,7 +46,7 @@ const first: FirstImplementation = {
         "user_id has to be 0 or above, and max_results has to be 1 or above"
       )
     }
-    // numbers of categories begin with 0 there
+    // the first API numbers categories from 0
     const shelf = category < 3 ? byCategory.get(category + 1) : undefined
     if (shelf === undefined) throw new ServerError(Status.NOT_FOUND, "Category not found")
     return { recommendations: draw(shelf, Math.min(maxResults, 100)) as Array<Book> }

@@ -1,5 +1,5 @@
 /**
- * The page on node:http, with books from a client of grpc-js, both by hand: the same document as the Marketplace's.
+ * Marketplace's page on node:http, with books from a grpc-js client.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"

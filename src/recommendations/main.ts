@@ -1,3 +1,6 @@
+/**
+ * Runs the Recommendations service.
+ */
 import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 

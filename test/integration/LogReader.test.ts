@@ -108,7 +108,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
           assert.isAtLeast(Number(told), count)
           child.kill("SIGTERM")
           assert.strictEqual(yield* exitCode, 0)
-          assert.include(text(), "gRPC is closed")
+          assert.include(text(), "gRPC server closed")
           // the lines queued in the process, in the pipe and in the pending write
           assert.isBelow(text().length, 2_000_000)
         }).pipe(Effect.scoped),
@@ -139,7 +139,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         yield* eventually(Effect.andThen(call(1), Effect.sync(text)), (text) => /\d+ log lines dropped/.test(text))
         child.kill("SIGTERM")
         assert.strictEqual(yield* exitCode, 0)
-        yield* eventually(Effect.sync(text), (text) => text.includes("gRPC is closed"))
+        yield* eventually(Effect.sync(text), (text) => text.includes("gRPC server closed"))
       }).pipe(Effect.scoped)
     )
 

@@ -1,6 +1,6 @@
 /**
- * The call that a handler is answering: what it needs to know of it besides the request, and what it may say besides the
- * response. It is there as a service, so that whatever is called by a handler can ask for it too.
+ * The call that a handler answers, as a service: metadata, peer and deadline of the request, and the metadata of the response. Everything
+ * that runs within a handler can access it.
  *
  * ```ts
  * Recommend: (request) =>
@@ -20,50 +20,47 @@ import type { Status } from "./Status.ts"
 /** The four kinds of methods. */
 export type Kind = "unary" | "serverStream" | "clientStream" | "bidi"
 
-/** Who is calling. */
+/** The client at the other end of the connection. */
 export interface Peer {
-  /** The address and port at the other end of the connection. */
+  /** Such as "127.0.0.1:40404". */
   readonly address: string
-  /** Who its certificate says it is: nobody without mutual TLS. */
+  /** The subjectAltNames of its certificate; empty without mutual TLS. */
   readonly names: ReadonlyArray<SubjectAltName>
 }
 
-/** Stands for a service or a method that the server does not have: what a caller makes up is no label of a metric. */
+/** Replaces the name of a service or a method that the server does not have, so that callers cannot create labels of metrics. */
 export const unknown = "_OTHER"
 
 export class GrpcCall extends Context.Service<
   GrpcCall,
   {
-    /** With its package, as "onlinebooks.recommendations.v1.RecommendationsService"; {@link unknown} if the server has none such. */
+    /** With its package, such as "grpc.health.v1.Health"; {@link unknown} if the server does not have the method. */
     readonly service: string
-    /** {@link unknown} if the server has none such. */
+    /** {@link unknown} if the server does not have it. */
     readonly method: string
     readonly kind: Kind
-    /** The service and the method as the client wrote them, "service/method". */
+    /** "service/method" as the client sent it. */
     readonly name: string
-    /** Tells this call from all others: what the client is given instead of the cause when it runs into a bug. */
+    /** A unique id, which the client gets in place of the cause of a defect. */
     readonly id: string
-    /** When its headers came, by `performance.now()`: in milliseconds, and monotonic. */
+    /** When the headers arrived, in milliseconds of `performance.now()`. */
     readonly startedAt: number
-    /**
-     * Whether it is answered without its handler, which never gets it, or is interrupted in the middle of a stream: it is refused,
-     * or grpc-js cannot make sense of it.
-     */
+    /** Whether the call was ended by the server or by grpc-js and not by its handler: it was refused, or its request is malformed. */
     readonly isRejected: boolean
     readonly peer: Peer
-    /** When the client stops waiting, in milliseconds as `performance.now()` counts them; infinite if it never does. See {@link Deadline} too. */
+    /** In milliseconds of `performance.now()`; infinite without a deadline. See {@link Deadline}. */
     readonly deadline: number
-    /** What the client sent along with the request; whoever changes it changes it for all that look at it later. */
+    /** The metadata of the request. A change is visible to everything that reads it later. */
     readonly metadata: Metadata
-    /** What the handler has failed with, before that became a status; undefined if it has not. */
+    /** The error of the handler that became the status; undefined if it has not failed. */
     readonly failure: unknown
-    /** Sends metadata ahead of the response: before the first message, or never. */
+    /** Sends metadata ahead of the response. It has no effect after the first message. */
     readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
-    /** Adds metadata that is sent after the response, with the status. */
+    /** Adds trailers, which are sent with the status. */
     readonly addTrailers: (metadata: Metadata) => Effect.Effect<void>
     /**
-     * What the call is answered with when what answers it exits like that: undefined is OK, a bug is INTERNAL, and an interruption
-     * is what has brought it about (the client, the deadline, or the server that closes).
+     * The status of an exit: undefined is OK, a defect is INTERNAL, and the status of an interruption is its reason (cancelled by the
+     * client, deadline exceeded, server closes).
      */
     readonly statusOf: (exit: Exit.Exit<unknown, Status>) => Status | undefined
   }

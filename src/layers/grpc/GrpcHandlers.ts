@@ -1,6 +1,6 @@
 /**
- * The types of a service's handlers. Leaving out a method, misspelling a field of a response, or leaving an error without
- * a status does not compile. A method that is left out on purpose has {@link Unimplemented} in place of its handler.
+ * The types of handlers. A missing method, a misspelt field of a response and an error without a status do not compile. A method that
+ * the server does not offer has {@link Unimplemented} in place of its handler.
  */
 import type { Effect, Stream, Types } from "effect"
 
@@ -9,17 +9,17 @@ import type { GrpcCall } from "./GrpcCall.ts"
 import type * as GrpcService from "./GrpcService.ts"
 import type { Status } from "./Status.ts"
 
-/** An error that a handler may fail with: anything that can be told apart by its tag. */
+/** An error that a handler may fail with. Its tag is what the {@link StatusTable} looks it up by. */
 export interface TaggedError {
   readonly _tag: string
 }
 
-/** In place of the handler of a method that a server does not offer; the value is `GrpcServer.unimplemented`. */
+/** The type of `GrpcServer.unimplemented`, in place of a handler. */
 export interface Unimplemented {
   readonly _tag: "Unimplemented"
 }
 
-/** One function for each method of a service: streams of messages are Streams, in either direction. */
+/** One function for each method of a service. Streams of messages are Streams, in both directions. */
 export type Handlers<Methods> = {
   readonly [Name in keyof Methods]: Methods[Name] extends GrpcService.AnyMethod
     ? Handler<Methods[Name]> | Unimplemented
@@ -37,10 +37,10 @@ type Handler<Method extends GrpcService.AnyMethod> = {
   ) => Stream.Stream<Response<Method>, TaggedError, unknown>
 }[Method["kind"]]
 
-/** A message, or its bytes. */
+/** A message, or its encoding. */
 type Response<Method extends GrpcService.AnyMethod> = Method["responseIn"] | Encoded<Method["responseIn"]>
 
-/** What a handler answers with, may fail with, and needs at each call. */
+/** The response, the error and the services of a handler. */
 type Answer<H> = H extends (request: never) => infer Answer
   ? Answer extends Effect.Effect<infer A, infer E, infer R>
     ? { readonly message: A; readonly error: E; readonly services: R }
@@ -49,10 +49,10 @@ type Answer<H> = H extends (request: never) => infer Answer
       : never
   : never
 
-/** What any of some handlers may fail with. */
+/** The errors of handlers. */
 export type ErrorOf<H> = { [Name in keyof H]: Answer<H[Name]>["error"] }[keyof H]
 
-/** What any of some handlers needs at each call, besides the call itself. */
+/** The services that handlers require at each call, besides {@link GrpcCall}. */
 export type ServicesOf<H> = Exclude<{ [Name in keyof H]: Answer<H[Name]>["services"] }[keyof H], GrpcCall>
 
 /** A status for every error, by tag. */
@@ -61,8 +61,8 @@ export type StatusTable<E> = {
 }
 
 /**
- * Handlers that answer with nothing but the fields of their messages, at any depth. Without this, a misspelt field beside
- * right ones would compile, since nothing forbids a value to have more properties than its type.
+ * Rejects handlers whose responses have other fields than their messages, at any depth. Without it, a misspelt optional field would
+ * compile, since values may have more properties than their types.
  */
 export type Exact<Methods, H> = {
   readonly [Name in keyof H]: Name extends keyof Methods

@@ -1,26 +1,19 @@
 /**
- * A gRPC server over grpc-js.
- *
- * A service is a layer ({@link serve}): an effect that has its dependencies and yields one function a method, from the
- * request to an Effect of the response. What a method fails with becomes a status in one place, by a table that must be
- * complete to compile. A defect becomes INTERNAL with a fixed text and an id; the log line of its cause has that id too. A
- * call that its client cancels, or that outlives its deadline, interrupts its fiber.
- *
- * A handler that answers with a Stream, or gets one, is given and takes messages as fast as the client takes and gives them.
- * Whoever makes messages is ahead of whoever reads them by a window and no more: 128 KiB of encoded messages, each with the
- * five bytes that gRPC puts before it (64 KiB are HTTP/2's window, 64 KiB Node's mark at the reader), 34 messages (Node's mark
- * for objects is 16 at each end), and one chunk of the Stream, which is made as a whole: a Stream of large messages should have
- * small chunks ({@link Stream.rechunk}). A client of grpc-js may be a MiB of requests ahead instead of 128 KiB: it
- * keeps as much to be able to send it again, and takes it for sent. When its reader goes away, a Stream is interrupted; and so is a
- * handler in the middle of its requests, but for one whose client says that they are all before it cancels, as Node's own do.
- *
- * What there is to know of a call besides the request is in the service {@link GrpcCall}.
- *
- * {@link listen} opens the port when every service is there, and drains when it closes:
+ * A gRPC server. A service is a layer ({@link serve}): an Effect with the dependencies of the service, which returns one handler for each
+ * method. `server/NodeGrpcServer` serves over HTTP/2, `layers/testing` in memory.
  *
  * ```ts
  * Layer.mergeAll(GrpcServer.serve(Echo, handlers, statuses), ...).pipe(NodeGrpcServer.listenConfig("ECHO"))
  * ```
+ *
+ * A handler is a function from the request to an Effect of the response. Its errors become statuses by a table that must be complete to
+ * compile. A defect becomes INTERNAL with a fixed text and an id; the log line with its cause has the same id. The handler's fiber is
+ * interrupted when the client cancels, when the deadline passes, and when the server closes. {@link GrpcCall} has what a handler may
+ * need besides the request.
+ *
+ * Streams of requests and of responses have back-pressure. The writer is ahead of the reader by at most 128 KiB of encoded messages (the
+ * window of HTTP/2 and the buffer of Node), 34 messages, and one chunk of the Stream; a Stream of large messages should have small
+ * chunks ({@link Stream.rechunk}). A client of grpc-js may be 1 MiB of requests ahead, which it keeps to be able to retry.
  */
 import { Context, Duration, Effect, Layer, type Scope, type Stream } from "effect"
 
@@ -35,7 +28,7 @@ import type { ProvidedBy, ServerInterceptor } from "./GrpcInterceptor.ts"
 import type { GrpcService } from "./GrpcService.ts"
 import type { Status } from "./Status.ts"
 
-/** What a server takes on. */
+/** The limits of a server. */
 export interface Limits {
   /** Calls whose handlers run at the same time. */
   readonly maxConcurrency: number
@@ -43,50 +36,41 @@ export interface Limits {
   readonly maxQueue: number
   /** How long a call waits for a slot. */
   readonly maxQueueWait: Duration.Duration
-  /** One message of a request, in bytes; a call with a larger one is RESOURCE_EXHAUSTED. */
+  /** The largest message of a request, in bytes; a call with a larger one is answered RESOURCE_EXHAUSTED. */
   readonly maxRequestSize: number
-  /** One message of a response, in bytes; a call whose answer is larger is RESOURCE_EXHAUSTED. */
+  /** The largest message of a response, in bytes; a call with a larger one is answered RESOURCE_EXHAUSTED. */
   readonly maxResponseSize: number
-  /**
-   * What all calls may hold in memory, over all connections, in bytes: requests and answers that are underway, and 16 KiB a call. See
-   * {@link CallBudget}.
-   */
+  /** The memory of all calls together, in bytes: requests, responses that are not sent yet, and an overhead for each call. See {@link CallBudget}. */
   readonly maxBytesInFlight: number
-  /**
-   * Calls at the same time of methods that take no slots of others, such as health watches. The client that has most of them loses
-   * its oldest one to another client.
-   */
+  /** Calls of exempt methods, such as health watches, at the same time. Above it, the client with most of them loses its oldest one. */
   readonly maxExemptCalls: number
   /**
-   * The headers of one call, in bytes as HTTP/2 counts them; a call with more is reset. It holds once a client has acknowledged
-   * it, a round trip after it has connected: until then Node's own 64 KiB do.
+   * The headers of one call, in bytes as HTTP/2 counts them; a stream with more is reset. The limit holds once the client has acknowledged
+   * it, one round trip after it has connected; until then Node's limit of 64 KiB holds.
    */
   readonly maxHeaderSize: number
   /**
-   * Calls that are open at the same time on one connection. A client keeps what is above, and gives it up for nothing when its
-   * time is over; a server that is sent more than it can do answers calls that nobody waits for any more. RFC 9113 (section
-   * 6.5.2) advises against less than 100.
+   * Open calls of one connection. Calls above it wait in the client, which gives them up at their deadlines at no cost for the server. RFC
+   * 9113, section 6.5.2, advises against less than 100.
    */
   readonly maxConcurrentStreams: number
   /**
-   * Connections that are open at the same time. Above it, one of the address that has the most is closed: the one that has been
-   * without a call the longest, or else the newest.
+   * Open connections. Above it, the address with most connections loses the one that has been without a call the longest, or else its
+   * newest.
    */
   readonly maxConnections: number
-  /** The same from one address; all of an IPv6 /64 counts as one. */
+  /** Open connections of one client address; an IPv6 /64 counts as one address. */
   readonly maxConnectionsPerAddress: number
-  /** After this long, give or take a tenth, a client is told to connect again, so that it finds new replicas. */
+  /** The age, plus or minus a tenth, at which a connection gets GOAWAY, so that its client reconnects and finds new replicas. */
   readonly maxConnectionAge: Duration.Duration
-  /** How often a connection on which nothing comes is asked whether its client is there. */
+  /** How often a silent connection is pinged. */
   readonly keepaliveTime: Duration.Duration
-  /** How long a client has to answer that. */
+  /** How long a client may take to answer a ping before its connection is closed. */
   readonly keepaliveTimeout: Duration.Duration
 }
 
-/** What is taken for granted where nothing else is said. */
 export const defaultLimits: Limits = {
-  // A handler that never waits is done with 100 calls in 6 to 30 ms, and with three times what it can do still answers six to nine
-  // of ten that it could; with 500, calls have mostly been given up by the time that they are answered (npm run bench:overload).
+  // low enough that calls are answered before their clients give up, even under overload (npm run bench:overload)
   maxConcurrency: 100,
   maxQueue: 50,
   maxQueueWait: Duration.millis(50),
@@ -96,7 +80,7 @@ export const defaultLimits: Limits = {
   maxExemptCalls: 100,
   maxHeaderSize: 16 * 1024,
   maxConcurrentStreams: 100,
-  // an idle connection takes 75 KiB with TLS and 20 KiB without, half a handshake 57 KiB (Node 26): 75 MiB of 384
+  // with TLS, idle connections then take a fifth of the memory of a container
   maxConnections: 1000,
   maxConnectionsPerAddress: 250,
   maxConnectionAge: Duration.minutes(5),
@@ -105,9 +89,9 @@ export const defaultLimits: Limits = {
 }
 
 export interface Tls {
-  /** With authorities, a client without a certificate from one of them is not served. */
+  /** With authorities, clients need a certificate that one of them has issued (mutual TLS). */
   readonly certificates: Certificates.Watched
-  /** The names of the clients that may call: undefined is every one that has such a certificate. */
+  /** The names in the certificates of the clients that may call; the default is all clients with a valid certificate. */
   readonly allowedClients?: ReadonlySet<string> | undefined
 }
 
@@ -119,16 +103,16 @@ export interface Options<
   readonly interceptors?: Interceptors | undefined
   /** Outside of `interceptors`; the default is {@link DefaultObservers.server}. */
   readonly observers?: ReadonlyArray<ServerInterceptor> | undefined
-  /** What TLS is spoken with: undefined is plaintext. */
+  /** Plaintext by default. */
   readonly tls?: Tls | undefined
 }
 
-/** From a request, or a Stream of them, to an Effect of the response, or a Stream of them: by the kind of the method. */
+/** From a request, or a Stream of them, to an Effect of a response, or a Stream of them, depending on the kind of the method. */
 type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
 
 /**
- * In place of the handler of a method that this server does not offer: it is answered UNIMPLEMENTED, as a method is that is not in
- * the proto. Leaving the method out does not compile.
+ * Stands in for the handler of a method that the server does not offer; its calls are answered UNIMPLEMENTED. Leaving the method out does
+ * not compile.
  *
  * ```ts
  * GrpcServer.serve(Greeter, Effect.succeed({ Greet, GreetInAll: GrpcServer.unimplemented }), statuses)
@@ -138,13 +122,13 @@ export const unimplemented: Unimplemented = { _tag: "Unimplemented" }
 
 /** Options of one service. */
 export interface ServeOptions<out Interceptors extends ReadonlyArray<ServerInterceptor>> {
-  /** Takes no slots of other methods, and needs none of theirs: for health checks and the like. A request has 4 KiB at the most. */
+  /** Exempts the methods from `maxConcurrency`, for probes such as health checks. Their requests are limited to 4 KiB. */
   readonly isExempt?: boolean | undefined
   /** Interceptors of this service alone, within those of the server; the first is the outermost. */
   readonly interceptors?: Interceptors | undefined
 }
 
-/** What {@link GrpcServer} is given to answer the calls of a service. */
+/** A service with its handlers. */
 export interface Registration<E, R> extends ServeOptions<ReadonlyArray<ServerInterceptor>> {
   /** With its package. */
   readonly name: string
@@ -158,23 +142,24 @@ export class GrpcServer extends Context.Service<
   {
     /** Adds a service. */
     readonly register: <E, R>(registration: Registration<E, R>) => Effect.Effect<void, never, Exclude<R, GrpcCall>>
-    /** The names of the services that have been added so far. */
+    /** The names of the registered services. */
     readonly services: Effect.Effect<ReadonlyArray<string>>
-    /** The same, now and whenever one is added. */
+    /** The names of the registered services, now and after each registration. */
     readonly serviceChanges: Stream.Stream<ReadonlyArray<string>>
-    /** Opens the port until the scope closes, which drains. */
+    /** Opens the port. Drains when the scope closes. */
     readonly listen: Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
-    /** Where it listens, once it does. */
+    /** The address that the server listens on; waits until it does. */
     readonly address: Effect.Effect<Address.Address>
-    /** Waits until no more calls should come: the process drains, or the server closes. */
+    /** Waits until the process drains or the server closes. */
     readonly awaitLeaving: Effect.Effect<void>
-    /** The calls that are being answered and that wait, and those that have been refused since the start. */
+    /** The calls that run and that wait for a slot, and how many have been refused since the start. */
     readonly load: Effect.Effect<{ readonly answering: number; readonly waiting: number; readonly refused: number }>
   }
 >()("layers/grpc/GrpcServer") {}
 
 /**
- * Serves a service: what `handlers` yields answers its methods, `statuses` says what becomes of each of their errors.
+ * Serves a service. `handlers` returns one handler for each method, whose request types are inferred; `statuses` has the status of each of
+ * their errors, by tag. Services that an interceptor provides are not required from the layer ({@link GrpcInterceptor.provide}).
  *
  * ```ts
  * GrpcServer.serve(
@@ -202,7 +187,7 @@ export const serve = <
   Layer.effectDiscard(
     Effect.gen(function* () {
       const server = yield* GrpcServer
-      // The types above have promised all that these two say; what is behind them is the same for any service.
+      // the types of `serve` guarantee both; the implementation is the same for any service
       const methods = (yield* handlers) as unknown as {
         readonly [name: string]: Handler<TaggedError, Exclude<ServicesOf<H>, ProvidedBy<Interceptors>>> | Unimplemented
       }

@@ -1,50 +1,56 @@
 /**
- * Composes a list of interceptors into one, for servers and for clients.
+ * Composes a list of interceptors into one, for servers and for clients. The first is the outermost.
  *
- * The hooks of the interceptors ahead of the first `around` run as plain functions, outside the fiber of the call. Those behind it
- * see the call as that `around` leaves it, so they run within it, as Effects.
+ * The hooks of the interceptors up to the first with `around` run as plain functions, outside the fiber of the call. Those after it see
+ * the call as that `around` leaves it, so they run within it, as Effects.
  */
 import { type Context, Effect, type Exit } from "effect"
 
 import type { Hooks } from "./GrpcInterceptor.ts"
 import type * as Status from "./Status.ts"
 
-/** The interceptors of a list; the first is the outermost. */
-export interface InterceptorChain<Call, Failure, Around> {
-  /** Runs the `onStart` hooks, and returns the context to run the call in. */
-  readonly start: (call: Call, context: Context.Context<never>) => Context.Context<never>
-  /** Runs the `onEnd` hooks of a call that was started; takes the context that `start` returned. */
-  readonly end: (call: Call, exit: Exit.Exit<unknown, Failure>, context: Context.Context<never>) => void
-  /** Wraps a call in what is left of the list; undefined if nothing is, as with observers alone. */
-  readonly around: Around | undefined
-  /** Does all of it for an Effect that has no fiber of its own: it is made with the context to run it in. */
-  readonly run: <A, E extends Failure, R>(
-    call: Call,
-    context: Context.Context<never>,
-    make: (context: Context.Context<never>) => Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E, R>
-}
+/** The status that a call ends with; undefined is OK. */
+export type StatusOf<Call, Failure> = (exit: Exit.Exit<unknown, Failure>, call: Call) => Status.Status | undefined
 
-/** Any `around`: what it may fail with is for the types of {@link GrpcInterceptor} to say. */
+/** Any `around`; the types of {@link GrpcInterceptor} say what it may fail with. */
 type Wrap<Call, Failure> = <A, E extends Failure, R>(
   effect: Effect.Effect<A, E, R>,
   call: Call
 ) => Effect.Effect<A, E, R>
 
-/** `statusOf` gives the status that a call ends with, undefined for OK. */
-export const make = <Call, Failure, Around>(
-  interceptors: ReadonlyArray<Hooks<Call, Failure> & { readonly around?: Around }>,
-  statusOf: (exit: Exit.Exit<unknown, Failure>, call: Call) => Status.Status | undefined
-): InterceptorChain<Call, Failure, Around> => {
-  const firstAround = interceptors.findIndex(({ around }) => around !== undefined)
-  const outside = firstAround === -1 ? interceptors : interceptors.slice(0, firstAround + 1)
-  const inside = firstAround === -1 ? [] : interceptors.slice(firstAround)
-  const starts = outside.flatMap(({ onStart }) => onStart ?? [])
-  const ends = outside.flatMap(({ onEnd }) => onEnd ?? []).toReversed()
+type OnStart<Call> = NonNullable<Hooks<Call, never>["onStart"]>
 
-  const start = (call: Call, context: Context.Context<never>) => {
+type OnEnd<Call, Failure> = NonNullable<Hooks<Call, Failure>["onEnd"]>
+
+export class InterceptorChain<Call, Failure, Around> {
+  /** Wraps a call in the interceptors from the first with `around` on; undefined if there is none, as with observers alone. */
+  readonly around: Around | undefined
+  readonly #starts: ReadonlyArray<OnStart<Call>>
+  /** The innermost is the first. */
+  readonly #ends: ReadonlyArray<OnEnd<Call, Failure>>
+  readonly #wrap: Wrap<Call, Failure> | undefined
+  readonly #statusOf: StatusOf<Call, Failure>
+
+  constructor(
+    interceptors: ReadonlyArray<Hooks<Call, Failure> & { readonly around?: Around }>,
+    statusOf: StatusOf<Call, Failure>
+  ) {
+    const firstAround = interceptors.findIndex(({ around }) => around !== undefined)
+    const outside = firstAround === -1 ? interceptors : interceptors.slice(0, firstAround + 1)
+    this.#starts = outside.flatMap(({ onStart }) => onStart ?? [])
+    this.#ends = outside.flatMap(({ onEnd }) => onEnd ?? []).toReversed()
+    this.#statusOf = statusOf
+    if (firstAround === -1) return
+    const [first, ...inside] = interceptors.slice(firstAround)
+    const wraps = [first?.around, ...inside.flatMap((inner) => [hooksWithin(inner, statusOf), inner.around])]
+    this.#wrap = compose(wraps.filter((wrap) => wrap !== undefined) as ReadonlyArray<Wrap<Call, Failure>>)
+    this.around = this.#wrap as Around
+  }
+
+  /** Runs the `onStart` hooks, and returns the context to run the call in. */
+  start(call: Call, context: Context.Context<never>): Context.Context<never> {
     let within = context
-    for (const onStart of starts) {
+    for (const onStart of this.#starts) {
       try {
         within = onStart(call, within) ?? within
       } catch (exception) {
@@ -54,9 +60,10 @@ export const make = <Call, Failure, Around>(
     return within
   }
 
-  const end = (call: Call, exit: Exit.Exit<unknown, Failure>, context: Context.Context<never>) => {
-    const status = statusOf(exit, call)
-    for (const onEnd of ends) {
+  /** Runs the `onEnd` hooks of a call, with the context that `start` returned. */
+  end(call: Call, exit: Exit.Exit<unknown, Failure>, context: Context.Context<never>): void {
+    const status = this.#statusOf(exit, call)
+    for (const onEnd of this.#ends) {
       try {
         const effect = onEnd(call, exit, status, context)
         if (effect !== undefined) runInBackground(context, effect)
@@ -66,48 +73,50 @@ export const make = <Call, Failure, Around>(
     }
   }
 
-  /** The hooks of one interceptor within an Effect. */
-  const hooksOf = ({ onEnd, onStart }: Hooks<Call, Failure>): Wrap<Call, Failure> | undefined => {
-    if (onStart === undefined && onEnd === undefined) return undefined
-    const hooks: Hooks<Call, Failure> = { ...(onStart && { onStart }), ...(onEnd && { onEnd }) }
-    const { run } = make<Call, Failure, never>([hooks], statusOf)
-    return (effect, call) => Effect.withFiber(({ context }) => run(call, context, () => effect))
-  }
-
-  const wraps = inside
-    .flatMap((interceptor, at) => [at === 0 ? undefined : hooksOf(interceptor), interceptor.around])
-    .filter((wrap) => wrap !== undefined) as ReadonlyArray<Wrap<Call, Failure>>
-  // one that throws has died, which the outer ones see
-  const wrap: Wrap<Call, Failure> = (effect, call) =>
-    wraps.reduceRight((inner, wrap) => Effect.suspend(() => wrap(inner, call)), effect)
-
-  return {
-    start,
-    end,
-    around: wraps.length === 0 ? undefined : (wrap as Around),
-    run: <A, E extends Failure, R>(
-      call: Call,
-      context: Context.Context<never>,
-      make: (context: Context.Context<never>) => Effect.Effect<A, E, R>
-    ) => {
-      const within = start(call, context)
-      const made =
-        wraps.length === 0
-          ? make(within)
-          : wrap(
-              Effect.withFiber<A, E, R>(({ context }) => make(context)),
-              call
-            )
-      const observed =
-        ends.length === 0 ? made : Effect.onExit(made, (exit) => Effect.sync(() => end(call, exit, within)))
-      return within === context
-        ? observed
-        : Effect.updateContext<A, E, R, R>(observed, () => within as Context.Context<R>)
-    }
+  /** Does all of it around an Effect that runs in the fiber of its caller. `make` gets the context that the Effect runs in. */
+  run<A, E extends Failure, R>(
+    call: Call,
+    context: Context.Context<never>,
+    make: (context: Context.Context<never>) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E, R> {
+    const within = this.start(call, context)
+    const made = this.#wrap === undefined ? make(within) : this.#wrap(makeWithin(make), call)
+    const observed =
+      this.#ends.length === 0
+        ? made
+        : Effect.onExit(made, (exit) => {
+            this.end(call, exit, within)
+            return Effect.void
+          })
+    return within === context
+      ? observed
+      : Effect.updateContext<A, E, R, R>(observed, () => within as Context.Context<R>)
   }
 }
 
-/** Runs what an interceptor does besides the call. What fails is logged, and does not affect the call. */
+const makeWithin = <A, E, R>(make: (context: Context.Context<never>) => Effect.Effect<A, E, R>) =>
+  Effect.withFiber<A, E, R>(({ context }) => make(context))
+
+/** An exception of one is a defect of the call, which the outer ones see. */
+const compose =
+  <Call, Failure>(wraps: ReadonlyArray<Wrap<Call, Failure>>): Wrap<Call, Failure> =>
+  (effect, call) =>
+    wraps.reduceRight((inner, wrap) => Effect.suspend(() => wrap(inner, call)), effect)
+
+/** The hooks of one interceptor as an Effect. */
+const hooksWithin = <Call, Failure>(
+  { onEnd, onStart }: Hooks<Call, Failure>,
+  statusOf: StatusOf<Call, Failure>
+): Wrap<Call, Failure> | undefined => {
+  if (onStart === undefined && onEnd === undefined) return undefined
+  const hooks = new InterceptorChain<Call, Failure, never>(
+    [{ ...(onStart && { onStart }), ...(onEnd && { onEnd }) }],
+    statusOf
+  )
+  return (effect, call) => Effect.withFiber(({ context }) => hooks.run(call, context, () => effect))
+}
+
+/** Runs what a hook returns or throws: a failure is logged, and does not affect the call. */
 const runInBackground = (context: Context.Context<never>, effect: Effect.Effect<void>): void => {
   Effect.runForkWith(context)(
     Effect.catchCause(effect, (cause) => Effect.logError("Exception in an interceptor", cause))

@@ -11,7 +11,7 @@ export interface LogLimit {
   readonly log: (line: Effect.Effect<void>) => Effect.Effect<void>
 }
 
-/** `what` names the events in the line that counts the suppressed ones, such as "calls that failed". */
+/** `what` names the events in the line that counts the suppressed ones, such as "failed gRPC calls". */
 export const make = (what: string, perSecond = 50): LogLimit => {
   let isCounting = false
   let logged = 0

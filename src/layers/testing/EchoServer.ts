@@ -1,7 +1,6 @@
 /**
- * A kit to test interceptors, and whatever else is around calls, with: a real server of a small service on a port of the system's
- * choice, and a real client of it. The service has a method of each kind, all of which echo what they get, unless the test says
- * what becomes of an input:
+ * For tests of interceptors and of connections: a real server on port 0 and a real client of it. The service has a method of each kind,
+ * which echoes its requests, or does what the test sets for an input:
  *
  * ```ts
  * it.live("counts failures", () =>
@@ -17,7 +16,7 @@
  * )
  * ```
  *
- * Calls take real time: tests with it are `it.live`.
+ * Calls take real time: tests with it are `it.live`. Use {@link InMemory} to test a service.
  */
 import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
 
@@ -36,16 +35,16 @@ import { EchoService } from "./generated/services.ts"
 
 export { EchoService }
 
-/** The methods that {@link EchoServer} calls, by their kinds. */
+/** The methods that `call` uses, by kind. */
 export const methods = { unary: "Echo", serverStream: "Expand", clientStream: "Collect", bidi: "Chat" } as const
 
-/** What to do with an input before it is echoed: nothing, or to fail with a status, to die, to wait, or whatever it takes. */
+/** Runs before an input is echoed: it may fail with a status, die, or wait. */
 export type Input = Effect.Effect<void, Status.Status, GrpcCall>
 
 export interface Options extends Pick<GrpcServer.Options, "interceptors" | "limits" | "observers" | "tls"> {
-  /** What becomes of inputs, by their text; the others are echoed. */
+  /** By the text of the input; other inputs are echoed at once. */
   readonly inputs?: { readonly [text: string]: Input } | undefined
-  /** How the client calls, and what is around its calls. */
+  /** The policy and the interceptors of the client. */
   readonly client?:
     | Pick<ChannelOptions, "attemptInterceptors" | "attemptObservers" | "interceptors" | "observers" | "policy">
     | undefined
@@ -60,19 +59,17 @@ class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.
 export class EchoServer extends Context.Service<
   EchoServer,
   {
-    /** One function a method. */
     readonly client: GrpcClient.GrpcClient<Required<typeof EchoService>["Methods"]>
-    /** Calls the method of a kind with one message, and gives the texts of its answer. */
+    /** Calls the method of a kind with one message, and returns the texts of its responses. */
     readonly call: (
       kind: Kind,
       text: string,
       options?: GrpcClient.CallOptions
     ) => Effect.Effect<ReadonlyArray<string>, GrpcError>
-    /** Where the server listens, for clients of other kinds. */
+    /** The address of the server, for other clients. */
     readonly target: string
   }
 >()("layers/testing/EchoServer") {
-  /** Serves for as long as the layer is there. */
   static readonly layer = (options: Options = {}) =>
     Layer.effect(
       EchoServer,

@@ -27,14 +27,14 @@ import type { Peer } from "../grpc/GrpcCall.ts"
 import { GrpcChannel } from "../grpc/GrpcChannel.ts"
 import { clientStatusOf, type ProvidedBy, type ServerInterceptor } from "../grpc/GrpcInterceptor.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options as ServerOptions } from "../grpc/GrpcServer.ts"
-import * as InterceptorChain from "../grpc/InterceptorChain.ts"
+import { InterceptorChain } from "../grpc/InterceptorChain.ts"
 import * as DefaultObservers from "../grpc/interceptors/DefaultObservers.ts"
 import * as RetryPolicy from "../grpc/RetryPolicy.ts"
 import { methodAt, unknownMethodAt } from "../grpc/server/CallContext.ts"
 import { MethodRunner } from "../grpc/server/MethodRunner.ts"
 import * as Registration from "../grpc/server/Registration.ts"
 import { RequestReader } from "../grpc/server/RequestReader.ts"
-import * as ServerInterceptorChain from "../grpc/server/ServerInterceptorChain.ts"
+import { ServerInterceptorChain } from "../grpc/server/ServerInterceptorChain.ts"
 import * as Status from "../grpc/Status.ts"
 import * as StatusCodec from "../grpc/StatusCodec.ts"
 import { Drain } from "../process/Drain.ts"
@@ -94,7 +94,7 @@ const makeServer = Effect.fnUntraced(function* (options: Options) {
     const { kind, path, request } = method.definition
     if (methods.has(path)) return false
     const info = methodAt(path, kind)
-    const chain = ServerInterceptorChain.make([...interceptors, ...method.interceptors])
+    const chain = new ServerInterceptorChain([...interceptors, ...method.interceptors])
     const runner = new MethodRunner(method, info, chain, maxResponseSize)
     methods.set(path, {
       info,
@@ -109,7 +109,7 @@ const makeServer = Effect.fnUntraced(function* (options: Options) {
     const { path } = attempt.call.method
     return new InMemoryCall(methods.get(path) ?? unknownMethod(path), attempt, client, shared)
   }
-  const unknownMethods = ServerInterceptorChain.make(interceptors)
+  const unknownMethods = new ServerInterceptorChain(interceptors)
   const unknownMethod = (path: string): InMemoryMethod => ({
     info: unknownMethodAt(path),
     interceptors: unknownMethods,
@@ -147,8 +147,8 @@ const makeChannel = (open: Open, { client = {} }: Options): GrpcChannel["Service
     target,
     transport: makeTransport(open),
     serviceState: () => state,
-    calls: InterceptorChain.make([...observers, ...interceptors], clientStatusOf),
-    attempts: InterceptorChain.make([...attemptObservers, ...attemptInterceptors], clientStatusOf),
+    calls: new InterceptorChain([...observers, ...interceptors], clientStatusOf),
+    attempts: new InterceptorChain([...attemptObservers, ...attemptInterceptors], clientStatusOf),
     observeCompression: false
   })
 }

@@ -38,22 +38,40 @@ export const watch = Effect.fnUntraced(function* (
   const first = yield* readContents(files)
   const current = yield* SubscriptionRef.make(yield* validate(first, role))
   yield* metrics.onRead(SubscriptionRef.getUnsafe(current))
-
-  /** Fingerprints, or the message of a read error: of the certificates in use, the last refused ones, and the last poll. */
-  let used = fingerprint(first)
-  let refused: string | undefined
-  let previous = used
-
+  const reload = makeReload(files, role, fingerprint(first), metrics.onFailure)
+  const warnOfCrlExpiry = makeCrlWarning(role)
   const poll = Effect.gen(function* () {
+    const reloaded = yield* reload
+    if (reloaded !== undefined) {
+      yield* metrics.onReload(reloaded)
+      yield* SubscriptionRef.set(current, reloaded)
+    }
+    yield* metrics.onPoll(SubscriptionRef.getUnsafe(current))
+    yield* warnOfCrlExpiry(SubscriptionRef.getUnsafe(current))
+  })
+  yield* Effect.sleep(interval).pipe(Effect.andThen(poll), Effect.forever, Effect.forkScoped)
+  return {
+    current: () => SubscriptionRef.getUnsafe(current),
+    changes: SubscriptionRef.changes(current)
+  }
+})
+
+/**
+ * Makes an effect that reads the files and returns new certificates, or undefined if the contents are in use already, have not
+ * settled, or are invalid. `onFailure` runs once for each invalid change.
+ */
+const makeReload = (files: CertificateFiles, role: Role, first: string, onFailure: Effect.Effect<void>) => {
+  /** Fingerprints, or the message of a read error: of the contents in use, of the last refused ones, and of the last poll. */
+  let used = first
+  let refused: string | undefined
+  let previous = first
+  return Effect.gen(function* () {
     const contents = yield* Effect.result(readContents(files))
     const found = contents._tag === "Success" ? fingerprint(contents.success) : contents.failure.message
     const isSettled = found === previous
     previous = found
-    if (found === used) {
-      refused = undefined
-      return
-    }
-    if (!isSettled) return
+    if (found === used) refused = undefined
+    if (found === used || !isSettled) return undefined
     // refused contents are validated again at each poll, without a log line: a certificate may become valid with time
     const validated = yield* Effect.result(
       Effect.flatMap(Effect.fromResult(contents), (contents) => validate(contents, role))
@@ -61,31 +79,19 @@ export const watch = Effect.fnUntraced(function* (
     if (validated._tag === "Success") {
       used = found
       refused = undefined
-      yield* metrics.onReload(validated.success)
       yield* Effect.logInfo(`TLS certificates of the ${role} reloaded: ${describe(validated.success)}`)
-      yield* SubscriptionRef.set(current, validated.success)
-    } else if (found !== refused) {
+      return validated.success
+    }
+    if (found !== refused) {
       refused = found
-      yield* metrics.onFailure
+      yield* onFailure
       yield* Effect.logWarning(
         `TLS certificates of the ${role} not reloaded, the previous ones stay in use: ${validated.failure.message}`
       )
     }
+    return undefined
   })
-
-  const warnOfCrlExpiry = makeCrlWarning(role)
-  yield* Effect.sleep(interval).pipe(
-    Effect.andThen(poll),
-    Effect.andThen(Effect.suspend(() => metrics.onPoll(SubscriptionRef.getUnsafe(current)))),
-    Effect.andThen(Effect.suspend(() => warnOfCrlExpiry(SubscriptionRef.getUnsafe(current)))),
-    Effect.forever,
-    Effect.forkScoped
-  )
-  return {
-    current: () => SubscriptionRef.getUnsafe(current),
-    changes: SubscriptionRef.changes(current)
-  }
-})
+}
 
 /** {@link watch} with relative paths resolved against the project's root. Logs the certificates that were read. */
 export const watchResolved = Effect.fnUntraced(function* (files: CertificateFiles, options: WatchOptions) {

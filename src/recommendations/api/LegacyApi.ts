@@ -12,19 +12,21 @@ import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
 import * as Sampling from "../../layers/telemetry/Sampling.ts"
 import { statuses } from "./statusTable.ts"
 
-export const handlers = Effect.gen(function* () {
-  const recommender = yield* Recommender
-  return {
-    Recommend: (request: RecommendationRequest__Output) =>
-      recommender.recommend(toQuery(request)).pipe(
-        Sampling.withSpan("Recommender.recommend"),
-        Effect.map((books) => ({ recommendations: books.map(({ id, title }) => ({ id, title })) }))
-      )
-  }
-})
-
 /** Serves the API. */
-export const layer = GrpcServer.serve(Recommendations, handlers, statuses)
+export const layer = GrpcServer.serve(
+  Recommendations,
+  Effect.gen(function* () {
+    const recommender = yield* Recommender
+    return {
+      Recommend: (request) =>
+        recommender.recommend(toQuery(request)).pipe(
+          Sampling.withSpan("Recommender.recommend"),
+          Effect.map((books) => ({ recommendations: books.map(({ id, title }) => ({ id, title })) }))
+        )
+    }
+  }),
+  statuses
+)
 
 const categories = new Map<number, keyof typeof BookCategory & Category>([
   [BookCategory.MYSTERY, "MYSTERY"],

@@ -12,26 +12,28 @@ import { EncodedBook } from "../catalog/EncodedBook.ts"
 import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 import { statuses } from "./statusTable.ts"
 
-export const handlers = Effect.gen(function* () {
-  const recommender = yield* Recommender
-  return {
-    Recommend: (request: RecommendRequest__Output) =>
-      recommender.recommend(toQuery(request)).pipe(
-        Sampling.withSpan("Recommender.recommend"),
-        Effect.map((books) => EncodedBook.response(books))
-      ),
-    ListCategories: () =>
-      Effect.map(recommender.categories, (summaries) => ({
-        categories: summaries.map(({ bookCount, category }) => ({
-          category: numberByCategory.get(category)!,
-          bookCount
-        }))
-      }))
-  }
-})
-
 /** Serves the API. */
-export const layer = GrpcServer.serve(RecommendationsService, handlers, statuses)
+export const layer = GrpcServer.serve(
+  RecommendationsService,
+  Effect.gen(function* () {
+    const recommender = yield* Recommender
+    return {
+      Recommend: (request) =>
+        recommender.recommend(toQuery(request)).pipe(
+          Sampling.withSpan("Recommender.recommend"),
+          Effect.map((books) => EncodedBook.response(books))
+        ),
+      ListCategories: () =>
+        Effect.map(recommender.categories, (summaries) => ({
+          categories: summaries.map(({ bookCount, category }) => ({
+            category: numberByCategory.get(category)!,
+            bookCount
+          }))
+        }))
+    }
+  }),
+  statuses
+)
 
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,

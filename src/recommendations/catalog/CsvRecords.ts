@@ -74,7 +74,7 @@ export const forEach = (
     })
   )
 
-/** Finds the records in a sequence of chunks. After a broken quote, each line counts as a record. */
+/** Finds the records in a sequence of chunks. */
 class Scanner {
   readonly #recordSize: number
   readonly #use: (record: CsvRecord) => void
@@ -87,11 +87,12 @@ class Scanner {
   #line = 1
   /** The number of line breaks in the current record so far. */
   #lineBreaks = 0
-  #previous = none
-  #isQuoted = false
   /** Whether the beginning of the current record was dropped. */
   #isTooLong = false
-  #isBroken = false
+  /** The byte before the next one in the current record. */
+  #previous = none
+  /** Whether the next byte is in a quoted field. After a broken quote, quotes have no meaning, and each line counts as a record. */
+  #state: "unquoted" | "quoted" | "broken" = "unquoted"
 
   constructor(recordSize: number, use: (record: CsvRecord) => void) {
     this.#recordSize = recordSize
@@ -119,7 +120,7 @@ class Scanner {
 
   /** Ends the last record. */
   end(): void {
-    if (this.#isQuoted) this.#breakOff(this.#filled, "Unterminated quoted field")
+    if (this.#state === "quoted") this.#breakOff(this.#filled, "Unterminated quoted field")
     if (this.#filled > this.#start || this.#isTooLong) this.#endRecord(this.#filled)
   }
 
@@ -128,13 +129,13 @@ class Scanner {
     for (let at = from; at < until; at++) {
       const byte = this.#buffer[at]!
       // a carriage return ends a record unless a line feed follows
-      if (this.#previous === carriageReturn && byte !== lineFeed && !this.#isQuoted) this.#endRecord(at)
+      if (this.#previous === carriageReturn && byte !== lineFeed && this.#state !== "quoted") this.#endRecord(at)
       if (byte === 0xbf && this.#line === 1 && at === 2 && this.#skipByteOrderMark()) continue
-      const problem = this.#isBroken ? undefined : this.#checkQuotes(byte)
+      const problem = this.#followQuotes(byte)
       if (problem !== undefined) return this.#breakOff(at, problem)
       if (byte === carriageReturn || (byte === lineFeed && this.#previous !== carriageReturn)) this.#lineBreaks++
       this.#previous = byte
-      if (byte === lineFeed && !this.#isQuoted) this.#endRecord(at + 1)
+      if (byte === lineFeed && this.#state !== "quoted") this.#endRecord(at + 1)
     }
   }
 
@@ -145,14 +146,14 @@ class Scanner {
     return true
   }
 
-  /** Follows the quotes up to the next byte. Two quotes in a quoted field end it and begin it again. */
-  #checkQuotes(byte: number): string | undefined {
+  /** Updates the state for the next byte, or returns what is wrong with its quotes. Two quotes in a quoted field end it and begin it again. */
+  #followQuotes(byte: number): string | undefined {
+    if (this.#state === "broken" || (byte !== quote && this.#previous !== quote)) return undefined
     if (byte === quote) {
-      if (!this.#isQuoted && this.#previous !== quote && !isDelimiter(this.#previous)) {
-        return "Unexpected quote in an unquoted field"
-      }
-      this.#isQuoted = !this.#isQuoted
-    } else if (this.#previous === quote && !this.#isQuoted && !isDelimiter(byte)) {
+      const canBegin = this.#state === "quoted" || this.#previous === quote || isDelimiter(this.#previous)
+      if (!canBegin) return "Unexpected quote in an unquoted field"
+      this.#state = this.#state === "quoted" ? "unquoted" : "quoted"
+    } else if (this.#state === "unquoted" && !isDelimiter(byte)) {
       return "Expected a delimiter or line break after a closing quote"
     }
     return undefined
@@ -161,10 +162,9 @@ class Scanner {
   /** Reports a broken quote, and scans the current record again, line by line. */
   #breakOff(at: number, problem: string): void {
     const isTooLong = this.#isTooLong || at - this.#start > this.#recordSize
-    const reason = isTooLong && !this.#isQuoted ? `in a row of more than ${this.#recordSize} bytes` : problem
+    const reason = isTooLong && this.#state === "unquoted" ? `in a row of more than ${this.#recordSize} bytes` : problem
     this.#use({ _tag: "BrokenQuote", line: this.#line, reason })
-    this.#isBroken = true
-    this.#isQuoted = false
+    this.#state = "broken"
     if (isTooLong) {
       // its lines are not checked up to the next line break
       this.#isTooLong = true
@@ -179,7 +179,7 @@ class Scanner {
   #endRecord(end: number): void {
     const line = this.#line
     if (!this.#isTooLong && end - this.#start <= this.#recordSize) this.#useRecord(line, end)
-    else if (!this.#isBroken) this.#use({ _tag: "TooLong", line })
+    else if (this.#state !== "broken") this.#use({ _tag: "TooLong", line })
     this.#start = end
     this.#line += this.#lineBreaks
     this.#lineBreaks = 0
@@ -190,7 +190,7 @@ class Scanner {
   #useRecord(line: number, end: number): void {
     const bytes = withoutLineBreak(this.#buffer.subarray(this.#start, end))
     const text = decodeStrictly(bytes)
-    if (this.#isBroken) {
+    if (this.#state === "broken") {
       if (text === undefined) this.#use({ _tag: "NotUtf8", line })
     } else if (text === undefined) {
       const notUtf8 = line + linesOf(bytes).findIndex((part) => decodeStrictly(part) === undefined)

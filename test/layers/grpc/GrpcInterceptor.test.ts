@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import type {
@@ -15,6 +15,7 @@ import * as Status from "../../../src/layers/grpc/Status.ts"
 import { EchoServer, EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
 import { GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as RawCall from "../../integration/RawCall.ts"
+import * as Logs from "../telemetry/Logs.ts"
 import * as Echo from "./Echo.ts"
 import * as Outcomes from "./Outcomes.ts"
 
@@ -23,6 +24,17 @@ const Name = Context.Reference("test/layers/GrpcInterceptor/Name", { defaultValu
 
 /** A message as gRPC frames it: not compressed, of so many bytes. */
 const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
+
+const throwing = () => {
+  throw new Error("a bug")
+}
+
+/** The messages of exceptions of interceptors in the log. */
+const exceptionsIn = (logs: Logs.Recorder) =>
+  logs
+    .lines()
+    .filter(({ message }) => message === "Exception in an interceptor")
+    .map(({ cause = "" }) => /a bug/.exec(cause)?.[0])
 
 /** Notes how calls end. */
 const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
@@ -259,25 +271,25 @@ describe("an interceptor of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not affect a call when a hook throws", () =>
-    Effect.gen(function* () {
+  it.live("does not affect a call when a hook throws or fails, which is logged", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
       const notes: Array<string> = []
-      const bug = () => {
-        throw new Error("a bug")
-      }
       const { call } = yield* Outcomes.make({
         observers: [
           { onEnd: () => void notes.push("ended") },
-          { onStart: bug },
-          { onEnd: bug },
-          { onEnd: () => Effect.die("a bug") }
+          { onStart: throwing },
+          { onEnd: throwing },
+          { onEnd: () => Effect.die(new Error("a bug")) }
         ]
       })
       notes.length = 0
+      logs.clear()
       assert.deepStrictEqual(yield* call("unary", "hello"), ["hello"])
       assert.deepStrictEqual(notes, ["ended"])
-    }).pipe(Effect.scoped)
-  )
+      assert.deepStrictEqual(exceptionsIn(logs), ["a bug", "a bug", "a bug"])
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
 
   it.live("sees a stream with a message that does not decode", () =>
     Effect.gen(function* () {
@@ -584,30 +596,34 @@ describe("an interceptor of a client", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "does not affect a $kind call when a hook throws",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        const bug = () => {
-          throw new Error("a bug")
-        }
+    "does not affect a $kind call when a hook throws or fails, which is logged",
+    ({ kind }) => {
+      const logs = Logs.recorder()
+      return Effect.gen(function* () {
         const notes: Array<string> = []
-        const bugs = [{ onStart: bug }, { onEnd: bug }, { onEnd: () => Effect.die("a bug") }]
+        const bugs = [{ onStart: throwing }, { onEnd: throwing }, { onEnd: () => Effect.die(new Error("a bug")) }]
         const { attemptInterceptors, interceptors } = observing(notes)
-        yield* Effect.gen(function* () {
-          const { call } = yield* EchoServer
-          assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
-        }).pipe(
-          Effect.provide(
+        const { call } = yield* Effect.provideContext(
+          EchoServer,
+          yield* Layer.build(
             EchoServer.layer({
               client: {
+                policy: { retry: RetryPolicy.never },
                 interceptors: [...interceptors, ...bugs],
                 attemptInterceptors: [...attemptInterceptors, ...bugs]
               }
             })
           )
         )
+        logs.clear()
+        assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
         assert.deepStrictEqual(notes, ["attempt 1 OK", `call ${methods[kind]} OK`])
-      })
+        assert.deepStrictEqual(
+          exceptionsIn(logs),
+          Array.from({ length: 6 }, () => "a bug")
+        )
+      }).pipe(Effect.scoped, Effect.provide(logs.layer))
+    }
   )
 
   it.live.each([{ kind: "unary" as const }, { kind: "serverStream" as const }])(

@@ -214,7 +214,7 @@ describe("a handler that fails after some messages", () => {
           ["RequestInfo"]
         )
       }
-      const bugs = lines.filter((line) => line.includes("A bug in a handler"))
+      const bugs = lines.filter((line) => line.includes("Unexpected error in a gRPC handler"))
       assert.strictEqual(bugs.length, 2)
     }).pipe(
       Effect.provide(

@@ -210,7 +210,7 @@ it.live("a pretty line has the same annotations as a JSON line", () =>
       // the line and the indented lines below it
       const [line] = /^.* ERROR .*\n(?: +.*\n)*/m.exec(logs.text()) ?? []
       assert(line !== undefined)
-      assert.match(line, /^\[.*\] ERROR \(#\d+\): A bug in a handler\n/)
+      assert.match(line, /^\[.*\] ERROR \(#\d+\): Unexpected error in a gRPC handler\n/)
       assert.match(line, /^ +Error: a bug\n +at .*Logging\.test\.ts:\d+:\d+/m)
       for (const fact of [
         /service: books/,

@@ -1,9 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
 
 import type { Query } from "../../../src/domain/Recommender.ts"
+import type { RecommendationRequest } from "../../../src/generated/first/RecommendationRequest.ts"
+import { Recommendations } from "../../../src/generated/first/services.ts"
+import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as InMemory from "../../../src/layers/testing/InMemory.ts"
 import * as LegacyApi from "../../../src/recommendations/api/LegacyApi.ts"
 import * as RecordingRecommender from "./RecordingRecommender.ts"
+
+/** A client of the API, whose recommender adds its queries to `queries`. */
+const client = Effect.fnUntraced(function* (queries: Array<Query> = []) {
+  const context = yield* Layer.build(
+    LegacyApi.layer.pipe(InMemory.listen(), Layer.provide(RecordingRecommender.layer(queries)))
+  )
+  return yield* Effect.provideContext(GrpcClient.make(Recommendations), context)
+})
 
 describe("LegacyApi", () => {
   it.effect.each([
@@ -13,15 +25,15 @@ describe("LegacyApi", () => {
   ])("converts the request $request to a query", ({ query, request }) =>
     Effect.gen(function* () {
       const queries: Array<Query> = []
-      const { Recommend } = yield* Effect.provide(LegacyApi.handlers, RecordingRecommender.layer(queries))
-      yield* Recommend(request as Parameters<typeof Recommend>[0])
+      const { Recommend } = yield* client(queries)
+      yield* Recommend(request as RecommendationRequest)
       assert.deepStrictEqual(queries, [query])
     })
   )
 
   it.effect("responds with ids and titles", () =>
     Effect.gen(function* () {
-      const { Recommend } = yield* Effect.provide(LegacyApi.handlers, RecordingRecommender.layer())
+      const { Recommend } = yield* client()
       assert.deepStrictEqual(yield* Recommend({ userId: 0, category: 0, maxResults: 2 }), {
         recommendations: [
           { id: 7, title: "Book 7" },

@@ -3,17 +3,18 @@
  */
 import { Effect, Layer } from "effect"
 
-import type { CategorySummary } from "../../../src/domain/BookCatalog.ts"
+import { CategoryNotFound, type CategorySummary } from "../../../src/domain/BookCatalog.ts"
 import { type Query, Recommender } from "../../../src/domain/Recommender.ts"
 import { book } from "../../domain/Books.ts"
 
-/** Adds each query to `queries`, and recommends books 7 and 8. */
+/** Adds each query to `queries`, and recommends books 7 and 8. There are no books in category "99". */
 export const layer = (queries: Array<Query> = []) =>
   Layer.mock(Recommender, {
     recommend: (query) =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         queries.push(query)
-        return [book(7, "HORROR", "MYSTERY"), { ...book(8), year: -720, isbn10: "080442957X" }]
+        if (query.category === "99") return Effect.fail(new CategoryNotFound({ category: query.category }))
+        return Effect.succeed([book(7, "HORROR", "MYSTERY"), { ...book(8), year: -720, isbn10: "080442957X" }])
       }),
     categories: Effect.succeed<ReadonlyArray<CategorySummary>>([
       { category: "MYSTERY", bookCount: 2 },

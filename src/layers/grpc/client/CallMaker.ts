@@ -53,7 +53,10 @@ export const make = (options: Options): GrpcChannel["Service"] => {
   const attemptOf = (call: Call, timeout: number, attempt: CallAttempt.CallAttempt): Attempt => ({
     call,
     timeout,
-    decode: decoder(call, options.observeCompression),
+    decode:
+      call.responseLimit === undefined && !options.observeCompression
+        ? call.method.decode
+        : decoder(call, options.observeCompression),
     onStarted: (started: CallAttempt.StartedCall) => {
       attempt.started = started
     }
@@ -139,11 +142,10 @@ const noTimeLeft = Status.deadlineExceeded("There was no time left to make the c
 const toGrpcError = <E>(call: Call, error: E | Status.Status): Exclude<E, Status.Status> | GrpcError =>
   Status.isStatus(error) ? Retry.errorOf(call, error) : (error as Exclude<E, Status.Status>)
 
-const decoder = ({ method, responseLimit }: Call, observeCompression: boolean): ((bytes: Buffer) => object) => {
-  if (responseLimit === undefined && !observeCompression) return method.decode
-  return (bytes) => {
+const decoder =
+  ({ method, responseLimit }: Call, observeCompression: boolean) =>
+  (bytes: Buffer): object => {
     const response = method.decode(responseLimit === undefined ? bytes : ResponseLimit.apply(bytes, responseLimit))
     if (observeCompression && MessageCompression.isCompressed(bytes)) MessageCompression.markCompressed(response)
     return response
   }
-}

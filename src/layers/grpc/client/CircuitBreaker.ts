@@ -97,7 +97,8 @@ export const make = Effect.fnUntraced(function* (
   const observe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
     Effect.matchCauseEffect(call, {
       onSuccess: (value) => {
-        onAlive()
+        if (state._tag === "closed") state.failuresInARow = 0
+        else onAlive()
         return Effect.succeed(value)
       },
       onFailure: (cause) => {

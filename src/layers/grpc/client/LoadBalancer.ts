@@ -71,6 +71,8 @@ class Replicas {
 class Balancer implements experimental.LoadBalancer {
   readonly #child: experimental.ChildLoadBalancerHandler
   readonly #replicas = new Replicas()
+  /** Called by grpc-js for each call. */
+  readonly exitIdle: () => void
 
   constructor(helper: experimental.ChannelControlHelper) {
     this.#child = new experimental.ChildLoadBalancerHandler(
@@ -83,6 +85,7 @@ class Balancer implements experimental.LoadBalancer {
           )
       })
     )
+    this.exitIdle = this.#child.exitIdle.bind(this.#child)
   }
 
   updateAddressList(
@@ -102,7 +105,6 @@ class Balancer implements experimental.LoadBalancer {
     this.#replicas.keepOnly(endpoints)
   )
 
-  exitIdle = () => this.#child.exitIdle()
   resetBackoff = () => this.#child.resetBackoff()
   destroy = () => this.#child.destroy()
   getTypeName = () => name

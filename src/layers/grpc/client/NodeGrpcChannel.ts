@@ -13,13 +13,14 @@ import { Duration, Effect, Layer, Scope, Stream } from "effect"
 
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as Certificates from "../../tls/Certificates.ts"
+import * as ActiveCalls from "../grpc-js/ActiveCalls.ts"
 import * as Compat from "../grpc-js/compat.ts"
 import * as ResponseCompression from "../grpc-js/ResponseCompression.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
 import { GrpcChannel } from "../GrpcChannel.ts"
 import { clientStatusOf } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
-import * as InterceptorChain from "../InterceptorChain.ts"
+import { InterceptorChain } from "../InterceptorChain.ts"
 import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as CallMaker from "./CallMaker.ts"
 import { type ChannelOptions, type ChannelPolicy, type ChannelTls, defaultPolicy } from "./ChannelOptions.ts"
@@ -52,6 +53,7 @@ export const layerConfig = ({
 const make = Effect.fnUntraced(function* (options: ChannelOptions) {
   yield* GrpcLog.redirect
   yield* Compat.apply(StatusOrder.patch)
+  yield* Compat.apply(ActiveCalls.patch)
   const observeCompression = options.observeCompression === true && (yield* Compat.apply(ResponseCompression.patch))
   ResponseHeaders.install()
   const { compression = "identity", target, tls } = options
@@ -81,11 +83,11 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
         bidi: StreamCall.bidi(connection)
       },
       serviceState: yield* makeServiceStates(target, policy),
-      calls: InterceptorChain.make(
+      calls: new InterceptorChain(
         [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
         clientStatusOf
       ),
-      attempts: InterceptorChain.make(
+      attempts: new InterceptorChain(
         [...(options.attemptObservers ?? DefaultObservers.clientAttempt), ...(options.attemptInterceptors ?? [])],
         clientStatusOf
       ),

@@ -74,7 +74,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     // before the first change
     Effect.forkScoped({ startImmediately: true })
   )
-  return () => replaceable.lease()
+  return replaceable.lease
 })
 
 class ReplaceableClient {
@@ -93,7 +93,7 @@ class ReplaceableClient {
     this.#current = this.#open("current")
   }
 
-  lease(): Leased {
+  readonly lease = (): Leased => {
     const { maxCalls, target } = this.#options
     const generation = this.#current
     if (generation.state === "closed") return Status.unavailable(`The channel to ${target} is closed`)

@@ -46,22 +46,20 @@ export const install = (): void => {
     if (headers["content-type"] !== "application/grpc") return
     stream.on(
       "response",
-      guard("response headers", (received: ResponseHeaders) => onHeaders(stream, received))
+      guard("response headers", (received: ResponseHeaders) => {
+        if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+        else if (received[":status"] === 200 && !ContentType.isGrpc(received)) {
+          // grpc-js gives a call without a gRPC status the HTTP status, unless that is 200
+          Object.assign(received, { ":status": `200 with content type "${received["content-type"] ?? ""}"` })
+        }
+        // of a response that consists of headers alone
+        correctStatus(received)
+      })
     )
     stream.on("trailers", guard("response trailers", onTrailers))
     ClosedStreams.forget(stream)
   })
   subscribe("http2.client.stream.created", onCreated)
-}
-
-const onHeaders = (stream: ClientHttp2Stream, headers: ResponseHeaders): void => {
-  if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-  else if (headers[":status"] === 200 && !ContentType.isGrpc(headers)) {
-    // grpc-js gives a call without a gRPC status the HTTP status, unless that is 200
-    Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
-  }
-  // of a response that consists of headers alone
-  correctStatus(headers)
 }
 
 const onTrailers = (headers: IncomingHttpHeaders): void => {

@@ -13,8 +13,8 @@ export interface Patch {
   readonly name: string
   /** Names the first private member that is missing or has another shape; undefined if there is none. It may throw. */
   readonly findMismatch: () => string | undefined
-  /** Called at most once. */
-  readonly apply: () => void
+  /** Called at most once. `onMismatch` reports a member that can only be checked later. */
+  readonly apply: (onMismatch: (member: string) => void) => void
   /** What is wrong while the patch is off, for the warning. */
   readonly consequence: string
 }
@@ -35,18 +35,29 @@ export const apply = Effect.fnUntraced(function* (patch: Patch): Effect.fn.Retur
   if (!outcomes.has(patch.name)) {
     const mismatch = isDisabled ? "disabled" : mismatchOf(patch)
     outcomes.set(patch.name, mismatch)
-    if (mismatch === undefined) patch.apply()
-    else if (!isDisabled) {
-      yield* Effect.annotateLogs(Effect.logWarning(`Patch ${patch.name} of grpc-js is off: ${patch.consequence}`), {
-        member: mismatch,
-        version: packageJson.version
+    if (mismatch === undefined) {
+      const runFork = Effect.runForkWith(yield* Effect.context<never>())
+      patch.apply((member) => {
+        if (outcomes.get(patch.name) !== undefined) return
+        outcomes.set(patch.name, member)
+        runFork(Effect.andThen(warn(patch, member), report(patch)))
       })
-    }
+    } else if (!isDisabled) yield* warn(patch, mismatch)
   }
-  const isActive = outcomes.get(patch.name) === undefined
-  yield* Metric.update(Metric.withAttributes(patchActive, { patch: patch.name }), isActive ? 1 : 0)
-  return isActive
+  yield* report(patch)
+  return outcomes.get(patch.name) === undefined
 })
+
+const warn = ({ consequence, name }: Patch, member: string): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning(`Patch ${name} of grpc-js is off: ${consequence}`), {
+    member,
+    version: packageJson.version
+  })
+
+const report = ({ name }: Patch): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    Metric.update(Metric.withAttributes(patchActive, { patch: name }), outcomes.get(name) === undefined ? 1 : 0)
+  )
 
 const mismatchOf = (patch: Patch): string | undefined => {
   try {

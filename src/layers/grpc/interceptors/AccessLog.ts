@@ -1,70 +1,64 @@
 /**
- * A line for each call: at Debug one that went well, at Info one that its caller got wrong, and at Error, with the whole cause, one
- * that this side got wrong.
+ * The access log of a server: one line for each call. Success is logged at Debug, an error of the caller at Info, and an error of the
+ * server at Error with its cause.
  */
 import { Cause, Effect, Exit, type LogLevel } from "effect"
 
 import * as Logging from "../../telemetry/Logging.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
-import type { GrpcCall } from "../GrpcCall.ts"
-import type { ServerInterceptor } from "../GrpcInterceptor.ts"
+import type { ServerCall, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 
-/** Logs how each call ended, within its span. Of many failures in one second some are left out, and counted. */
+/** Logs the end of each call, within its span. Failures above the rate limit are counted and not logged. */
 export const server: ServerInterceptor = {
   onEnd: (call, exit, status, context) => {
-    // a failure may come with a bug, as of what should clean up after it
-    const level = isBug(exit) ? "Error" : levelOf(call, status)
+    const defects = Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit.cause : undefined
+    const level = status === undefined ? "Debug" : defects === undefined ? levelOf(call, status) : "Error"
     if (!Logging.isEnabled(level, context)) return
-    const line = Effect.suspend(() => lineOf(call, exit, status, level))
-    // a bug is always told of: its client has been given the id in that line
-    return status === undefined || isBug(exit) ? line : (level === "Error" ? ours : callers).log(line)
+    const line = Effect.suspend(() => lineOf(call, status, level, defects))
+    // the rate limit does not hold for defects: clients know them by the id in their line
+    return status === undefined || defects !== undefined
+      ? line
+      : (level === "Error" ? serverErrors : callerErrors).log(line)
   }
 }
 
-// whoever calls wrongly is not to keep what is wrong here out of the log
-const ours = LogRateLimiter.make("calls that failed")
-const callers = LogRateLimiter.make("calls that failed")
+// two limits, so that callers cannot suppress the errors of the server
+const serverErrors = LogRateLimiter.make("failed gRPC calls")
+const callerErrors = LogRateLimiter.make("failed gRPC calls")
 
 /**
- * Whose fault it is. What no handler got is the caller's, whatever grpc-js calls it; and how long a Stream of answers goes on is
- * for the caller to say, by its deadline too.
+ * A call that reaches no handler is an error of its caller, whatever status grpc-js gives it. So is a Stream of responses that exceeds its
+ * deadline, since the caller decides how long it reads.
  */
-const levelOf = (call: GrpcCall["Service"], status: Status.Status | undefined): LogLevel.Severity => {
-  if (status === undefined) return "Debug"
+const levelOf = (call: ServerCall, status: Status.Status): LogLevel.Severity => {
   if (!Status.isServerError(status) || call.isRejected) return "Info"
   const isStream = call.kind === "serverStream" || call.kind === "bidi"
   return isStream && status._tag === "DeadlineExceeded" ? "Info" : "Error"
 }
 
-const isBug = (exit: Exit.Exit<unknown, unknown>): exit is Exit.Failure<unknown, unknown> =>
-  Exit.isFailure(exit) && Cause.hasDies(exit.cause)
-
 const lineOf = (
-  call: GrpcCall["Service"],
-  exit: Exit.Exit<unknown, Status.Status>,
+  call: ServerCall,
   status: Status.Status | undefined,
-  level: LogLevel.Severity
+  level: LogLevel.Severity,
+  defects: Cause.Cause<unknown> | undefined
 ): Effect.Effect<void> => {
-  const code = status?._tag ?? "OK"
-  const message = isBug(exit)
-    ? "A bug in a handler"
-    : status === undefined
-      ? "A call"
-      : `A call failed: ${status.message}`
-  const cause = isBug(exit)
-    ? exit.cause
-    : level === "Error" && call.failure !== undefined
-      ? Cause.fail(call.failure)
-      : undefined
+  const message =
+    defects !== undefined
+      ? "Unexpected error in a gRPC handler"
+      : status === undefined
+        ? "gRPC call completed"
+        : `gRPC call failed: ${status.message}`
+  const failure = level === "Error" && call.failure !== undefined ? Cause.fail(call.failure) : undefined
+  const cause = defects ?? failure
   return Effect.logWithLevel(level)(message, ...(cause === undefined ? [] : [cause])).pipe(
     Effect.annotateLogs({
       method: call.name,
-      code,
+      code: status?._tag ?? "OK",
       durationMs: Math.round((performance.now() - call.startedAt) * 1000) / 1000,
       ...PeerIdentity.annotations(call.peer),
-      ...(isBug(exit) ? { requestId: call.id } : {})
+      ...(defects === undefined ? {} : { requestId: call.id })
     })
   )
 }

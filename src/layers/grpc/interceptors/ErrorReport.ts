@@ -1,11 +1,9 @@
 /**
- * Tells a team's error tracker of bugs, over Effect's {@link ErrorReporter}: whatever reporters a layer gives, such as
+ * Reports unexpected errors of handlers to Effect's {@link ErrorReporter}, for an error tracker such as Sentry:
  *
  * ```ts
  * ErrorReporter.layer([ErrorReporter.make(({ attributes, error }) => Sentry.captureException(error, { extra: attributes }))])
  * ```
- *
- * Errors that are foreseen are none of its business.
  */
 import { Cause, Exit, Option } from "effect"
 
@@ -13,19 +11,19 @@ import * as UnexpectedError from "../../telemetry/UnexpectedError.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 
-/** Reports the bugs in handlers, and the failures that they call INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
+/** Reports defects, and failures whose status is INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
 export const server: ServerInterceptor = {
   onEnd: (call, exit) => {
     if (Exit.isSuccess(exit)) return
     const { cause } = exit
     const attributes = () => ({
       method: call.name,
-      // the client has been given it, and the log has it too
+      // the response and the log line have it, too
       ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
       ...PeerIdentity.annotations(call.peer)
     })
     return UnexpectedError.report(cause, attributes, (status) =>
-      // what has been rejected is its caller's fault, whatever grpc-js calls it
+      // a call that reached no handler is an error of its caller, whatever status grpc-js gives it
       !call.isRejected && unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
     )
   }

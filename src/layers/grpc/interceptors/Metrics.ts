@@ -1,9 +1,9 @@
 /**
- * Counts and durations of calls, under the names that dashboards know: OpenTelemetry's
- * (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) and those of the gRPC libraries for Prometheus
+ * Counts and durations of calls, under the names of OpenTelemetry's conventions
+ * (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/) and of the gRPC libraries for Prometheus
  * (https://github.com/grpc-ecosystem/go-grpc-middleware/tree/main/providers/prometheus). Durations are in seconds.
  *
- * What labels say is known beforehand, and never what a caller has made up.
+ * The values of labels come from the protos, never from callers, so that their number is bounded.
  */
 import { Effect, Metric } from "effect"
 
@@ -14,7 +14,7 @@ import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInt
 import * as Status from "../Status.ts"
 import * as Tracing from "./Tracing.ts"
 
-/** Counts the calls of a server, and how long they take from their headers to their end. */
+/** Counts the calls of a server, and measures them from their headers to their end. */
 export const server: ServerInterceptor = {
   onStart: (call, context) => serverSeries(call).started.updateUnsafe(1, context),
   onEnd: (call, _exit, status, context) => {
@@ -28,7 +28,7 @@ export const server: ServerInterceptor = {
   }
 }
 
-/** Creates the series of a method that alerts use, so that their first increase is seen. */
+/** Creates the series of a method that alerts use: Prometheus does not see the first increase of a series that was not there. */
 export const startAtZero = (method: ServedMethod): Effect.Effect<void> =>
   Effect.withFiber(({ context }) => {
     const series = serverSeries(method)
@@ -67,7 +67,9 @@ const types: { readonly [K in Kind]: string } = {
   bidi: "bidi_stream"
 }
 
-/** The series of one method: what a status has of its own is made when it is first met. */
+const codeOf = (status: Status.Status | undefined): string => status?._tag ?? "OK"
+
+/** The series of a method; those of a status are created when it first occurs. */
 const serverSeries = memoize(
   ({ method, service }: ServedMethod) => `${service}/${method}`,
   ({ kind, method, service }) => {
@@ -83,33 +85,30 @@ const serverSeries = memoize(
         attributes,
         boundaries: durationBoundaries
       }),
-      ended: memoize(
-        (status: Status.Status | undefined) => status?._tag ?? "OK",
-        (status) => {
-          const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
-          return {
-            handled: Metric.counter("grpc_server_handled_total", {
-              description: "Calls that have ended, by their status",
-              attributes: withCode,
-              incremental: true
-            }),
-            rejected: Metric.counter("grpc_server_rejected_total", {
-              description:
-                "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
-              attributes: withCode,
-              incremental: true
-            }),
-            duration: Metric.histogram("rpc.server.call.duration", {
-              description: "How long calls took, from their headers to their end",
-              attributes: {
-                ...rpcAttributes({ method, service }, status),
-                ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
-              },
-              boundaries: durationBoundaries
-            })
-          }
+      ended: memoize(codeOf, (status) => {
+        const withCode = { ...attributes, grpc_code: codeOf(status) }
+        return {
+          handled: Metric.counter("grpc_server_handled_total", {
+            description: "Calls that have ended, by their status",
+            attributes: withCode,
+            incremental: true
+          }),
+          rejected: Metric.counter("grpc_server_rejected_total", {
+            description:
+              "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
+            attributes: withCode,
+            incremental: true
+          }),
+          duration: Metric.histogram("rpc.server.call.duration", {
+            description: "How long calls took, from their headers to their end",
+            attributes: {
+              ...rpcAttributes({ method, service }, status),
+              ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
+            },
+            boundaries: durationBoundaries
+          })
         }
-      )
+      })
     }
   }
 )
@@ -122,18 +121,16 @@ const clientSeries = memoize(
       attributes: { grpc_service: service, grpc_method: method },
       incremental: true
     }),
-    duration: memoize(
-      (status: Status.Status | undefined) => status?._tag ?? "OK",
-      (status) =>
-        Metric.histogram("rpc.client.call.duration", {
-          description: "How long calls took with all their attempts",
-          attributes: {
-            ...rpcAttributes({ method, service }, status),
-            ...(status === undefined ? {} : errorType(status)),
-            "server.address": Tracing.hostOf(target)
-          },
-          boundaries: durationBoundaries
-        })
+    duration: memoize(codeOf, (status) =>
+      Metric.histogram("rpc.client.call.duration", {
+        description: "How long calls took with all their attempts",
+        attributes: {
+          ...rpcAttributes({ method, service }, status),
+          ...(status === undefined ? {} : errorType(status)),
+          "server.address": Tracing.hostOf(target)
+        },
+        boundaries: durationBoundaries
+      })
     )
   })
 )
@@ -142,7 +139,7 @@ const rpcAttributes = (
   call: { readonly method: string; readonly service: string },
   status: Status.Status | undefined
 ): Record<string, string> => ({
-  // the unit is none of the labels
+  // read by the exporter; it is not a label
   unit: "s",
   "rpc.system.name": "grpc",
   "rpc.method": Tracing.methodOf(call),

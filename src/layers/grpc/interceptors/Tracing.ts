@@ -1,10 +1,10 @@
 /**
- * Spans for calls, by OpenTelemetry's conventions for gRPC (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/), and the
- * context of traces in the metadata of calls, by https://www.w3.org/TR/trace-context/.
+ * Spans of calls, by OpenTelemetry's conventions for gRPC (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/), and trace context in
+ * the metadata of calls, by W3C Trace Context (https://www.w3.org/TR/trace-context/).
  *
- * A server has a span for each call, of kind server, whose parent is the span of its caller. A client has one for each attempt, of
- * kind client, and around them one for the call, since that may be made several times, or not at all. Where there is no tracer
- * there are no spans, and what came with a call goes on with the calls that are made for it.
+ * A server has a span of kind server for each call; its parent is the span of the caller. A client has a span for each call and, within
+ * it, a span of kind client for each attempt, since a call may have several attempts or none. Without a tracer there are no spans, and the
+ * trace context of a call is passed on to the calls made while it is answered.
  */
 import type { Metadata } from "@grpc/grpc-js"
 import { Cause, Context, Effect, Exit, References, Tracer } from "effect"
@@ -14,16 +14,23 @@ import * as ServerSpan from "../../telemetry/ServerSpan.ts"
 import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
-import { type GrpcCall, unknown } from "../GrpcCall.ts"
-import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
+import { unknown } from "../GrpcCall.ts"
+import type {
+  ClientAttempt,
+  ClientAttemptInterceptor,
+  ClientCall,
+  ClientInterceptor,
+  ServerCall,
+  ServerInterceptor
+} from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 
-/** Answers each call in a span of its own, which says who called. */
+/** Answers each call in a span, with the caller as an attribute. */
 export const server: ServerInterceptor = {
   onStart: (call, context) =>
     ServerSpan.start(context, {
       name: methodOf(call),
-      parent: TraceContext.fromHeaders(headersOf(call.metadata)),
+      parent: TraceContext.fromHeaders((name) => call.metadata.get(name).join(",") || undefined),
       attributes: () => serverAttributes(call)
     }),
   onEnd: (_call, exit, status, context) => {
@@ -33,7 +40,7 @@ export const server: ServerInterceptor = {
   }
 }
 
-/** Makes each call in a span of its own. */
+/** Makes each call in a span. */
 export const client: ClientInterceptor = {
   onStart: (call, context) => {
     const tracer = tracerOf(context)
@@ -46,17 +53,14 @@ export const client: ClientInterceptor = {
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
     return span.sampled ? recorded(inSpan, call, span) : inSpan
   },
-  onEnd: (call, exit, status, context) => {
-    const span = recordedOf(call, context)
-    return span === undefined ? undefined : endOfClient(span, exit, status)
-  }
+  onEnd: onClientEnd
 }
 
-/** Makes each attempt in a span of its own, and sends the context of that to the server. */
+/** Makes each attempt in a span, whose context is sent to the server. */
 export const clientAttempt: ClientAttemptInterceptor = {
   onStart: (attempt, context) => {
     const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
-    // the span of the call stands for this one too
+    // attempts of a call that is not recorded have no spans of their own
     if (tracerOf(context) === undefined || outer?.sampled === false) {
       return send(attempt.metadata, TraceContext.toHeaders(context))
     }
@@ -64,36 +68,25 @@ export const clientAttempt: ClientAttemptInterceptor = {
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
     send(attempt.metadata, TraceContext.toHeaders(inSpan))
     if (!span.sampled) return inSpan
-    // as gRPC's own conventions have it (A72)
+    // gRPC's A72
     span.attribute("previous-rpc-attempts", attempt.attempt - 1)
     return recorded(inSpan, attempt, span)
   },
-  onEnd: (attempt, exit, status, context) => {
-    const span = recordedOf(attempt, context)
-    if (span === undefined) return
-    setAttributes(span, addressOf("network.peer", attempt.peer()))
-    return endOfClient(span, exit, status)
-  }
+  onEnd: onClientEnd
 }
 
-/** The recorded span of a call of a client, or of an attempt. Other calls inherit the context, so it says whose it is. */
+/** The recorded span of a call or of an attempt. Calls within it inherit the context, so it says whose span it is. */
 const Recorded = Context.Reference<{ readonly call: ClientCall; readonly span: Tracer.Span } | undefined>(
   "layers/grpc/interceptors/Tracing/Recorded",
   { defaultValue: () => undefined }
 )
 
-/** The context of a call that is recorded. */
 const recorded = (context: Context.Context<never>, call: ClientCall, span: Tracer.Span): Context.Context<never> => {
   setAttributes(span, clientAttributes(call))
   return Context.add(context, Recorded, { call, span })
 }
 
-const recordedOf = (call: ClientCall, context: Context.Context<never>): Tracer.Span | undefined => {
-  const recorded = Context.get(context, Recorded)
-  return recorded?.call === call ? recorded.span : undefined
-}
-
-/** The tracer of a context, if there is one that anybody sees the spans of. */
+/** The tracer of a context; undefined if its spans would go nowhere. */
 const tracerOf = (context: Context.Context<never>): Tracer.Tracer | undefined => {
   const tracer = Context.get(context, Tracer.Tracer)
   return tracer === Tracer.nativeTracer || !Context.get(context, References.TracerEnabled) ? undefined : tracer
@@ -102,9 +95,19 @@ const tracerOf = (context: Context.Context<never>): Tracer.Tracer | undefined =>
 const makeSpan = (context: Context.Context<never>, name: string, options: Tracer.SpanOptionsNoTrace): Tracer.Span =>
   Effect.runSyncWith(context)(Effect.makeSpan(name, options))
 
-/** To a client every status but OK is an error; that it does not want the answer any more is none. */
-const endOfClient = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>, status: Status.Status | undefined) =>
-  end(span, exit, status, status !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
+/** Ends the span of a call or of an attempt. Every status but OK is an error to a client, but for a call that it has cancelled itself. */
+function onClientEnd(
+  call: ClientCall & Partial<Pick<ClientAttempt, "peer">>,
+  exit: Exit.Exit<unknown, unknown>,
+  status: Status.Status | undefined,
+  context: Context.Context<never>
+): Effect.Effect<void> | undefined {
+  const recorded = Context.get(context, Recorded)
+  if (recorded?.call !== call) return undefined
+  const { span } = recorded
+  if (call.peer !== undefined) setAttributes(span, addressOf("network.peer", call.peer()))
+  return end(span, exit, status, Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
+}
 
 const send = (metadata: Metadata, context: TraceContext.TraceHeaders | undefined): void => {
   if (context === undefined) return
@@ -112,14 +115,7 @@ const send = (metadata: Metadata, context: TraceContext.TraceHeaders | undefined
   if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
 }
 
-const headersOf =
-  (metadata: Metadata): TraceContext.HeaderReader =>
-  (name) => {
-    const values = metadata.get(name)
-    return values.length === 0 ? undefined : values.join(",")
-  }
-
-/** Ends a span with the status of a call: undefined is OK. A bug is shown as it is, and a status as itself. */
+/** Ends a span with the status of a call; undefined is OK. A defect is recorded with its stack, any other error with its status. */
 const end = (
   span: Tracer.Span,
   exit: Exit.Exit<unknown, unknown>,
@@ -133,12 +129,12 @@ const end = (
   return endSpan(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : errorExit(code, status.message))
 }
 
-const serverAttributes = (call: GrpcCall["Service"]): Record<string, unknown> => ({
+const serverAttributes = (call: ServerCall): Record<string, unknown> => ({
   "rpc.system.name": "grpc",
   "rpc.method": methodOf(call),
   ...(call.method === unknown ? { "rpc.method_original": call.name } : {}),
   ...addressOf("client", call.peer.address),
-  // there is no convention for the subjectAltNames of a client
+  // OpenTelemetry has no attribute for the subjectAltNames of a client
   ...(call.peer.names.length === 0
     ? {}
     : { "rpc.grpc.peer.names": call.peer.names.map((name) => PeerIdentity.format([name])) })
@@ -150,11 +146,11 @@ const clientAttributes = ({ method, service, target }: ClientCall): Record<strin
   ...serverOf(target)
 })
 
-/** The name of a method as OpenTelemetry has it: one that the server does not have is `_OTHER`. */
+/** The value of OpenTelemetry's attribute rpc.method; `_OTHER` for a method that the server does not have. */
 export const methodOf = ({ method, service }: { readonly method: string; readonly service: string }): string =>
   method === unknown ? unknown : `${service}/${method}`
 
-/** The host that a target names, without its scheme and port. */
+/** The host of a target, without scheme and port. */
 export const hostOf = (target: string): string => {
   const authority = authorityOf(target)
   return String(addressOf("server", authority)["server.address"] ?? authority)
@@ -168,7 +164,7 @@ const serverOf = (target: string): Record<string, unknown> => ({
 const authorityOf = (target: string): string =>
   target.slice(target.lastIndexOf("/") + 1).replace(/^(?:dns|ipv4|ipv6):/, "")
 
-/** The two of "127.0.0.1:40404" or "[::1]:40404". */
+/** The host and the port of "127.0.0.1:40404" or "[::1]:40404". */
 const addressOf = (prefix: string, address: string | undefined): Record<string, unknown> => {
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(address ?? "") ?? []
   return port === undefined ? {} : { [`${prefix}.address`]: bracketed ?? plain, [`${prefix}.port`]: Number(port) }

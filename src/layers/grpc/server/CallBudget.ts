@@ -36,94 +36,95 @@ interface Client {
   readonly active: LinkedList<Holding>
 }
 
-export interface CallBudget {
-  /** Begins to count a call that holds so many bytes. False if they do not fit: the call is not counted. */
-  readonly open: (call: Holder, bytes: number) => boolean
-  /** A call holds so many bytes more; fewer if negative. It may be evicted for them. No-op if the call is not open. */
-  readonly add: (call: Holder, bytes: number) => void
-  /** Whether a call waits for its client: it is evicted before calls that do not. */
-  readonly setWaiting: (call: Holder, isWaiting: boolean) => void
-  /** A call holds nothing any more. No-op if it is not open. */
-  readonly close: (call: Holder) => void
-  /** Bytes that are held, and calls that have been evicted since the start. */
-  readonly counts: () => { readonly bytes: number; readonly evicted: number }
-}
+export class CallBudget {
+  /** In bytes. */
+  readonly #maxBytes: number
+  readonly #clients = new Map<string, Client>()
+  /** The bytes that all calls hold. */
+  #bytes = 0
+  #evicted = 0
 
-export const make = (maxBytes: number): CallBudget => {
-  const clients = new Map<string, Client>()
-  let total = 0
-  let evicted = 0
-
-  const count = (holding: Holding, bytes: number) => {
-    holding.bytes += bytes
-    holding.client.bytes += bytes
-    total += bytes
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
   }
 
-  const close = (call: Holder) => {
+  /** Begins to count a call that holds so many bytes. False if they do not fit: the call is not counted. */
+  open(call: Holder, bytes: number): boolean {
+    const client = this.#clients.get(call.client) ?? {
+      name: call.client,
+      bytes: 0,
+      waiting: new LinkedList(),
+      active: new LinkedList()
+    }
+    this.#clients.set(client.name, client)
+    const holding: Holding = { previous: undefined, next: undefined, call, client, bytes: 0, isWaiting: false }
+    call.holding = holding
+    client.active.add(holding)
+    this.#count(holding, bytes)
+    if (this.#fit(call)) return true
+    this.close(call)
+    return false
+  }
+
+  /** A call holds so many bytes more; fewer if negative. It may be evicted for them. No-op if the call is not open. */
+  add(call: Holder, bytes: number): void {
+    if (call.holding === undefined) return
+    this.#count(call.holding, bytes)
+    if (bytes > 0 && !this.#fit(call)) this.#evict(call)
+  }
+
+  /** Whether a call waits for its client: it is evicted before calls that do not. */
+  setWaiting({ holding }: Holder, isWaiting: boolean): void {
+    if (holding === undefined || holding.isWaiting === isWaiting) return
+    holding.isWaiting = isWaiting
+    const { active, waiting } = holding.client
+    const [from, to] = isWaiting ? [active, waiting] : [waiting, active]
+    from.remove(holding)
+    to.add(holding)
+  }
+
+  /** A call holds nothing any more. No-op if it is not open. */
+  close(call: Holder): void {
     const { holding } = call
     if (holding === undefined) return
     call.holding = undefined
-    count(holding, -holding.bytes)
+    this.#count(holding, -holding.bytes)
     const { active, name, waiting } = holding.client
     const list = holding.isWaiting ? waiting : active
     list.remove(holding)
-    if (active.size + waiting.size === 0) clients.delete(name)
+    if (active.size + waiting.size === 0) this.#clients.delete(name)
   }
 
-  /** The next call to be evicted. */
-  const victim = (): Holder | undefined => {
+  /** Bytes that are held, and calls that have been evicted since the start. */
+  counts(): { readonly bytes: number; readonly evicted: number } {
+    return { bytes: this.#bytes, evicted: this.#evicted }
+  }
+
+  #count(holding: Holding, bytes: number): void {
+    holding.bytes += bytes
+    holding.client.bytes += bytes
+    this.#bytes += bytes
+  }
+
+  /** Evicts other calls until the rest fits. False if this call would be the next one. */
+  #fit(call: Holder): boolean {
+    while (this.#bytes > this.#maxBytes) {
+      const next = this.#nextToEvict()
+      if (next === undefined || next === call) return false
+      this.#evict(next)
+    }
+    return true
+  }
+
+  #nextToEvict(): Holder | undefined {
     let most: Client | undefined
-    for (const client of clients.values()) if (most === undefined || client.bytes > most.bytes) most = client
+    for (const client of this.#clients.values()) if (most === undefined || client.bytes > most.bytes) most = client
     return (most?.waiting.first ?? most?.active.first)?.call
   }
 
-  /** Evicts calls until the others fit. False if this call would be the next one. */
-  const fit = (call: Holder): boolean => {
-    for (;;) {
-      if (total <= maxBytes) return true
-      const evictee = victim()
-      if (evictee === undefined || evictee === call) return false
-      close(evictee)
-      evicted++
-      evictee.evict()
-    }
-  }
-
-  return {
-    open: (call, bytes) => {
-      const client = clients.get(call.client) ?? {
-        name: call.client,
-        bytes: 0,
-        waiting: new LinkedList(),
-        active: new LinkedList()
-      }
-      clients.set(client.name, client)
-      const holding: Holding = { previous: undefined, next: undefined, call, client, bytes: 0, isWaiting: false }
-      call.holding = holding
-      client.active.add(holding)
-      count(holding, bytes)
-      if (fit(call)) return true
-      close(call)
-      return false
-    },
-    add: (call, bytes) => {
-      if (call.holding === undefined) return
-      count(call.holding, bytes)
-      if (bytes <= 0 || fit(call)) return
-      close(call)
-      evicted++
-      call.evict()
-    },
-    setWaiting: ({ holding }, isWaiting) => {
-      if (holding === undefined || holding.isWaiting === isWaiting) return
-      holding.isWaiting = isWaiting
-      const { active, waiting } = holding.client
-      const [from, to] = isWaiting ? [active, waiting] : [waiting, active]
-      from.remove(holding)
-      to.add(holding)
-    },
-    close,
-    counts: () => ({ bytes: total, evicted })
+  #evict(call: Holder): void {
+    this.close(call)
+    this.#evicted++
+    call.evict()
   }
 }

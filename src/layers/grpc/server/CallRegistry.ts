@@ -21,7 +21,7 @@ import * as RejectedCalls from "./RejectedCalls.ts"
 import * as RequestHeaders from "./RequestHeaders.ts"
 import { type ServedMethod, ServerCall, type Shared, unknownPeer } from "./ServerCall.ts"
 import type { Connection } from "./ServerConnections.ts"
-import * as ServerInterceptorChain from "./ServerInterceptorChain.ts"
+import { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 
 export interface Options {
@@ -47,7 +47,7 @@ const maxExemptRequestSize = 4 * 1024
 export class CallRegistry {
   readonly #options: Options
   /** For streams of unknown methods. */
-  readonly #interceptors: ServerInterceptorChain.ServerInterceptorChain
+  readonly #interceptors: ServerInterceptorChain
   readonly #methods = new Map<string, ServedMethod>()
   readonly #shared: Shared
   /** The stream that grpc-js is about to get, until it makes a call of it. */
@@ -57,7 +57,7 @@ export class CallRegistry {
     const { budget, connectionOf, context, interceptors } = options
     const overloaded = Refusals.makeOverloaded()
     this.#options = options
-    this.#interceptors = ServerInterceptorChain.make(interceptors)
+    this.#interceptors = new ServerInterceptorChain(interceptors)
     this.#shared = {
       budget,
       connectionOf,
@@ -84,7 +84,7 @@ export class CallRegistry {
     const { admission, exemptAdmission, maxRequestSize, maxResponseSize } = this.#options
     const { kind, path, request } = method.definition
     const info = methodAt(path, kind)
-    const interceptors = ServerInterceptorChain.make([...this.#options.interceptors, ...method.interceptors])
+    const interceptors = new ServerInterceptorChain([...this.#options.interceptors, ...method.interceptors])
     const { isExempt } = method
     this.#methods.set(path, {
       info,

@@ -179,7 +179,7 @@ export class MethodRunner<E, R> {
       return { ...status, metadata }
     } catch (defect) {
       // metadata of the status cannot be encoded; interceptors have seen the status already
-      const line = Effect.logError("A bug in a handler", Cause.die(defect)).pipe(
+      const line = Effect.logError("Unexpected error in a gRPC handler", Cause.die(defect)).pipe(
         Effect.annotateLogs({ method: context.name, requestId: context.id })
       )
       Effect.runForkWith(this.#method.context)(line)

@@ -14,8 +14,8 @@ import * as TlsSettings from "../../tls/TlsSettings.ts"
 import type { ProvidedBy, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options } from "../GrpcServer.ts"
-import * as AdmissionControl from "./AdmissionControl.ts"
-import * as CallBudget from "./CallBudget.ts"
+import { AdmissionControl } from "./AdmissionControl.ts"
+import { CallBudget } from "./CallBudget.ts"
 import { CallRegistry } from "./CallRegistry.ts"
 import * as ConnectionReports from "./ConnectionReports.ts"
 import { annotatePeer, interceptorsOf, register } from "./Registration.ts"
@@ -28,7 +28,7 @@ interface Parts {
   readonly server: Server
   readonly calls: CallRegistry
   readonly connections: ServerConnections
-  readonly admission: AdmissionControl.AdmissionControl
+  readonly admission: AdmissionControl
 }
 
 /** A server without services that does not listen yet. */
@@ -52,7 +52,7 @@ export const layer = (options: Options) =>
         listen: Effect.tap(listenUntilDrained(parts, options, leaving), (bound) => Deferred.succeed(address, bound)),
         address: Deferred.await(address),
         awaitLeaving: Deferred.await(leaving),
-        load: Effect.sync(parts.admission.counts)
+        load: Effect.sync(() => parts.admission.counts())
       })
     })
   )
@@ -61,12 +61,12 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
   const limits = yield* withinDescriptors({ ...defaultLimits, ...options.limits })
   const context = annotatePeer(yield* Effect.context<never>())
   const runFork = Effect.runForkWith(context)
-  const admission = AdmissionControl.make(limits)
-  const budget = CallBudget.make(limits.maxBytesInFlight)
+  const admission = new AdmissionControl(limits)
+  const budget = new CallBudget(limits.maxBytesInFlight)
   const calls = new CallRegistry({
     ...limits,
     admission,
-    exemptAdmission: AdmissionControl.make({
+    exemptAdmission: new AdmissionControl({
       maxConcurrency: limits.maxExemptCalls,
       maxQueue: 0,
       maxQueueWait: Duration.zero,

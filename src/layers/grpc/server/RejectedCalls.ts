@@ -10,16 +10,17 @@ import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** The call has been answered with the status: a status that an interceptor returns is seen only by those further out. */
 export const show = (
-  { around, end, start }: ServerInterceptorChain,
+  interceptors: ServerInterceptorChain,
   context: Context.Context<never>,
   method: MethodInfo,
   call: CallInfo,
   status: Status.Status
 ): void => {
   const callContext = new CallContext(method, call, true)
-  const services = start(callContext, Context.add(context, GrpcCall, callContext))
-  if (around === undefined) return end(callContext, Exit.fail(status), services)
+  const services = interceptors.start(callContext, Context.add(context, GrpcCall, callContext))
+  const { around } = interceptors
+  if (around === undefined) return interceptors.end(callContext, Exit.fail(status), services)
   Effect.runForkWith(services)(around(Effect.fail(status), callContext)).addObserver((exit) =>
-    end(callContext, exit, services)
+    interceptors.end(callContext, exit, services)
   )
 }

@@ -61,15 +61,19 @@ const observeConnections = (connections: ServerConnections, limits: Limits) =>
     { discard: true }
   )
 
-const observeCalls = ({ counts }: AdmissionControl, limits: Limits) =>
+const observeCalls = (admission: AdmissionControl, limits: Limits) =>
   Effect.all(
     [
       ObservableMetric.gauge(
         "grpc_server_calls_in_flight",
         "Calls that are being answered, of those that the limit counts",
-        () => counts().answering
+        () => admission.counts().answering
       ),
-      ObservableMetric.gauge("grpc_server_calls_queued", "Calls that wait for their turn", () => counts().waiting),
+      ObservableMetric.gauge(
+        "grpc_server_calls_queued",
+        "Calls that wait for their turn",
+        () => admission.counts().waiting
+      ),
       ObservableMetric.gauge(
         "grpc_server_calls_limit",
         "How many calls are answered at the same time at the most",
@@ -79,13 +83,13 @@ const observeCalls = ({ counts }: AdmissionControl, limits: Limits) =>
     { discard: true }
   )
 
-const observeMemory = ({ counts }: CallBudget, limits: Limits) =>
+const observeMemory = (budget: CallBudget, limits: Limits) =>
   Effect.all(
     [
       ObservableMetric.gauge(
         "grpc_server_bytes_in_flight",
         "Bytes that calls hold: requests and answers that are underway, and an allowance for each call",
-        () => counts().bytes
+        () => budget.counts().bytes
       ),
       ObservableMetric.gauge(
         "grpc_server_bytes_in_flight_limit",
@@ -95,7 +99,7 @@ const observeMemory = ({ counts }: CallBudget, limits: Limits) =>
       ObservableMetric.counter(
         "grpc_server_calls_evicted_total",
         "Calls that waited for their client while others wanted the memory they held",
-        () => counts().evicted
+        () => budget.counts().evicted
       )
     ],
     { discard: true }

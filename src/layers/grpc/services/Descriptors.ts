@@ -1,8 +1,7 @@
 /**
- * What proto files define, by their descriptors: google.protobuf.FileDescriptorSet, as `buf build` and `protoc` write it.
+ * An index of what proto files define, by their descriptors: google.protobuf.FileDescriptorSet, as `buf build` and `protoc` write it.
  *
- * Each descriptor is kept as the bytes that it came in. Decoding and encoding it again would lose what the decoder does not
- * know: options of one's own, and whatever newer compilers write.
+ * Descriptors stay encoded. Decoding and encoding them again would lose custom options and fields that the decoder does not know.
  */
 import protobuf from "protobufjs"
 import descriptor from "protobufjs/ext/descriptor/index.js"
@@ -16,16 +15,16 @@ export interface File {
   readonly imports: ReadonlyArray<string>
 }
 
-/** All that some files define, by full names without a leading dot. */
+/** Everything that a set of files defines, by full name without a leading dot. */
 export interface Descriptors {
   readonly files: ReadonlyMap<string, File>
-  /** Where a message, field, oneof, enum, enum value, extension, service or method is defined. */
+  /** The files of messages, fields, oneofs, enums, enum values, extensions, services and methods. */
   readonly symbols: ReadonlyMap<string, File>
-  /** For every message, the numbers of its extensions, and where each is defined. */
+  /** The files of the extensions of each message, by the numbers of the extensions. */
   readonly extensions: ReadonlyMap<string, ReadonlyMap<number, File>>
 }
 
-/** Reads sets of descriptors; a file that is in several of them is taken from the first. */
+/** Indexes sets of descriptors. A file that is in several sets is taken from the first one. */
 export const fromSets = (sets: ReadonlyArray<Uint8Array>): Descriptors => {
   const files = new Map<string, File>()
   const symbols = new Map<string, File>()
@@ -54,7 +53,7 @@ export const fromSets = (sets: ReadonlyArray<Uint8Array>): Descriptors => {
     const addScope = (scope: string, { enumType = [], extension = [] }: Scope) => {
       for (const each of enumType) {
         add(scope, each)
-        // values are named beside their enum, not within
+        // enum values have the scope of their enum
         addAll(scope, each.value)
       }
       for (const each of extension) {
@@ -80,9 +79,9 @@ export const fromSets = (sets: ReadonlyArray<Uint8Array>): Descriptors => {
   return { files, symbols, extensions }
 }
 
-/** A file and all that it needs, itself first, each once. */
+/** A file and its transitive imports, each once; the file itself is the first. */
 export const closure = ({ files }: Descriptors, file: File): ReadonlyArray<File> => {
-  // a Set goes on to what is added while it is gone through
+  // the iteration of a Set includes elements that are added meanwhile
   const all = new Set([file])
   for (const { imports } of all) {
     for (const name of imports) {
@@ -93,7 +92,7 @@ export const closure = ({ files }: Descriptors, file: File): ReadonlyArray<File>
   return [...all]
 }
 
-/** The encoded descriptors of a set, whose field 1 they are. */
+/** The encoded descriptors of a set. */
 const split = (set: Uint8Array): ReadonlyArray<Uint8Array> => {
   const reader = protobuf.Reader.create(set)
   const files: Array<Uint8Array> = []
@@ -105,7 +104,7 @@ const split = (set: Uint8Array): ReadonlyArray<Uint8Array> => {
   return files
 }
 
-/** Field 1, of the wire type of what has a length. */
+/** The tag of FileDescriptorSet.file: field 1, wire type 2. */
 const fileTag = (1 << 3) | 2
 
 interface Named {
@@ -123,7 +122,7 @@ interface Message extends Named, Scope {
   readonly nestedType?: ReadonlyArray<Message>
 }
 
-/** What is of interest in a google.protobuf.FileDescriptorProto; a list without members is not there. */
+/** The used part of a google.protobuf.FileDescriptorProto. Empty lists are undefined. */
 interface FileContent extends Named, Scope {
   readonly package?: string
   readonly dependency?: ReadonlyArray<string>

@@ -1,8 +1,8 @@
 /**
- * grpc.reflection, v1 and the older v1alpha, by which tools such as buf curl and grpcurl call a server whose protos they do
- * not have: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
+ * grpc.reflection v1 and v1alpha, with which tools such as buf curl and grpcurl call a server without its proto files:
+ * https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
  *
- * A program has no proto files to show, so it is given descriptors, which its build embeds (scripts/generate.ts):
+ * It serves descriptors, which scripts/generate.ts embeds in the program:
  *
  * ```ts
  * Layer.mergeAll(Api.layer, Reflection.layer([descriptors])).pipe(NodeGrpcServer.listenConfig("API"))
@@ -22,13 +22,13 @@ import type { File } from "./Descriptors.ts"
 /** The server is about to close. */
 class ServerLeaving extends Schema.TaggedError<ServerLeaving>()("ServerLeaving", {}) {}
 
-/** What of a response is the answer to the question. */
+/** The part of a response that answers the request. */
 type Answer = Omit<ServerReflectionResponse__Output, "validHost" | "originalRequest">
 
 const make = Effect.fnUntraced(function* (sets: ReadonlyArray<Uint8Array>) {
   const server = yield* GrpcServer.GrpcServer
 
-  // read when somebody asks, which most processes never see
+  // indexed at the first request, which most processes never get
   const read = yield* Effect.cached(
     Effect.map(
       Effect.promise(() => import("./Descriptors.ts")),
@@ -66,7 +66,7 @@ const make = Effect.fnUntraced(function* (sets: ReadonlyArray<Uint8Array>) {
         }
       }
     }
-    return { errorResponse: { errorCode: Status.codes.InvalidArgument, errorMessage: "The request asks for nothing" } }
+    return { errorResponse: { errorCode: Status.codes.InvalidArgument, errorMessage: "Empty request" } }
   }
 
   const listed = Effect.map(server.services, (names) => ({
@@ -79,7 +79,7 @@ const make = Effect.fnUntraced(function* (sets: ReadonlyArray<Uint8Array>) {
       return Effect.isEffect(answered) ? answered : Effect.succeed(answered)
     }).pipe(Effect.map((answer) => ({ ...answer, validHost: request.host, originalRequest: request })))
 
-  // tools with a window keep their call open, which would hold up the server that closes
+  // an open call of an interactive tool would delay the drain
   const untilLeaving = Stream.interruptWhen(Effect.andThen(server.awaitLeaving, Effect.fail(new ServerLeaving())))
 
   return {
@@ -88,12 +88,11 @@ const make = Effect.fnUntraced(function* (sets: ReadonlyArray<Uint8Array>) {
   }
 })
 
-const notFound: Answer = { errorResponse: { errorCode: Status.codes.NotFound, errorMessage: "There is no such thing" } }
+const notFound: Answer = { errorResponse: { errorCode: Status.codes.NotFound, errorMessage: "Not found" } }
 
 /**
- * Serves both versions, from encoded google.protobuf.FileDescriptorSets, each with all that its files import. Those of
- * reflection itself and of {@link Health} need not be given. The services that are listed are those of the server, whatever
- * else is in the sets.
+ * Serves both versions from encoded google.protobuf.FileDescriptorSets, which must include the imports of their files. The descriptors of
+ * reflection and of {@link Health} are included already. Only services that the server has are listed.
  */
 export const layer = (sets: ReadonlyArray<Uint8Array>): Layer.Layer<never, never, GrpcServer.GrpcServer> => {
   const handlers = make(sets)

@@ -81,12 +81,12 @@ describe("the access log", () => {
         assert.strictEqual(
           line.message,
           {
-            OK: "A call",
-            NotFound: "A call failed: no such thing",
-            Unavailable: "A call failed: down",
-            Internal: "A bug in a handler",
-            Cancelled: "A call failed: Cancelled",
-            DeadlineExceeded: "A call failed: Deadline exceeded"
+            OK: "gRPC call completed",
+            NotFound: "gRPC call failed: no such thing",
+            Unavailable: "gRPC call failed: down",
+            Internal: "Unexpected error in a gRPC handler",
+            Cancelled: "gRPC call failed: Cancelled",
+            DeadlineExceeded: "gRPC call failed: Deadline exceeded"
           }[code]
         )
       })
@@ -270,12 +270,12 @@ describe("the access log", () => {
             flood,
             Effect.sync(() => void floods++)
           ),
-          { until: () => logs.omitted("calls that failed") > 0 }
+          { until: () => logs.omitted("failed gRPC calls") > 0 }
         )
         yield* fail("die", 60)
         const count = (code: string) => logs.access().filter(({ annotations }) => annotations["code"] === code).length
         const logged = () => count("NotFound") + count("DataLoss")
-        assert.isAtMost(logged() + logs.omitted("calls that failed"), floods * 500)
+        assert.isAtMost(logged() + logs.omitted("failed gRPC calls"), floods * 500)
         assert.isBelow(logged(), floods * 500)
         assert.strictEqual(count("Internal"), 60)
       })

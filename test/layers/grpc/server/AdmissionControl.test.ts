@@ -1,17 +1,17 @@
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Duration, Effect, Schema } from "effect"
 
-import * as AdmissionControl from "../../../../src/layers/grpc/server/AdmissionControl.ts"
+import { AdmissionControl, type Candidate, type Limits } from "../../../../src/layers/grpc/server/AdmissionControl.ts"
 
 const Step = Schema.Struct({ client: Schema.Literals(["a", "b", "c"]), leaves: Schema.Boolean })
 
 const limits = { maxConcurrency: 2, maxQueue: 2, maxQueueWait: Duration.hours(1) }
 
 /** Enters calls by name, and notes what happens to them. */
-const make = (options: Partial<AdmissionControl.Limits> = {}) => {
+const make = (options: Partial<Limits> = {}) => {
   const notes: Array<string> = []
-  const admission = AdmissionControl.make({ ...limits, ...options })
-  const enter = (name: string, client = "a client", onShed = () => {}): AdmissionControl.Candidate => {
+  const admission = new AdmissionControl({ ...limits, ...options })
+  const enter = (name: string, client = "a client", onShed = () => {}): Candidate => {
     const call = {
       client,
       run: () => notes.push(`run ${name}`),
@@ -171,12 +171,12 @@ describe("admission control", () => {
   })
 
   it("runs a long queue of calls that end at once without recursion", () => {
-    const admission = AdmissionControl.make({ ...limits, maxConcurrency: 1, maxQueue: 20_000 })
-    const first: AdmissionControl.Candidate = { client: "a", run: () => {}, shed: () => {}, evict: () => {} }
+    const admission = new AdmissionControl({ ...limits, maxConcurrency: 1, maxQueue: 20_000 })
+    const first: Candidate = { client: "a", run: () => {}, shed: () => {}, evict: () => {} }
     admission.enter(first)
     let ran = 0
     for (let count = 0; count < 20_000; count++) {
-      const call: AdmissionControl.Candidate = {
+      const call: Candidate = {
         client: "a",
         run: () => {
           ran++
@@ -210,8 +210,8 @@ describe("admission control", () => {
     [Schema.Array(Step)],
     ([steps]) => {
       let running = 0
-      const calls = new Set<AdmissionControl.Candidate>()
-      const admission = AdmissionControl.make({ maxConcurrency: 3, maxQueue: 4, maxQueueWait: Duration.hours(1) })
+      const calls = new Set<Candidate>()
+      const admission = new AdmissionControl({ maxConcurrency: 3, maxQueue: 4, maxQueueWait: Duration.hours(1) })
       for (const { client, leaves } of steps) {
         const [first] = calls
         if (leaves && first !== undefined) {
@@ -219,7 +219,7 @@ describe("admission control", () => {
           calls.delete(first)
           admission.leave(first)
         } else {
-          const call: AdmissionControl.Candidate = {
+          const call: Candidate = {
             client,
             run: () => running++,
             shed: () => calls.delete(call),

@@ -81,7 +81,7 @@ describe("headers", () => {
       Effect.gen(function* () {
         const { socket } = yield* RawHttp2.connect(port)
         socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-bin", ",".repeat(12_000)]])]))
-        yield* line(/^A call failed: The "-bin" headers have 12001 values, and 64 are the limit$/)
+        yield* line(/^gRPC call failed: The "-bin" headers have 12001 values, and 64 are the limit$/)
         assert.strictEqual(logs.access().length, 1)
         assert.strictEqual(logs.access()[0]?.annotations["code"], "ResourceExhausted")
         // the connection goes on, for headers that are not too many
@@ -98,7 +98,7 @@ describe("headers", () => {
         const { socket } = yield* RawHttp2.connect(port)
         const headers = Array.from({ length: 150 }, (_, index) => [`x-${index}`, ""] as const)
         socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers)]))
-        yield* line(/^A call failed: The call has 156 headers, and 128 are the limit$/)
+        yield* line(/^gRPC call failed: The call has 156 headers, and 128 are the limit$/)
         assert.strictEqual(logs.access().length, 1)
         yield* good(port)
       })
@@ -110,7 +110,7 @@ describe("headers", () => {
       Effect.gen(function* () {
         const { socket } = yield* RawHttp2.connect(port)
         socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-large", "a".repeat(40_000)]])]))
-        yield* line(/^A call failed: The headers have 40\d\d\d bytes, and 16384 are the limit$/)
+        yield* line(/^gRPC call failed: The headers have 40\d\d\d bytes, and 16384 are the limit$/)
         assert.strictEqual(logs.access().length, 1)
         yield* good(port)
       })
@@ -422,7 +422,7 @@ describe("a client that is not on the list", () => {
           const headers = [["x-bin", ",".repeat(12_000)]] as const
           socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers, false)]))
           yield* Tls.closed(socket)
-          yield* line(/^A call failed: This client may not call this server$/)
+          yield* line(/^gRPC call failed: This client may not call this server$/)
           assert.strictEqual(logs.access().length, 1)
           assert.strictEqual(logs.access()[0]?.annotations["code"], "PermissionDenied")
           // and it is seen with who it was
@@ -527,7 +527,7 @@ describe("the certificate of a client", () => {
           yield* Tls.served(socket)
           vi.setSystemTime(notAfter.getTime() + 1_000)
           socket.write(RawHttp2.call(1, path))
-          yield* line(/^A call failed: The certificate of this client has expired$/)
+          yield* line(/^gRPC call failed: The certificate of this client has expired$/)
           assert.deepStrictEqual(
             logs.access().map(({ annotations }) => annotations["code"]),
             ["Unauthenticated"]

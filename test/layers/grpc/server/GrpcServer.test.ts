@@ -105,7 +105,7 @@ describe("a server", () => {
       const ids = status.details.map((detail) => (detail._tag === "RequestInfo" ? detail.requestId : detail._tag))
       assert.strictEqual(ids.length, 1)
       // an attempt that timed out is logged with an id of its own
-      const line = lines.find((line) => line.includes("A bug in a handler") && line.includes(ids[0]!))
+      const line = lines.find((line) => line.includes("Unexpected error in a gRPC handler") && line.includes(ids[0]!))
       assert.match(line ?? "", /secret|object expected/)
     })
   )

@@ -279,7 +279,7 @@ describe("a stranger, who", () => {
         // that of the call, and no other of the connection
         assert.deepStrictEqual(
           (yield* Queue.clear(lines)).map(({ message }) => message),
-          ["A call failed: This client may not call this server"]
+          ["gRPC call failed: This client may not call this server"]
         )
         assert.deepStrictEqual(yield* refused, { not_on_the_list: 1 })
       })
@@ -322,13 +322,13 @@ describe("a client that is known", () => {
           const { reason } = yield* Effect.flip(client.EchoOnce({}))
           assert.strictEqual(reason._tag, "Internal")
           const bug = yield* Queue.take(lines)
-          assert.strictEqual(bug.message, "A bug in a handler")
+          assert.strictEqual(bug.message, "Unexpected error in a gRPC handler")
           assert.deepInclude(bug.annotations, known)
 
           // both calls came on one connection, and the line of the second is that of its bug
           assert.deepStrictEqual(
             (yield* Queue.clear(debugLines)).map(({ annotations, message }) => [message, annotations["method"]]),
-            [["A call", `${Echo.EchoService.name}/Echo`]]
+            [["gRPC call completed", `${Echo.EchoService.name}/Echo`]]
           )
         }),
       {
