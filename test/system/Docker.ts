@@ -123,7 +123,7 @@ export class Docker extends Context.Service<
           Effect.as(run(make("docker", ["build", "--help"], PATH)), PATH)
         )
       ).pipe(Effect.mapError(missing("Docker with BuildKit")))
-      yield* Effect.mapError(run(make("docker", ["info"], PATH)), missing("A Docker engine that runs"))
+      yield* Effect.mapError(run(make("docker", ["info"], PATH)), missing("A running Docker engine"))
       const [composeProgram, ...composeArgs] = yield* Effect.firstSuccessOf(
         [["docker", "compose"] as const, ["docker-compose"] as const].map((command) =>
           Effect.as(run(make(command[0], [...command.slice(1), "version"], PATH)), command)
