@@ -54,63 +54,28 @@ export class Storefront extends Context.Service<
       Effect.gen(function* () {
         const client = yield* RecommendationsClient
         const inBudget = Deadline.within(budget)
+        const menu = yield* cacheMenu(client.categories)
 
         // exports the metric from the start, so that rates include its first increase
         yield* Metric.update(pagesWithoutBooks, 0)
-        let lastMenu: ReadonlyArray<Category> = categories
-        /** When {@link lastMenu} expires, by the monotonic clock. */
-        let expiresAt = 0n
-        const fetchMenu = Effect.gen(function* () {
-          lastMenu = yield* client.categories
-          expiresAt = (yield* Clock.monotonicTimeNanos) + menuTimeToLive
-        })
-        // Concurrent requests share one call. The cache itself would expire by the wall clock, which can be set back, so its entry is
-        // invalidated as soon as the call ends.
-        const sharedFetch = yield* Cache.makeWith(() => fetchMenu, { capacity: 1, timeToLive: () => Duration.zero })
-        const refresh = Effect.andThen(
-          Effect.ignore(Cache.get(sharedFetch, "menu")),
-          Cache.invalidate(sharedFetch, "menu")
-        )
-        const isFresh = (clock: Clock.Clock) => clock.monotonicTimeNanosUnsafe() < expiresAt
-        const menu = Clock.clockWith((clock) => Effect.map(isFresh(clock) ? Effect.void : refresh, () => lastMenu))
-
-        const contentOf = (category: Category, slug: string | undefined) =>
-          Sampling.withSpan("Storefront.content")(
-            Effect.matchEffect(client.recommend(category, bookCount), {
-              onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
-              onFailure: Match.valueTags({
-                // the reader of the home page has not named a category
-                ShelfNotFound: (): Effect.Effect<Content> =>
-                  Effect.succeed(
-                    slug === undefined
-                      ? { _tag: "Books", category, books: [] }
-                      : { _tag: "UnknownCategory", name: slug }
-                  ),
-                RecommendationsUnavailable: ({ cause }): Effect.Effect<Content> =>
-                  Metric.update(pagesWithoutBooks, 1).pipe(
-                    Effect.andThen(logLimiter.log(Effect.logWarning("Page rendered without recommendations", cause))),
-                    Effect.as({ _tag: "Unavailable", category })
-                  )
-              })
-            })
-          )
 
         const display = (slug: string | undefined): Effect.Effect<Display> => {
           const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
           const content =
             category === undefined
               ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
-              : contentOf(category, slug)
+              : fetchContent(client, category, slug)
           return inBudget(
-            Clock.clockWith((clock) =>
-              isFresh(clock)
-                ? Effect.map(content, (content) => ({ content, menu: lastMenu }))
-                : Effect.all({ content, menu }, { concurrency: "unbounded" })
-            )
+            Clock.clockWith((clock) => {
+              const cached = menu.cached(clock)
+              return cached === undefined
+                ? Effect.all({ content, menu: menu.get }, { concurrency: "unbounded" })
+                : Effect.map(content, (content) => ({ content, menu: cached }))
+            })
           )
         }
 
-        return Storefront.of({ display, menu: inBudget(menu) })
+        return Storefront.of({ display, menu: inBudget(menu.get) })
       })
     )
 
@@ -127,3 +92,44 @@ export class Storefront extends Context.Service<
     )
   )
 }
+
+/** The content of a category's page, or of the home page if the slug is undefined. */
+const fetchContent = (client: RecommendationsClient["Service"], category: Category, slug: string | undefined) =>
+  Sampling.withSpan("Storefront.content")(
+    Effect.matchEffect(client.recommend(category, bookCount), {
+      onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
+      onFailure: Match.valueTags({
+        // the reader of the home page has not named a category
+        ShelfNotFound: (): Effect.Effect<Content> =>
+          Effect.succeed(
+            slug === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name: slug }
+          ),
+        RecommendationsUnavailable: ({ cause }): Effect.Effect<Content> =>
+          Metric.update(pagesWithoutBooks, 1).pipe(
+            Effect.andThen(logLimiter.log(Effect.logWarning("Page rendered without recommendations", cause))),
+            Effect.as({ _tag: "Unavailable", category })
+          )
+      })
+    })
+  )
+
+/** Caches the menu. When it cannot be fetched, the last one stays: at first, all categories. */
+const cacheMenu = Effect.fnUntraced(function* (fetch: RecommendationsClient["Service"]["categories"]) {
+  let last: ReadonlyArray<Category> = categories
+  /** When the last menu expires, by the monotonic clock. */
+  let expiresAt = 0n
+  const refresh = Effect.gen(function* () {
+    last = yield* fetch
+    expiresAt = (yield* Clock.monotonicTimeNanos) + menuTimeToLive
+  })
+  // Concurrent requests share one call. The cache itself would expire by the wall clock, which can be set back, so its entry is invalidated
+  // as soon as the call ends.
+  const shared = yield* Cache.makeWith(() => refresh, { capacity: 1, timeToLive: () => Duration.zero })
+  const sharedRefresh = Effect.andThen(Effect.ignore(Cache.get(shared, "menu")), Cache.invalidate(shared, "menu"))
+
+  const cached = (clock: Clock.Clock) => (clock.monotonicTimeNanosUnsafe() < expiresAt ? last : undefined)
+  const get = Clock.clockWith((clock) =>
+    Effect.map(cached(clock) === undefined ? sharedRefresh : Effect.void, () => last)
+  )
+  return { cached, get }
+})

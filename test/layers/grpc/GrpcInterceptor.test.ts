@@ -608,6 +608,7 @@ describe("an interceptor of a client", () => {
           yield* Layer.build(
             EchoServer.layer({
               client: {
+                policy: { retry: RetryPolicy.never },
                 interceptors: [...interceptors, ...bugs],
                 attemptInterceptors: [...attemptInterceptors, ...bugs]
               }
