@@ -21,8 +21,8 @@ const make = () => {
   return { admit, pacer, read, runUntil }
 }
 
-describe("connection pacer", () => {
-  it("reads connections of an address that has flooded at intervals, and those of others at once", () => {
+describe("ConnectionPacer", () => {
+  it("reads connections of a flooding address at intervals, and those of other addresses at once", () => {
     const { admit, pacer, read, runUntil } = make()
     admit("a", "before")
     pacer.flooded("a")
@@ -34,7 +34,7 @@ describe("connection pacer", () => {
     assert.strictEqual(read.at(-1), "later at 1000")
   })
 
-  it("forgets a flood after ten seconds, counted from the last one", () => {
+  it("stops pacing an address ten seconds after its last flood", () => {
     const { admit, pacer, read, runUntil } = make()
     pacer.flooded("a")
     runUntil(9_000)

@@ -24,7 +24,7 @@ const make = (limits: { readonly maxConnections: number; readonly maxConnections
     connections.open(socket as unknown as Socket)
     return socket
   }
-  /** A request, and an answer that its client reads at once. */
+  /** A request whose response the client reads at once. */
   const exchange = (socket: object) => {
     const request = { socket, complete: true } as unknown as IncomingMessage
     const begun = connections.begin(request, { req: request, closed: true } as unknown as ServerResponse)
@@ -35,8 +35,8 @@ const make = (limits: { readonly maxConnections: number; readonly maxConnections
   return { connect, connections, exchange, reasons }
 }
 
-describe("the connections of an HTTP server", () => {
-  it("are counted by address also when the only one of an address gives way to the next", () => {
+describe("HttpConnections", () => {
+  it("keeps the count per address right when a new connection evicts the only one of its address", () => {
     const { connect, connections, reasons } = make({ maxConnections: 100, maxConnectionsPerAddress: 1 })
     for (let count = 0; count < 5; count++) connect("192.0.2.1")
     assert.deepStrictEqual(
@@ -46,7 +46,7 @@ describe("the connections of an HTTP server", () => {
     assert.strictEqual(connections.counts.connections, 1)
   })
 
-  it("are known that no request has come on, of one address", () => {
+  it("lists the connections of the same address that have not received a request", () => {
     const { connect, connections, exchange } = make({ maxConnections: 100, maxConnectionsPerAddress: 100 })
     const [first, second, used] = [connect("192.0.2.1"), connect("192.0.2.1"), connect("192.0.2.1")]
     connect("192.0.2.2")
@@ -57,11 +57,11 @@ describe("the connections of an HTTP server", () => {
     )
   })
 
-  it("give way that have waited longest, of all addresses that hold equally many", () => {
+  it("evicts the connection that has been idle longest if addresses hold equally many", () => {
     const { connect, exchange } = make({ maxConnections: 4, maxConnectionsPerAddress: 4 })
     const good = [connect("192.0.2.1"), connect("192.0.2.1")]
     const idle = [connect("192.0.2.2"), connect("192.0.2.2")]
-    // one of the two waits at any time
+    // at any time, one of these two is idle
     good.forEach(exchange)
     connect("192.0.2.3")
     assert.deepStrictEqual(

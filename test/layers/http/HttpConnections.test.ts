@@ -1,5 +1,5 @@
 /**
- * The connections of an HTTP server by the clock, which the test moves.
+ * The unread timeout of HTTP connections, with fake timers.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
@@ -9,7 +9,7 @@ import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import * as IpNetworks from "../../../src/layers/config/IpNetworks.ts"
 import { HttpConnections, type Reason } from "../../../src/layers/http/HttpConnections.ts"
 
-/** A connection with an answer that its client has yet to read; what is closed is told. */
+/** A connection with a response that its client has not read. `closed` records why connections are closed. */
 const unreadAnswer = () => {
   const closed: Array<Reason> = []
   const connections = new HttpConnections(
@@ -29,7 +29,7 @@ const unreadAnswer = () => {
   assert.isDefined(connections.open(socket as unknown as Socket))
   const exchange = connections.begin(request as unknown as IncomingMessage, response as unknown as ServerResponse)
   connections.responded(exchange!, 100_000)
-  /** A second passes, in which the client reads so many bytes. */
+  /** Advances the time by a second, in which the client reads `bytes`. */
   const read = (bytes: number) => {
     vi.advanceTimersByTime(1_000)
     socket.writableLength -= bytes
@@ -38,17 +38,17 @@ const unreadAnswer = () => {
   return { closed, read }
 }
 
-describe("a connection with an unread answer", () => {
+describe("a connection with an unread response", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }))
   afterEach(() => void vi.useRealTimers())
 
-  it("stays while its client reads, however slowly", () => {
+  it("stays open while its client reads, however slowly", () => {
     const { closed, read } = unreadAnswer()
     for (let second = 0; second < 60; second++) read(1)
     assert.deepStrictEqual(closed, [])
   })
 
-  it("is closed when its client has read nothing for the time-out, also after it has read some", () => {
+  it("is closed after its client has read nothing for the timeout, even if it read before", () => {
     const { closed, read } = unreadAnswer()
     read(1)
     read(0)

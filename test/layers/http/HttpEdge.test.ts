@@ -1,5 +1,5 @@
 /**
- * What clients can take up of an HTTP server, and how what is no good request is refused and seen.
+ * The limits that an HTTP server puts on its clients, and how it rejects and reports invalid requests, over raw connections.
  */
 import { assert, describe, it } from "@effect/vitest"
 import {
@@ -38,7 +38,7 @@ interface Options extends Partial<HttpEdge.Limits> {
   readonly drain?: Layer.Layer<Drain>
 }
 
-/** A server whose page `/hang` takes until `release`, and whose page `/large` is larger than any buffer. */
+/** A server whose page `/hang` waits for `release`, and whose page `/large` is larger than any buffer. */
 const serving = Effect.fnUntraced(function* ({ drain = Drain.layerTest(), trusted, ...limits }: Options = {}) {
   const started = yield* Queue.unbounded<void>()
   const interrupted = yield* Queue.unbounded<void>()
@@ -94,7 +94,7 @@ const serving = Effect.fnUntraced(function* ({ drain = Drain.layerTest(), truste
   }
 })
 
-/** An edge without an application around it. */
+/** An edge without an Effect application. */
 const listening = Effect.gen(function* () {
   const edge = yield* HttpEdge.make({
     name: "test",
@@ -108,7 +108,7 @@ const listening = Effect.gen(function* () {
 
 const large = "x".repeat(8 * 1024 * 1024)
 
-/** Tries until an assertion holds. */
+/** Repeats a check until its assertions hold. */
 const eventually = <A>(check: Effect.Effect<A>) =>
   Effect.catchDefect(check, (defect) => Effect.fail(defect)).pipe(
     Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 500 })
@@ -117,9 +117,9 @@ const eventually = <A>(check: Effect.Effect<A>) =>
 const test = (name: string, body: () => Effect.Effect<unknown, unknown, Scope.Scope>) =>
   it.live(name, () => Effect.scoped(body()), 15_000)
 
-describe("a request that offers an upgrade", () => {
+describe("a request with an Upgrade header", () => {
   for (const offer of ["h2c", "websocket"]) {
-    test(`to ${offer} is answered as any other, and its connection is kept`, () =>
+    test(`to ${offer} is answered without an upgrade, and its connection is kept alive`, () =>
       Effect.gen(function* () {
         const { open } = yield* serving()
         const { send, until } = yield* open()
@@ -130,7 +130,7 @@ describe("a request that offers an upgrade", () => {
       }))
   }
 
-  test("does not keep the server from closing", () =>
+  test("does not delay the server's close", () =>
     Effect.gen(function* () {
       const { close, open } = yield* serving()
       const { closed, send, until } = yield* open()
@@ -142,9 +142,15 @@ describe("a request that offers an upgrade", () => {
     }))
 })
 
-describe("what is no good request", () => {
+describe("an invalid request", () => {
   const refused: ReadonlyArray<{ what: string; text: string; status: number; reason: string; isRequest: boolean }> = [
-    { what: "nonsense", text: "\x01\x02\r\n\r\n", status: 400, reason: "no valid request", isRequest: false },
+    {
+      what: "bytes that are not HTTP",
+      text: "\x01\x02\r\n\r\n",
+      status: 400,
+      reason: "no valid request",
+      isRequest: false
+    },
     {
       what: "an unknown method",
       text: "ZZZ9 / HTTP/1.1\r\n\r\n",
@@ -160,23 +166,29 @@ describe("what is no good request", () => {
       isRequest: false
     },
     {
-      what: "CONNECT",
+      what: "the method CONNECT",
       text: "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
       status: 405,
       reason: "CONNECT",
       isRequest: false
     },
-    { what: "no Host", text: "GET / HTTP/1.1\r\n\r\n", status: 400, reason: "no Host", isRequest: true },
-    { what: "two Hosts", text: RawHttp.get("/", ["hOST: b"]), status: 400, reason: "several Hosts", isRequest: true },
+    { what: "no Host header", text: "GET / HTTP/1.1\r\n\r\n", status: 400, reason: "no Host", isRequest: true },
     {
-      what: "a Host with a path",
+      what: "two Host headers",
+      text: RawHttp.get("/", ["hOST: b"]),
+      status: 400,
+      reason: "several Hosts",
+      isRequest: true
+    },
+    {
+      what: "a path in Host",
       text: RawHttp.get("/", [], "a/b"),
       status: 400,
       reason: "a broken Host",
       isRequest: true
     },
     {
-      what: "a Host with a user",
+      what: "user information in Host",
       text: RawHttp.get("/", [], "a@b"),
       status: 400,
       reason: "a broken Host",
@@ -193,7 +205,7 @@ describe("what is no good request", () => {
       isRequest: true
     },
     {
-      what: "an expectation",
+      what: "an unsupported Expect header",
       text: RawHttp.get("/", ["Expect: a-miracle"]),
       status: 417,
       reason: "an expectation",
@@ -201,7 +213,7 @@ describe("what is no good request", () => {
     }
   ]
   for (const { isRequest, reason, status, text, what } of refused) {
-    test(`(${what}) is ${status}, closes the connection, and is counted and logged once`, () =>
+    test(`with ${what} is answered with ${status}, closes the connection, and is counted and logged once`, () =>
       Effect.gen(function* () {
         const { logs, open, scrape } = yield* serving()
         const { closed, send } = yield* open()
@@ -227,7 +239,7 @@ describe("what is no good request", () => {
       }))
   }
 
-  test("is 408 when it does not come as a whole in time", () =>
+  test("that is incomplete after requestTimeout is answered with 408", () =>
     Effect.gen(function* () {
       const { open, scrape } = yield* serving({ requestTimeout: Duration.seconds(1) })
       const half = yield* open()
@@ -235,13 +247,13 @@ describe("what is no good request", () => {
       const slowBody = yield* open()
       slowBody.send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1")
       assert.deepStrictEqual(RawHttp.statuses(yield* half.closed), [408])
-      // it was answered before its body came
+      // this one was answered before its body arrived
       assert.deepStrictEqual(RawHttp.statuses(yield* slowBody.closed), [200])
       const { total } = yield* scrape
       assert.strictEqual(total("http_server_refused_requests_total", { http_response_status_code: "408" }), 2)
     }))
 
-  test("does not break into answers that are being made", () =>
+  test("closes the connection without a response while an earlier request is pending", () =>
     Effect.gen(function* () {
       const { open, started } = yield* serving()
       const { closed, send } = yield* open()
@@ -251,7 +263,7 @@ describe("what is no good request", () => {
       assert.strictEqual(yield* closed, "")
     }))
 
-  test("does not break into answers that are being made by a CONNECT either", () =>
+  test("with CONNECT closes the connection without a response while an earlier request is pending", () =>
     Effect.gen(function* () {
       const { open, started } = yield* serving()
       const { closed, send } = yield* open()
@@ -261,7 +273,7 @@ describe("what is no good request", () => {
       assert.strictEqual(yield* closed, "")
     }))
 
-  test("does no harm as a CONNECT whose client is gone before it is answered", () =>
+  test("with CONNECT whose client resets the connection leaves the server working", () =>
     Effect.gen(function* () {
       const { edge, port } = yield* listening
       const { closed, send, socket } = yield* RawHttp.open(port)
@@ -274,7 +286,7 @@ describe("what is no good request", () => {
       yield* next.until("ok")
     }))
 
-  test("is not one of HTTP/1.0 without a Host", () =>
+  test("does not include HTTP/1.0 without a Host header, which is answered with 200", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       const { closed, send } = yield* open()
@@ -282,17 +294,17 @@ describe("what is no good request", () => {
       assert.deepStrictEqual(RawHttp.statuses(yield* closed), [200])
     }))
 
-  test("is not one with as many headers as there may be", () =>
+  test("does not include one with the maximum number of headers, which is answered with 200", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       const { send, until } = yield* open()
-      // with that of its Host
+      // one more than these: Host
       const headers = Array.from({ length: 127 }, (_, at) => `X${at}: x`)
       send(RawHttp.get("/", headers))
       assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
     }))
 
-  test("is not what has one Host, of whatever form", () =>
+  test("does not include any valid form of Host, which is answered with 200", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       for (const host of ["a", "a.b:80", "[::1]", "[::1]:80", "a_b", "127.0.0.1:", ""]) {
@@ -302,7 +314,7 @@ describe("what is no good request", () => {
       }
     }))
 
-  test("is what has a Host that is none", () =>
+  test("with a malformed Host is answered with 400", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       for (const host of [
@@ -326,7 +338,7 @@ describe("what is no good request", () => {
       }
     }))
 
-  test("is not one with a body that nobody reads, nor one that waits to send it", () =>
+  test("does not include one whose body is not read, with or without Expect: 100-continue", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       const whole = yield* open()
@@ -336,14 +348,14 @@ describe("what is no good request", () => {
       assert.deepStrictEqual(RawHttp.statuses(yield* whole.until("ok", 2)), [200, 200])
       const waiting = yield* open()
       waiting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
-      // without a 100 in between
+      // there is no 100 before it
       const answer = yield* waiting.closed
       assert.deepStrictEqual(RawHttp.statuses(answer), [200])
       assert.match(answer, /connection: close\r\n/i)
     }))
 })
 
-describe("counters of refusals", () => {
+describe("the counters of rejections", () => {
   type Scraped = ReturnType<typeof parse>
   const counted = ({ samples }: Scraped, name: string) =>
     Object.fromEntries(
@@ -373,15 +385,15 @@ describe("counters of refusals", () => {
     "accept failed"
   ])
 
-  test("have a series at 0 for each of their reasons before anything has happened", () =>
+  test("start with a series at 0 for each reason", () =>
     Effect.gen(function* () {
       const metrics = yield* (yield* serving()).scrape
       assert.deepStrictEqual(counted(metrics, "http_server_connections_refused_total"), closed)
-      // those of requests that were read are durations of requests
+      // rejections of requests that were parsed are counted in the duration histogram
       assert.deepStrictEqual(counted(metrics, "http_server_refused_requests_total"), zeros(unread))
     }))
 
-  test("of the admin port have them too", () =>
+  test("of the admin port start with the same series", () =>
     Effect.gen(function* () {
       yield* Layer.build(AdminServer.layer({ host: "127.0.0.1", port: 0 }).pipe(Layer.provide(Drain.layerTest())))
       const metrics = parse(yield* PrometheusMetrics.format({ metricNameMapper: prometheusName }))
@@ -390,8 +402,8 @@ describe("counters of refusals", () => {
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 })
 
-describe("the requests of a connection", () => {
-  test("are answered up to the limit, then one with 503, and then the connection is closed", () =>
+describe("pipelined requests", () => {
+  test("are answered up to maxRequestsPerConnection, then one with 503 that closes the connection", () =>
     Effect.gen(function* () {
       const { open, release, scrape, started } = yield* serving({ maxRequestsPerConnection: 3 })
       const { closed, send } = yield* open()
@@ -405,7 +417,7 @@ describe("the requests of a connection", () => {
       assert.strictEqual(total("http_server_request_duration_seconds_count"), 4)
     }))
 
-  test("are not limited one after the other", () =>
+  test("are limited by concurrency only: sequential requests are not limited", () =>
     Effect.gen(function* () {
       const { open } = yield* serving({ maxRequestsPerConnection: 1 })
       const { send, until } = yield* open()
@@ -415,7 +427,7 @@ describe("the requests of a connection", () => {
       }
     }))
 
-  test("are given up as a whole when there is a flood of them, or their client goes away", () =>
+  test("are all interrupted on a flood, and when their client disconnects", () =>
     Effect.gen(function* () {
       const { interrupted, open, scrape, started } = yield* serving({ maxRequestsPerConnection: 3 })
       const flood = yield* open()
@@ -437,8 +449,8 @@ describe("the requests of a connection", () => {
     }))
 })
 
-describe("the connections of a client that floods", () => {
-  test("are read one after the other, at intervals, if nothing has come on them yet", () =>
+describe("the unused connections of a flooding client", () => {
+  test("are read one after the other, at intervals", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       const unused = yield* Effect.all(Array.from({ length: 8 }, () => open()))
@@ -448,13 +460,13 @@ describe("the connections of a client that floods", () => {
       yield* flood.closed
       for (const { send } of unused) send(RawHttp.get())
       for (const { until } of unused) assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
-      // each 200 ms after the one before
+      // eight connections, 200 ms apart
       assert.isAtLeast(performance.now() - startedAt, 1_550)
     }))
 })
 
-describe("requests in all", () => {
-  test("above the limit are 503 at once, which observers see once", () =>
+describe("concurrent requests of all connections", () => {
+  test("above maxConcurrentRequests are answered with 503 at once, and observed once", () =>
     Effect.gen(function* () {
       const { logs, open, release, scrape, spans, started } = yield* serving({ maxConcurrentRequests: 2 })
       const accepted = yield* Effect.all([open(), open()])
@@ -484,7 +496,7 @@ describe("requests in all", () => {
       assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [503, 200])
     }))
 
-  test("above the limit that have a body are 503 too, and close the connection", () =>
+  test("above maxConcurrentRequests with a body are answered with 503, and close the connection", () =>
     Effect.gen(function* () {
       const { open, started } = yield* serving({ maxConcurrentRequests: 1 })
       const accepted = yield* open()
@@ -502,7 +514,7 @@ describe("requests in all", () => {
       assert.match(yield* until("unavailable"), /connection: keep-alive\r\n/i)
     }))
 
-  test("do not count while clients leave their answers unread", () =>
+  test("do not include those whose response is complete but unread", () =>
     Effect.gen(function* () {
       const { open } = yield* serving({ maxConcurrentRequests: 1 })
       const unread = yield* open()
@@ -515,7 +527,7 @@ describe("requests in all", () => {
 })
 
 describe("connections", () => {
-  test("above the limit close the one that has waited longest, of the address that holds most", () =>
+  test("above maxConnections evict the one that has been idle longest, of the address that holds most", () =>
     Effect.gen(function* () {
       const { open, scrape, started } = yield* serving({ maxConnections: 5 })
       const oldest = yield* open("127.0.0.2")
@@ -543,7 +555,7 @@ describe("connections", () => {
       assert.strictEqual(total("http_server_open_connections"), 5)
     }))
 
-  test("from many addresses, idle or with half a request, give way to a good client", () =>
+  test("from many addresses, idle or with half a request, are evicted in favour of a well-behaved client", () =>
     Effect.gen(function* () {
       const { open, scrape } = yield* serving({ maxConnections: 40 })
       const kept = yield* open()
@@ -551,7 +563,7 @@ describe("connections", () => {
         const attacker = yield* open(`127.0.${1 + Math.floor(index / 200)}.${1 + (index % 200)}`)
         if (index % 2 === 0) attacker.send("GET / HTTP")
         if (index % 20 > 0) continue
-        // a good client goes on by its connection, and gets others
+        // a well-behaved client keeps its connection and gets new ones
         const another = yield* open()
         for (const [{ send, until }, times] of [
           [another, 1],
@@ -573,7 +585,7 @@ describe("connections", () => {
       assert.strictEqual(total("http_server_open_connections"), 40)
     }))
 
-  test("above the limit are refused with 503 when all others are being answered", () =>
+  test("above maxConnections are answered with 503 when all others have a request in flight", () =>
     Effect.gen(function* () {
       const { open, started } = yield* serving({ maxConnections: 1 })
       const busy = yield* open()
@@ -586,7 +598,7 @@ describe("connections", () => {
       assert.isTrue(busy.isOpen())
     }))
 
-  test("are no more than half of the files that the process may open, as a line says", () =>
+  test("are limited to half of the process's file descriptors, with a warning", () =>
     Effect.gen(function* () {
       const limit = yield* FileDescriptors.limit
       if (Option.isNone(limit)) return
@@ -597,7 +609,7 @@ describe("connections", () => {
       assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
     }))
 
-  test("of trusted proxies give way last", () =>
+  test("of trusted proxies are evicted last", () =>
     Effect.gen(function* () {
       const { open } = yield* serving({ maxConnections: 4, trusted: "127.0.0.2" })
       const proxied = yield* Effect.all([open("127.0.0.2"), open("127.0.0.2"), open("127.0.0.2")])
@@ -609,7 +621,7 @@ describe("connections", () => {
       assert.isTrue(proxied.every(({ isOpen }) => isOpen()))
     }))
 
-  test("of one address have a limit where it is set, and those of trusted proxies by the address that is forwarded", () =>
+  test("are limited by maxConnectionsPerAddress, behind trusted proxies by the forwarded address", () =>
     Effect.gen(function* () {
       const limits = { maxConnectionsPerAddress: Option.some(1), trusted: "127.0.0.2" }
       const { open, started } = yield* serving(limits)
@@ -630,7 +642,7 @@ describe("connections", () => {
       assert.deepStrictEqual(RawHttp.statuses(yield* other.until("ok")), [200])
     }))
 
-  test("with unread answers are closed after a time, and sooner when there is too much unread", () =>
+  test("with unread responses are closed after unreadTimeout, and earlier above maxUnreadSize", () =>
     Effect.gen(function* () {
       const patient = yield* serving({ unreadTimeout: Duration.seconds(2) })
       const stalled = yield* patient.open()
@@ -651,7 +663,7 @@ describe("connections", () => {
           const newer = yield* full.open()
           newer.socket.pause()
           newer.send(RawHttp.get("/large"))
-          // until both are answered, or one of them is closed
+          // until both have their responses, or one of them is closed
           yield* eventually(
             Effect.map(full.scrape, ({ total }) => {
               const refused = total("http_server_connections_refused_total", { reason: "unread answers" })
@@ -678,7 +690,7 @@ describe("the client of a request", () => {
       return ["client.address", "url.scheme"].map((name) => span!.attributes.get(name))
     })
 
-  test("is the one that a trusted proxy says, and the peer for everybody else", () =>
+  test("is the forwarded one if the peer is a trusted proxy, else the peer", () =>
     Effect.gen(function* () {
       const headers = ["X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Proto: https"]
       assert.deepStrictEqual(yield* clientOf("127.0.0.0/8", headers), ["1.2.3.4", "https"])
@@ -701,7 +713,7 @@ describe("the admin port", () => {
     })
 
   for (const host of ["localhost", "LOCALHOST:9102", "127.0.0.1:1", "127.1.2.3", "[::1]:9102"]) {
-    test(`on loopback answers ${host}`, () =>
+    test(`on loopback answers Host ${host}`, () =>
       Effect.map(statusOf(host, "127.0.0.1"), (status) => assert.strictEqual(status, 200)))
   }
   for (const host of [
@@ -712,7 +724,7 @@ describe("the admin port", () => {
     "[fd00::1]",
     ""
   ]) {
-    test(`on loopback does not answer "${host}", but does on every address`, () =>
+    test(`on loopback answers Host "${host}" with 421, but with 200 when bound to all addresses`, () =>
       Effect.gen(function* () {
         assert.strictEqual(yield* statusOf(host, "127.0.0.1"), 421)
         assert.strictEqual(yield* statusOf(host, "0.0.0.0"), 200)
@@ -720,8 +732,8 @@ describe("the admin port", () => {
   }
 })
 
-describe("a server that drains", () => {
-  test("answers a request on a connection that it has kept, and has the client close it", () =>
+describe("a draining server", () => {
+  test("answers a request on a kept connection with Connection: close", () =>
     Effect.gen(function* () {
       const { edge, port } = yield* listening
       const { closed, send, until } = yield* RawHttp.open(port)

@@ -1,5 +1,5 @@
 /**
- * The hooks that Node calls at the end of an answer: what throws there ends a connection and never the process.
+ * Exceptions in the listeners that Node calls at the end of a response close the connection, and never end the process.
  */
 import { get } from "node:http"
 
@@ -11,7 +11,7 @@ import * as IpNetworks from "../../../src/layers/config/IpNetworks.ts"
 import * as HttpEdge from "../../../src/layers/http/HttpEdge.ts"
 import * as Logs from "../telemetry/Logs.ts"
 
-/** Once the connection of a request is closed: its status, if there was one. */
+/** Sends a request and waits until its connection closes. Succeeds with the status of the response, if there was one. */
 const request = (port: number) =>
   Effect.callback<number | undefined>((resume) => {
     let status: number | undefined
@@ -23,7 +23,7 @@ const request = (port: number) =>
   })
 
 it.live.each(["responded", "closeExchange"] as const)(
-  "an exception of %s closes the connection and is logged",
+  "an exception in %s closes the connection and is logged",
   (hook) => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
@@ -33,7 +33,7 @@ it.live.each(["responded", "closeExchange"] as const)(
         trustedProxies: IpNetworks.none
       })
       const { address } = yield* HttpEdge.listen(edge, { host: "127.0.0.1", port: 0 })
-      // no listener of the server's is on the stack then
+      // ends the response outside of the server's listeners
       yield* edge.serve((_, response) => void setImmediate(() => response.end("ok")))
       const port = NetAddress.isInetAddress(address) ? address.port : 0
       vi.spyOn(edge.connections, hook).mockImplementationOnce(() => {

@@ -21,7 +21,7 @@ const secret = "the secret of a bug"
 
 const text = (body: string, status = 200) => HttpServerResponse.text(body, { status })
 
-/** A bug in here can be told by its stack. */
+/** A defect whose stack names this file. */
 const bug = () => new RangeError(secret)
 
 interface Answer {
@@ -37,17 +37,17 @@ interface Asking {
 
 interface Site {
   readonly port: number
-  /** Asks for a path on a connection of its own, by a method that Node has heard of. */
+  /** Sends a request on a connection of its own, with a method that Node knows. */
   readonly get: (path: string, asking?: Asking) => Effect.Effect<Answer>
-  /** Waits until a request that hangs has come. */
+  /** Waits until a request of `/hang` has started. */
   readonly started: Effect.Effect<void>
   readonly logs: Logs.Recorder
   readonly spans: Spans.Recorder
-  /** Waits until the span of a request has ended, which is the last that is seen of it. */
+  /** Waits until the span of a request has ended, which is after its metrics and log line. */
   readonly ended: Effect.Effect<void>
-  /** What Prometheus would read now. */
+  /** The metrics as Prometheus would read them now. */
   readonly scrape: Effect.Effect<ReturnType<typeof parse>>
-  /** What has been reported. */
+  /** The errors that were reported. */
   readonly reports: Array<{
     readonly error: Error
     readonly severity: string
@@ -88,7 +88,7 @@ const ask =
       request.end()
     })
 
-/** A test of a site on a real server, all of which is seen. */
+/** Runs a test against a site on a real server, with recorders of its logs, spans, metrics and error reports. */
 const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A, E, Scope.Scope>) =>
   Effect.gen(function* () {
     const started = yield* Queue.unbounded<void>()
@@ -168,7 +168,7 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
 
 const durations = "http_server_request_duration_seconds"
 
-/** Asks for a page, and goes away when that is being made. */
+/** Sends a request whose response never comes, and succeeds with it once it has started, so that the test can abort it. */
 const abandon = ({ port, started }: Site) =>
   Effect.gen(function* () {
     const request = send({ host: "127.0.0.1", port, path: "/hang", agent: false })
@@ -178,8 +178,8 @@ const abandon = ({ port, started }: Site) =>
     return request
   })
 
-describe("the metrics of requests", () => {
-  it.live("count them by method, status and route", () =>
+describe("the request metrics", () => {
+  it.live("count requests by method, status and route", () =>
     observing({}, ({ get, scrape }) =>
       Effect.gen(function* () {
         for (const path of [
@@ -233,13 +233,13 @@ describe("the metrics of requests", () => {
     )
   )
 
-  it.live("have nothing in them that a stranger has made up", () =>
+  it.live("contain no labels that clients can choose", () =>
     observing({}, ({ get, port, scrape }) =>
       Effect.gen(function* () {
         for (const path of ["/zzz9", "/?zzz9=zzz9", "/zzz9?zzz9", "http://zzz9/zzz9", "//zzz9"]) {
           yield* get(path, { headers: { host: "zzz9", "user-agent": "zzz9", zzz9: "zzz9" } })
         }
-        // a method that Node has heard of, and one that it refuses before anybody gets to know
+        // a method that Node knows, and one that its parser rejects
         const odd = yield* get("/", { method: "PROPFIND" })
         assert.strictEqual(odd.status, 200)
         const refusal = yield* Effect.callback<string>((resume) => {
@@ -263,7 +263,7 @@ describe("the metrics of requests", () => {
     )
   )
 
-  it.live("have one name for all methods that there are not", () =>
+  it.live("count unknown methods as _OTHER", () =>
     Effect.gen(function* () {
       const failed = text("sorry", 500)
       const app = HttpObserver.observe(Effect.succeed(text("home")), {
@@ -272,7 +272,7 @@ describe("the metrics of requests", () => {
         trustsTraces: false
       })
       for (const method of ["ZZZ9", "zzz9", "get"]) {
-        // a Request knows some of them better
+        // Request normalizes or rejects some of these methods
         const request = Object.defineProperty(
           HttpServerRequest.fromWeb(new Request("http://localhost/zzz9")),
           "method",
@@ -289,7 +289,7 @@ describe("the metrics of requests", () => {
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
-  it.live("say how many are being answered", () =>
+  it.live("count the active requests", () =>
     observing({}, (site) =>
       Effect.gen(function* () {
         const active = Effect.map(site.scrape, ({ value }) => value("http_server_active_requests"))
@@ -324,38 +324,40 @@ describe("the span of a request", () => {
     { path: "/down", name: "GET /down", route: "/down", status: 503 },
     { path: "/bug", name: "GET /bug", route: "/bug", status: 500 },
     { path: "/", method: "PROPFIND", name: "_OTHER /", route: "/", status: 200 }
-  ])("says what $method $path came to", ({ method = "GET", name, path, route, status }) =>
-    observing({}, ({ ended, get, spans }) =>
-      Effect.gen(function* () {
-        yield* get(path, { method, headers: { "user-agent": "a browser" } })
-        yield* ended
-        const [span, ...others] = spans.spans
-        assert.deepStrictEqual(others, [])
-        assert(span !== undefined)
-        assert.deepStrictEqual([span.name, span.kind, span.status._tag], [name, "server", "Ended"])
-        assert.isUndefined(Spans.parentOf(span))
-        const isOdd = method !== "GET"
-        assert.deepStrictEqual(Object.fromEntries(span.attributes), {
-          "http.request.method": isOdd ? "_OTHER" : method,
-          ...(isOdd ? { "http.request.method_original": method } : {}),
-          "url.scheme": "http",
-          "url.path": path.split("?")[0],
-          ...(route === undefined ? {} : { "http.route": route }),
-          "client.address": "127.0.0.1",
-          "user_agent.original": "a browser",
-          "http.response.status_code": status,
-          ...(status < 500 ? {} : { "error.type": String(status) })
+  ])(
+    "of $path is called $name, with its kind, attributes and status",
+    ({ method = "GET", name, path, route, status }) =>
+      observing({}, ({ ended, get, spans }) =>
+        Effect.gen(function* () {
+          yield* get(path, { method, headers: { "user-agent": "a browser" } })
+          yield* ended
+          const [span, ...others] = spans.spans
+          assert.deepStrictEqual(others, [])
+          assert(span !== undefined)
+          assert.deepStrictEqual([span.name, span.kind, span.status._tag], [name, "server", "Ended"])
+          assert.isUndefined(Spans.parentOf(span))
+          const isOdd = method !== "GET"
+          assert.deepStrictEqual(Object.fromEntries(span.attributes), {
+            "http.request.method": isOdd ? "_OTHER" : method,
+            ...(isOdd ? { "http.request.method_original": method } : {}),
+            "url.scheme": "http",
+            "url.path": path.split("?")[0],
+            ...(route === undefined ? {} : { "http.route": route }),
+            "client.address": "127.0.0.1",
+            "user_agent.original": "a browser",
+            "http.response.status_code": status,
+            ...(status < 500 ? {} : { "error.type": String(status) })
+          })
+          assert.strictEqual(Spans.isError(span), status >= 500)
+          // exporters show this text instead of the cause
+          if (span.status._tag === "Ended" && span.status.exit._tag === "Failure") {
+            assert.strictEqual(Cause.pretty(span.status.exit.cause), `${status}: status ${status}`)
+          }
         })
-        assert.strictEqual(Spans.isError(span), status >= 500)
-        // its exporter shows that, and nothing of a cause
-        if (span.status._tag === "Ended" && span.status.exit._tag === "Failure") {
-          assert.strictEqual(Cause.pretty(span.status.exit.cause), `${status}: status ${status}`)
-        }
-      })
-    )
+      )
   )
 
-  it.live("is no error if its reader goes away", () =>
+  it.live("is no error if the client disconnects", () =>
     observing({}, (site) =>
       Effect.gen(function* () {
         const request = yield* abandon(site)
@@ -371,7 +373,7 @@ describe("the span of a request", () => {
   )
 
   it.live.each([{ trustsTraces: true }, { trustsTraces: false }])(
-    "is below its caller's, whether that is trusted or not: $trustsTraces",
+    "is a child of the caller's span, with trustsTraces: $trustsTraces",
     ({ trustsTraces }) =>
       observing({ trustsTraces, tracer: { name: "always_on", ratio: 1 } }, ({ ended, get, spans }) =>
         Effect.gen(function* () {
@@ -380,7 +382,7 @@ describe("the span of a request", () => {
           const [span] = spans.spans
           assert(span !== undefined)
           assert.deepStrictEqual([span.traceId, Spans.parentOf(span)], [traceId, spanId])
-          // what is asked for it is below that
+          // outgoing requests are children of this span
           assert.deepStrictEqual(JSON.parse(body), {
             traceparent: `00-${traceId}-${span.spanId}-01`,
             tracestate: "vendor=1"
@@ -389,7 +391,7 @@ describe("the span of a request", () => {
       )
   )
 
-  it.live("is not made by what makes no sense", () =>
+  it.live("is a root span if traceparent is invalid", () =>
     observing({}, ({ ended, get, spans }) =>
       Effect.gen(function* () {
         for (const traceparent of ["zzz9", `00-${"0".repeat(32)}-${spanId}-01`, `ff-${traceId}-${spanId}-01`]) {
@@ -406,16 +408,16 @@ describe("the span of a request", () => {
   )
 
   it.live.each([
-    // who is trusted decides
+    // the sampled flag of a trusted caller decides
     { trustsTraces: true, sampler: "parentbased_always_off", flags: "01", isRecorded: true },
     { trustsTraces: true, sampler: "parentbased_always_on", flags: "00", isRecorded: false },
-    // what a stranger says makes no difference
+    // the sampled flag of an untrusted caller is ignored
     { trustsTraces: false, sampler: "parentbased_always_off", flags: "01", isRecorded: false },
     { trustsTraces: false, sampler: "parentbased_always_off", flags: "00", isRecorded: false },
     { trustsTraces: false, sampler: "parentbased_always_on", flags: "00", isRecorded: true },
     { trustsTraces: false, sampler: "parentbased_always_on", flags: "01", isRecorded: true }
   ] as const)(
-    "is recorded ($isRecorded) by $sampler and the flags $flags, of one who is trusted: $trustsTraces",
+    "is recorded ($isRecorded) with the sampler $sampler, flags $flags and trustsTraces: $trustsTraces",
     ({ flags, isRecorded, sampler, trustsTraces }) =>
       observing({ trustsTraces, tracer: { name: sampler, ratio: 0 } }, ({ ended, get, spans }) =>
         Effect.gen(function* () {
@@ -434,23 +436,25 @@ describe("the span of a request", () => {
   it.live.each([
     { trustsTraces: true, flags: "01", sent: "01" },
     { trustsTraces: false, flags: "01", sent: "00" }
-  ])("is not there without a tracer, and its caller's goes on: $trustsTraces", ({ flags, sent, trustsTraces }) =>
-    observing({ trustsTraces, tracer: "none" }, ({ get }) =>
-      Effect.gen(function* () {
-        assert.deepStrictEqual(JSON.parse((yield* get("/trace", { headers: traced(flags) })).body), traced(sent))
-        assert.deepStrictEqual(JSON.parse((yield* get("/trace")).body), {})
-      })
-    )
+  ])(
+    "is not created without a tracer, and the caller's context is passed on, with trustsTraces: $trustsTraces",
+    ({ flags, sent, trustsTraces }) =>
+      observing({ trustsTraces, tracer: "none" }, ({ get }) =>
+        Effect.gen(function* () {
+          assert.deepStrictEqual(JSON.parse((yield* get("/trace", { headers: traced(flags) })).body), traced(sent))
+          assert.deepStrictEqual(JSON.parse((yield* get("/trace")).body), {})
+        })
+      )
   )
 })
 
-describe("the log of requests", () => {
+describe("the access log", () => {
   it.live.each([
     { path: "/?zzz9", status: 200, level: "DEBUG" },
     { path: "/moved", status: 302, level: "DEBUG" },
     { path: "/zzz9?zzz9", status: 404, level: "INFO" },
     { path: "/down", status: 503, level: "ERROR" }
-  ])("has a line of $path at $level", ({ level, path, status }) =>
+  ])("has a line for $path at $level", ({ level, path, status }) =>
     observing({}, ({ ended, get, logs, spans }) =>
       Effect.gen(function* () {
         yield* get(path)
@@ -467,7 +471,7 @@ describe("the log of requests", () => {
           trace_id: span?.traceId,
           span_id: span?.spanId,
           method: "GET",
-          // without what it asks: that may be nobody's business
+          // without the query, which may contain private data
           path: path.split("?")[0],
           status,
           peer: "127.0.0.1"
@@ -476,7 +480,7 @@ describe("the log of requests", () => {
     )
   )
 
-  it.live("has no error of a reader who goes away, who is counted as 499", () =>
+  it.live("has no error for a client that disconnects, which is counted as 499", () =>
     observing({}, (site) =>
       Effect.gen(function* () {
         const request = yield* abandon(site)
@@ -494,14 +498,14 @@ describe("the log of requests", () => {
     )
   )
 
-  it.live("has some of the failures of a flood, and how many there were of the others, but all bugs", () =>
+  it.live("rate-limits failed requests and counts the suppressed lines, but logs all defects", () =>
     observing({ tracer: "none" }, ({ get, logs }) =>
       Effect.gen(function* () {
         const many = (path: string, count: number) =>
           Effect.replicateEffect(get(path), count, { concurrency: 50, discard: true })
         let floods = 0
         const flood = Effect.andThen(many("/zzz9", 250), many("/down", 250))
-        // of the first one, what was left out may have been counted together with that of an earlier test
+        // the first summary of suppressed lines may include those of an earlier test
         yield* Effect.repeat(
           Effect.tap(
             flood,
@@ -522,8 +526,8 @@ describe("the log of requests", () => {
   )
 })
 
-describe("a bug", () => {
-  it.live("is told to the log and who wants it reported, and its reader gets an id and nothing else", () =>
+describe("a defect in a handler", () => {
+  it.live("is logged and reported, and the response has only an id of it", () =>
     observing({}, ({ ended, get, logs, reports, spans }) =>
       Effect.gen(function* () {
         const { body, headers, status } = yield* get("/bug?zzz9")
@@ -562,7 +566,7 @@ describe("a bug", () => {
     )
   )
 
-  it.live("has another id each time", () =>
+  it.live("has a new id each time", () =>
     observing({}, ({ get, logs, reports }) =>
       Effect.gen(function* () {
         const ids = [yield* get("/bug"), yield* get("/string")].map(({ headers }) => headers["x-request-id"])
@@ -575,14 +579,14 @@ describe("a bug", () => {
           reports.map(({ attributes, error }) => [attributes["requestId"], error.message]),
           ids.map((id) => [id, secret])
         )
-        // and whoever has run into none gets none
+        // responses without a defect have no id
         assert.isUndefined((yield* get("/")).headers["x-request-id"])
         assert.isUndefined((yield* get("/down")).headers["x-request-id"])
       })
     )
   )
 
-  it.live("that is thrown is one too, and one that comes with an interruption", () =>
+  it.live("is logged also if it was thrown or came with an interruption", () =>
     Effect.gen(function* () {
       const logs = Logs.recorder()
       for (const app of [

@@ -1,11 +1,11 @@
 /**
- * Load shedding by the delay of the event loop, which the tests make by blocking it.
+ * Load shedding by the delay of the event loop, which the tests simulate with fake timers.
  */
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 
 import * as LoadShedder from "../../../src/layers/http/LoadShedder.ts"
 
-/** A load shedder whose measurements come when the test says so, each that much too late. */
+/** A load shedder whose measurements the test triggers, with the delay that it chooses. */
 const measured = (maximum: number) => {
   let measure = () => {}
   let period = 0
@@ -21,7 +21,7 @@ const measured = (maximum: number) => {
   return {
     ...shedder,
     limit: () => shedder.counts().limit,
-    /** As many measurements as fill some intervals. */
+    /** Triggers measurements, each late by `delay`, until `milliseconds` have passed. */
     run: (delay: number, milliseconds: number) => {
       for (let passed = 0; passed < milliseconds; passed += period + delay) {
         vi.advanceTimersByTime(period + delay)
@@ -41,7 +41,7 @@ describe("load shedding", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }))
   afterEach(() => void vi.useRealTimers())
 
-  it("admits up to the limit, and again when a place is given back", () => {
+  it("admits up to the limit, and again after a slot is released", () => {
     const { enter, fill, leave } = measured(5)
     assert.strictEqual(fill(), 5)
     leave()
@@ -49,7 +49,7 @@ describe("load shedding", () => {
     assert.isFalse(enter())
   })
 
-  it("lowers the limit while the event loop is late, and not below a minimum", () => {
+  it("lowers the limit while the event loop is late, down to a minimum", () => {
     const { fill, limit, run } = measured(400)
     fill()
     run(60, 200)
@@ -58,7 +58,7 @@ describe("load shedding", () => {
     assert.strictEqual(limit(), 32)
   })
 
-  it("gets back to where it began after an overload, also without requests", () => {
+  it("returns to the initial limit after an overload, also without requests", () => {
     const { fill, leave, limit, run } = measured(400)
     const count = fill()
     run(60, 5_000)
@@ -68,7 +68,7 @@ describe("load shedding", () => {
     assert.strictEqual(limit(), 128)
   })
 
-  it("does not mind that the event loop is late for a moment", () => {
+  it("ignores short delays of the event loop", () => {
     const { fill, limit, run } = measured(400)
     fill()
     for (let round = 0; round < 10; round++) {
@@ -89,9 +89,9 @@ describe("load shedding", () => {
     assert.strictEqual(limit(), 400)
   })
 
-  it("accepts of one turn of the event loop what it begins in time, which is less under overload", () => {
+  it("limits the time of accepting requests in one turn of the event loop, more so under overload", () => {
     const { enter, leave, run } = measured(400)
-    /** How many requests, each of which takes 10 ms and no wait, a turn accepts. */
+    /** The number of requests that one turn admits if each takes 10 ms of CPU. */
     const accepted = () => {
       let count = 0
       for (let asked = 0; asked < 100; asked++) {

@@ -1,5 +1,5 @@
 /**
- * HTTP/1.1 byte by byte, for what no client library sends.
+ * A raw HTTP/1.1 connection, for bytes that no client library sends.
  */
 import { connect, type Socket } from "node:net"
 
@@ -8,16 +8,16 @@ import { Effect, type Scope } from "effect"
 export interface Peer {
   readonly socket: Socket
   readonly send: (text: string) => void
-  /** What has come so far. */
+  /** The text received so far. */
   readonly received: () => string
-  /** Waits until that has come that many times, or the connection is closed; gives all that came. */
+  /** Waits until `text` has been received `times` times, or the connection is closed. Succeeds with all text received. */
   readonly until: (text: string, times?: number) => Effect.Effect<string>
-  /** Waits until the connection is closed, and gives all that came. */
+  /** Waits until the connection is closed. Succeeds with all text received. */
   readonly closed: Effect.Effect<string>
   readonly isOpen: () => boolean
 }
 
-/** A connection from any loopback address. */
+/** Connects from any loopback address. */
 export const open = (port: number, localAddress = "127.0.0.1"): Effect.Effect<Peer, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Peer>((resume) => {
@@ -65,6 +65,6 @@ export const open = (port: number, localAddress = "127.0.0.1"): Effect.Effect<Pe
 export const get = (path = "/", headers: ReadonlyArray<string> = [], host = "localhost"): string =>
   `GET ${path} HTTP/1.1\r\n${[`Host: ${host}`, ...headers].join("\r\n")}\r\n\r\n`
 
-/** The statuses of answers, in order. */
+/** The statuses of the responses in `text`, in order. */
 export const statuses = (text: string): ReadonlyArray<number> =>
   Array.from(text.matchAll(/HTTP\/1\.1 (\d{3}) /g), ([, status]) => Number(status))

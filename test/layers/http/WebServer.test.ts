@@ -27,8 +27,8 @@ const serve = Effect.fnUntraced(function* (app: App, drain: Layer.Layer<Drain>) 
 
 const ok = Effect.succeed(HttpServerResponse.text("ok"))
 
-describe("a web server", () => {
-  it.live("answers, and keeps the connection", () =>
+describe("WebServer", () => {
+  it.live("answers with Connection: keep-alive, and stops listening once closed", () =>
     Effect.gen(function* () {
       const { close, url } = yield* serve(ok, Drain.layerTest())
       const response = yield* HttpClient.get(url)
@@ -39,7 +39,7 @@ describe("a web server", () => {
     }).pipe(Effect.provide(NodeHttpClient.layerUndici))
   )
 
-  it.live("that closes answers the request in flight, and has its client close the connection", () =>
+  it.live("on close answers the request in flight with Connection: close", () =>
     Effect.gen(function* () {
       const started = yield* Deferred.make<void>()
       const draining = yield* Deferred.make<void>()
@@ -65,7 +65,7 @@ describe("a web server", () => {
     }).pipe(Effect.provide(NodeHttpClient.layerUndici))
   )
 
-  it.live("that closes does not wait for a client that has asked for nothing", () =>
+  it.live("on close does not wait for idle connections", () =>
     Effect.gen(function* () {
       const { close, port, url } = yield* serve(ok, Drain.layerTest(Duration.seconds(20)))
       yield* Effect.callback<void>((resume) => {
@@ -79,7 +79,7 @@ describe("a web server", () => {
     }).pipe(Effect.provide(NodeHttpClient.layerUndici))
   )
 
-  it.live("that closes disconnects a client that does not finish its request", () =>
+  it.live("on close disconnects a client with an incomplete request after the drain's time", () =>
     Effect.gen(function* () {
       const { close, port } = yield* serve(ok, Drain.layerTest(Duration.millis(50)))
       const disconnected = yield* Deferred.make<void>()
@@ -93,7 +93,7 @@ describe("a web server", () => {
     })
   )
 
-  it.live("counts what it cuts as its own fault, and what its reader gives up as none", () =>
+  it.live("counts requests that it aborts as 503, and those that the client aborts as 499", () =>
     Effect.gen(function* () {
       for (const { status, end } of [
         { status: "503", end: "server" },

@@ -7,7 +7,7 @@ const Step = Schema.Struct({ client: Schema.Literals(["a", "b", "c"]), leaves: S
 
 const limits = { maxConcurrency: 2, maxQueue: 2, maxQueueWait: Duration.hours(1) }
 
-/** Enters calls by name, and notes what happens to them. */
+/** Admission control whose calls are entered by name. `notes` records what happens to each. */
 const make = (options: Partial<Limits> = {}) => {
   const notes: Array<string> = []
   const admission = new AdmissionControl({ ...limits, ...options })
@@ -27,8 +27,8 @@ const make = (options: Partial<Limits> = {}) => {
   return { admission, enter, notes }
 }
 
-describe("admission control", () => {
-  it("runs calls up to the limit, queues some, and sheds the others at once", () => {
+describe("AdmissionControl", () => {
+  it("runs calls up to maxConcurrency, queues up to maxQueue, and sheds the others at once", () => {
     const { admission, enter, notes } = make()
     const [a, b] = [enter("a"), enter("b"), enter("c"), enter("d"), enter("e")]
     assert.deepStrictEqual(notes, ["run a", "run b", "shed e"])
@@ -40,7 +40,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 
-  it("gives the place of a queued call that ends to another call", () => {
+  it("frees the place in the queue of a call that ends while queued", () => {
     const { admission, enter, notes } = make()
     const a = enter("a")
     enter("b")
@@ -61,7 +61,7 @@ describe("admission control", () => {
     assert.deepStrictEqual(admission.counts(), { answering: 2, waiting: 0, refused: 1 })
   })
 
-  it.live("sheds calls that have waited too long, in order", () =>
+  it.live("sheds calls that have been queued for maxQueueWait, in order", () =>
     Effect.gen(function* () {
       const { admission, enter, notes } = make({ maxQueueWait: Duration.millis(20) })
       enter("a")

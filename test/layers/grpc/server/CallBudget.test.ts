@@ -17,7 +17,7 @@ const make = (maxBytes: number) => {
   return { budget, evicted, open, wait }
 }
 
-describe("call budget", () => {
+describe("CallBudget", () => {
   it("evicts the longest waiting call of the client that holds most", () => {
     const { budget, evicted, wait } = make(100)
     wait("good", "good", 30)
@@ -41,7 +41,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 80, evicted: 2 })
   })
 
-  it("does not open a call that would be evicted first", () => {
+  it("rejects a call that would be the first to be evicted", () => {
     const { budget, evicted, open, wait } = make(100)
     wait("good", "good", 10)
     assert.isFalse(open("refused", "other", 95).isOpen)
@@ -49,7 +49,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 10, evicted: 0 })
   })
 
-  it("evicts a call for the bytes that it adds", () => {
+  it("evicts a call whose own bytes exceed the budget", () => {
     const { budget, evicted, wait } = make(100)
     wait("good", "good", 40)
     const greedy = wait("greedy", "greedy", 10)
@@ -59,7 +59,7 @@ describe("call budget", () => {
     assert.deepStrictEqual(budget.counts(), { bytes: 40, evicted: 1 })
   })
 
-  it("counts released bytes, and nothing of a closed call", () => {
+  it("subtracts released bytes, and ignores changes of a closed call", () => {
     const { budget, open, wait } = make(100)
     const call = wait("call", "a client", 50)
     budget.setWaiting(call, false)

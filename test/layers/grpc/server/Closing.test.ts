@@ -1,5 +1,5 @@
 /**
- * How a server closes its connections: promptly, and without losing a call.
+ * A server closes its connections promptly and without losing calls.
  */
 import { connect } from "node:http2"
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net"
@@ -15,10 +15,10 @@ import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as Tls from "../../tls/Tls.ts"
 import * as Echo from "../Echo.ts"
 
-/** The time in which a server without calls closes, in milliseconds: far below the time that it waits for an answer to a PING. */
+/** The maximum time that a server without calls takes to close, in milliseconds: far below its timeout for a PING. */
 const promptly = 200
 
-/** A server in a scope of its own, so that a test can close it while its clients are there. */
+/** Starts a server in a scope of its own, so that a test can close it while clients are connected. */
 const start = Effect.fnUntraced(function* (options: Parameters<typeof Echo.serve>[1]) {
   const scope = yield* Scope.make()
   const context = yield* Scope.provide(Layer.build(Echo.serve({}, options)), scope)
@@ -37,8 +37,8 @@ const echoClient = Effect.fnUntraced(function* (port: number, tls?: ChannelOptio
   return yield* GrpcClient.make(Echo.EchoService).pipe(Effect.provideContext(channel))
 })
 
-describe("a server with an idle client closes promptly", () => {
-  it.live("a client of this library", () =>
+describe("a server closes promptly while it is connected to", () => {
+  it.live("an idle client of this library", () =>
     Effect.gen(function* () {
       const { close, context, port } = yield* start({})
       const client = yield* Effect.provideContext(echoClient(port), context)
@@ -47,7 +47,7 @@ describe("a server with an idle client closes promptly", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a client of this library, over TLS", () =>
+  it.live("an idle client of this library over TLS", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched: certificates } = yield* Tls.watch(yield* Tls.serverCertificate(authority), undefined)
@@ -59,7 +59,7 @@ describe("a server with an idle client closes promptly", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a client of grpc-js", () =>
+  it.live("an idle client of grpc-js", () =>
     Effect.gen(function* () {
       const { close, port } = yield* start({})
       yield* yield* byGrpcJs(port)
@@ -67,7 +67,7 @@ describe("a server with an idle client closes promptly", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a client of Node that has made no call", () =>
+  it.live("an HTTP/2 client of Node that has made no call", () =>
     Effect.gen(function* () {
       const { close, port } = yield* start({})
       const session = connect(`http://127.0.0.1:${port}`)
@@ -77,7 +77,7 @@ describe("a server with an idle client closes promptly", () => {
   )
 })
 
-/** A proxy whose connections lead to the port that is set when they begin. It can keep what servers send from clients. */
+/** A TCP proxy. A connection leads to the `target` at its start. `hold` pauses the bytes from the server to the client, `release` resumes them. */
 const makeProxy = Effect.gen(function* () {
   const proxy = { target: 0, hold: () => {}, release: () => {}, onRequest: () => {} }
   const sockets = new Set<Socket>()
@@ -103,7 +103,7 @@ const makeProxy = Effect.gen(function* () {
   return Object.assign(proxy, { port: (server.address() as AddressInfo).port })
 })
 
-/** A unary call by a client of grpc-js, with the bytes of a request. */
+/** A client of grpc-js. Succeeds with a unary call. */
 const byGrpcJs = (port: number) =>
   Effect.gen(function* () {
     const client = yield* Effect.acquireRelease(
@@ -118,7 +118,7 @@ const byGrpcJs = (port: number) =>
     })
   })
 
-describe("a call that crosses the GOAWAY of a server that closes", () => {
+describe("a call that crosses the GOAWAY of a closing server", () => {
   const clients = [
     {
       name: "this library",
@@ -127,7 +127,7 @@ describe("a call that crosses the GOAWAY of a server that closes", () => {
     { name: "grpc-js", callerOf: byGrpcJs }
   ]
 
-  it.live.each(clients)("is made on another connection by a client of $name", ({ callerOf }) =>
+  it.live.each(clients)("is retried on another connection by a client of $name", ({ callerOf }) =>
     Effect.gen(function* () {
       const proxy = yield* makeProxy
       for (let repetition = 0; repetition < 50; repetition++) {
@@ -142,7 +142,7 @@ describe("a call that crosses the GOAWAY of a server that closes", () => {
           const server = Context.get(closing.context, GrpcServer.GrpcServer)
           const closed = yield* Effect.forkChild(closing.close)
           yield* server.awaitLeaving
-          // the client does not know of the GOAWAY yet
+          // the client has not received the GOAWAY yet
           const requested = yield* Deferred.make<void>()
           proxy.onRequest = () => Deferred.doneUnsafe(requested, Effect.void)
           const called = yield* Effect.forkChild(call)
@@ -157,8 +157,8 @@ describe("a call that crosses the GOAWAY of a server that closes", () => {
   )
 })
 
-describe("a connection that reaches its maximum age", () => {
-  it.live("loses none of the calls that cross its GOAWAY", () =>
+describe("a connection that reaches maxConnectionAge", () => {
+  it.live("loses no calls that cross its GOAWAY", () =>
     Effect.gen(function* () {
       const { context, port } = yield* start({ limits: { maxConnectionAge: Duration.millis(100) } })
       const client = yield* Effect.provideContext(echoClient(port), context)

@@ -14,7 +14,7 @@ const setUp = (overrides: Partial<ConnectionTable.Limits> = {}) => {
   const table = ConnectionTable.make<string>({ ...limits, ...overrides }, ({ connection }, limit) =>
     evicted.push(`${connection} ${limit}`)
   )
-  /** Adds connections that are served: "a1" is one of the address "a". */
+  /** Adds connections in a state. The first letter of a name is the address: "a1" is a connection of "a". */
   const add = (state: ConnectionTable.State, ...names: ReadonlyArray<string>) =>
     names.map((name) => {
       const tracked = table.add(name, name[0]!, state === "handshake" ? state : "unused")
@@ -24,8 +24,8 @@ const setUp = (overrides: Partial<ConnectionTable.Limits> = {}) => {
   return { add, evicted, table }
 }
 
-describe("at the limit of an address", () => {
-  it("what has never had a call goes first, the oldest of it", () => {
+describe("above maxConnectionsPerAddress", () => {
+  it("evicts the oldest connection that has never had a call", () => {
     const { add, evicted, table } = setUp()
     add("busy", "a1")
     add("idle", "a2")
@@ -34,7 +34,7 @@ describe("at the limit of an address", () => {
     assert.strictEqual(table.size(), 4)
   })
 
-  it("then what has been idle the longest", () => {
+  it("evicts the connection that has been idle longest if all have had calls", () => {
     const { add, evicted } = setUp()
     const [a1] = add("idle", "a1", "a2")
     add("busy", "a3", "a4")
@@ -43,7 +43,7 @@ describe("at the limit of an address", () => {
     assert.deepStrictEqual(evicted, ["a1 maxConnectionsPerAddress"])
   })
 
-  it("then the new one: calls are not lost for it", () => {
+  it("evicts the new connection if all others have calls in flight", () => {
     const { add, evicted, table } = setUp()
     add("busy", "a1", "a2", "a3", "a4")
     add("unused", "a5")
@@ -52,18 +52,18 @@ describe("at the limit of an address", () => {
   })
 })
 
-describe("at the limit of all", () => {
-  it("the address that holds the most loses one, the newest if all have calls", () => {
+describe("above maxConnections", () => {
+  it("evicts from the address that holds most, its newest connection if all have calls in flight", () => {
     const { add, evicted } = setUp()
     add("busy", "a1", "a2", "a3", "a4")
     add("unused", "b1", "b2", "c1")
     assert.deepStrictEqual(evicted, ["a4 maxConnections"])
     add("unused", "d1")
-    // now "a" has three, "b" two
+    // "a" holds three now, and "b" two
     assert.deepStrictEqual(evicted.slice(1), ["a3 maxConnections"])
   })
 
-  it("of equally many, the one that has been unused the longest goes, and none that has calls", () => {
+  it("evicts the connection that has been unused longest if addresses hold equally many, but none with calls in flight", () => {
     const { add, evicted } = setUp({ maxConnections: 3 })
     add("busy", "a1")
     add("unused", "b1")
@@ -75,7 +75,7 @@ describe("at the limit of all", () => {
     assert.deepStrictEqual(busy.evicted, ["c1 maxConnections"])
   })
 
-  it("one address cannot keep out others, however fast it connects", () => {
+  it("evicts only connections of an address that connects quickly, not those of others", () => {
     const { add, evicted, table } = setUp()
     add("busy", "z1")
     for (let i = 0; i < 1_000; i++) add("unused", `a${i}`)
@@ -86,7 +86,7 @@ describe("at the limit of all", () => {
 })
 
 describe("TLS handshakes", () => {
-  it("are limited by address and in all: the oldest of whoever has the most is given up", () => {
+  it("above a limit evict the oldest one of the address that has most", () => {
     const { add, evicted, table } = setUp()
     const [a1, a2] = add("handshake", "a1", "a2")
     add("handshake", "a3")
@@ -95,14 +95,14 @@ describe("TLS handshakes", () => {
     assert.strictEqual(table.handshakes(), 3)
     add("handshake", "c1")
     assert.deepStrictEqual(evicted.slice(1), ["a2 maxHandshakes"])
-    // what has been evicted leaves but once
+    // evicted connections are removed only once
     table.remove(a1!)
     table.remove(a2!)
     table.move(a2!, "busy")
     assert.strictEqual(table.size(), 3)
   })
 
-  it("make room when they are complete or over", () => {
+  it("no longer count once they have completed or failed", () => {
     const { add, evicted, table } = setUp()
     const [a1, a2] = add("handshake", "a1", "a2")
     table.move(a1!, "unused")

@@ -1,5 +1,5 @@
 /**
- * What a server does about connections that harm others: each is bounded, refused or ended, and a good client is served.
+ * The limits that a server puts on hostile connections, and that it serves well-behaved clients meanwhile.
  */
 import { createServer, type Http2Server } from "node:http2"
 
@@ -27,9 +27,9 @@ type ServeOptions = Parameters<typeof Echo.serve>[1]
 interface Trial {
   readonly port: number
   readonly logs: Logs.Recorder
-  /** How many connections were refused, by the reason, without the reasons that there were none for. */
+  /** The number of refused connections by reason, without those that are 0. */
   readonly refused: Effect.Effect<Record<string, number>>
-  /** Waits for a line that begins so, and gives its message. */
+  /** Waits for a log line that matches, and succeeds with its message. */
   readonly line: (pattern: RegExp) => Effect.Effect<string>
 }
 
@@ -75,8 +75,8 @@ const withServer = <A, E>(
 const good = (port: number) =>
   Effect.map(Tls.call(port, {}), ({ code, details }) => assert.deepStrictEqual([code, details], [0, ""]))
 
-describe("headers", () => {
-  it.live("of many binary values are refused before grpc-js makes Buffers of them, and the call is seen once", () =>
+describe("the headers of a call", () => {
+  it.live("with too many binary values are rejected before grpc-js decodes them, with one access log line", () =>
     withServer({}, ({ line, logs, port }) =>
       Effect.gen(function* () {
         const { socket } = yield* RawHttp2.connect(port)
@@ -84,7 +84,7 @@ describe("headers", () => {
         yield* line(/^gRPC call failed: The "-bin" headers have 12001 values, and 64 are the limit$/)
         assert.strictEqual(logs.access().length, 1)
         assert.strictEqual(logs.access()[0]?.annotations["code"], "ResourceExhausted")
-        // the connection goes on, for headers that are not too many
+        // the connection still serves calls with fewer values
         socket.write(RawHttp2.call(3, "/nobody/Knows", [["x-bin", ",".repeat(60)]]))
         yield* line(/nobody/)
         yield* good(port)
@@ -92,7 +92,7 @@ describe("headers", () => {
     )
   )
 
-  it.live("that are too many are refused with a status, and seen", () =>
+  it.live("that are too many are rejected with a status and an access log line", () =>
     withServer({}, ({ line, logs, port }) =>
       Effect.gen(function* () {
         const { socket } = yield* RawHttp2.connect(port)
@@ -105,7 +105,7 @@ describe("headers", () => {
     )
   )
 
-  it.live("that are too large are refused before the client has acknowledged the limit", () =>
+  it.live("that are too large are rejected even before the client has acknowledged the limit", () =>
     withServer({}, ({ line, logs, port }) =>
       Effect.gen(function* () {
         const { socket } = yield* RawHttp2.connect(port)
@@ -118,8 +118,8 @@ describe("headers", () => {
   )
 })
 
-describe("a listener of streams that throws", () => {
-  /** A server whose listener, as that of grpc-js, throws. */
+describe("an exception in the listener of streams", () => {
+  /** Installs the gate on a server whose own listener, in the place of grpc-js', throws. */
   const withGate = (http2: Http2Server, guard: CallbackGuard.Guard) => {
     http2.on("stream", () => {
       throw new Error("a bug of grpc-js")
@@ -135,7 +135,7 @@ describe("a listener of streams that throws", () => {
     })
   }
 
-  it.live("ends its stream and nothing else, and is logged with its call", () => {
+  it.live("resets only its stream, and is logged with the method and the peer", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const http2 = createServer()
@@ -157,8 +157,8 @@ describe("a listener of streams that throws", () => {
   })
 })
 
-describe("a client that says GOAWAY with calls open", () => {
-  it.live("and then breaks HTTP/2 is gone within seconds", () =>
+describe("a client that sends GOAWAY during calls", () => {
+  it.live("is disconnected within seconds after a protocol error", () =>
     withServer({}, ({ port }) =>
       Effect.gen(function* () {
         const server = yield* GrpcServer.GrpcServer
@@ -175,8 +175,8 @@ describe("a client that says GOAWAY with calls open", () => {
   )
 })
 
-describe("a client that was told of the age of its connection", () => {
-  it.live("and hangs with a call open does not hold up a server that leaves", () =>
+describe("a client whose connection has reached maxConnectionAge", () => {
+  it.live("does not delay a closing server by a call that it never ends", () =>
     Effect.gen(function* () {
       const serving = yield* Scope.make()
       const options = {
@@ -187,7 +187,7 @@ describe("a client that was told of the age of its connection", () => {
       const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
       const { closed, received, socket } = yield* RawHttp2.connect(port)
       socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
-      // the second GOAWAY, which names the last call
+      // the second GOAWAY names the last stream
       const last = RawHttp2.frame(7, 0, 0, Buffer.from([0, 0, 0, 1, 0, 0, 0, 0]))
       yield* Effect.repeat(Effect.yieldNow, { until: () => received().includes(last) })
       const [waited] = yield* Effect.timed(Scope.close(serving, Exit.void))
@@ -197,8 +197,8 @@ describe("a client that was told of the age of its connection", () => {
   )
 })
 
-describe("a client that does not begin to speak HTTP/2", () => {
-  it.live("loses its connection when the time for that is over, and no other one does", () =>
+describe("a client that sends no HTTP/2 SETTINGS", () => {
+  it.live("is disconnected after a timeout, unlike an idle client that has sent them", () =>
     withServer({}, ({ line, port, refused }) =>
       Effect.gen(function* () {
         const silent = yield* RawHttp2.connect(port)
@@ -220,13 +220,13 @@ describe("a client that does not begin to speak HTTP/2", () => {
   )
 })
 
-/** A GOAWAY that names the last call that is answered. */
+/** Whether a frame is a GOAWAY with this last stream. */
 const isGoAway = (last: number) => (frame: RawHttp2.Frame) => frame.type === 7 && frame.payload.readUInt32BE(0) === last
 
-describe("a connection that is too old", () => {
+describe("a connection older than maxConnectionAge", () => {
   const aged = { limits: { maxConnectionAge: Duration.millis(10) } }
 
-  it.live("does not begin a call that comes after its first GOAWAY, and says so by the second", () =>
+  it.live("does not start a call that arrives after its first GOAWAY, and excludes it in the second", () =>
     withServer(aged, ({ logs, port }) =>
       Effect.gen(function* () {
         const { closed, frame, received, socket } = yield* RawHttp2.connect(port)
@@ -247,10 +247,10 @@ describe("a flood of frames", () => {
   const settings = RawHttp2.frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 255, 255]))
   const open = RawHttp2.call(1, path, [], false)
   const floods = [
-    ["of PING, whose answers are not read", ping, Buffer.alloc(0)],
-    ["of SETTINGS, whose answers are not read", settings, Buffer.alloc(0)],
+    ["of PING whose acknowledgements are not read", ping, Buffer.alloc(0)],
+    ["of SETTINGS whose acknowledgements are not read", settings, Buffer.alloc(0)],
     ["of empty DATA", RawHttp2.frame(0, 0, 1), open],
-    // HEADERS without their end
+    // the first frame is HEADERS without END_HEADERS
     [
       "of CONTINUATION",
       RawHttp2.frame(9, 0, 1),
@@ -258,7 +258,7 @@ describe("a flood of frames", () => {
     ]
   ] as const
 
-  it.live.each(floods)("%s ends the connection, with a line and a metric, and no other", ([, frame, first]) =>
+  it.live.each(floods)("%s closes only its connection, with a log line and a metric", ([, frame, first]) =>
     withServer({}, ({ line, port, refused }) =>
       Effect.gen(function* () {
         const { closed, socket } = yield* RawHttp2.connect(port, "127.0.0.2")
@@ -279,8 +279,8 @@ describe("a flood of frames", () => {
   )
 })
 
-describe("counters of a server", () => {
-  it.live("have a series at 0 for each of their reasons before anything has happened", () =>
+describe("the counters of a server", () => {
+  it.live("start with a series at 0 for each reason", () =>
     withServer({}, () =>
       Effect.gen(function* () {
         const snapshots = yield* Metric.snapshot
@@ -306,7 +306,7 @@ describe("counters of a server", () => {
 })
 
 describe("connections above the limits", () => {
-  it.live("of an address: those without a call make room for one that calls", () =>
+  it.live("of one address are evicted in favour of a new one if they have no calls", () =>
     withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
       Effect.gen(function* () {
         const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
@@ -322,7 +322,7 @@ describe("connections above the limits", () => {
     )
   )
 
-  it.live("of all: the address that holds the most loses some", () =>
+  it.live("of all addresses are evicted from the address that holds most", () =>
     withServer({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } }, ({ port, refused }) =>
       Effect.gen(function* () {
         const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
@@ -337,7 +337,7 @@ describe("connections above the limits", () => {
     )
   )
 
-  it.live("in the middle of their TLS handshake: a good client gets through meanwhile", () =>
+  it.live("in their TLS handshake are evicted, while a well-behaved client is served", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
@@ -356,8 +356,8 @@ describe("connections above the limits", () => {
   )
 })
 
-describe("connections from many addresses, each of which is below its own limit", () => {
-  /** Opens them one after the other, while a good client calls on connections of its own, which have to be answered. */
+describe("connections from many addresses below the limit of each", () => {
+  /** Opens such connections, while a well-behaved client makes calls on new connections, which have to succeed. */
   const withAttack = <E>(
     { good, port, refused }: Pick<Trial, "port" | "refused"> & { readonly good: Effect.Effect<void, E> },
     bytes: Uint8Array,
@@ -381,20 +381,20 @@ describe("connections from many addresses, each of which is below its own limit"
       )
       isOver = true
       yield* Fiber.join(fiber)
-      // the first of them are those that have waited longest
+      // the oldest connections are evicted first
       yield* Effect.forEach(attack.slice(0, 350), ({ closed }) => closed)
       const reasons = yield* refused
       assert.deepStrictEqual(Object.keys(reasons), [reason])
       assert.isAtLeast(reasons[reason] ?? 0, 350)
     })
 
-  it.live("that are idle give way to a good client", () =>
+  it.live("are evicted in favour of a well-behaved client if they are idle", () =>
     withServer({ limits: { maxConnections: 40, maxConnectionsPerAddress: 20 } }, ({ port, refused }) =>
       withAttack({ good: good(port), port, refused }, RawHttp2.begin, "too_many_connections")
     )
   )
 
-  it.live("that are in the middle of their TLS handshake give way to a good client", () =>
+  it.live("are evicted in favour of a well-behaved client if they are in their TLS handshake", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
@@ -409,8 +409,8 @@ describe("connections from many addresses, each of which is below its own limit"
   )
 })
 
-describe("a client that is not on the list", () => {
-  it.live("is told so on its first call, and its connection ends; grpc-js does not see its headers", () =>
+describe("a client that is not in allowedClients", () => {
+  it.live("gets PERMISSION_DENIED on its first call before grpc-js parses the headers, and is disconnected", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
@@ -425,7 +425,7 @@ describe("a client that is not on the list", () => {
           yield* line(/^gRPC call failed: This client may not call this server$/)
           assert.strictEqual(logs.access().length, 1)
           assert.strictEqual(logs.access()[0]?.annotations["code"], "PermissionDenied")
-          // and it is seen with who it was
+          // the line has the identity of the client
           assert.strictEqual(logs.access()[0]?.annotations["peerNames"], "DNS:stranger")
         })
       )
@@ -433,7 +433,7 @@ describe("a client that is not on the list", () => {
   )
 })
 
-describe("a server in plaintext", () => {
+describe("a plaintext server", () => {
   const warned = (host: string) =>
     Effect.gen(function* () {
       const logs = Logs.recorder()
@@ -452,7 +452,7 @@ describe("a server in plaintext", () => {
       return logs.lines().filter(({ level }) => level === "WARN").length
     })
 
-  it.live("says once that others can read it, where they can reach it", () =>
+  it.live("warns once that its traffic is not encrypted, except on loopback", () =>
     Effect.gen(function* () {
       assert.strictEqual(yield* warned("0.0.0.0"), 1)
       assert.strictEqual(yield* warned("127.0.0.1"), 0)
@@ -461,7 +461,7 @@ describe("a server in plaintext", () => {
 })
 
 describe("the certificate of a client", () => {
-  it.live("is asked for again at each connection: no session is resumed", () =>
+  it.live("is verified on each connection: TLS sessions are not resumed", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { replace, watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
@@ -480,7 +480,7 @@ describe("the certificate of a client", () => {
             const session = yield* Queue.take(sessions)
             const second = yield* Tls.handshake(port, { ...options, session })
             assert.isFalse(second.socket.isSessionReused(), maxVersion)
-            // nor after a reload
+            // the same after a reload of the certificate
             yield* replace(yield* Tls.serverCertificate(authority), authority.cert)
           }
         })
@@ -488,7 +488,7 @@ describe("the certificate of a client", () => {
     })
   )
 
-  it.live("expires while its connection is open: the connection ends", () =>
+  it.live("that expires while a connection is open ends the connection", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
@@ -502,7 +502,7 @@ describe("the certificate of a client", () => {
           socket.write(RawHttp2.call(3, path))
           const [waited] = yield* Effect.timed(Tls.closed(socket))
           assert.isBelow(Duration.toMillis(waited), 8_000)
-          // the client knows that its second call was not begun
+          // the GOAWAY tells the client that its second call was not processed
           const frames = RawHttp2.framesOf(received())
           assert.isTrue(frames.some(isGoAway(1)))
           assert.isFalse(frames.some(({ stream }) => stream === 3))
@@ -512,11 +512,11 @@ describe("the certificate of a client", () => {
     })
   )
 
-  it.live("gets UNAUTHENTICATED at calls that come before the server has looked at its connection", () =>
+  it.live("that has expired fails calls with UNAUTHENTICATED before the server's next check of its connections", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
-      // connections are looked at in an interval, which does not come
+      // with fake timers, the periodic check of connections never runs
       vi.useFakeTimers({ toFake: ["setInterval", "Date"] })
       yield* withServer({ tls: { certificates: watched } }, ({ line, logs, port }) =>
         Effect.gen(function* () {
@@ -539,7 +539,7 @@ describe("the certificate of a client", () => {
 })
 
 describe("a client whose certificate is revoked", () => {
-  it.live("loses its connection when the list says so, and gets no other; others go on", () =>
+  it.live("is disconnected and refused once the revocation list names it, unlike other clients", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const identity = yield* Tls.serverCertificate(authority)
@@ -552,7 +552,7 @@ describe("a client whose certificate is revoked", () => {
             Effect.map(Tls.handshake(port, { ca: authority.cert, ...client }), ({ socket }) => socket)
           )
           for (const socket of [bad!, other!]) {
-            // with a call open
+            // with a call in flight
             socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
             yield* Tls.served(socket)
           }
@@ -563,7 +563,7 @@ describe("a client whose certificate is revoked", () => {
           assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[0] })).code, status.UNAVAILABLE)
           assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[1] })).code, 0)
           assert.strictEqual((yield* refused)["certificate_revoked"], 2)
-          // and it is let in again when it is not revoked any more
+          // the client is accepted again once it is no longer revoked
           yield* replace(identity, authority.cert, none)
           yield* Effect.repeat(Tls.call(port, { ...papers, identity: clients[0] }), { until: ({ code }) => code === 0 })
         })
@@ -572,8 +572,8 @@ describe("a client whose certificate is revoked", () => {
   )
 })
 
-describe("who a client is, for fairness", () => {
-  it("is its names, in order, and its network", () => {
+describe("the client of a call for fairness", () => {
+  it("is identified by its sorted certificate names and its network", () => {
     const names = [
       { type: "URI", value: "spiffe://a/b" },
       { type: "DNS", value: "b" },

@@ -25,7 +25,7 @@ import * as Echo from "../Echo.ts"
 
 const path = `/${Echo.EchoService.name}/Echo`
 
-describe("a server", () => {
+describe("GrpcServer", () => {
   it.live("sends the response of its handler", () =>
     Effect.gen(function* () {
       const { Echo: call } = yield* Echo.client
@@ -54,7 +54,7 @@ describe("a server", () => {
     })
   )
 
-  it.live("turns an error into the status of its table, with details", () =>
+  it.live("maps an error to its status, with details", () =>
     Effect.gen(function* () {
       const { Echo: call } = yield* Echo.client
       const status = yield* call({ text: "x" }).pipe(
@@ -81,7 +81,7 @@ describe("a server", () => {
       what: "fails with an error whose status throws",
       handler: () => Effect.fail(new Echo.Refused({ field: "throw" }))
     },
-    // an item has to be a message
+    // an item must be a message
     {
       what: "returns a response that cannot be encoded",
       handler: () => Effect.succeed({ text: "", items: ["secret" as never] })
@@ -104,13 +104,13 @@ describe("a server", () => {
       assert.notInclude(JSON.stringify(status), "secret")
       const ids = status.details.map((detail) => (detail._tag === "RequestInfo" ? detail.requestId : detail._tag))
       assert.strictEqual(ids.length, 1)
-      // an attempt that timed out is logged with an id of its own
+      // an attempt that timed out is logged with another id
       const line = lines.find((line) => line.includes("Unexpected error in a gRPC handler") && line.includes(ids[0]!))
       assert.match(line ?? "", /secret|object expected/)
     })
   )
 
-  it.live("goes on after a request that cannot be decoded, and after calls of unknown methods", () =>
+  it.live("serves the next call after malformed requests and unknown methods", () =>
     Effect.gen(function* () {
       // answered by grpc-js itself
       assert.strictEqual((yield* Echo.callWithBytes(path, Uint8Array.of(0xff, 0xff, 0xff))).code, 13)
@@ -168,7 +168,7 @@ describe("a call whose deadline has expired", () => {
   })
 })
 
-describe("a server that closes", () => {
+describe("a closing GrpcServer", () => {
   /** Closes a server during a call, which finishes or hangs once the server has begun to close. */
   const closeDuringCall = (timeout: Duration.Duration, then: "finish" | "hang") =>
     Effect.gen(function* () {
@@ -198,13 +198,13 @@ describe("a server that closes", () => {
       const { EchoOnce: call } = yield* Effect.provideContext(Echo.client, services)
       const calling = yield* Effect.forkChild(Effect.result(call({ text: "in flight" })))
       yield* Deferred.await(started)
-      // lets the handler begin to wait
+      // lets the handler start to wait
       yield* Effect.yieldNow
       yield* Scope.close(scope, Exit.void)
       return { result: yield* Fiber.join(calling), after: yield* Effect.result(call({})), interrupted, lines }
     })
 
-  it.live("answers the call in flight and no other", () =>
+  it.live("finishes the call in flight and rejects new ones", () =>
     Effect.gen(function* () {
       const { after, interrupted, lines, result } = yield* closeDuringCall(Duration.seconds(20), "finish")
       assert.deepStrictEqual(result, Result.succeed({ text: "in flight", items: [] }))
@@ -214,7 +214,7 @@ describe("a server that closes", () => {
     })
   )
 
-  it.live("cuts a call that takes longer than the drain timeout", () =>
+  it.live("aborts a call that takes longer than the drain timeout", () =>
     Effect.gen(function* () {
       const { interrupted, lines, result } = yield* closeDuringCall(Duration.millis(50), "hang")
       assert.strictEqual(Result.isFailure(result) && result.failure.reason._tag, "Unavailable")
@@ -238,8 +238,8 @@ describe("a client that never half-closes its call", () => {
   )
 })
 
-describe("a service", () => {
-  it("is not found in definitions that lack it", () => {
+describe("errors of setup", () => {
+  it("a service that its definitions lack throws", () => {
     const { definitions } = Echo.EchoService
     assert.throws(() => EmbeddedProtos.methods({ name: "a.B", definitions }), "No service a.B in its definitions")
     const message = "onlinebooks.layers.testing.EchoRequest"
@@ -249,7 +249,7 @@ describe("a service", () => {
     )
   })
 
-  it.live("needs a port that is free", () =>
+  it.live("a port in use fails with an error that names it", () =>
     Effect.gen(function* () {
       const { port } = yield* (yield* GrpcServer.GrpcServer).address
       const error = yield* Layer.build(

@@ -14,12 +14,12 @@ describe("grpc-timeout", () => {
     assert.strictEqual(timeoutOf(value), value)
   )
 
-  it.each(["2147484S", "35792M", "597H", "99999999H"])("%s is capped: timers cannot wait that long", (value) =>
+  it.each(["2147484S", "35792M", "597H", "99999999H"])("%s is capped to the longest time of a timer", (value) =>
     assert.strictEqual(timeoutOf(value), "2147483S")
   )
 
   it.each(["", "5", "S", "-5S", "+5S", " 5S", "5 S", "5SS", "5s", "5h", "1.5S", "100000000S", "1S, 2S", "soon"])(
-    "%j is malformed: nothing is left that grpc-js takes for a timeout",
+    "%j is malformed, and replaced by a value that grpc-js rejects",
     (value) => assert.notMatch(timeoutOf(value), /\d/)
   )
 })
@@ -30,9 +30,9 @@ describe("content-type", () => {
   )
 
   it.each(["application/grpc-web", "application/grpc-web+proto", "application/json", ""])(
-    "%j is removed: it is not gRPC",
+    "%j is not gRPC, and removed",
     (value) => assert.deepStrictEqual(prepared({ "content-type": value }), {})
   )
 })
 
-it("headers that are absent are not added", () => assert.deepStrictEqual(prepared({}), {}))
+it("absent headers are not added", () => assert.deepStrictEqual(prepared({}), {}))

@@ -1,5 +1,5 @@
 /**
- * Calls with malformed messages, long deadlines, or requests that never end: each gets its status, and the server goes on.
+ * The statuses of calls with malformed messages, long deadlines or endless requests. The server keeps serving others.
  */
 import { deflateSync, gzipSync } from "node:zlib"
 
@@ -25,7 +25,7 @@ const empty = framed(Buffer.of())
 
 const tooLarge = framed(Buffer.of(), 0, 2 ** 32 - 1)
 
-/** The status of a call with these bytes. Asserts that the server answers the next call and has none left. */
+/** Makes a call with a raw body, and succeeds with its status. Asserts that the next call succeeds and none is left. */
 const statusOf = Effect.fnUntraced(function* (
   method: string,
   body: ReadonlyArray<Uint8Array>,

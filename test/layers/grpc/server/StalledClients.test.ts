@@ -1,5 +1,5 @@
 /**
- * Clients that begin a call and then stall. They do not take slots from other clients.
+ * Clients that start a call and then stall do not take slots from other clients.
  */
 import { gzipSync } from "node:zlib"
 
@@ -10,7 +10,7 @@ import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
 import * as Echo from "../Echo.ts"
 
-/** One call runs at a time, and the next one is shed. */
+/** One call runs at a time, and a second one is shed. */
 const limits = { maxConcurrency: 1, maxQueue: 0 }
 
 const pathOf = (method: string) => `/${Echo.EchoService.name}/${method}`
@@ -41,7 +41,7 @@ it.live("a response that is not read takes no slot", () =>
     const answered = yield* Deferred.make<void>()
     const handler: typeof Echo.echo = (request) => Effect.tap(Echo.echo(request), Deferred.succeed(answered, undefined))
     yield* Effect.gen(function* () {
-      // the window does not allow any byte of a message
+      // a flow-control window of 0 blocks all messages
       const held = yield* RawCall.hold(yield* port, pathOf("Echo"), {}, { initialWindowSize: 0 })
       yield* held.send
       yield* held.end
@@ -92,22 +92,20 @@ it.live("a stream of responses that is not read keeps its slot for a second at m
   })
 )
 
-it.live(
-  "incomplete requests of a client evict each other, and no calls of other clients, above the limit of memory",
-  () =>
-    Effect.gen(function* () {
-      const held = yield* Effect.forEach([1, 2, 3, 4], () =>
-        Effect.flatMap(port, (port) => RawCall.hold(port, pathOf("Echo")))
-      )
-      yield* call
-      assert.match(yield* held[0]!.status, evicted)
-      yield* held[3]!.send
-      yield* held[3]!.end
-      assert.strictEqual(yield* held[3]!.status, "0")
-    }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 70 * 1024 } })))
+it.live("above maxBytesInFlight, incomplete requests of a client evict each other, and no calls of other clients", () =>
+  Effect.gen(function* () {
+    const held = yield* Effect.forEach([1, 2, 3, 4], () =>
+      Effect.flatMap(port, (port) => RawCall.hold(port, pathOf("Echo")))
+    )
+    yield* call
+    assert.match(yield* held[0]!.status, evicted)
+    yield* held[3]!.send
+    yield* held[3]!.end
+    assert.strictEqual(yield* held[3]!.status, "0")
+  }).pipe(Effect.scoped, Effect.provide(Echo.serve({}, { limits: { maxBytesInFlight: 70 * 1024 } })))
 )
 
-it.live("a stream of requests that is small on the wire and large in memory is evicted", () =>
+it.live("a stream of requests whose decompressed messages exceed maxBytesInFlight is evicted", () =>
   Effect.gen(function* () {
     const zeros = gzipSync(Buffer.alloc(200_000))
     const prefix = Buffer.alloc(5)

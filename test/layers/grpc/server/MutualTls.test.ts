@@ -1,6 +1,6 @@
 /**
- * Who is not served by a server with mutual TLS: each is refused, once, by a line of the log and a metric that say why; and
- * the server goes on.
+ * Clients that a server with mutual TLS refuses, each with one log line and one metric that name the reason, and what the server knows
+ * of clients that it accepts.
  */
 import { connect as connectTcp } from "node:net"
 
@@ -25,19 +25,19 @@ interface Line {
 interface Trial {
   readonly port: number
   readonly authority: Authority
-  /** Of a client that is served. */
+  /** The certificate of an accepted client. */
   readonly good: Issued
-  /** The lines of the log, at Info and above, in turn. */
+  /** The log lines at Info and above. */
   readonly lines: Queue.Queue<Line>
-  /** The same at Debug, but for those of grpc-js. */
+  /** The log lines at Debug, except those of grpc-js. */
   readonly debugLines: Queue.Queue<Line>
-  /** How many connections have been refused, by the reason, without the reasons that there were none for. */
+  /** The number of refused connections by reason, without those that are 0. */
   readonly refused: Effect.Effect<Record<string, number>>
 }
 
 const listening = /^gRPC is served/
 
-/** A server of Echo, for clients that the authority has signed and that are called "frontend" or "spiffe://shop/frontend". */
+/** Serves Echo to clients with a certificate of the authority and the name "frontend" or "spiffe://shop/frontend". */
 const withServer = <A, E>(
   trial: (trial: Trial) => Effect.Effect<A, E, Scope.Scope>,
   overrides: Parameters<typeof Echo.serve>[0] = {}
@@ -78,27 +78,27 @@ const withServer = <A, E>(
     return yield* trial({ port, authority, good, lines, debugLines, refused })
   }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
 
-/** What a stranger does until it knows that it is not served. */
-type Stranger = (trial: Trial) => Effect.Effect<unknown, unknown, Scope.Scope>
+/** Acts as a client that is refused, until the client notices. */
+type RefusedClient = (trial: Trial) => Effect.Effect<unknown, unknown, Scope.Scope>
 
-/** A client of grpc-js, that is told no more than that there is no connection. */
+/** A client of grpc-js, which only learns that there is no connection. */
 const grpcJs =
-  (papers: (trial: Trial) => Effect.Effect<Tls.Papers>): Stranger =>
+  (papers: (trial: Trial) => Effect.Effect<Tls.Papers>): RefusedClient =>
   (trial) =>
     Effect.gen(function* () {
       const { code, details } = yield* Tls.call(trial.port, yield* papers(trial))
       assert.strictEqual(code, status.UNAVAILABLE, details)
     })
 
-const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason: string, detail: string]> = [
+const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient, reason: string, detail: string]> = [
   [
-    "has no certificate",
+    "without a certificate",
     grpcJs(({ authority }) => Effect.succeed({ ca: authority.cert })),
     "no_certificate",
     "it has no certificate"
   ],
   [
-    "has one from another authority",
+    "with a certificate of another authority",
     grpcJs(({ authority }) =>
       Effect.gen(function* () {
         const other = yield* Tls.makeAuthority({ commonName: "Other CA" })
@@ -109,7 +109,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "its certificate, of DNS:frontend, is not accepted: UNABLE_TO_VERIFY_LEAF_SIGNATURE"
   ],
   [
-    "has one that it has signed itself",
+    "with a self-signed certificate",
     grpcJs(({ authority }) =>
       Effect.map(Tls.makeAuthority({ commonName: String.raw`a\0Ab` }), (identity) => ({ ca: authority.cert, identity }))
     ),
@@ -117,7 +117,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     String.raw`its certificate, of CN:"a\nb", is not accepted: INVALID_PURPOSE`
   ],
   [
-    "has one that has expired",
+    "with an expired certificate",
     grpcJs(({ authority }) =>
       Effect.map(
         Tls.clientCertificate(authority, {
@@ -131,7 +131,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "its certificate, of DNS:frontend, is not accepted: CERT_HAS_EXPIRED"
   ],
   [
-    "has one that is not valid yet",
+    "with a certificate that is not valid yet",
     grpcJs(({ authority }) =>
       Effect.map(
         Tls.clientCertificate(authority, {
@@ -145,7 +145,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "its certificate, of DNS:frontend, is not accepted: CERT_NOT_YET_VALID"
   ],
   [
-    "has one that is for servers",
+    "with a server's certificate",
     grpcJs(({ authority }) =>
       Effect.map(Tls.serverCertificate(authority, { names: ["DNS:frontend"] }), (identity) => ({
         ca: authority.cert,
@@ -156,28 +156,28 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "its certificate, of DNS:frontend, is not accepted: INVALID_PURPOSE"
   ],
   [
-    "speaks plaintext",
+    "in plaintext",
     grpcJs(() => Effect.succeed({})),
     "handshake_failed",
     "its TLS handshake failed: wrong version number"
   ],
   [
-    "does not trust the server",
+    "that does not trust the server",
     grpcJs(({ good }) => Effect.map(Tls.makeAuthority(), ({ cert }) => ({ ca: cert, identity: good }))),
     "handshake_failed",
     "it left its TLS handshake"
   ],
   [
-    "speaks HTTP/1.1 in plaintext",
+    "with HTTP/1.1 in plaintext",
     ({ port }) => Effect.flip(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/`))),
     "handshake_failed",
     "its TLS handshake failed: http request"
   ],
   [
-    "speaks TLS 1.1 at the most",
+    "with TLS 1.1",
     ({ authority, port }) =>
       Effect.flip(
-        // OpenSSL itself has to be asked to speak it
+        // OpenSSL allows it at security level 0 only
         Tls.handshake(port, {
           ca: authority.cert,
           minVersion: "TLSv1.1",
@@ -189,7 +189,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "its TLS handshake failed: unsupported protocol"
   ],
   [
-    "knows no cipher of ours",
+    "without a common cipher",
     ({ authority, port }) =>
       Effect.flip(
         Tls.handshake(port, { ca: authority.cert, maxVersion: "TLSv1.2", ciphers: "ECDHE-ECDSA-AES128-SHA256" })
@@ -198,14 +198,14 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "its TLS handshake failed: no shared cipher"
   ],
   [
-    "offers HTTP/1.1 alone",
+    "that offers only HTTP/1.1 by ALPN",
     ({ authority, good, port }) =>
       Effect.flip(Tls.handshake(port, { ca: authority.cert, ...good, ALPNProtocols: ["http/1.1"] })),
     "handshake_failed",
     "its TLS handshake failed: no application protocol"
   ],
   [
-    "offers no protocol",
+    "that does not use ALPN",
     ({ authority, good, port }) =>
       Effect.gen(function* () {
         const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...good, ALPNProtocols: [] })
@@ -218,7 +218,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
     "it does not offer h2"
   ],
   [
-    "goes away in the middle of its handshake",
+    "that disconnects during the handshake",
     ({ port }) => sendAndClose(port, halfClientHello),
     "handshake_failed",
     "it left its TLS handshake"
@@ -228,7 +228,7 @@ const strangers: ReadonlyArray<readonly [who: string, stranger: Stranger, reason
 /** The first bytes of a ClientHello of 512 bytes. */
 const halfClientHello = Buffer.from("16030102000100", "hex")
 
-/** Sends bytes, and then says that there will be no more, which the server answers by closing. */
+/** Sends bytes and half-closes the connection, and waits until the server closes it. */
 const sendAndClose = (port: number, bytes: Uint8Array) =>
   Effect.callback<void>((resume) => {
     const socket = connectTcp(port, "127.0.0.1", () => socket.end(bytes))
@@ -237,12 +237,12 @@ const sendAndClose = (port: number, bytes: Uint8Array) =>
     socket.resume()
   })
 
-describe("a stranger, who", () => {
-  it.live.each(strangers)("%s", ([, stranger, reason, detail]) =>
+describe("the server refuses a client", () => {
+  it.live.each(refusedClients)("%s", ([, act, reason, detail]) =>
     withServer((trial) =>
       Effect.gen(function* () {
         const { authority, good, lines, port, refused } = trial
-        yield* stranger(trial)
+        yield* act(trial)
         const line = yield* Queue.take(lines)
         assert.strictEqual(line.level, "Warn")
         const [, address = "", said = ""] =
@@ -251,7 +251,7 @@ describe("a stranger, who", () => {
         assert.deepInclude(line.annotations, { reason, address })
         assert.deepStrictEqual(yield* refused, { [reason]: 1 })
 
-        // who is right is served afterwards, and nothing more is said
+        // an accepted client is served afterwards, without more log lines
         assert.deepStrictEqual(yield* Tls.call(port, { ca: authority.cert, identity: good }), { code: 0, details: "" })
         assert.deepStrictEqual(yield* Queue.clear(lines), [])
         assert.deepStrictEqual(yield* refused, { [reason]: 1 })
@@ -259,7 +259,7 @@ describe("a stranger, who", () => {
     )
   )
 
-  it.live("is not on the list may not call, and is told so", () =>
+  it.live("that is not in allowedClients, with PERMISSION_DENIED", () =>
     withServer(({ authority, good, lines, port, refused }) =>
       Effect.gen(function* () {
         const identity = yield* Tls.clientCertificate(authority, {
@@ -276,7 +276,7 @@ describe("a stranger, who", () => {
         )
         assert.strictEqual(annotations["reason"], "not_on_the_list")
         assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity: good })).code, 0)
-        // that of the call, and no other of the connection
+        // the access log line of the call, and no second one of the connection
         assert.deepStrictEqual(
           (yield* Queue.clear(lines)).map(({ message }) => message),
           ["gRPC call failed: This client may not call this server"]
@@ -286,7 +286,7 @@ describe("a stranger, who", () => {
     )
   )
 
-  it.live("only looks whether the port is open is not worth a line", () =>
+  it.live("that closes the connection without sending bytes, without a log line", () =>
     withServer(({ authority, good, lines, port, refused }) =>
       Effect.gen(function* () {
         yield* sendAndClose(port, new Uint8Array())
@@ -298,8 +298,8 @@ describe("a stranger, who", () => {
   )
 })
 
-describe("a client that is known", () => {
-  it.live("is known to handlers, to the line of its connection, and to that of a bug", () =>
+describe("an accepted client", () => {
+  it.live("is named to handlers, and in the log lines of its connection and of a defect", () =>
     withServer(
       ({ authority, debugLines, lines, port }) =>
         Effect.gen(function* () {
@@ -325,7 +325,7 @@ describe("a client that is known", () => {
           assert.strictEqual(bug.message, "Unexpected error in a gRPC handler")
           assert.deepInclude(bug.annotations, known)
 
-          // both calls came on one connection, and the line of the second is that of its bug
+          // both calls use one connection, and the line of the second call is that of the defect
           assert.deepStrictEqual(
             (yield* Queue.clear(debugLines)).map(({ annotations, message }) => [message, annotations["method"]]),
             [["gRPC call completed", `${Echo.EchoService.name}/Echo`]]
@@ -342,7 +342,7 @@ describe("a client that is known", () => {
     )
   )
 
-  it.live("does not call a server that has another name, and says why", () =>
+  it.live("does not call a server with another name, and its error says why", () =>
     withServer(({ authority, good, port }) =>
       Effect.gen(function* () {
         const { client } = yield* connect(port, authority, { identity: good, serverName: "elsewhere" })
@@ -353,7 +353,7 @@ describe("a client that is known", () => {
     )
   )
 
-  it.live("does not call a server that another authority has signed, and says why", () =>
+  it.live("does not call a server with a certificate of another authority, and its error says why", () =>
     withServer(({ good, port }) =>
       Effect.gen(function* () {
         const { client } = yield* connect(port, yield* Tls.makeAuthority(), { identity: good })
@@ -365,7 +365,7 @@ describe("a client that is known", () => {
   )
 })
 
-/** Our client of that port. */
+/** A client of this library for a port. */
 const connect = Effect.fnUntraced(function* (
   port: number,
   authority: Authority,
