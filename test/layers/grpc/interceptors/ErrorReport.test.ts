@@ -215,7 +215,8 @@ describe("the error report", () => {
   it.live("is sent to all reporters", () =>
     Effect.gen(function* () {
       const received: Array<string> = []
-      const reporter = (name: string) => ErrorReporter.make(({ error }) => void received.push(`${name}: ${error.message}`))
+      const reporter = (name: string) =>
+        ErrorReporter.make(({ error }) => void received.push(`${name}: ${error.message}`))
       yield* Effect.gen(function* () {
         const { run } = yield* Outcomes.make()
         yield* run("unary", "a defect")
