@@ -5,7 +5,7 @@ import { Effect } from "effect"
 
 import * as DnsServer from "./DnsServer.ts"
 
-it.live("the DNS server of the tests answers with the current addresses", () =>
+it.live("DnsServer responds with the current addresses", () =>
   Effect.gen(function* () {
     const server = yield* DnsServer.make
     const resolver = new promises.Resolver()

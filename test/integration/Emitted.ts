@@ -35,7 +35,7 @@ export const emitted = Effect.gen(function* () {
     RECOMMENDATIONS_TARGET: `127.0.0.1:${recommendations.port}`,
     MARKETPLACE_PAGE_BUDGET: "10 seconds"
   })
-  // refused and counted, since it uses plaintext
+  // plaintext, which is refused and counted
   const stranger = yield* start("marketplace", { RECOMMENDATIONS_TARGET: `127.0.0.1:${recommendations.port}` })
   for (const { port } of [marketplace, stranger]) {
     for (const path of ["/", "/?category=horror", "/?category=cooking", "/nothing"]) {
@@ -50,7 +50,7 @@ export const emitted = Effect.gen(function* () {
   return {
     recommendations: yield* scrape(recommendations.adminPort),
     marketplace: yield* scrape(marketplace.adminPort),
-    /** A Marketplace whose pages have no books. */
+    /** A Marketplace without Recommendations, whose pages have no books. */
     stranger: yield* scrape(stranger.adminPort)
   }
 }).pipe(Effect.scoped, Effect.orDie)

@@ -27,7 +27,7 @@ const budget = 800
 /** The allowance beside the budget on a busy machine: network, rendering and scheduling. In milliseconds. */
 const overhead = 200
 
-/** A drain delay like in production, in which Marketplace can tell its clients to close their connections. */
+/** A drain delay like in production, during which Marketplace sends Connection: close. */
 const environment: Options["environment"] = {
   recommendations: { DRAIN_DELAY: "500 millis" },
   marketplace: { DRAIN_DELAY: "500 millis", MARKETPLACE_PAGE_BUDGET: `${budget} millis` }
@@ -198,36 +198,38 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
     }).pipe(Effect.provide(Fleet.layer(fleet)))
   )
 
-  it.effect("serves every page within its budget while one replica is stopped, and uses it again afterwards", () =>
-    Effect.gen(function* () {
-      const { replicas, resume, stop } = yield* Fleet
-      const loads = yield* startLoads({ rate, retry: "reused" })
-      const [stopped] = yield* replicas("recommendations")
-      const isFromStopped = ({ replica }: Load.Sample) => replica === stopped!.host
-      yield* loads.pages.until(isFromStopped)
-      const from = yield* loads.pages.elapsed
-      yield* stop(stopped!)
-      // ten seconds
-      yield* loads.pages.answered(10 * rate)
-      const to = yield* loads.pages.elapsed
-      yield* resume(stopped!)
-      const used = yield* loads.pages
-        .until((sample) => sample.at > to && isFromStopped(sample))
-        .pipe(Effect.timed, Effect.timeoutOption("10 seconds"))
-      const { pages } = yield* finishLoads("stopped", loads)
-      yield* say(
-        `  stopped for ${(to - from).toFixed(0)} ms; ` +
-          (used._tag === "Some"
-            ? `used again after ${Duration.toMillis(used.value[0]).toFixed(0)} ms`
-            : "not used again within ten seconds")
-      )
-      yield* sayComplaints("marketplace")
+  it.effect(
+    "serves every page within its budget while one replica is stopped, and uses the replica again afterwards",
+    () =>
+      Effect.gen(function* () {
+        const { replicas, resume, stop } = yield* Fleet
+        const loads = yield* startLoads({ rate, retry: "reused" })
+        const [stopped] = yield* replicas("recommendations")
+        const isFromStopped = ({ replica }: Load.Sample) => replica === stopped!.host
+        yield* loads.pages.until(isFromStopped)
+        const from = yield* loads.pages.elapsed
+        yield* stop(stopped!)
+        // ten seconds
+        yield* loads.pages.answered(10 * rate)
+        const to = yield* loads.pages.elapsed
+        yield* resume(stopped!)
+        const used = yield* loads.pages
+          .until((sample) => sample.at > to && isFromStopped(sample))
+          .pipe(Effect.timed, Effect.timeoutOption("10 seconds"))
+        const { pages } = yield* finishLoads("stopped", loads)
+        yield* say(
+          `  stopped for ${(to - from).toFixed(0)} ms; ` +
+            (used._tag === "Some"
+              ? `used again after ${Duration.toMillis(used.value[0]).toFixed(0)} ms`
+              : "not used again within ten seconds")
+        )
+        yield* sayComplaints("marketplace")
 
-      assertNoFailures(pages, "pages")
-      // on a machine that delays the load generator, pages are late too
-      assert.isBelow(pages.max, budget + overhead + (yield* loads.pages.late))
-      assert.strictEqual(used._tag, "Some")
-    }).pipe(Effect.provide(Fleet.layer(fleet)))
+        assertNoFailures(pages, "pages")
+        // on a machine that delays the load generator, pages are late too
+        assert.isBelow(pages.max, budget + overhead + (yield* loads.pages.late))
+        assert.strictEqual(used._tag, "Some")
+      }).pipe(Effect.provide(Fleet.layer(fleet)))
   )
 
   // a crashed process refuses connections; a stopped one accepts them and does not answer
@@ -274,7 +276,7 @@ layer(Installation.layer, { excludeTestServices: true })("a fleet", (it) => {
 
         assert.isAbove(before.count, rate)
         assertNoFailures(before, "pages before")
-        // only pages without books
+        // all pages were rendered without books
         assert.strictEqual(whileOpen.failed.length, whileOpen.count)
         assert.isTrue(samples.every(({ failure }) => failure === undefined || failure === "an apology"))
         assert.isAbove(whileOpen.count, rate)

@@ -94,7 +94,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         yield* known(caller.name)
         yield* loaded
 
-        // garbage is refused
+        // an invalid certificate is rejected
         yield* server.put({ cert: "garbage\n" })
         for (const { running } of recommendations) {
           yield* running.written("TLS certificates of the server not reloaded, the previous ones stay in use")
@@ -108,7 +108,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
         yield* shown(last)
         yield* loaded
 
-        // a key that does not match its certificate is refused
+        // a key that does not match its certificate is rejected
         const { identity: other } = yield* clientOf(old)
         yield* client.put({ key: other.key })
         yield* marketplace!.running.written("it does not match the certificate in")
@@ -165,17 +165,17 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
             `${[...samples, ...calls].filter(({ failure }) => failure !== undefined).length} failed`
         )
         const lines = [...(yield* complaints("recommendations")), ...(yield* complaints("marketplace"))].filter(
-          // the inspecting client, before it was trusted
+          // of the inspecting client before its authority was trusted
           (line) => !line.includes("certificate_untrusted")
         )
         for (const line of lines) yield* say(`  ${line.slice(0, 500)}`)
         assert.deepStrictEqual(Load.reasons(samples), [], "pages")
         assert.deepStrictEqual(Load.reasons(calls), [], "calls")
-        // the garbage at both replicas and the key at Marketplace; no connection failed
+        // the invalid certificate at both replicas and the wrong key at Marketplace; no connection failed
         assert.isTrue(lines.every((line) => line.includes("not reloaded")))
         assert.lengthOf(lines, 3)
 
-        // the old authority is not trusted any more
+        // the old authority is no longer trusted
         visitor = yield* Effect.promise(() =>
           issue(old, { names: [`DNS:${CertificateFolder.clientName}`], usage: "client" })
         )
@@ -187,7 +187,7 @@ layer(Installation.layer, { excludeTestServices: true })("certificates", (it) =>
             marketplaces: 1,
             minReady: "0 millis",
             environment: {
-              // the log would have a line for each of many connections
+              // at Debug, the log names the client of each connection
               recommendations: {
                 ...environment.recommendations,
                 LOG_LEVEL: "Debug",

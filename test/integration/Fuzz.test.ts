@@ -1,6 +1,6 @@
 /**
- * Servers survive 20,000 connections of the fuzzer ({@link file://./Fuzz.ts}), log no bug, leak nothing, and still answer calls. The seed
- * is logged: FUZZ_SEED repeats the same connections, FUZZ_FIRST and FUZZ_COUNT some of them.
+ * After 20,000 connections of the fuzzer ({@link file://./Fuzz.ts}), servers have logged no bug, hold no resources, and still serve calls.
+ * The seed is logged. FUZZ_SEED repeats the same connections, and FUZZ_FIRST and FUZZ_COUNT select some of them.
  */
 import { readdirSync, readlinkSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -64,7 +64,7 @@ const socketsOf = (pid: number): number =>
     try {
       return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("socket:")
     } catch {
-      // it was closed meanwhile
+      // the descriptor was closed meanwhile
       return false
     }
   }).length
@@ -84,7 +84,7 @@ const held = Effect.fnUntraced(function* ({ adminPort, pid }: Subject) {
   return { gauges: gauges.map(({ name, value }) => `${name} ${value}`), sockets: socketsOf(pid) }
 })
 
-/** Makes a valid call once no resources are held. */
+/** Makes a valid call and succeeds with its status. */
 const isServed = ({ port }: Subject, path: string) =>
   Effect.scoped(Effect.flatMap(RawCall.hold(port, path), ({ finish }) => finish))
 
@@ -98,7 +98,8 @@ const heldNothing = (subject: Subject, maxSockets = Infinity) =>
     })
   )
 
-const minds = Effect.fnUntraced(function* <E, R>(
+/** Runs the fuzzer against a server, and asserts that the server logs no bug, releases all resources and serves a valid call. */
+const assertUnharmed = Effect.fnUntraced(function* <E, R>(
   start: Effect.Effect<Subject, E, R>,
   methods: ReadonlyArray<Fuzz.Method>,
   goodPath: string
@@ -126,25 +127,25 @@ const minds = Effect.fnUntraced(function* <E, R>(
 const services = Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)
 
 describe("20,000 fuzzed connections", () => {
-  const fuzzes = <E, R>(what: Effect.Effect<void, E, R>) =>
-    Effect.tapCause(what, () => Effect.logError(`FUZZ_SEED=${seed} makes it happen again`))
+  const logSeed = <E, R>(test: Effect.Effect<void, E, R>) =>
+    Effect.tapCause(test, () => Effect.logError(`FUZZ_SEED=${seed} reproduces this run`))
 
   it.live(
-    "do not harm Recommendations",
+    "leave Recommendations serving, without errors or leaks",
     () =>
-      minds(
+      assertUnharmed(
         startRecommendations,
         Fuzz.recommendationsMethods,
         "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
-      ).pipe(fuzzes, Effect.scoped, Effect.provide(Layer.merge(Installation.layer, services))),
+      ).pipe(logSeed, Effect.scoped, Effect.provide(Layer.merge(Installation.layer, services))),
     400_000
   )
 
   it.live(
-    "do not harm a server with methods of all kinds",
+    "leave a server with methods of all kinds serving, without errors or leaks",
     () =>
-      minds(startEcho, Fuzz.echoMethods, "/onlinebooks.layers.testing.EchoService/Echo").pipe(
-        fuzzes,
+      assertUnharmed(startEcho, Fuzz.echoMethods, "/onlinebooks.layers.testing.EchoService/Echo").pipe(
+        logSeed,
         Effect.scoped,
         Effect.provide(services)
       ),

@@ -15,7 +15,7 @@ export interface Method {
   readonly messages: ReadonlyArray<Buffer>
 }
 
-/** The next step of a connection: send a segment, or wait until the server has read everything before. */
+/** A step of a connection: send a segment, or wait until the server has read all earlier segments. */
 type Step = { readonly _tag: "Send"; readonly bytes: Buffer } | { readonly _tag: "Sync" }
 
 /** How a connection ends: by FIN, with or without reading the rest of the responses, or by RST. */
@@ -177,7 +177,7 @@ const wrong = (chance: Chance, stream: number): Buffer => {
   }
 }
 
-/** Sequences that once crashed a process or leaked slots; they are tried more often. */
+/** Sequences that once crashed a process or leaked slots, and are therefore frequent. */
 const recipes: ReadonlyArray<(chance: Chance, stream: number, method: Method) => Array<Buffer>> = [
   // a compressed message, then one that is too large, then END_STREAM
   (chance, stream, method) => [
@@ -252,8 +252,8 @@ const segments = (chance: Chance, bytes: Buffer): Array<Buffer> => {
   return cut
 }
 
-/** How long a connection waits for the server, in milliseconds. The server need not answer. */
-const patience = 50
+/** The time that a connection waits for the server, in milliseconds. The server need not respond. */
+const maxWait = 50
 
 /** Executes a plan and calls back when its connection is closed, with whether it could be opened. */
 export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnected: boolean) => void): void => {
@@ -270,7 +270,7 @@ export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnec
   }
   const wait = (go: () => void) => {
     onSynced = go
-    timer = setTimeout(synced, patience)
+    timer = setTimeout(synced, maxWait)
   }
   const finish = () => {
     if (end === "reset") socket.resetAndDestroy()
@@ -289,7 +289,7 @@ export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnec
       socket.write(Http2Frames.ping())
     } else {
       if (step._tag === "Send") socket.write(step.bytes)
-      // a segment of its own: the next one is written after this one has been
+      // the next write becomes another segment
       setImmediate(next)
     }
   }
@@ -314,7 +314,7 @@ export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnec
 export interface Campaign {
   readonly port: number
   readonly seed: number
-  /** The first connection and their number. A later connection can be repeated without those before it. */
+  /** The first connection and the number of connections. A later one can be repeated without those before it. */
   readonly first: number
   readonly count: number
   readonly methods: ReadonlyArray<Method>
@@ -351,7 +351,7 @@ export const runAll = (campaign: Campaign, onEnd: (suspects: ReadonlyArray<numbe
     }
     if (running === 0 && (next === last || suspects.length > 0)) {
       const found = suspects
-      // several connections end at once; the last one calls back
+      // several connections may end at once: only one calls back
       if (next <= last) onEnd(found)
       next = last + 1
     }

@@ -84,13 +84,13 @@ const session = Effect.fnUntraced(function* (port: number) {
 
 layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it) => {
   it.effect(
-    "survives invalid input",
+    "rejects 100,000 invalid messages with the right status, and keeps serving",
     () =>
       Effect.gen(function* () {
         yield* Effect.logInfo(`GARBAGE_SEED=${seed}`)
         const chance = Garbage.chanceOf(seed)
         const { start } = yield* Installation
-        // high limits, so that calls are refused for their content and not for load
+        // high limits, so that calls are rejected for their content and not shed
         const { output, pid, port } = yield* start("recommendations", {
           RECOMMENDATIONS_MAX_CONCURRENCY: "2000",
           RECOMMENDATIONS_MAX_QUEUE: "0",
@@ -98,7 +98,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
         })
         const counts = new Map<string, number>()
         const wrong = new Map<string, number>()
-        /** By kind, of the calls that should be answered: their number, and how many were. */
+        /** The number of calls that should be answered and of those that were, by kind. */
         const answered = new Map<string, { shots: number; answers: number }>()
         const judge = ({ answers, kind }: Garbage.Shot, { message, status }: Answer, isCut: boolean) => {
           const key = `${kind}: ${status}`
@@ -112,7 +112,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
             /^(Error deserializing request|Failed to decompress message|Invalid grpc-timeout value|Received a message whose|The request ended within)/.test(
               decodeURI(message)
             )
-          // a call gets no answer if another one breaks its connection
+          // a call is not answered if another one breaks its connection
           const isRight = answers.includes(status) || (status === "none" && isCut)
           if (isRight && (status !== "13" || isOwn)) return
           const what = `${key} (${decodeURI(message)})`
@@ -148,7 +148,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
                 }
               }
               yield* Effect.all([...firing, ...inTheOpen], { concurrency: "unbounded", discard: true })
-              // an empty message
+              // a valid call, with an empty message
               const call = yield* RawCall.hold(
                 port,
                 "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
@@ -159,7 +159,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
             })
           )
         }
-        yield* Effect.logInfo(`${early.toFixed(0)} MiB after a fifth, ${peak.toFixed(0)} MiB at the most`)
+        yield* Effect.logInfo(`${early.toFixed(0)} MiB after a fifth, ${peak.toFixed(0)} MiB at most`)
         yield* Effect.logInfo(
           Array.from(counts, ([key, count]) => `${count} x ${key}`)
             .toSorted()
@@ -169,14 +169,14 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
           Array.from(wrong, ([what, count]) => `${count} x ${what}`),
           []
         )
-        // few calls are on a connection that breaks
+        // few calls share a connection with one that breaks it
         for (const [kind, { answers, shots }] of answered) assert.isAbove(answers, 0.8 * shots, kind)
         assert.notInclude(yield* output, "Unexpected error in a gRPC handler")
         const errors = (yield* output).split("\n").filter((line) => /"level":"(ERROR|FATAL)"/i.test(line))
         assert.deepStrictEqual(errors.slice(0, 3), [])
         assert.isAtMost(peak, early + 100)
       }).pipe(
-        Effect.tapCause(() => Effect.logError(`GARBAGE_SEED=${seed} makes it happen again`)),
+        Effect.tapCause(() => Effect.logError(`GARBAGE_SEED=${seed} reproduces this run`)),
         Effect.scoped
       ),
     180_000

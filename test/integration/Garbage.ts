@@ -9,7 +9,7 @@ import { frame, message as framed, preface } from "./Http2Frames.ts"
 
 /** A source of random values. */
 export interface Chance {
-  /** A whole number from 0 to below a number. */
+  /** An integer from 0 up to, but not including, a limit. */
   readonly below: (limit: number) => number
   readonly of: <A>(all: ReadonlyArray<A>) => A
   readonly bytes: (length: number) => Buffer
@@ -66,7 +66,7 @@ const headersFor = (path: string, more: OutgoingHttpHeaders = {}): OutgoingHttpH
 
 /** The statuses of a handler: OK, INVALID_ARGUMENT, NOT_FOUND. */
 const handled = ["0", "3", "5"]
-/** Those, and INTERNAL for a message that does not parse. */
+/** Those of a handler, and INTERNAL for a malformed message. */
 const parsed = [...handled, "13"]
 const internal = ["13"]
 const deadlineExceeded = "4"
@@ -152,7 +152,7 @@ const makers: { readonly [kind: string]: Maker } = {
   }),
   "a message that does not decompress": (chance, path) => ({
     headers: headersFor(path, { "grpc-encoding": chance.of(["gzip", "deflate"]) }),
-    // not the first byte of gzip or deflate
+    // no gzip or deflate data starts with this byte
     body: [framed(Buffer.concat([Buffer.of(0xff), chance.bytes(20)]), { flag: 1 })],
     answers: internal
   }),
@@ -241,7 +241,7 @@ const makers: { readonly [kind: string]: Maker } = {
   "a client that resets the stream": (chance, path) => ({
     headers: headersFor(path),
     body: chance.below(2) === 0 ? [] : [framed(valid).subarray(0, chance.below(11))],
-    // not NO_ERROR, with which Node's client sends no RST_STREAM
+    // except NO_ERROR, for which Node's client sends no RST_STREAM
     resets: chance.of([constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR, 0x7f]),
     answers: [...parsed, ...unimplemented, none]
   })
@@ -251,7 +251,7 @@ const kinds = Object.keys(makers)
 
 /** A random invalid call. */
 export const shot = (chance: Chance): Shot => {
-  // calls that break the connection for all others on it are rare
+  // calls that break their connection are rare, since all calls on it fail
   let kind = chance.of(kinds)
   if (kind === "headers beyond the limit" && chance.below(20) !== 0) kind = "a mutated request"
   if (kind === "a message that decompresses to more than the limit" && chance.below(20) !== 0) kind = "a random message"
@@ -295,7 +295,7 @@ const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
     ]),
     count: 1
   }),
-  // a call with random bytes in the middle
+  // a call with mutated DATA
   (chance) => ({
     bytes: Buffer.concat([
       preface,

@@ -97,7 +97,7 @@ export const send = (
     }
     stream.on("response", onHeaders)
     stream.on("trailers", onHeaders)
-    // a stream that is answered before it is read completely is reset
+    // the server resets a stream to which it responds before it has read it completely
     stream.on("error", () => {})
     stream.on("close", () => {
       session.destroy()

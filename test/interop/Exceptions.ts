@@ -1,11 +1,11 @@
 /**
- * Cases that some servers cannot take part in, and faults that are known.
+ * Cases that cannot run against some servers, and known faults.
  */
 
 export type Server = "this library" | "grpc-js" | "Python's grpcio"
 
-const noResponseCompression = "grpc-js, which this library serves with, does not compress responses"
-const noRequestFlag = "a handler does not learn whether a request was compressed"
+const noResponseCompression = "grpc-js, on which this library's server is built, does not compress responses"
+const noRequestFlag = "handlers cannot see whether a request was compressed"
 
 interface Exceptions {
   readonly [name: string]: { readonly [S in Server]?: string }
@@ -21,11 +21,11 @@ const notDone: Exceptions = {
 
 const faults: Exceptions = {}
 
-/** Why a case is not run against a server; undefined if it is. */
+/** Why a case is skipped for a server. Undefined if it runs. */
 export const whyNotDone = (name: string, server: Server): string | undefined => notDone[name]?.[server]
 
-/** What a case shows that is still to be mended: it has to fail. Undefined for all others. */
+/** The known fault that makes a case fail against a server. Undefined if it has to pass. */
 export const faultOf = (name: string, server: Server): string | undefined => faults[name]?.[server]
 
-/** All cases that are named here. */
+/** All cases with an entry here. */
 export const names: ReadonlyArray<string> = Object.keys({ ...notDone, ...faults })

@@ -1,8 +1,8 @@
 /**
- * What gRPC sends over HTTP/2, made by hand.
+ * Raw gRPC messages and headers for tests of malformed calls.
  */
 
-/** A message in its frame, with any flag and length. */
+/** A length-prefixed message. The flag and the length may be wrong. */
 export const frame = (message: Buffer, flag = 0, length = message.length): Buffer => {
   const prefix = Buffer.alloc(5)
   prefix[0] = flag
@@ -10,6 +10,6 @@ export const frame = (message: Buffer, flag = 0, length = message.length): Buffe
   return Buffer.concat([prefix, message])
 }
 
-/** Headers with one character as their value. */
+/** Headers with values of one character. */
 export const manyHeaders = (count: number): { readonly [name: string]: string } =>
   Object.fromEntries(Array.from({ length: count }, (_, index) => [`x-${index}`, "1"]))

@@ -1,5 +1,5 @@
 /**
- * The server and the client of gRPC's interoperability tests by grpc-js alone, as its documentation shows it.
+ * The server and the client of gRPC's interoperability tests with grpc-js alone.
  */
 import assert from "node:assert"
 import { once } from "node:events"
@@ -84,7 +84,7 @@ const echoInitial = (call: Echoing) => {
   if (call.metadata.get(initialKey).length > 0) call.sendMetadata(only(call.metadata, initialKey))
 }
 
-/** Serves on a port of the system's choice. */
+/** Serves on a free port. */
 export const serve = async (credentials: ServerCredentials) => {
   const server = new Server()
   type Output = StreamingOutputCallResponse
@@ -157,40 +157,40 @@ const connect = ({ credentials, options = {}, target }: Connection, more: Channe
     ...more
   }) as unknown as TestServiceClient
 
-/** How a call ended, and what came of it. */
+/** The result of a call. */
 interface Ended<A> {
   readonly responses: ReadonlyArray<A>
   readonly headers: Metadata
   readonly status: StatusObject
 }
 
-/** What grpc-js' four kinds of calls have in common. */
+/** The common interface of grpc-js' four kinds of calls. */
 interface Call {
   on(event: "metadata", listener: (headers: Metadata) => void): unknown
   on(event: "status", listener: (status: StatusObject) => void): unknown
   on(event: "error", listener: (error: Error) => void): unknown
 }
 
-/** Waits for the end of a call, whose responses are added to `responses` meanwhile. */
+/** Waits for the end of a call. `responses` collects the responses meanwhile. */
 const ended = <A>(call: Call, responses: ReadonlyArray<A> = []) =>
   new Promise<Ended<A>>((resolve) => {
     let headers = new Metadata()
     call.on("metadata", (received) => {
       headers = received
     })
-    // it is in the status too
+    // the status has the same error
     call.on("error", () => {})
     call.on("status", (status) => setImmediate(() => resolve({ responses, headers, status })))
   })
 
-/** Waits for the end of a call that answers with a stream. */
+/** Waits for the end of a call with a stream of responses. */
 const collected = <A>(call: Call & { on(event: "data", listener: (response: A) => void): unknown }) => {
   const responses: Array<A> = []
   call.on("data", (response: A) => void responses.push(response))
   return ended(call, responses)
 }
 
-/** Makes a call that answers with one message. */
+/** Makes a call with a single response. */
 const one = <A>(start: (callback: (error: ServiceError | null, response?: A) => void) => Call) => {
   const responses: Array<A> = []
   return ended(
@@ -236,7 +236,7 @@ const largeUnary = async (client: TestServiceClient, deadline = Infinity) =>
 
 const responsesOf = (...sizes: ReadonlyArray<number>) => ({ responseParameters: sizes.map((size) => ({ size })) })
 
-/** Both kinds of calls, asking for a status. */
+/** Requests a status by a unary call and by a stream. */
 const assertStatus = async (client: TestServiceClient, message: string) => {
   const responseStatus = { code: 2, message }
   assert.strictEqual(await fails(unary(client, { responseStatus }), status.UNKNOWN), message)
@@ -289,14 +289,14 @@ const sleeping = (client: TestServiceClient, timeout: number) => {
 
 const all = (count: number, call: () => Promise<unknown>) => Promise.all(Array.from({ length: count }, call))
 
-/** The write flag of gRPC's core, which grpc-js takes and does not export. */
+/** The write flag of gRPC's core, which grpc-js accepts but does not export. */
 const noCompress = 2
 
 const hour = 3_600_000
 
 type Case = (client: TestServiceClient, connection: Connection) => Promise<unknown>
 
-/** With a channel that compresses its requests. */
+/** Runs a test on a channel that compresses its requests. */
 const withCompression = async (connection: Connection, use: (client: TestServiceClient) => Promise<unknown>) => {
   const client = connect(connection, { "grpc.default_compression_algorithm": compressionAlgorithms.gzip })
   try {
@@ -306,7 +306,7 @@ const withCompression = async (connection: Connection, use: (client: TestService
   }
 }
 
-/** The cases by name; those that a server cannot take part in are left out by the test. */
+/** The cases by name. The test skips those that cannot run against a server. */
 export const cases = {
   empty_unary: async (client) => {
     const { responses } = await ok(one<Empty>((callback) => client.EmptyCall({}, callback as never)))
@@ -434,7 +434,7 @@ export const cases = {
   timeout_before_expiry: (client) => largeUnary(client, Date.now() + 10_000),
   many_timeouts: (client) => all(1_000, () => sleeping(client, 50)),
   long_timeouts: async (client) => {
-    // grpc-js sends at most 8 digits, so the last one is about as long as it can say
+    // grpc-js sends at most 8 digits, so the last timeout is about the longest possible
     for (const hours of [25 * 24, 40 * 24, 50 * 24, 90 * 24, 99_999_999]) {
       await largeUnary(client, Date.now() + hours * hour)
     }

@@ -1,6 +1,6 @@
 /**
- * gRPC's interoperability tests between this library and grpc-js alone, in plaintext and over TLS. test/system/Interop.test.ts has those
- * with Python's grpcio; README.md says which case runs between which two.
+ * gRPC's interoperability tests between this library and grpc-js alone, in plaintext and over TLS. test/system/Interop.test.ts runs those
+ * with Python's grpcio. README.md lists which cases run between which peers.
  */
 import { assert, it, layer } from "@effect/vitest"
 import { credentials, ServerCredentials } from "@grpc/grpc-js"
@@ -18,7 +18,7 @@ import { timeLimit } from "./InteropService.ts"
 const transports = ["plaintext", "TLS"] as const
 type Transport = (typeof transports)[number]
 
-/** Certificates of one authority, if they are needed. */
+/** A server certificate and its authority. Undefined for plaintext. */
 const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
   if (transport === "plaintext") return undefined
   const authority = yield* Tls.makeAuthority()
@@ -27,7 +27,7 @@ const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
 
 type Identity = Effect.Success<ReturnType<typeof makeIdentity>>
 
-/** Starts a server, and gives its target. */
+/** Starts a server. Succeeds with its target. */
 const servers = {
   "this library": (identity: Identity) =>
     Effect.gen(function* () {
@@ -53,7 +53,7 @@ const servers = {
     )
 }
 
-/** A server that runs. */
+/** A running server. */
 class Running extends Context.Service<Running, { readonly target: string; readonly identity: Identity }>()(
   "onlinebooks/test/interop/Running"
 ) {
@@ -113,7 +113,7 @@ for (const { client, server } of pairs) {
           const reason = Exceptions.whyNotDone(name, server)
           const fault = Exceptions.faultOf(name, server)
           const run = () => Effect.timeout(clients[client].run(name), timeLimit)
-          if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)
+          if (reason !== undefined) it.effect.skip(`${name} (skipped: ${reason})`, run)
           else if (fault !== undefined) it.effect.fails(`${name} (known fault: ${fault})`, run)
           else it.effect(name, run)
         }
@@ -122,7 +122,7 @@ for (const { client, server } of pairs) {
   }
 }
 
-it("makes no exceptions of cases that there are not", () => {
+it("all exceptions name existing cases", () => {
   const all = new Set(Object.values(clients).flatMap(({ cases }) => cases))
   for (const name of Exceptions.names) assert.isTrue(all.has(name), name)
 })

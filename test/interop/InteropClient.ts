@@ -1,8 +1,8 @@
 /**
- * The client of gRPC's interoperability tests, by this library: one function a case, which fails by an assertion.
+ * The client of gRPC's interoperability tests with this library. Each case is a function that fails by an assertion.
  *
- * What the cases ask for is described in https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md; README.md lists
- * them, with those that are added here.
+ * The cases are described in https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md. README.md lists them, and those
+ * that are added here.
  */
 import { assert } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
@@ -29,10 +29,10 @@ import {
   UnimplementedService
 } from "./InteropService.ts"
 
-/** What a client connects to: without TLS, in plaintext. */
+/** The target of a client. Plaintext without `tls`. */
 export type Connection = Pick<ChannelOptions, "target" | "tls">
 
-/** Connects, and notes how each call ended: "FullDuplexCall Cancelled". */
+/** Connects, and records the status of each call, such as "FullDuplexCall Cancelled". */
 const connect = Effect.fnUntraced(function* (options: Connection & Pick<ChannelOptions, "compression">) {
   const ends: Array<string> = []
   const noteEnds: ClientInterceptor = {
@@ -43,7 +43,7 @@ const connect = Effect.fnUntraced(function* (options: Connection & Pick<ChannelO
       ...options,
       observeCompression: true,
       interceptors: [noteEnds],
-      // larger responses, and more calls at the same time, than the defaults allow
+      // larger responses and more concurrent calls than the defaults allow
       policy: { maxResponseSize: 1024 * 1024, maxCalls: 2_000 }
     })
   )
@@ -79,7 +79,7 @@ const assertSizes = (
   for (const [index, size] of sizes.entries()) assertSize(responses[index]!.payload, size)
 }
 
-/** Asserts that a call fails with a status, and gives its message. */
+/** Asserts that a call fails with a status. Succeeds with its message. */
 const assertFails = <A, R>(call: Effect.Effect<A, GrpcError, R>, expected: StatusName) =>
   Effect.map(Effect.flip(call), ({ reason }) => {
     assert.strictEqual(reason._tag, expected, reason.message)
@@ -112,7 +112,7 @@ const clientStreaming = ({ test }: Client) =>
     assert.deepStrictEqual(yield* test.StreamingInputCall(requests), { aggregatedPayloadSize: 74_922 })
   })
 
-// one call has compressed messages or plain ones here, and not both: whether a channel compresses is a setting of it
+// compression is a setting of a channel, so a call cannot mix compressed and plain messages, and two calls are made
 const clientCompressedStreaming = (plain: Client, compressing: Client) =>
   Effect.gen(function* () {
     const requests = (value: boolean, size: number) =>
@@ -144,7 +144,7 @@ const serverCompressedStreaming = ({ test }: Client) =>
     assert.deepStrictEqual(responses.map(MessageCompression.isCompressed), [true, false])
   })
 
-/** Sends each request when the response to the one before has come. */
+/** Sends each request after the response to the previous one. */
 const pingPong = ({ test }: Client) =>
   Effect.gen(function* () {
     const pings = streamed.requests.map((size, index) => ({
@@ -173,7 +173,7 @@ const halfDuplex = ({ test }: Client) =>
 const emptyStream = ({ test }: Client) =>
   Effect.map(Stream.runCollect(test.FullDuplexCall(Stream.empty)), (responses) => assert.deepStrictEqual(responses, []))
 
-/** Calls once with metadata of a key that is echoed ahead of the response, and of one that is echoed after it. */
+/** Makes a call with metadata that is echoed as headers and as trailers. */
 const assertEchoed = Effect.fnUntraced(function* <A>(
   call: (options: GrpcClient.CallOptions) => Effect.Effect<A, GrpcError>,
   initial: ReadonlyArray<string>,
@@ -183,7 +183,7 @@ const assertEchoed = Effect.fnUntraced(function* <A>(
   for (const value of initial) metadata.add(initialKey, value)
   for (const value of trailing) metadata.add(trailingKey, value)
   const [, { headers, trailers }] = yield* GrpcClient.withResponseMetadata(call({ metadata }))
-  // HTTP/2 allows both: one header a value, or one header with all of them
+  // HTTP/2 allows a header for each value, or one header with all values
   assert.deepStrictEqual(
     headers.get(initialKey).flatMap((value) => String(value).split(", ")),
     initial
@@ -191,7 +191,7 @@ const assertEchoed = Effect.fnUntraced(function* <A>(
   assert.deepStrictEqual(trailers.get(trailingKey), [...trailing])
 })
 
-/** The two calls that metadata is sent with: one of one request and one response, and one of streams. */
+/** The calls with which metadata is sent: a unary one and a bidirectional one. */
 const callsWithMetadata = ({ test }: Client) => [
   (options: GrpcClient.CallOptions) => Effect.asVoid(test.UnaryCall(largeRequest, options)),
   (options: GrpcClient.CallOptions) =>
@@ -207,7 +207,7 @@ const customMetadata = (client: Client) =>
     }
   })
 
-/** Binary values whose base64 has no, one and two characters of padding, an empty one, and several values of one key. */
+/** Binary values with each length of base64 padding, an empty one, and several values of one key. */
 const binaryMetadata = (client: Client) =>
   Effect.gen(function* () {
     for (const call of callsWithMetadata(client)) {
@@ -219,7 +219,7 @@ const binaryMetadata = (client: Client) =>
     }
   })
 
-/** Both kinds of calls, asking for a status. */
+/** Requests a status by a unary call and by a stream. */
 const assertStatus = Effect.fnUntraced(function* ({ test }: Client, message: string) {
   const responseStatus = { code: 2, message }
   assert.strictEqual(yield* assertFails(test.UnaryCall({ responseStatus }), "Unknown"), message)
@@ -235,7 +235,7 @@ const unimplementedMethod = ({ test }: Client) => assertFails(test.Unimplemented
 const unimplementedService = ({ unimplemented }: Client) =>
   assertFails(unimplemented.UnimplementedCall({}), "Unimplemented")
 
-/** Interrupts a call, and asserts that it ended as cancelled. */
+/** Interrupts a call, and asserts that its status is CANCELLED. */
 const assertCancels = <A, E>({ ends }: Client, method: string, fiber: Fiber.Fiber<A, E>) =>
   Effect.gen(function* () {
     yield* Fiber.interrupt(fiber)
@@ -265,7 +265,7 @@ const cancelAfterFirstResponse = ({ ends, test }: Client) =>
   Effect.gen(function* () {
     const request = { ...responsesOf(31_415), payload: payloadOf(27_182) }
     const responses = test.FullDuplexCall(Stream.concat(Stream.make(request), Stream.never))
-    // who has taken enough cancels the rest
+    // a consumer that stops reading cancels the call
     assertSizes(yield* Stream.runCollect(Stream.take(responses, 1)), [31_415])
     assert.strictEqual(ends.at(-1), "FullDuplexCall Cancelled")
   })
@@ -275,14 +275,14 @@ const sleeping = ({ test }: Client, timeout: "1 millis" | "50 millis") => {
   return assertFails(Stream.runDrain(test.FullDuplexCall(requests, { timeout })), "DeadlineExceeded")
 }
 
-/** Many calls at the same time, all of which reach their deadlines. */
+/** Many concurrent calls that all exceed their deadlines. */
 const manyTimeouts = (client: Client) =>
   Effect.forEach(Array.from({ length: 1_000 }), () => sleeping(client, "50 millis"), {
     concurrency: "unbounded",
     discard: true
   })
 
-/** As long a time-out as gRPC can express, and some that do not fit into 31 bits of milliseconds. */
+/** The longest timeout that gRPC can express, and some that do not fit into 31 bits of milliseconds. */
 const longTimeouts = ({ test }: Client) =>
   Effect.gen(function* () {
     for (const timeout of ["25 days", "40 days", "50 days", "90 days", "11000 years"] as const) {
@@ -307,7 +307,7 @@ const channelSoak = (connection: Connection) =>
     { discard: true }
   )
 
-/** The cases by name; those that a server cannot take part in are left out by the test. */
+/** The cases by name. The test skips those that cannot run against a server. */
 export const cases = {
   empty_unary: emptyUnary,
   large_unary: ({ test }) => largeUnary(test),

@@ -1,6 +1,6 @@
 /**
- * The server of gRPC's interoperability tests, by this library: a method of each kind, metadata both ways, statuses that the client
- * chooses, and a method that is not implemented.
+ * The server of gRPC's interoperability tests with this library: a method of each kind, metadata both ways, statuses that the client
+ * requests, and an unimplemented method.
  */
 import { Metadata } from "@grpc/grpc-js"
 import { Effect, Layer, Schema, Stream } from "effect"
@@ -18,18 +18,18 @@ import type { StreamingInputCallRequest__Output } from "../../src/layers/testing
 import type { StreamingOutputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingOutputCallRequest.ts"
 import { initialKey, payloadOf, TestService, trailingKey } from "./InteropService.ts"
 
-/** The client has asked for a status. */
+/** The status that the client has requested. */
 class StatusRequested extends Schema.TaggedError<StatusRequested>()("StatusRequested", {
   code: Schema.Int,
   text: Schema.String
 }) {}
 
-/** A message came uncompressed that should have come compressed, or the other way round. */
+/** A message was compressed although the client expected it not to be, or the reverse. */
 class WrongCompression extends Schema.TaggedError<WrongCompression>()("WrongCompression", {
   expected: Schema.Boolean
 }) {}
 
-/** Echoes the metadata that the client asks to have echoed. */
+/** Echoes the metadata of the two keys of the tests. */
 const echoMetadata = Effect.gen(function* () {
   const { addTrailers, metadata, sendMetadata } = yield* GrpcCall
   const headers = only(metadata, initialKey)
@@ -38,7 +38,7 @@ const echoMetadata = Effect.gen(function* () {
   if (trailers !== undefined) yield* addTrailers(trailers)
 })
 
-/** All values of one key; undefined if there are none. */
+/** Metadata with all values of a key. Undefined if there are none. */
 const only = (metadata: Metadata, key: string): Metadata | undefined => {
   const values = metadata.get(key)
   if (values.length === 0) return undefined
@@ -60,11 +60,11 @@ const checkCompression = (request: SimpleRequest__Output | StreamingInputCallReq
 const toResponse = ({ intervalUs, size }: ResponseParameters__Output) =>
   Effect.as(intervalUs > 0 ? Effect.sleep(intervalUs / 1000) : Effect.void, { payload: payloadOf(size) })
 
-/** The responses to one request of a stream. */
+/** The responses to one request. */
 const respond = ({ responseParameters, responseStatus }: StreamingOutputCallRequest__Output) =>
   Stream.concat(
     Stream.fromEffectDrain(failIfRequested(responseStatus)),
-    // a chunk is made as a whole, and these may be large
+    // one message a chunk, since they may be large
     Stream.rechunk(Stream.mapEffect(Stream.fromIterable(responseParameters), toResponse), 1)
   )
 
@@ -95,13 +95,16 @@ const handlers = {
   UnimplementedCall: GrpcServer.unimplemented
 }
 
-/** Serves on a port of the system's choice; a thousand calls at the same time are no overload here. */
+/** Serves on a free port, with limits above a thousand concurrent calls. */
 export const layer = (options: Pick<GrpcServer.Options, "tls"> = {}) =>
   GrpcServer.serve(TestService, Effect.succeed(handlers), {
     StatusRequested: ({ code, text }) => Status.fromCode(code, text),
     WrongCompression: ({ expected }) =>
       Status.invalidArgument([
-        { field: "expect_compressed", description: `is ${expected}, which the message that carries it is not` }
+        {
+          field: "expect_compressed",
+          description: `is ${expected}, but the message was ${expected ? "not " : ""}compressed`
+        }
       ])
   }).pipe(
     NodeGrpcServer.listen({

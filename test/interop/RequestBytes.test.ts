@@ -1,6 +1,6 @@
 /**
- * What this library's server answers to requests that no gRPC client sends, written frame by frame: message frames that are cut or
- * flagged wrongly, headers that the protocol does not allow, and unusual ones that it does
+ * The responses of this library's server to malformed and unusual requests, which are written frame by frame: truncated messages, wrong
+ * flags, and headers that the protocol forbids or rarely uses
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, https://github.com/grpc/grpc/blob/master/doc/compression.md).
  */
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
@@ -33,13 +33,13 @@ class Session extends Context.Service<Session, ClientHttp2Session>()("onlinebook
 
 interface Answer {
   readonly httpStatus: number
-  /** The gRPC status; undefined if there was none. */
+  /** The gRPC status. Undefined without one. */
   readonly code: number | undefined
   readonly headers: IncomingHttpHeaders
   readonly trailers: IncomingHttpHeaders
 }
 
-/** Sends a request to a method of the service, and waits for the end of the answer. */
+/** Sends a request to a method of the service, and waits for the end of the response. */
 const send = (method: string, headers: OutgoingHttpHeaders, frames: ReadonlyArray<Buffer>) =>
   Effect.flatMap(Session, (session) =>
     Effect.callback<Answer>((resume) => {
@@ -96,29 +96,29 @@ interface Case {
 }
 
 const whole = Frames.frame(simple)
-/** A frame of which the end is missing. */
+/** A truncated message. */
 const cut = Frames.frame(input).subarray(0, -1)
 
 const cases: ReadonlyArray<Case> = [
-  { name: "an ordinary one", code: 0 },
+  { name: "a valid message", code: 0 },
   { name: "no message", frames: [], code: codes.Unimplemented },
   { name: "two messages", frames: [whole, whole], code: codes.Unimplemented },
-  { name: "bytes that are no message", frames: [Frames.frame(Buffer.from("ffffff", "hex"))], code: codes.Internal },
+  { name: "a malformed message", frames: [Frames.frame(Buffer.from("ffffff", "hex"))], code: codes.Internal },
   { name: "a length above the limit", frames: [Buffer.of(0, 255, 255, 255, 255)], code: codes.ResourceExhausted },
   {
-    name: "a stream of messages that ends within one",
+    name: "a client stream that ends within a message",
     method: "StreamingInputCall",
     frames: [Frames.frame(input), cut],
     code: codes.Internal
   },
   {
-    name: "a stream of messages that ends within a prefix",
+    name: "a client stream that ends within a prefix",
     method: "StreamingInputCall",
     frames: [Frames.frame(input), Buffer.of(0, 0)],
     code: codes.Internal
   },
   {
-    name: "a stream both ways that ends within a prefix",
+    name: "a bidirectional stream that ends within a prefix",
     method: "FullDuplexCall",
     frames: [Buffer.of(0, 0)],
     code: codes.Internal
@@ -136,14 +136,19 @@ const cases: ReadonlyArray<Case> = [
     frames: [Frames.frame(deflateSync(simple), 1)],
     code: 0
   },
-  { name: "an encoding, and a message that is not compressed", headers: gzip, frames: [whole], code: 0 },
+  { name: "an encoding and an uncompressed message", headers: gzip, frames: [whole], code: 0 },
   {
-    name: "gzip that is cut",
+    name: "truncated gzip",
     headers: gzip,
     frames: [Frames.frame(gzipSync(simple).subarray(0, -4), 1)],
     code: codes.Internal
   },
-  { name: "gzip of nothing at all", headers: gzip, frames: [Frames.frame(Buffer.of(), 1)], code: codes.Internal },
+  {
+    name: "an empty message with the compressed flag",
+    headers: gzip,
+    frames: [Frames.frame(Buffer.of(), 1)],
+    code: codes.Internal
+  },
   {
     name: "an unknown encoding",
     headers: { "grpc-encoding": "snappy" },
@@ -151,7 +156,7 @@ const cases: ReadonlyArray<Case> = [
     code: codes.Unimplemented
   },
   {
-    name: "an unknown encoding, and a message that is not compressed",
+    name: "an unknown encoding and an uncompressed message",
     headers: { "grpc-encoding": "snappy" },
     frames: [whole],
     code: 0
@@ -167,28 +172,28 @@ const cases: ReadonlyArray<Case> = [
     frames: [Frames.frame(simple, 2)],
     code: codes.Internal
   },
-  { name: "a time-out of another unit", headers: { "grpc-timeout": "5x" }, code: codes.Internal },
-  { name: "an empty time-out", headers: { "grpc-timeout": "" }, code: codes.Internal },
+  { name: "a timeout with an unknown unit", headers: { "grpc-timeout": "5x" }, code: codes.Internal },
+  { name: "an empty timeout", headers: { "grpc-timeout": "" }, code: codes.Internal },
   {
-    name: "a negative time-out",
+    name: "a negative timeout",
     headers: { "grpc-timeout": "-5S" },
     code: codes.Internal
   },
   {
-    name: "a time-out of nine digits",
+    name: "a timeout with nine digits",
     headers: { "grpc-timeout": "100000000S" },
     code: codes.Internal
   },
   { name: "content type application/grpc+proto", headers: { "content-type": "application/grpc+proto" }, code: 0 },
   { name: "content type with a parameter", headers: { "content-type": "application/grpc;charset=utf-8" }, code: 0 },
-  { name: "110 headers more", headers: Frames.manyHeaders(110), code: 0 },
-  // clients must send it; what a server does without it is not specified
+  { name: "110 additional headers", headers: Frames.manyHeaders(110), code: 0 },
+  // clients must send te; the response without it is not specified
   { name: "no te header", headers: { te: undefined }, code: 0 },
-  { name: "a scheme that is not that of the connection", headers: { ":scheme": "ftp" }, code: 0 },
-  { name: "a path of one part", headers: { ":path": "/UnaryCall" }, code: codes.Unimplemented },
-  { name: "a path of no part", headers: { ":path": "/" }, code: codes.Unimplemented },
+  { name: "a wrong scheme", headers: { ":scheme": "ftp" }, code: 0 },
+  { name: "a path with one segment", headers: { ":path": "/UnaryCall" }, code: codes.Unimplemented },
+  { name: "an empty path", headers: { ":path": "/" }, code: codes.Unimplemented },
   {
-    name: "a path of three parts",
+    name: "a path with three segments",
     headers: { ":path": `/${TestService.name}/UnaryCall/more` },
     code: codes.Unimplemented
   },
@@ -202,22 +207,22 @@ layer(Session.layer, { excludeTestServices: true })("a request with", (it) => {
   }
 
   const others = ["text/html", "application/json", "application/grpc-web", "application/grpcfoo", undefined]
-  it.effect.each(others)("content type %s is HTTP 415", (contentType) =>
+  it.effect.each(others)("content type %s gets HTTP 415", (contentType) =>
     Effect.map(send("UnaryCall", { "content-type": contentType }, [whole]), ({ httpStatus }) =>
       assert.strictEqual(httpStatus, 415)
     )
   )
 
-  it.effect.each(["PUT", "GET", "HEAD", "DELETE", "OPTIONS", "post"])("the method %s is HTTP 405", (method) =>
+  it.effect.each(["PUT", "GET", "HEAD", "DELETE", "OPTIONS", "post"])("the method %s gets HTTP 405", (method) =>
     Effect.gen(function* () {
       const { code, headers, httpStatus } = yield* send("UnaryCall", { ":method": method }, [whole])
       assert.deepStrictEqual([httpStatus, headers.allow, code], [405, "POST", undefined])
-      // the connection goes on
+      // the connection stays usable
       assert.strictEqual((yield* send("UnaryCall", {}, [whole])).code, 0)
     })
   )
 
-  it.effect("140 headers more is refused, and the connection goes on", () =>
+  it.effect("140 additional headers gets RESOURCE_EXHAUSTED, and the connection stays usable", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* send("UnaryCall", Frames.manyHeaders(140), [whole])).code, 8)
       assert.strictEqual((yield* send("UnaryCall", {}, [whole])).code, 0)
@@ -230,7 +235,7 @@ layer(Session.layer, { excludeTestServices: true })("a request with", (it) => {
     { sent: "AAECAw,AAEC", echoed: ["AAECAw==", "AAEC"] },
     { sent: "AAECAw==, AAEC", echoed: ["AAECAw==", "AAEC"] },
     { sent: "", echoed: [""] }
-  ])("binary metadata $sent is $echoed", ({ echoed, sent }) =>
+  ])("binary metadata $sent is received as $echoed", ({ echoed, sent }) =>
     Effect.gen(function* () {
       const { code, trailers } = yield* send("UnaryCall", { [trailingKey]: sent }, [whole])
       assert.strictEqual(code, 0)
@@ -238,12 +243,12 @@ layer(Session.layer, { excludeTestServices: true })("a request with", (it) => {
     })
   )
 
-  // Node and grpc-js make them one value in the end, or leave out what is not ASCII; neither ends the call
+  // Node and grpc-js join several values and drop non-ASCII ones; neither fails the call
   it.effect.each([
     { sent: "", echoed: "" },
     { sent: ["a, b", "c"], echoed: "a, b, c" },
     { sent: "é", echoed: undefined }
-  ])("text metadata $sent is $echoed", ({ echoed, sent }) =>
+  ])("text metadata $sent is received as $echoed", ({ echoed, sent }) =>
     Effect.gen(function* () {
       const { code, headers } = yield* send("UnaryCall", { [initialKey]: sent }, [whole])
       assert.strictEqual(code, 0)
@@ -251,7 +256,7 @@ layer(Session.layer, { excludeTestServices: true })("a request with", (it) => {
     })
   )
 
-  it.effect("all of them, and serves the next call", () =>
+  it.effect("valid bytes after all others is served", () =>
     Effect.map(send("UnaryCall", {}, [whole]), ({ code }) => assert.strictEqual(code, 0))
   )
 })

@@ -1,6 +1,6 @@
 /**
- * What this library's client makes of responses that no gRPC server should send, written frame by frame: messages that are missing, cut,
- * too many, or flagged wrongly, statuses that are none, answers of HTTP alone, and unusual ones that are right
+ * The statuses with which this library's client ends calls after malformed and unusual responses, which are written frame by frame: missing,
+ * truncated or superfluous messages, wrong flags, invalid statuses, responses of plain HTTP, and unusual but valid ones
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
  */
 import {
@@ -24,7 +24,7 @@ import { TestService } from "./InteropService.ts"
 
 type Answer = (stream: ServerHttp2Stream) => void
 
-/** A server that answers every call in one way. */
+/** A server that gives every call the same response. */
 class Peer extends Context.Service<
   Peer,
   { readonly target: string; readonly answerWith: (answer: Answer) => Effect.Effect<void> }
@@ -63,7 +63,7 @@ class Peer extends Context.Service<
 
 const grpc = { ":status": 200, "content-type": "application/grpc" }
 
-/** Headers, frames and trailers. */
+/** Responds with headers, frames and trailers. */
 const answer =
   (frames: ReadonlyArray<Buffer>, trailers: OutgoingHttpHeaders = { "grpc-status": "0" }, headers = {}): Answer =>
   (stream) => {
@@ -73,13 +73,13 @@ const answer =
     stream.end()
   }
 
-/** Headers alone. */
+/** Responds with headers only. */
 const headersOnly =
   (headers: OutgoingHttpHeaders): Answer =>
   (stream) =>
     stream.respond({ ...grpc, ...headers }, { endStream: true })
 
-/** HTTP without gRPC. */
+/** Responds with an HTML page. */
 const page =
   (status: number, body = "<html>an answer of a proxy</html>"): Answer =>
   (stream) => {
@@ -96,30 +96,30 @@ const reset =
 const message = Buffer.from("0a0512030a0b0c", "hex")
 const whole = Frames.frame(message)
 
-/** How a call ended: "OK", or the name of the status and its message. */
+/** The status of a call: "OK", or its name. */
 type Outcome = "OK" | StatusName
 
 interface Case {
   readonly name: string
   readonly answer: Answer
   readonly unary: Outcome
-  /** Of a call that answers with a stream: as `unary` unless it is given. */
+  /** The status of a server-streaming call. Like `unary` by default. */
   readonly stream?: Outcome
-  /** The text of the status, where it matters. */
+  /** The expected message of the status. Any by default. */
   readonly text?: string
-  /** What is still to be mended, and for which kind of call; until then the case has to fail. */
+  /** The known faults by kind of call, with which the case has to fail. */
   readonly fault?: { readonly unary?: string; readonly stream?: string }
 }
 
 const gzip = { "grpc-encoding": "gzip" }
-/** grpc-js keeps its decoder of frames to itself; a second one of ours would read all bytes of every response again. */
-const unnoticed = "grpc-js does not notice"
+/** grpc-js does not export its decoder of messages, and a second decoder would read all response bytes again. */
+const unnoticed = "grpc-js does not detect it"
 
 const cases: ReadonlyArray<Case> = [
   { name: "one message", answer: answer([whole]), unary: "OK" },
   { name: "no message", answer: answer([]), unary: "Unimplemented", stream: "OK" },
   {
-    name: "no message, and all in the headers",
+    name: "no message in a Trailers-Only response",
     answer: headersOnly({ "grpc-status": "0" }),
     unary: "Unimplemented",
     stream: "OK"
@@ -149,14 +149,14 @@ const cases: ReadonlyArray<Case> = [
     fault: { unary: unnoticed, stream: unnoticed }
   },
   {
-    name: "bytes that are no message",
+    name: "a malformed message",
     answer: answer([Frames.frame(Buffer.from("ffffff", "hex"))]),
     unary: "Internal"
   },
   { name: "a length above the limit", answer: answer([Buffer.of(0, 255, 255, 255, 255)]), unary: "ResourceExhausted" },
   { name: "gzip", answer: answer([Frames.frame(gzipSync(message), 1)], { "grpc-status": "0" }, gzip), unary: "OK" },
   {
-    name: "gzip that is none",
+    name: "invalid gzip",
     answer: answer([Frames.frame(message, 1)], { "grpc-status": "0" }, gzip),
     unary: "Internal"
   },
@@ -177,12 +177,12 @@ const cases: ReadonlyArray<Case> = [
     unary: "Internal"
   },
   {
-    name: "an unknown encoding, and a message that is not compressed",
+    name: "an unknown encoding and an uncompressed message",
     answer: answer([whole], { "grpc-status": "0" }, { "grpc-encoding": "snappy" }),
     unary: "OK"
   },
   { name: "no status", answer: answer([whole], { "x-trailer": "1" }), unary: "Unknown" },
-  { name: "a status that is no number", answer: answer([whole], { "grpc-status": "abc" }), unary: "Unknown" },
+  { name: "a status that is not a number", answer: answer([whole], { "grpc-status": "abc" }), unary: "Unknown" },
   { name: "a status that gRPC does not define", answer: answer([], { "grpc-status": "17" }), unary: "Unknown" },
   {
     name: "an empty status",
@@ -195,19 +195,19 @@ const cases: ReadonlyArray<Case> = [
     unary: "Unknown"
   },
   {
-    name: "a message of a status that encodes much",
+    name: "a percent-encoded status message",
     answer: headersOnly({ "grpc-status": "5", "grpc-message": "a%2Cb%3A%20%2Fc%20%E6%BA%90%25" }),
     unary: "NotFound",
     text: "a,b: /c 源%"
   },
   {
-    name: "a message of a status that is not encoded well",
+    name: "a malformed percent-encoded status message",
     answer: headersOnly({ "grpc-status": "5", "grpc-message": "100%ZZ" }),
     unary: "NotFound",
     text: "100%ZZ"
   },
   {
-    name: "details that are none",
+    name: "malformed details",
     answer: answer([], { "grpc-status": "5", "grpc-status-details-bin": "!" }),
     unary: "NotFound"
   },
@@ -218,54 +218,58 @@ const cases: ReadonlyArray<Case> = [
   { name: "HTTP 500", answer: page(500), unary: "Unknown" },
   { name: "HTTP 503", answer: page(503), unary: "Unavailable" },
   {
-    name: "a page of HTTP 200",
+    name: "an HTML page with HTTP 200",
     answer: page(200),
     unary: "Unknown",
     text: 'Received HTTP status code 200 with content type "text/html"'
   },
-  { name: "a short page of HTTP 200", answer: page(200, "no"), unary: "Unknown" },
+  { name: "a short HTML page with HTTP 200", answer: page(200, "no"), unary: "Unknown" },
   {
-    name: "a content type with a format",
+    name: "the content type application/grpc+proto",
     answer: answer([whole], { "grpc-status": "0" }, { "content-type": "application/grpc+proto" }),
     unary: "OK"
   },
   {
-    name: "an informational answer before",
+    name: "an informational response before it",
     answer: (stream) => {
       stream.additionalHeaders({ ":status": 103 })
       answer([whole])(stream)
     },
     unary: "OK"
   },
-  { name: "a reset: refused", answer: reset(constants.NGHTTP2_REFUSED_STREAM), unary: "Unavailable" },
-  { name: "a reset: cancelled", answer: reset(constants.NGHTTP2_CANCEL), unary: "Cancelled" },
+  { name: "a reset with REFUSED_STREAM", answer: reset(constants.NGHTTP2_REFUSED_STREAM), unary: "Unavailable" },
+  { name: "a reset with CANCEL", answer: reset(constants.NGHTTP2_CANCEL), unary: "Cancelled" },
   {
-    name: "a reset: enhance your calm",
+    name: "a reset with ENHANCE_YOUR_CALM",
     answer: reset(constants.NGHTTP2_ENHANCE_YOUR_CALM),
     unary: "ResourceExhausted"
   },
-  { name: "a reset: internal error", answer: reset(constants.NGHTTP2_INTERNAL_ERROR), unary: "Internal" },
-  { name: "110 headers more", answer: answer([whole], { "grpc-status": "0" }, Frames.manyHeaders(110)), unary: "OK" },
+  { name: "a reset with INTERNAL_ERROR", answer: reset(constants.NGHTTP2_INTERNAL_ERROR), unary: "Internal" },
   {
-    name: "140 headers more",
+    name: "110 additional headers",
+    answer: answer([whole], { "grpc-status": "0" }, Frames.manyHeaders(110)),
+    unary: "OK"
+  },
+  {
+    name: "140 additional headers",
     answer: answer([whole], { "grpc-status": "0" }, Frames.manyHeaders(140)),
     unary: "ResourceExhausted"
   },
   {
-    name: "a connection that is closed",
+    name: "a closed connection",
     answer: (stream) => stream.session?.destroy(),
     unary: "Unavailable"
   }
 ]
 
-/** Calls with a method that answers with one message, or with a stream of them. */
+/** Makes a unary or a server-streaming call. */
 const call = Effect.fnUntraced(
   function* (answer: Answer, kind: "unary" | "stream") {
     const { answerWith, target } = yield* Peer
     yield* answerWith(answer)
     const context = yield* Layer.build(NodeGrpcChannel.layer({ target }))
     const { StreamingOutputCall, UnaryCall } = yield* Effect.provideContext(GrpcClient.make(TestService), context)
-    // without a time-out: one that hangs is found by that of the test
+    // no deadline: the timeout of the test detects a call that hangs
     const call: Effect.Effect<unknown, GrpcError> =
       kind === "unary" ? UnaryCall({}) : Stream.runDrain(StreamingOutputCall({}))
     return yield* Effect.match(call, {

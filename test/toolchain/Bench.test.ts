@@ -1,5 +1,5 @@
 /**
- * What the benchmark's verdicts rest on.
+ * The parts of the benchmark that its verdicts depend on.
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
@@ -14,11 +14,11 @@ import * as Slope from "../../bench/Slope.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import { EncodedBook } from "../../src/recommendations/catalog/EncodedBook.ts"
 
-layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
+layer(NodeServices.layer)("a benchmark catalogue", (it) => {
   it.effect.each([
-    { what: "the shipped one", make: Catalogues.shipped, size: 200 },
-    { what: "a made-up one", make: () => Catalogues.madeUp(1_000), size: 1_000 }
-  ])("has books that all take as many bytes of an answer: $what", ({ make, size }) =>
+    { what: "the shipped catalogue", make: Catalogues.shipped, size: 200 },
+    { what: "a generated catalogue", make: () => Catalogues.madeUp(1_000), size: 1_000 }
+  ])("has books of equal encoded size: $what", ({ make, size }) =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { bookSize, text } = make()
@@ -34,7 +34,7 @@ layer(NodeServices.layer)("a catalogue of the benchmark", (it) => {
   )
 })
 
-it("the objects of a heap are those of the program, and not what V8 has made of it", () => {
+it("HeapSnapshot.objectBytes counts the program's objects, and neither code nor hidden objects of V8", () => {
   const objects = [
     { type: "object", bytes: 1 },
     { type: "code", bytes: 10 },
@@ -50,21 +50,21 @@ it("the objects of a heap are those of the program, and not what V8 has made of 
 })
 
 describe("goodput", () => {
-  /** A second of right answers, one of wrong ones, and right ones again. */
+  /** A second of correct responses, a second of wrong ones, and a second of correct ones. */
   const report: Goodput.Report = {
     buckets: Array.from({ length: 30 }, (_, at) => ({ asked: 10, good: at < 10 || at >= 20 ? 10 : 0 })),
     marks: {}
   }
 
-  it("is the share of good answers to what was asked in some time", () => {
+  it("is the share of requests in an interval with a correct response", () => {
     assert.strictEqual(Goodput.share(report, 0, 1_000), 1)
     assert.strictEqual(Goodput.share(report, 500, 1_500), 0.5)
     assert.strictEqual(Goodput.share(report, 1_000, 2_000), 0)
-    // of a time in which nothing was asked nothing is known
+    // an interval without requests
     assert.strictEqual(Goodput.share(report, 5_000, 6_000), 0)
   })
 
-  it("recovers when a second begins that is good enough", () => {
+  it("has recovered at the start of the first second above the threshold", () => {
     assert.strictEqual(Goodput.timeToRecover(report, 1_000, 0.98), 1_000)
     assert.strictEqual(Goodput.timeToRecover(report, 1_000, 0.9), 900)
     assert.strictEqual(Goodput.timeToRecover(report, 2_500, 0.98), undefined)
@@ -72,11 +72,11 @@ describe("goodput", () => {
 })
 
 describe("a slope", () => {
-  it("is what is added from the first value to the last", () => {
+  it("is the rise from the first value to the last", () => {
     assert.deepStrictEqual(Slope.of([1, 3, 5, 7]), { rise: 6, noise: 0 })
   })
 
-  it("tells what rises from what goes up and down", () => {
+  it("distinguishes a rise from noise", () => {
     const waves = Array.from({ length: 40 }, (_, at) => 100 + 5 * Math.sin(at * 1.7))
     const flat = Slope.of(waves)
     assert.isBelow(Math.abs(flat.rise), flat.noise)
@@ -97,13 +97,13 @@ describe("a report", () => {
     targets: [
       { against: "theirs", column: "cpu", atLeast: 1.15 },
       { against: "theirs", column: "median", atMost: 1.05 },
-      { against: "who is not there", column: "cpu", atLeast: 1 },
+      { against: "missing", column: "cpu", atLeast: 1 },
       { against: "", column: "memory", fact: "bytes", atMost: 600 }
     ],
-    run: () => Promise.reject(new Error("It is not run"))
+    run: () => Promise.reject(new Error("not run"))
   }
 
-  it("says what is reached, and what is missed", () => {
+  it("lists the targets that are reached and missed", () => {
     const reached = { lines: [line("ours", 100, 105), line("theirs", 115, 100)], facts: { bytes: 600 } }
     assert.deepStrictEqual(
       Report.verdicts(row, reached).map(({ isReached }) => isReached),

@@ -1,5 +1,5 @@
 /**
- * The checks of `npm run check` refuse what they are there to refuse.
+ * `npm run check` fails for code that breaks the rules of the project.
  */
 import { fileURLToPath } from "node:url"
 
@@ -22,7 +22,7 @@ const run = Effect.fnUntraced(function* (cwd: string, tool: string, ...args: Rea
   return { output, exitCode: Number(exitCode) }
 }, Effect.scoped)
 
-/** A project with the settings of this one, and one source file. */
+/** Creates a project with this project's settings and one source file. */
 const projectWith = Effect.fnUntraced(function* (file: string, content: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -36,7 +36,7 @@ const projectWith = Effect.fnUntraced(function* (file: string, content: string) 
   return folder
 })
 
-/** This project's protos with a change, and their settings. */
+/** Copies this project's protos and their settings, with one change. */
 const protosWith = Effect.fnUntraced(function* (file: string, from: string, to: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -58,7 +58,7 @@ const process = [...foundations, "telemetry"]
 const world = [...process, "process", "tls"]
 const edges = [...world, "grpc", "grpc/interceptors", "grpc/grpc-js"]
 
-/** The folders of src/layers, each with those that it may import. "grpc" stands for the public modules of that folder. */
+/** The folders of src/layers, each with the folders that it may import. "grpc" stands for the public modules of that folder. */
 const imports: { readonly [folder: string]: ReadonlyArray<string> } = {
   config: [],
   collections: [],
@@ -78,24 +78,24 @@ const imports: { readonly [folder: string]: ReadonlyArray<string> } = {
 
 layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
   it.effect.each([
-    { what: "a field that changes its number", file: v1, from: "string title = 2", to: "string title = 7" },
-    { what: "a method that goes", file: "recommendations.proto", from: "rpc Recommend(", to: "rpc Suggest(" },
-    { what: "a field that changes its type", file: "recommendations.proto", from: "int32 user_id", to: "int64 user_id" }
-  ])("refuse $what", ({ file, from, to }) =>
+    { what: "a changed field number", file: v1, from: "string title = 2", to: "string title = 7" },
+    { what: "a removed method", file: "recommendations.proto", from: "rpc Recommend(", to: "rpc Suggest(" },
+    { what: "a changed field type", file: "recommendations.proto", from: "int32 user_id", to: "int64 user_id" }
+  ])("reject $what", ({ file, from, to }) =>
     Effect.gen(function* () {
       const folder = yield* protosWith(file, from, to)
       assert.notStrictEqual((yield* run(folder, "buf", "breaking", "--against", released)).exitCode, 0)
     })
   )
 
-  it.effect("allow a field that comes", () =>
+  it.effect("allow a new field", () =>
     Effect.gen(function* () {
       const folder = yield* protosWith(v1, "int32 book_count = 2;", "int32 book_count = 2;\n  string note = 3;")
       assert.deepStrictEqual(yield* run(folder, "buf", "breaking", "--against", released), { exitCode: 0, output: "" })
     })
   )
 
-  it.effect("refuse a proto that does not keep to the standard", () =>
+  it.effect("reject a proto that breaks buf's lint rules", () =>
     Effect.gen(function* () {
       const folder = yield* protosWith(
         v1,
@@ -146,7 +146,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
       content: "export const x = process.pid\n",
       message: "read settings through Config"
     }
-  ])("refuse $file with $content", ({ content, file, message }) =>
+  ])("reject $file with $content", ({ content, file, message }) =>
     Effect.gen(function* () {
       const { exitCode, output } = yield* run(yield* projectWith(file, content), "oxlint", "src")
       assert.notStrictEqual(exitCode, 0)
@@ -154,7 +154,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
     })
   )
 
-  it.effect("refuse every import between the folders of src/layers that is against their order", () =>
+  it.effect("reject every import between folders of src/layers that is against their order", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
@@ -183,7 +183,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the checks", (it) => {
     })
   )
 
-  it.effect("refuse an Effect that nobody runs", () =>
+  it.effect("reject an Effect that is never run", () =>
     Effect.gen(function* () {
       const folder = yield* projectWith(
         "src/domain/Planted.ts",

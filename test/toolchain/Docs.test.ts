@@ -1,5 +1,5 @@
 /**
- * What the documents name exists: scripts, files, folders, links, and the names of Kubernetes.
+ * The scripts, files, folders, links and Kubernetes objects that the documents name exist.
  */
 import { globSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -15,14 +15,14 @@ const documents = globSync(["*.md", "docs/**/*.md", "{bench,k8s,ops,src/layers,t
   cwd: root
 }).toSorted()
 
-/** Documents of what was: the files that they name may be gone. */
+/** Whether a document describes the past, so that the files that it names may have been removed. */
 const isHistory = (document: string) => /^(CHANGELOG\.md|docs\/decisions\/\d.*)$/.test(document)
 
-/** Paths from the project's root, wherever they stand in a text; a star stands for any name. */
+/** Paths from the project's root, anywhere in a text. A star matches any name. */
 const paths =
   /(?<![\w./-])((?:src|test|docs|scripts|bench|ops|k8s|proto|data|\.ci|\.github|\.vscode)\/[\w./*-]*[\w/*])/g
 
-/** The commands of a document, with lines that go on joined. */
+/** The shell commands of a document, with continued lines joined. */
 const commandsOf = (text: string): ReadonlyArray<string> =>
   Array.from(text.matchAll(/^```sh\n([^]*?)^```$/gm), ([, block = ""]) => block.replaceAll("\\\n", " ")).flatMap(
     (block) => block.split("\n").filter((line) => line !== "" && !line.startsWith("#"))
@@ -30,7 +30,7 @@ const commandsOf = (text: string): ReadonlyArray<string> =>
 
 const all = (text: string, pattern: RegExp) => Array.from(text.matchAll(pattern), ([, found = ""]) => found)
 
-/** What a document names that does not exist. */
+/** The names in a document that do not exist. */
 const missing = Effect.fnUntraced(function* (document: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -38,14 +38,14 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
   const found: Array<string> = []
 
   const isThere = (file: string) => fs.exists(path.join(root, file))
-  // in tables too: `npm run x`, and `x` in the table of scripts
+  // `npm run x`, also in tables
   for (const script of all(text, /npm run (?:--silent )?([a-z][\w:]*)/g)) {
     if (!(script in project.scripts)) found.push(`the script ${script}`)
   }
-  // what a command reads: -f and --file of Docker, -k of kubectl, --manifests of ours, programs of Node
+  // files that commands read: -f and --file of Docker, -k of kubectl, our own --manifests, programs of Node
   const files = all(commands, /(?<= )(?:-f|--file|-k|--manifests|node)[ =]([\w./-]+[\w/])/g)
   for (const file of files) if (!(yield* isThere(file))) found.push(`the file ${file}`)
-  // links within the project; of a link into a document its heading too
+  // links within the project, and their headings
   for (const link of all(text, /\]\((?!https?:)([^)\s]+)\)/g)) {
     const [file = "", heading] = link.split("#")
     const target = file === "" ? document : path.join(path.dirname(document), file)
@@ -62,7 +62,7 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
     }
   }
   if (!isHistory(document)) {
-    // in code, from the folder of the document or from the root
+    // files in code spans, relative to the document's folder or to the root
     for (const file of new Set(all(text, /`([\w.-]+\/[\w./-]+\.(?:ts|mjs|md|ya?ml|json|csv|proto|env))`/g))) {
       const isFound = (yield* isThere(file)) || (yield* isThere(path.join(path.dirname(document), file)))
       if (!isFound) found.push(`the file ${file}`)
@@ -71,7 +71,7 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
       if (globSync(file, { cwd: root }).length === 0) found.push(`the path ${file}`)
     }
   }
-  // the names of Kubernetes
+  // Kubernetes objects and namespaces
   for (const [, kind = "", name = ""] of commands.matchAll(/\b(deployment|service)\/([a-z-]+)/g)) {
     const file = path.join(root, "k8s/base", name, `${kind}.yaml`)
     if (!(yield* fs.exists(file))) found.push(`${kind}/${name}`)
@@ -84,14 +84,14 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
 })
 
 layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) => {
-  it.effect.each(documents)("name only what exists: %s", (document) =>
+  it.effect.each(documents)("name existing things only: %s", (document) =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       assert.deepStrictEqual(yield* missing(document, yield* fs.readFileString(`${root}${document}`)), [])
     })
   )
 
-  it.effect("have their commands, links and paths checked", () =>
+  it.effect("are checked for missing scripts, files, links, paths and Kubernetes objects", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const text = [
@@ -116,7 +116,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
         "deployment/nothing",
         "the namespace elsewhere"
       ])
-      // and there are some
+      // commands are found in the documents
       const { length } = commandsOf(yield* fs.readFileString(`${root}k8s/README.md`))
       assert.isAbove(length, 15)
     })
@@ -132,7 +132,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
     })
   )
 
-  it.effect("name the version of package.json: k8s/base", () =>
+  it.effect("k8s/base has the version of package.json", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const tags = all(yield* fs.readFileString(`${root}k8s/base/kustomization.yaml`), /newTag: (\S+)/g)
@@ -140,7 +140,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
     })
   )
 
-  it.effect("list every script: CONTRIBUTING.md", () =>
+  it.effect("CONTRIBUTING.md lists every script", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const [, table = ""] = (yield* fs.readFileString(`${root}CONTRIBUTING.md`)).split("\n## Scripts\n")

@@ -1,6 +1,5 @@
 /**
- * What `npm run generate` writes, and what it leaves alone: two runs at the same time, read-only checkouts, runs that fail or
- * are stopped.
+ * `npm run generate` in concurrent runs, in read-only checkouts, and in runs that fail or are stopped.
  */
 import { readdirSync } from "node:fs"
 
@@ -14,7 +13,7 @@ import * as Checkout from "../integration/Checkout.ts"
 const spawn = Effect.fnUntraced(function* (folder: string, env: Readonly<Record<string, string>> = {}) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   return yield* spawner.spawn(
-    // by its pid alone, so that a signal reaches this process and not those that it has started
+    // without a shell, so that signals reach this process
     ChildProcess.make(process.execPath, ["scripts/generate.ts"], { cwd: folder, env, extendEnv: true })
   )
 })
@@ -29,7 +28,7 @@ const generate = Effect.fnUntraced(function* (folder: string, env: Readonly<Reco
 
 const done = { exitCode: 0, output: "" }
 
-/** The files below a folder, each with its time and its content. */
+/** The contents of the generated files of a checkout. */
 const contentOf = Effect.fnUntraced(function* (folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -48,12 +47,12 @@ const contentOf = Effect.fnUntraced(function* (folder: string) {
   return files
 })
 
-/** What runs have left in a checkout. */
+/** The temporary folders that runs have left in a checkout. */
 const leftIn = (folder: string) => readdirSync(folder).filter((name) => name.startsWith(".generating-"))
 
-layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
+layer(NodeServices.layer, { excludeTestServices: true })("npm run generate", (it) => {
   it.effect(
-    "is done by two at the same time, again and again, and is whole each time",
+    "gives complete results in concurrent runs",
     () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
@@ -63,7 +62,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
         const expected = yield* contentOf(folder)
         assert.isAbove(Object.keys(expected).length, 50)
         for (let round = 0; round < 4; round++) {
-          // once nothing is there, and once there is something to be replaced, and something too much
+          // alternately without generated files, and with a superfluous one
           if (round % 2 === 0) yield* fs.remove(path.join(folder, "src/generated"), { recursive: true })
           else yield* fs.writeFileString(path.join(folder, "src/generated/first/Old.ts"), "")
           const ends = yield* Effect.all(
@@ -78,7 +77,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
     120_000
   )
 
-  it.effect("takes no file away while it replaces others", () =>
+  it.effect("keeps unchanged files when it replaces others", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
@@ -86,7 +85,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
       yield* generate(folder)
       const definitions = path.join(folder, "src/generated/v1/definitions.ts")
       const before = yield* fs.stat(definitions)
-      // another input for other files
+      // a changed input of another file
       yield* fs.writeFileString(path.join(folder, "src/layers/README.md"), "```ts\nexport {}\n```\n")
       assert.deepStrictEqual(yield* generate(folder), done)
       assert.strictEqual(yield* fs.readFileString(path.join(folder, "test/layers/generated/Readme.ts")), "export {}\n")
@@ -95,7 +94,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
     })
   )
 
-  it.effect("mends what has been changed or taken away by others", () =>
+  it.effect("restores files that were changed or removed", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
@@ -109,11 +108,11 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
     })
   )
 
-  it.effect("writes nothing where nothing has changed", () =>
+  it.effect("writes nothing if no input has changed", () =>
     Effect.gen(function* () {
       const folder = yield* Checkout.make({ isProduction: true })
       yield* generate(folder)
-      // a run that asked for anything that can be refused to a user would fail
+      // with this preload, a run that writes anything fails
       const code =
         'import fs from "node:fs"; import { syncBuiltinESMExports } from "node:module";' +
         'for (const name of ["mkdirSync", "mkdtempSync", "writeFileSync", "renameSync", "rmSync"])' +
@@ -122,7 +121,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
       const readOnly = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` }
       assert.deepStrictEqual(yield* generate(folder, readOnly), done)
 
-      // and one that has to write says so
+      // a run that has to write fails with an error that says so
       const other = yield* Checkout.make({ isProduction: true })
       assert.deepStrictEqual(yield* generate(other, readOnly), {
         exitCode: 1,
@@ -131,7 +130,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
     })
   )
 
-  it.effect("leaves nothing behind when it fails", () =>
+  it.effect("leaves no temporary files behind when it fails", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
@@ -146,7 +145,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
     })
   )
 
-  it.effect.each(["SIGINT", "SIGTERM"] as const)("leaves nothing behind when it is stopped: %s", (signal) =>
+  it.effect.each(["SIGINT", "SIGTERM"] as const)("leaves no temporary files behind on %s", (signal) =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* Checkout.make({ isProduction: true })
@@ -156,7 +155,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("generating", (it) => {
         Effect.retry(Schedule.spaced("5 millis"))
       )
       process.kill(handle.pid, signal)
-      // as a signal ends a process that does not listen
+      // the exit status is that of a process without a signal handler
       const end = yield* Effect.exit(handle.exitCode)
       assert.include(Exit.isFailure(end) ? Cause.pretty(end.cause) : "", `signal: '${signal}'`)
       assert.deepStrictEqual(leftIn(folder), [])

@@ -1,6 +1,5 @@
 /**
- * The names of metrics are found in queries as PromQL has them, so that none is missed when they are compared. And what the runbooks
- * name exists: the panels of the dashboard, and the log lines of the services.
+ * The parser that finds metric names in PromQL queries misses none, and the dashboard panels and log lines that the runbooks name exist.
  */
 import { globSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -13,7 +12,7 @@ import * as OpsNames from "../integration/OpsNames.ts"
 
 const plain = (names: OpsNames.Names) => Object.fromEntries([...names].map(([name, labels]) => [name, [...labels]]))
 
-describe("the metrics of a query", () => {
+describe("OpsNames.ofQuery", () => {
   it.each([
     { query: "up", names: { up: [] } },
     { query: "1 + vector(0) * time()", names: {} },
@@ -30,13 +29,13 @@ describe("the metrics of a query", () => {
     { query: 'topk(3, histogram_quantile(0.99, sum by (le) (a_bucket{i=~"$i|$j"})))', names: { a_bucket: ["i"] } }
   ])("$query", ({ names, query }) => assert.deepStrictEqual(plain(OpsNames.ofQuery(query)), names))
 
-  it("are not guessed where none is named, or a bracket is open", () => {
+  it("throws if a metric has no name or a bracket is not closed", () => {
     assert.throws(() => OpsNames.ofQuery('{__name__=~"a"}'), /without the name/)
     assert.throws(() => OpsNames.ofQuery('a{b="c"'), /not closed/)
   })
 })
 
-describe("the metrics of services", () => {
+describe("OpsNames.ofServices", () => {
   const rules = `groups:
   - name: all
     rules:
@@ -63,7 +62,7 @@ describe("the metrics of services", () => {
     }
   })
 
-  it("are those of rules and panels, but for what is recorded, and what Prometheus adds", () =>
+  it("returns the metrics of rules and panels, except recorded ones and those of Prometheus itself", () =>
     assert.deepStrictEqual(plain(OpsNames.ofServices(rules, dashboard)), {
       a_total: ["code"],
       b: ["kind", "role"],
@@ -71,10 +70,10 @@ describe("the metrics of services", () => {
       build_info: ["service"]
     }))
 
-  it("are not missed in a rule that is written in another way", () =>
+  it("throws on a rule that it cannot parse", () =>
     assert.throws(() => OpsNames.rulesOf(`${rules}      - alert: B\n        expr: c > 1\n`), /2 of 3/))
 
-  it.effect("are found in the files of ops/", () =>
+  it.effect("finds the metrics in the files of ops/", () =>
     Effect.gen(function* () {
       const labels = yield* OpsNames.labelsOf
       assert.deepStrictEqual(new Set(labels.keys()), yield* OpsNames.metricNames)
@@ -82,7 +81,7 @@ describe("the metrics of services", () => {
       assert.deepStrictEqual(
         [...labels.keys()].filter((name) => name.includes(":")),
         [],
-        "recorded nowhere"
+        "recorded metrics without a rule"
       )
     }).pipe(Effect.provide(NodeServices.layer))
   )
@@ -95,7 +94,7 @@ describe("the runbooks", () => {
     ...new Set(Array.from(text.matchAll(pattern), ([, part = ""]) => part))
   ]
 
-  it.effect("name panels of the dashboard", () =>
+  it.effect("name existing panels of the dashboard", () =>
     Effect.gen(function* () {
       const panels = found(yield* read("ops/README.md"), /(?<!\*)\*([A-Z][^*]+)\*(?!\*)/g)
       const titles = found(yield* read("ops/grafana/dashboard.json"), /"title": "([^"]+)"/g)
@@ -107,11 +106,11 @@ describe("the runbooks", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
-  it.effect("quote log lines of the services", () =>
+  it.effect("quote existing log lines of the services", () =>
     Effect.gen(function* () {
       const files = yield* Effect.forEach(globSync("src/**/*.ts", { cwd: root }), read)
       const source = files.join("\n")
-      // in the source data stand where a runbook has an ellipsis
+      // an ellipsis in a runbook stands for data in the source
       const lines = found(yield* read("ops/README.md"), /"([A-Z][^"|]+)"/g)
       assert.isAbove(lines.length, 8)
       const missing = lines.filter((line) =>

@@ -1,5 +1,5 @@
 /**
- * How long the path of a request is: `npm run path`.
+ * `npm run path` lists the files and functions that a request passes, and their numbers stay below ceilings.
  */
 import { fileURLToPath } from "node:url"
 
@@ -10,7 +10,7 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
-/** The most files and functions that a page and a call may pass. Lower these when the path becomes shorter. */
+/** The maximum numbers of files and functions that a page and a call pass. Lower them when the path gets shorter. */
 const ceilings = {
   page: { files: 65, functions: 260 },
   call: { files: 42, functions: 148 }
@@ -34,7 +34,7 @@ layer(NodeServices.layer)("npm run path", (it) => {
         const { files, functions } = paths[name]
         for (const file of files) assert.isTrue(yield* fs.exists(path.join(root, file)), file)
         assert.strictEqual(new Set(functions).size, functions.length)
-        // every function is of one of the files, and every file has one
+        // each function is in one of the files, and each file has a function
         const filesOfFunctions = functions.map((one) => /^(.+\.ts):\d+(?::\d+)? \S/.exec(one)?.[1] ?? one)
         assert.deepStrictEqual([...new Set(filesOfFunctions)], files)
         assert.isAtMost(files.length, ceilings[name].files, `${name}:\n${files.join("\n")}`)

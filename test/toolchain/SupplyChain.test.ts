@@ -34,7 +34,7 @@ const read = Effect.fnUntraced(function* (file: string) {
 })
 
 describe("package-lock.json", () => {
-  it("has a hash of every package, optional ones of other platforms too", () => {
+  it("has a hash of every package, including optional ones of other platforms", () => {
     assert.isAbove(packages.length, 200)
     const without = packages.filter(([, { integrity }]) => integrity?.startsWith("sha512-") !== true)
     assert.deepStrictEqual(
@@ -76,7 +76,7 @@ const run = Effect.fnUntraced(function* (
   env: Readonly<Record<string, string>> = {}
 ) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  // npm passes its settings to its children in variables; these tests may be such a child
+  // npm passes its settings to child processes in variables, and these tests may run in one
   const own = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
   const handle = yield* spawner.spawn(
     ChildProcess.make(command, args, { cwd, env: { ...own, ...env }, extendEnv: false, stdin: "ignore" })
@@ -88,7 +88,7 @@ const run = Effect.fnUntraced(function* (
 }, Effect.scoped)
 
 layer(NodeServices.layer, { excludeTestServices: true })("npm ci", (it) => {
-  /** A project with our .npmrc or without, and one dependency from the disk, so that no registry is asked. */
+  /** A project with or without our .npmrc, and with one dependency from the disk, so that npm needs no registry. */
   const makeProject = Effect.fnUntraced(function* (dependency: object, options: { readonly hasNpmrc: boolean }) {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
@@ -162,7 +162,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("a build", (it) => {
   }
 
   it.effect(
-    "makes the same bundles of the same sources, in any folder and in whatever order files are read",
+    "produces the same bundles from the same sources, in any folder and for any order of file reads",
     () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
@@ -192,7 +192,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("a build", (it) => {
           ["marketplace.js", "marketplace.js.map", "recommendations.js", "recommendations.js.map"]
         )
         assert.isTrue(one.every(({ text }) => text.length > 100_000))
-        // compared by name, since a difference of megabytes cannot be read
+        // compares names, since a diff of megabytes is unreadable
         const different = one.filter(({ text }, index) => text !== other[index]?.text)
         assert.deepStrictEqual(
           different.map(({ file }) => file),

@@ -645,7 +645,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
     })
   )
 
-  it.effect("updates every Node together", () =>
+  it.effect("updates all versions of Node together", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
       const all = yield* nodes
@@ -654,7 +654,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
         assert.strictEqual(version, all[0]?.version, JSON.stringify(dependency))
         assert.strictEqual(ruleOf(renovate, dependency).groupName, "node", JSON.stringify(dependency))
       }
-      // the check notices if the group loses one of them
+      // the check fails if the group misses one of them
       const without = changed(renovate, '"docker.io/library/node", ', "")
       assert.deepStrictEqual(
         all.map(({ dependency }) => ruleOf(without, dependency).groupName),

@@ -1,5 +1,5 @@
 /**
- * Back-pressure: a handler, and a client, produce messages at most a window ahead of their reader. The window is documented in GrpcServer;
+ * Back-pressure: handlers and clients produce messages at most one window ahead of their reader. The window is documented in GrpcServer;
  * these tests measure it.
  */
 import { fileURLToPath } from "node:url"
@@ -19,16 +19,16 @@ import * as Echo from "./Echo.ts"
 
 const million = 1_000_000
 
-/** The window of HTTP/2 (RFC 9113, section 6.9.2) and the buffer of Node's stream at the reader, in bytes. */
+/** The flow-control window of HTTP/2 (RFC 9113, section 6.9.2) and the buffer of the reader's Node stream, in bytes. */
 const inTransit = 65_535 + 65_536
 /** The buffer of grpc-js' client for retries, which it fills until the server answers, in bytes. */
 const retryBuffer = 1_048_576
 /** The prefix of a message, in bytes. */
 const prefix = 5
-/** Messages in the buffers of streams of objects on each side, and one in progress on each side. */
+/** The messages in the object-mode buffers of both sides, and one in progress on each side. */
 const buffered = 2 * 16 + 2
 
-/** How many messages a sender may be ahead, by the size of a message and of a chunk. */
+/** The number of messages that a sender may be ahead, by the sizes of a message and of a chunk. */
 const window = (size: number, chunk: number, bytes = inTransit) => Math.ceil(bytes / (size + prefix)) + buffered + chunk
 
 const shapes = [
@@ -39,10 +39,10 @@ const shapes = [
   { what: "messages larger than the window, one at a time", text: "x".repeat(200_000), chunk: 1 }
 ] as const
 
-/** The encoded size of a message that has a text only. */
+/** The encoded size of a message with only a text. */
 const sizeOf = (text: string) => text.length + (text.length < 128 ? 2 : text.length < 16_384 ? 3 : 4)
 
-/** A lazy stream of a million messages, and how many of them have been made. */
+/** A lazy stream of a million messages, and the number of those produced. */
 const producer = (text: string, chunk: number) => {
   const made = { count: 0 }
   const messages = Stream.unfold(0, (from) =>
@@ -58,7 +58,7 @@ const producer = (text: string, chunk: number) => {
   return { made, messages }
 }
 
-/** Waits until a count stops growing. Calls on the same connection pass behind the messages that are in transit. */
+/** Waits until a count stops growing. In between it makes calls on the same connection, which are sent after the messages in transit. */
 const settled = Effect.fnUntraced(function* (call: Effect.Effect<unknown, unknown>, count: () => number) {
   let before = -1
   while (before !== count()) {
@@ -68,7 +68,7 @@ const settled = Effect.fnUntraced(function* (call: Effect.Effect<unknown, unknow
   return before
 })
 
-/** A client of grpc-js as in its documentation. */
+/** A plain client of grpc-js. */
 const plainClient = Effect.gen(function* () {
   const definition = yield* Effect.promise(() =>
     load("echo.proto", { includeDirs: [fileURLToPath(new URL("../../../src/layers/testing", import.meta.url))] })
@@ -218,7 +218,7 @@ describe("a bidirectional call", () => {
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live("with a client that stops reading stops the requests of that client, through the handler", () => {
+  it.live("stops the requests of a client that stops reading, through the handler", () => {
     const { made, messages } = producer("x".repeat(1_000), 1)
     return Effect.gen(function* () {
       const { Chat, Echo: call } = yield* Echo.client

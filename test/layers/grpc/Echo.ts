@@ -1,5 +1,5 @@
 /**
- * A real server of the Echo service on a port of the system's choice, and clients of it.
+ * A real server of the Echo service on a free port, and clients of it.
  */
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
 import { Effect, Layer, Schema, Stream } from "effect"
@@ -18,7 +18,7 @@ import type { EchoResponse__Output } from "../../../src/layers/testing/generated
 
 export { EchoService }
 
-/** What the tests' handlers fail with. */
+/** An error of handlers, which is INVALID_ARGUMENT. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { field: Schema.String }) {}
 
 export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", {
@@ -30,7 +30,7 @@ type EchoError = Refused | Unavailable
 type EchoHandler = (request: EchoRequest__Output) => Effect.Effect<EchoResponse__Output, EchoError, GrpcCall>
 type Requests = Stream.Stream<EchoRequest__Output>
 
-/** The handlers of Echo, each of which does what its proto says. */
+/** The handlers of Echo, as its proto describes them. */
 export const handlers = {
   Echo: ((request) => echo(request)) as EchoHandler,
   EchoOnce: ((request) => echo(request)) as EchoHandler,
@@ -42,15 +42,15 @@ export const handlers = {
     Stream.map(requests, ({ text }) => ({ text, items: [] }))
 }
 
-/** Answers with the text of the request. */
+/** Responds with the text of the request. */
 export const echo: EchoHandler = ({ text }) => Effect.succeed({ text, items: [] })
 
-/** Serves Echo on 127.0.0.1, by the handlers that are given and the usual ones, and whatever else is given. */
+/** Serves Echo on 127.0.0.1. `overrides` replace default handlers. */
 export const serve = (
   overrides: Partial<typeof handlers> = {},
   options: Pick<GrpcServer.Options, "limits" | "tls"> & {
     readonly drain?: Layer.Layer<Drain>
-    /** One of the system's choice unless it is given. */
+    /** A free port by default. */
     readonly port?: number
     readonly beside?: Layer.Layer<never, never, GrpcServer.GrpcServer>
   } = {}
@@ -67,16 +67,16 @@ export const serve = (
     Layer.provideMerge(options.drain ?? Drain.layerTest())
   )
 
-/** Serves Echo, by a handler of its first method. */
+/** Serves Echo with this handler of its first method. */
 export const layer = (handler: EchoHandler, drain?: Layer.Layer<Drain>) =>
   serve({ Echo: handler }, drain === undefined ? {} : { drain })
 
-/** The target of the server that is there. */
+/** The target of the current server. */
 export const target = Effect.flatMap(GrpcServer.GrpcServer, ({ address }) =>
   Effect.map(address, ({ host, port }) => `${host}:${port}`)
 )
 
-/** A client of the server that is there, of Echo or of another of its services. */
+/** A client of a service of the current server. */
 export const clientOf = Effect.fnUntraced(function* <Methods>(service: GrpcService.GrpcService<Methods>) {
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target: yield* target }))
   return yield* Effect.provideContext(GrpcClient.make(service), context)
@@ -84,7 +84,7 @@ export const clientOf = Effect.fnUntraced(function* <Methods>(service: GrpcServi
 
 export const client = clientOf(EchoService)
 
-/** How a call ended that was made with bytes, by grpc-js alone. */
+/** Makes a unary call with raw bytes by grpc-js alone, and succeeds with its status. */
 export const callWithBytes = (path: string, bytes: Uint8Array) =>
   Effect.flatMap(target, (target) =>
     Effect.callback<{ readonly code: number; readonly details: string; readonly metadata: Metadata }>((resume) => {

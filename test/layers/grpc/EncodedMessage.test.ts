@@ -36,7 +36,7 @@ const EncodedEcho = GrpcServer.serve(
 )
 
 layer(EncodedEcho, { excludeTestServices: true })("an encoded response", (it) => {
-  it.effect("is decoded by the client as usual", () =>
+  it.effect("is decoded by the client like any other", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       assert.deepStrictEqual(yield* client.Echo({ text: "é" }), { text: "é", items: [] })
@@ -45,7 +45,7 @@ layer(EncodedEcho, { excludeTestServices: true })("an encoded response", (it) =>
     })
   )
 
-  it.effect("may be part of a Stream with others that are not encoded", () =>
+  it.effect("can be mixed with plain responses in a stream", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       const response = { text: "a", items: [] }
@@ -55,7 +55,7 @@ layer(EncodedEcho, { excludeTestServices: true })("an encoded response", (it) =>
     })
   )
 
-  it.effect("has the same size limit as others", () =>
+  it.effect("has the same size limit as any other", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       const fits = "x".repeat(maxResponseSize - 2)

@@ -1,6 +1,6 @@
 /**
- * What must not compile. The compiler runs over this file with all others (`npm run check`), and complains of an
- * expected error that is none.
+ * Type tests of handlers, interceptors and clients: code that must compile and code that must not. `npm run check` compiles this file, and
+ * `@ts-expect-error` fails where there is no error.
  */
 import { Context, Effect, Layer, Stream } from "effect"
 
@@ -38,7 +38,7 @@ const StreamService = GrpcService.make<Pick<EchoServiceDefinition, "Expand" | "C
 })
 const refused = { Refused: () => Status.notFound("refused") }
 
-// this is right
+// compiles
 GrpcServer.serve(
   EchoService,
   Effect.succeed({
@@ -51,19 +51,19 @@ GrpcServer.serve(
 // @ts-expect-error a method is missing
 GrpcServer.serve(EchoService, Effect.succeed({}), {})
 
-// this is right: it is left out on purpose
+// compiles: the method is declared as unimplemented
 GrpcServer.serve(EchoService, Effect.succeed({ Echo: GrpcServer.unimplemented }), {}) satisfies Layer.Layer<
   never,
   never,
   GrpcServer.GrpcServer
 >
 
-// @ts-expect-error a method is missing beside one that is left out on purpose
+// @ts-expect-error a method is missing beside one that is declared as unimplemented
 GrpcServer.serve(StreamService, Effect.succeed({ Expand: GrpcServer.unimplemented }), {})
 
 GrpcServer.serve(
   EchoService,
-  // @ts-expect-error there is no such method
+  // @ts-expect-error an unknown method
   Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text, items: [] }), Ecco: () => Effect.void }),
   {}
 )
@@ -77,14 +77,14 @@ GrpcServer.serve(
 
 GrpcServer.serve(
   EchoService,
-  // @ts-expect-error a field is misspelt beside right ones: "number" is optional
+  // @ts-expect-error an optional field ("number") is misspelt
   Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text, items: [], nubmer: 1 }) }),
   {}
 )
 
 GrpcServer.serve(
   EchoService,
-  // @ts-expect-error the same, further down
+  // @ts-expect-error a field of a nested message is misspelt
   Effect.succeed({ Echo: ({ text }) => Effect.succeed({ text, items: [{ name: "a", cuont: 1 }] }) }),
   {}
 )
@@ -106,7 +106,7 @@ GrpcServer.serve(
 GrpcServer.serve(
   EchoService,
   Effect.succeed({ Echo: () => Effect.fail(new Refused({ field: "text" })) }),
-  // @ts-expect-error a status for an error that there is not
+  // @ts-expect-error a status for an error that no handler has
   { ...refused, Other: () => Status.notFound("other") }
 )
 
@@ -118,7 +118,7 @@ GrpcServer.serve(
   {}
 )
 
-// this is right: what a stream needs of its call is there, and its error has a status
+// compiles: a stream may use GrpcCall, and its error has a status
 GrpcServer.serve(
   StreamService,
   Effect.succeed({
@@ -133,7 +133,7 @@ GrpcServer.serve(
 
 GrpcServer.serve(
   StreamService,
-  // @ts-expect-error an Effect where a Stream is wanted
+  // @ts-expect-error an Effect in place of a Stream
   Effect.succeed({
     Expand: ({ text }) => Effect.succeed({ text, items: [] }),
     Collect: () => Effect.succeed({ text: "", items: [] })
@@ -161,7 +161,7 @@ GrpcServer.serve(
   {}
 )
 
-// these are right: bytes in place of a message, and one or the other
+// these compile: encoded bytes in place of a message, and either of the two
 GrpcServer.serve(
   EchoService,
   Effect.succeed({
@@ -188,14 +188,14 @@ GrpcServer.serve(
 
 GrpcServer.serve(
   EchoService,
-  // @ts-expect-error bytes alone
+  // @ts-expect-error plain bytes
   Effect.succeed({ Echo: () => Effect.succeed({ bytes: Buffer.of() }) }),
   {}
 )
 
 GrpcServer.serve(
   EchoService,
-  // @ts-expect-error a field is misspelt where there might be bytes
+  // @ts-expect-error a field is misspelt in a handler that may return encoded bytes
   Effect.succeed({
     Echo: ({ text }) =>
       Effect.succeed(text === "" ? new Encoded<EchoResponse__Output>(Buffer.of()) : { text, items: [], nubmer: 1 })
@@ -230,7 +230,7 @@ const greetInTenant = Effect.succeed({
     })
 })
 
-// these are right: what handlers need is provided by an interceptor of the service, of the server, or by a layer
+// these compile: the services of handlers are provided by an interceptor of the service or of the server, or by a layer
 GrpcServer.serve(EchoService, greet, {}, { interceptors: [observer, authenticated] }) satisfies Layer.Layer<
   never,
   never,
@@ -249,7 +249,7 @@ GrpcServer.serve(EchoService, greet, {}).pipe(
   NodeGrpcServer.listen({ host: "127.0.0.1", port: 0 })
 ) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
 
-// @ts-expect-error nobody provides the service
+// @ts-expect-error the service is not provided
 // @effect-diagnostics-next-line missingLayerContext:off
 GrpcServer.serve(EchoService, greet, {}, { interceptors: [observer] }) satisfies Layer.Layer<
   never,
@@ -271,7 +271,7 @@ GrpcServer.serve(EchoService, greet, {}).pipe(
   // @effect-diagnostics-next-line missingLayerContext:off
 ) satisfies Layer.Layer<GrpcServer.GrpcServer, ListenError, Drain>
 
-// @ts-expect-error an interceptor that provides something else than its service
+// @ts-expect-error an interceptor that provides another type than that of its service
 GrpcInterceptor.provide(CurrentUser, () => Effect.succeed({ id: 1 }))
 
 declare const client: GrpcClient.GrpcClient<(typeof EchoService)["Methods"] & {}>
@@ -279,14 +279,14 @@ declare const streams: GrpcClient.GrpcClient<(typeof StreamService)["Methods"] &
 
 export const calls = [
   client.Echo({ text: "a", color: 1 }),
-  // @ts-expect-error a request with a field that there is not
+  // @ts-expect-error a request with an unknown field
   client.Echo({ txt: "a" }),
   // @ts-expect-error a request with a field of another type
   client.Echo({ int32Value: "1" }),
-  // @ts-expect-error no such method
+  // @ts-expect-error an unknown method
   client.Ecco({}),
   Stream.runCollect(streams.Expand({ text: "a" })),
   streams.Collect(Stream.make({ text: "a" })),
-  // @ts-expect-error a request where a stream of them is wanted
+  // @ts-expect-error a request in place of a stream of requests
   streams.Collect({ text: "a" })
 ]

@@ -19,24 +19,24 @@ import * as Logs from "../telemetry/Logs.ts"
 import * as Echo from "./Echo.ts"
 import * as Outcomes from "./Outcomes.ts"
 
-/** Whatever an interceptor puts into the context. */
+/** A value that interceptors put into the context. */
 const Name = Context.Reference("test/layers/GrpcInterceptor/Name", { defaultValue: () => "nobody" })
 
-/** A message as gRPC frames it: not compressed, of so many bytes. */
+/** An uncompressed message with its length prefix. */
 const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
 
 const throwing = () => {
   throw new Error("a bug")
 }
 
-/** The messages of exceptions of interceptors in the log. */
+/** The messages of the exceptions of interceptors in the log. */
 const exceptionsIn = (logs: Logs.Recorder) =>
   logs
     .lines()
     .filter(({ message }) => message === "Exception in an interceptor")
     .map(({ cause = "" }) => /a bug/.exec(cause)?.[0])
 
-/** Notes how calls end. */
+/** Records the statuses of calls in `notes`. */
 const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
   around: (answer, call) =>
     Effect.onExit(answer, (exit) =>
@@ -46,7 +46,7 @@ const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
     )
 })
 
-describe("an interceptor of a server", () => {
+describe("a server interceptor", () => {
   it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
     Effect.gen(function* () {
       const notes: Array<string> = []
@@ -57,7 +57,7 @@ describe("an interceptor of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("sees the call", () =>
+  it.live("gets the properties of the call", () =>
     Effect.gen(function* () {
       const calls: Array<GrpcCall["Service"]> = []
       const metadata = new Metadata()
@@ -94,7 +94,7 @@ describe("an interceptor of a server", () => {
     })
   )
 
-  it.live("is around the ones after it, and all are around the handler", () =>
+  it.live("wraps the interceptors after it, and all wrap the handler", () =>
     Effect.gen(function* () {
       const steps: Array<string> = []
       const step = (name: string) => Effect.sync(() => void steps.push(name))
@@ -129,31 +129,33 @@ describe("an interceptor of a server", () => {
     })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may answer a $kind call instead of the handler", ({ kind }) =>
-    Effect.gen(function* () {
-      let handled = 0
-      const authenticate: ServerInterceptor = {
-        around: (answer, { metadata }) =>
-          metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
-      }
-      yield* Effect.gen(function* () {
-        const { call } = yield* EchoServer
-        const { reason } = yield* Effect.flip(call(kind, "hello"))
-        assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Who are you?"])
-        assert.strictEqual(handled, 0)
-        const metadata = new Metadata()
-        metadata.set("authorization", "it is me")
-        assert.deepStrictEqual(yield* call(kind, "hello", { metadata }), ["hello"])
-        assert.strictEqual(handled, 1)
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({ interceptors: [authenticate], inputs: { hello: Effect.sync(() => void handled++) } })
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "can answer a $kind call in place of the handler",
+    ({ kind }) =>
+      Effect.gen(function* () {
+        let handled = 0
+        const authenticate: ServerInterceptor = {
+          around: (answer, { metadata }) =>
+            metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
+        }
+        yield* Effect.gen(function* () {
+          const { call } = yield* EchoServer
+          const { reason } = yield* Effect.flip(call(kind, "hello"))
+          assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Who are you?"])
+          assert.strictEqual(handled, 0)
+          const metadata = new Metadata()
+          metadata.set("authorization", "it is me")
+          assert.deepStrictEqual(yield* call(kind, "hello", { metadata }), ["hello"])
+          assert.strictEqual(handled, 1)
+        }).pipe(
+          Effect.provide(
+            EchoServer.layer({ interceptors: [authenticate], inputs: { hello: Effect.sync(() => void handled++) } })
+          )
         )
-      )
-    })
+      })
   )
 
-  it.live("may provide what handlers find around them", () =>
+  it.live("can provide context to handlers", () =>
     Effect.gen(function* () {
       const found: Array<string> = []
       yield* Effect.gen(function* () {
@@ -175,7 +177,7 @@ describe("an interceptor of a server", () => {
     })
   )
 
-  it.live("may see the messages of a Stream", () =>
+  it.live("can observe the messages of a stream", () =>
     Effect.gen(function* () {
       let messages = 0
       const counting: ServerInterceptor = {
@@ -194,13 +196,13 @@ describe("an interceptor of a server", () => {
   it.live.each([
     { what: "an unknown method", path: `${path}zzz9`, code: "Unimplemented", name: "_OTHER/_OTHER" },
     { what: "an unknown service", path: "/zzz9/zzz9", code: "Unimplemented", name: "_OTHER/_OTHER" },
-    { what: "a path that is none", path: "/", code: "Unimplemented", name: "_OTHER/_OTHER" },
+    { what: "an invalid path", path: "/", code: "Unimplemented", name: "_OTHER/_OTHER" },
     { what: "a message that does not decode", body: frame([0xff, 0xff, 0xff]), code: "Internal" },
     { what: "no message", body: Buffer.alloc(0), code: "Unimplemented" },
     { what: "two messages", body: Buffer.concat([frame([]), frame([])]), code: "Unimplemented" },
     { what: "another content type", headers: { "content-type": "text/plain" }, code: "Unknown" },
-    { what: "a deadline that is none", headers: { "grpc-timeout": "soon" }, code: "Internal" }
-  ])("sees a call that no handler gets, once: $what", (wrong) =>
+    { what: "an invalid deadline", headers: { "grpc-timeout": "soon" }, code: "Internal" }
+  ])("runs once for a call that is rejected before its handler: $what", (wrong) =>
     Effect.gen(function* () {
       const seen: Array<string> = []
       const {
@@ -229,10 +231,10 @@ describe("an interceptor of a server", () => {
   )
 
   it.live.each(Outcomes.cases)(
-    "runs hooks for $outcome of a $kind call, wherever others have around",
+    "runs hooks for $outcome of a $kind call, with and without other interceptors that wrap the call",
     ({ code, kind, outcome }) =>
       Effect.gen(function* () {
-        const told = (notes: Array<string>): ServerInterceptor => ({
+        const hooks = (notes: Array<string>): ServerInterceptor => ({
           onStart: (call, context) => {
             notes.push(`${call.kind} begins`)
             return Context.add(context, Name, "told")
@@ -248,7 +250,7 @@ describe("an interceptor of a server", () => {
         for (const interceptors of [[], [around]]) {
           for (const observers of [[], [around]]) {
             const notes: Array<string> = []
-            const { run } = yield* Outcomes.make({ observers: [...observers, told(notes)], interceptors })
+            const { run } = yield* Outcomes.make({ observers: [...observers, hooks(notes)], interceptors })
             notes.length = 0
             yield* run(kind, outcome)
             assert.deepStrictEqual(notes, expected)
@@ -257,7 +259,7 @@ describe("an interceptor of a server", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("starts in the order of the list, and ends in reverse", () =>
+  it.live("runs onStart in the order of the list, and onEnd in reverse", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const named = (name: string): ServerInterceptor => ({
@@ -318,7 +320,7 @@ describe("an interceptor of a server", () => {
     Effect.gen(function* () {
       const messages: Array<string | undefined> = []
       const { client, target } = yield* Outcomes.make({
-        // room for one call
+        // enough for one call
         limits: { maxBytesInFlight: 20 * 1024 },
         interceptors: [
           {
@@ -338,28 +340,26 @@ describe("an interceptor of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "sees a $kind call that the server cuts when it closes",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        const notes: Array<string> = []
-        const scope = yield* Scope.make()
-        const { call, started } = yield* Effect.provideService(
-          Outcomes.make({ interceptors: [noting(notes)] }),
-          Scope.Scope,
-          scope
-        )
-        notes.length = 0
-        const cut = yield* Effect.forkChild(Effect.flip(call(kind, "hang")))
-        yield* started
-        yield* Scope.close(scope, Exit.void)
-        yield* Fiber.join(cut)
-        assert.deepStrictEqual(notes, [`${kind} Unavailable`])
-      })
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("sees a $kind call that a closing server aborts", ({ kind }) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const scope = yield* Scope.make()
+      const { call, started } = yield* Effect.provideService(
+        Outcomes.make({ interceptors: [noting(notes)] }),
+        Scope.Scope,
+        scope
+      )
+      notes.length = 0
+      const cut = yield* Effect.forkChild(Effect.flip(call(kind, "hang")))
+      yield* started
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(cut)
+      assert.deepStrictEqual(notes, [`${kind} Unavailable`])
+    })
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "that throws has died, which those around it see: $kind",
+    "that throws makes a $kind call die, which outer interceptors see",
     ({ kind }) =>
       Effect.gen(function* () {
         const notes: Array<string> = []
@@ -373,7 +373,7 @@ describe("an interceptor of a server", () => {
           const { reason } = yield* Effect.flip(call(kind, "hello"))
           assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
           assert.deepStrictEqual(notes, [`${kind} Internal`])
-          // nor does it harm where no handler gets the call
+          // calls that are rejected before their handler keep their status
           assert.strictEqual(yield* RawCall.send(target, { path: "/no/no", body: frame([]) }), "12")
           assert.strictEqual((yield* Effect.flip(call(kind, "hello"))).reason._tag, "Internal")
         }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], interceptors: [throwing] })))
@@ -381,7 +381,7 @@ describe("an interceptor of a server", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "sees that the answer to a $kind call is too large to be sent",
+    "sees that the response to a $kind call is above maxResponseSize",
     ({ kind }) =>
       Effect.gen(function* () {
         const notes: Array<string> = []
@@ -396,7 +396,7 @@ describe("an interceptor of a server", () => {
   )
 
   it.live.each([{ kind: "clientStream" as const }, { kind: "bidi" as const }])(
-    "sees a $kind call whose client is lost in the middle of its requests",
+    "sees a $kind call whose client disconnects between its requests",
     ({ kind }) =>
       Effect.gen(function* () {
         const notes: Array<string> = []
@@ -413,7 +413,7 @@ describe("an interceptor of a server", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("sees a call that is refused for load", () =>
+  it.live("sees a call that is shed", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const { client, run, seen, started } = yield* Outcomes.make({
@@ -459,7 +459,7 @@ describe("an interceptor that provides a service", () => {
   const metadata = new Metadata()
   metadata.set("authorization", "Bearer Ada")
 
-  it.live("gives it to the handlers of its service alone", () =>
+  it.live("provides it to the handlers of its own service only", () =>
     Effect.gen(function* () {
       const greeter = yield* Echo.clientOf(GreeterService)
       assert.strictEqual((yield* greeter.Greet({}, { metadata })).text, "Hello, Ada")
@@ -472,7 +472,7 @@ describe("an interceptor that provides a service", () => {
     }).pipe(Effect.provide(Echo.serve({}, { beside: Greeter })))
   )
 
-  it.live("does not run for a call that reaches no handler", () =>
+  it.live("does not run for a call that is rejected before its handler", () =>
     Effect.gen(function* () {
       const malformed = { path: `/${GreeterService.name}/Greet`, body: frame([0xff, 0xff, 0xff]) }
       assert.strictEqual(yield* RawCall.send(yield* Echo.target, malformed), "13")
@@ -480,13 +480,13 @@ describe("an interceptor that provides a service", () => {
   )
 })
 
-describe("an interceptor of a client", () => {
+describe("a client interceptor", () => {
   interface Interceptors {
     readonly interceptors: ReadonlyArray<ClientInterceptor>
     readonly attemptInterceptors: ReadonlyArray<ClientAttemptInterceptor>
   }
 
-  /** Notes how calls and attempts end, with `around`. */
+  /** Records the statuses of calls and attempts in `notes`, with `around`. */
   const noting = (notes: Array<string>): Interceptors => ({
     interceptors: [
       {
@@ -518,7 +518,7 @@ describe("an interceptor of a client", () => {
     }).pipe(Effect.scoped)
   )
 
-  /** The same with hooks. */
+  /** The same as `noting`, with hooks. */
   const observing = (notes: Array<string>): Interceptors => ({
     interceptors: [{ onEnd: ({ method }, _exit, status) => void notes.push(`call ${method} ${status?._tag ?? "OK"}`) }],
     attemptInterceptors: [
@@ -526,7 +526,7 @@ describe("an interceptor of a client", () => {
     ]
   })
 
-  it.live.each(Outcomes.cases)("with hooks alone sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+  it.live.each(Outcomes.cases)("with only hooks sees $outcome of a $kind call", ({ code, kind, outcome }) =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const { run } = yield* Outcomes.make({ client: observing(notes) })
@@ -537,7 +537,7 @@ describe("an interceptor of a client", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "with hooks keeps its place among those with around: $kind",
+    "with hooks keeps its place among those with around, for a $kind call",
     ({ kind }) =>
       Effect.gen(function* () {
         const notes: Array<string> = []
@@ -555,7 +555,7 @@ describe("an interceptor of a client", () => {
               return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${name} is over`)))
             })
         })
-        // the third has all of them
+        // the third one has both hooks and around
         const list = (what: string) => [
           hooks(what, "a"),
           wrapper(what, "b"),
@@ -564,7 +564,7 @@ describe("an interceptor of a client", () => {
         ]
         yield* Effect.gen(function* () {
           const { call } = yield* EchoServer
-          // what a channel does to get to know its server is none of the call
+          // drops the notes of the channel's own calls
           notes.length = 0
           yield* call(kind, "hello")
         }).pipe(
@@ -660,7 +660,7 @@ describe("an interceptor of a client", () => {
       })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may add to what goes out with a $kind call", ({ kind }) =>
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("can add metadata to a $kind call", ({ kind }) =>
     Effect.gen(function* () {
       const got: Array<unknown> = []
       const authorize: ClientInterceptor = { onStart: ({ metadata }) => metadata.set("authorization", "it is me") }
@@ -681,7 +681,7 @@ describe("an interceptor of a client", () => {
     })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("may keep a $kind call from being made", ({ kind }) =>
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("can fail a $kind call before it is sent", ({ kind }) =>
     Effect.gen(function* () {
       let handled = 0
       const metadata = new Metadata()
@@ -706,7 +706,7 @@ describe("an interceptor of a client", () => {
     })
   )
 
-  it.live("is around a Stream until its reader has enough of it", () =>
+  it.live("wraps a stream until its consumer stops reading", () =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const { client, seen } = yield* Outcomes.make({ client: noting(notes) })
@@ -723,7 +723,7 @@ describe("an interceptor of a client", () => {
   )
 })
 
-it.live("a Stream is read within what interceptors put around it", () =>
+it.live("a stream of responses is read in the context that interceptors provide", () =>
   Effect.gen(function* () {
     const inner = yield* Deferred.make<string>()
     yield* Effect.gen(function* () {

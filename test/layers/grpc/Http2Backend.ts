@@ -1,5 +1,5 @@
 /**
- * A server that answers calls by node:http2 alone, so that it can answer what grpc-js never would.
+ * A server on node:http2 alone, for responses that grpc-js never sends.
  */
 import { createServer, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
 
@@ -10,7 +10,7 @@ import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChanne
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as Echo from "./Echo.ts"
 
-/** A message in its frame. */
+/** A message with its length prefix. */
 export const frame = (message: Uint8Array, isCompressed = false): Buffer => {
   const prefix = Buffer.alloc(5)
   prefix[0] = isCompressed ? 1 : 0
@@ -18,13 +18,13 @@ export const frame = (message: Uint8Array, isCompressed = false): Buffer => {
   return Buffer.concat([prefix, message])
 }
 
-/** An EchoResponse with a text. */
+/** A framed EchoResponse with a text of up to 125 bytes. */
 export const response = (text: string): Buffer => {
   const bytes = Buffer.from(text)
   return frame(Buffer.concat([Buffer.from([0x0a, bytes.length]), bytes]))
 }
 
-/** Answers with headers, bytes and trailers. */
+/** Responds with headers, a body and trailers. */
 export const respond = (
   stream: ServerHttp2Stream,
   body: Buffer,
@@ -36,11 +36,11 @@ export const respond = (
   stream.end(body)
 }
 
-/** Answers with a status alone, all of it in the headers. */
+/** Sends a Trailers-Only response: the status is in the headers. */
 export const respondStatus = (stream: ServerHttp2Stream, trailers: OutgoingHttpHeaders): void =>
   stream.respond({ ":status": 200, "content-type": "application/grpc", ...trailers }, { endStream: true })
 
-/** Serves on 127.0.0.1, with an answer for each call, which is given once its request has ended. */
+/** Serves on 127.0.0.1, and succeeds with the port. `answer` responds to a call once its request has ended. */
 export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
   Effect.map(
     Effect.acquireRelease(
@@ -71,7 +71,7 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
     ({ port }) => port
   )
 
-/** A client of Echo on that port. */
+/** A client of Echo for a port. */
 export const connect = Effect.fnUntraced(function* (port: number, options: Partial<ChannelOptions> = {}) {
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target: `127.0.0.1:${port}`, ...options }))
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)

@@ -3,7 +3,7 @@ import { it } from "@effect/vitest"
 import * as Leaks from "./Leaks.ts"
 
 it.live(
-  "20,000 calls, a third cancelled and a tenth past their deadline, leak nothing",
+  "20,000 calls, of which a third are cancelled and a tenth exceed their deadline, leak nothing",
   () => Leaks.leavesNothing(20_000),
   180_000
 )

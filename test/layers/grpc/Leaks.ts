@@ -1,5 +1,5 @@
 /**
- * Runs {@link ./ManyCalls.ts} in a process of its own, where it can collect garbage, and checks its report.
+ * Runs {@link ./ManyCalls.ts} in a process of its own, with access to the garbage collector, and checks its report.
  */
 import { fileURLToPath } from "node:url"
 
@@ -10,7 +10,7 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import type { Report } from "./ManyCalls.ts"
 
-/** Asserts that after so many calls nothing is left that was not there after the warm-up, and that the heap has grown by at most 5 %. */
+/** Asserts that `calls` calls leave no fibers, handlers, streams or resources behind, and that the heap grows by at most 5 %. */
 export const leavesNothing = Effect.fnUntraced(
   function* (calls: number) {
     const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
@@ -45,7 +45,7 @@ export const leavesNothing = Effect.fnUntraced(
   Effect.provide(NodeServices.layer)
 )
 
-/** Active resources. A task that reads a file periodically is either a timer or a read at any moment. */
+/** The active resources. A task that reads a file periodically is at any moment either a timer or a read. */
 const resourcesOf = ({ resources: { FSReqCallback = 0, Timeout = 0, ...others } }: Report["before"]) => ({
   ...others,
   periodic: FSReqCallback + Timeout

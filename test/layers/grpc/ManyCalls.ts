@@ -1,6 +1,6 @@
 /**
- * A program that makes many calls of all kinds between the server and the client in one process. A third is cancelled at a random
- * moment, a tenth passes its deadline. It prints what exists after the warm-up and after all calls, as JSON.
+ * A program that makes many calls of all kinds between a server and a client in one process. A third are cancelled at a random
+ * moment, and a tenth exceed their deadline. It prints a census after the warm-up and one after all calls, as JSON.
  *
  *     node --expose-gc test/layers/grpc/ManyCalls.ts 1000000
  */
@@ -20,14 +20,14 @@ import { Drain } from "../../../src/layers/process/Drain.ts"
 import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import * as Echo from "./Echo.ts"
 
-/** What exists at one moment. */
+/** The live objects at one moment. */
 export interface Census {
   readonly fibers: number
-  /** Handlers that have begun and whose finalizers have not run. */
+  /** Handlers that have started and whose finalizers have not run. */
   readonly handlers: number
-  /** As counted by the server. */
+  /** The load that the server reports. */
   readonly load: { readonly answering: number; readonly waiting: number; readonly refused: number }
-  /** Open HTTP/2 streams of both sides. */
+  /** The open HTTP/2 streams of both sides. */
   readonly streams: number
   /** What keeps the process alive: sockets, listeners, timers, by type. */
   readonly resources: { readonly [type: string]: number }
@@ -38,7 +38,7 @@ export interface Census {
 export interface Report {
   readonly before: Census
   readonly after: Census
-  /** The number of calls by how they ended. */
+  /** The number of calls by outcome. */
   readonly outcomes: { readonly [outcome: string]: number }
   readonly seconds: number
 }
@@ -113,7 +113,7 @@ const server = GrpcServer.serve(Echo.EchoService, Effect.succeed(handlers), {
 
 const client = Effect.gen(function* () {
   const target = yield* Echo.target
-  // no retry and no circuit breaker because of deadlines, which expire on purpose here
+  // deadlines expire on purpose here, and must not cause retries or open the circuit breaker
   const policy = {
     circuitFailures: Number.MAX_SAFE_INTEGER,
     retry: { ...RetryPolicy.defaults, attemptTimeout: Duration.seconds(10) }
@@ -186,7 +186,7 @@ const program = Effect.gen(function* () {
   }
 
   const census = Effect.gen(function* () {
-    // cancellations are on their way to the server; what never arrives shows in the report
+    // waits for cancellations in transit; those that never arrive show up in the report
     for (let turns = 0; turns < 2_000; turns++) {
       if (counts.streams === 0 && counts.handlers === 0 && resources()["Immediate"] === undefined) break
       yield* turn
@@ -213,7 +213,7 @@ const program = Effect.gen(function* () {
 Effect.runFork(
   program.pipe(
     Effect.scoped,
-    // logs nothing, which would leave timers of rate limiters behind
+    // logs nothing: rate limiters of log lines would leave timers behind
     Effect.provide(
       server.pipe(Layer.provideMerge(Layer.merge(Logger.layer([]), Layer.succeed(References.MinimumLogLevel, "None"))))
     ),

@@ -1,5 +1,5 @@
 /**
- * Compressed requests, and methods that a server leaves unimplemented: features that gRPC's interoperability tests need.
+ * Compressed requests, and methods that a server leaves unimplemented, which gRPC's interoperability tests need.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
@@ -14,7 +14,7 @@ import { Drain } from "../../../src/layers/process/Drain.ts"
 import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import * as Echo from "./Echo.ts"
 
-/** Answers whether a request was compressed. */
+/** A response that says whether the request was compressed. */
 const flagOf = (request: EchoRequest__Output) => ({ text: String(isCompressed(request)), items: [] })
 
 const handlers = {
@@ -54,7 +54,7 @@ describe("a request", () => {
 })
 
 describe("an unimplemented method", () => {
-  it.live("is UNIMPLEMENTED while the others are served", () =>
+  it.live("fails with UNIMPLEMENTED, and the others are served", () =>
     Effect.gen(function* () {
       const context = yield* Layer.build(
         GrpcServer.serve(

@@ -1,5 +1,5 @@
 /**
- * Every way in which a call can end, for tests of observers.
+ * All outcomes of a call, for tests of interceptors and observers.
  */
 import { Effect, Fiber, Layer, Queue } from "effect"
 
@@ -13,11 +13,11 @@ export const kinds: ReadonlyArray<Kind> = ["unary", "serverStream", "clientStrea
 
 export const secret = "the secret of a bug"
 
-/** How calls end, and with which status. */
+/** The outcomes with their statuses. */
 export const outcomes = [
   { outcome: "success", code: "OK" },
-  { outcome: "a failure of the caller's", code: "NotFound" },
-  { outcome: "a failure of ours", code: "Unavailable" },
+  { outcome: "a client error", code: "NotFound" },
+  { outcome: "a server error", code: "Unavailable" },
   { outcome: "a defect", code: "Internal" },
   { outcome: "interruption", code: "Cancelled" },
   { outcome: "deadline", code: "DeadlineExceeded" }
@@ -27,7 +27,7 @@ export type Outcome = (typeof outcomes)[number]["outcome"]
 
 export const cases = outcomes.flatMap((outcome) => kinds.map((kind) => ({ ...outcome, kind })))
 
-/** Starts a server with the given observers, and makes calls that end in a given way. */
+/** Starts a server with these observers. `run` makes a call with a given outcome. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const started = yield* Queue.unbounded<void>()
   const ended = yield* Queue.unbounded<void>()
@@ -35,7 +35,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     EchoServer.layer({
       ...options,
       observers: [
-        // the observers within it have seen the end of the call by then
+        // runs after all other observers
         { onEnd: () => void Queue.offerUnsafe(ended, undefined) },
         ...(options.observers ?? DefaultObservers.server)
       ],
@@ -51,19 +51,19 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
   )
   const server = yield* Effect.provideContext(EchoServer, context)
 
-  /** Waits until the observers have seen the end of a call. */
+  /** Waits until all observers have run at the end of a call. */
   const seen = Queue.take(ended)
 
-  /** Makes a call that ends in that way, and waits until the observers have seen its end. */
+  /** Makes a call with this outcome, and waits until all observers have run. */
   const run = (kind: Kind, outcome: Outcome): Effect.Effect<void> => {
     const fails = (text: string) => Effect.flip(server.call(kind, text))
     const call = (): Effect.Effect<unknown, unknown> => {
       switch (outcome) {
         case "success":
           return server.call(kind, "hello")
-        case "a failure of the caller's":
+        case "a client error":
           return fails("missing")
-        case "a failure of ours":
+        case "a server error":
           return fails("down")
         case "a defect":
           return fails("die")
@@ -80,7 +80,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     return Effect.orDie(Effect.andThen(call(), seen))
   }
 
-  // connects, so that deadlines begin on both sides at the same time
+  // connects first, so that deadlines start at the same time on both sides
   yield* run("unary", "success")
   return { ...server, run, seen, started: Queue.take(started), context }
 })

@@ -1,11 +1,11 @@
 /**
- * Clients of HTTP/2 that send frames of their own making, from an address of their choice.
+ * Raw HTTP/2 clients that send arbitrary frames, from any loopback address.
  */
 import { connect as connectTcp, type Socket } from "node:net"
 
 import { Effect } from "effect"
 
-/** The first bytes of a client (RFC 9113, section 3.4), which SETTINGS have to follow. */
+/** The connection preface of a client (RFC 9113, section 3.4), which SETTINGS have to follow. */
 export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 /** A frame of RFC 9113, section 4.1. */
@@ -18,7 +18,7 @@ export const frame = (type: number, flags: number, stream: number, payload: Uint
   return Buffer.concat([header, payload])
 }
 
-/** What a connection begins with: the preface and SETTINGS. */
+/** The first bytes of a connection: the preface and empty SETTINGS. */
 export const begin = Buffer.concat([preface, frame(4, 0, 0)])
 
 const integer = (value: number): Buffer => {
@@ -32,11 +32,11 @@ const integer = (value: number): Buffer => {
   return Buffer.from([...bytes, rest])
 }
 
-/** A header of HPACK without compression and without the table (RFC 7541, section 6.2.2). */
+/** A literal header field of HPACK without indexing (RFC 7541, section 6.2.2). */
 const literal = (name: string, value: string): Buffer =>
   Buffer.concat([Buffer.from([0]), integer(name.length), Buffer.from(name), integer(value.length), Buffer.from(value)])
 
-/** The HEADERS, and CONTINUATIONs if they are many, of a call. */
+/** The HEADERS frame of a call, followed by CONTINUATION frames if its headers are large. */
 export const call = (
   stream: number,
   path: string,
@@ -77,7 +77,7 @@ export interface Frame {
   readonly payload: Buffer
 }
 
-/** The whole frames of what a server has sent. */
+/** The complete frames in the bytes that a server has sent. */
 export const framesOf = (received: Buffer): ReadonlyArray<Frame> => {
   const frames: Array<Frame> = []
   for (let at = 0; at + 9 <= received.length;) {
@@ -96,7 +96,7 @@ export const framesOf = (received: Buffer): ReadonlyArray<Frame> => {
 
 export interface Raw {
   readonly socket: Socket
-  /** All that has come. */
+  /** All bytes received so far. */
   readonly received: () => Buffer
   /** Waits for the first frame for which the predicate holds; undefined if the connection closes without one. */
   readonly frame: (predicate: (frame: Frame) => boolean) => Effect.Effect<Frame | undefined>
@@ -104,7 +104,7 @@ export interface Raw {
   readonly closed: Effect.Effect<void>
 }
 
-/** A connection from an address, as 127.0.0.2, that is closed with the scope. */
+/** Connects from a loopback address such as 127.0.0.2. The connection is closed with the scope. */
 export const connect = (port: number, localAddress = "127.0.0.1") =>
   Effect.acquireRelease(
     Effect.callback<Socket>((resume) => {
@@ -116,7 +116,7 @@ export const connect = (port: number, localAddress = "127.0.0.1") =>
     (socket) => Effect.sync(() => socket.destroy())
   ).pipe(Effect.map(watch))
 
-/** What comes on a connection from now on. */
+/** Records the bytes that a connection receives from now on. */
 export const watch = (socket: Socket): Raw => {
   const chunks: Array<Buffer> = []
   socket.on("data", (chunk: Buffer) => chunks.push(chunk))

@@ -13,7 +13,7 @@ const all = [text(3), number, fixed32, fixed64, text(0), text(100)]
 const cut = (fields: ReadonlyArray<Buffer>, maxFields: number, maxFieldSize: number) =>
   ResponseLimit.apply(Buffer.concat(fields), { maxFields, maxFieldSize })
 
-describe("a limit", () => {
+describe("ResponseLimit", () => {
   it("returns the same bytes if they are within the limit", () => {
     const bytes = Buffer.concat(all)
     assert.strictEqual(ResponseLimit.apply(bytes, { maxFields: 6, maxFieldSize: 102 }), bytes)
@@ -25,14 +25,14 @@ describe("a limit", () => {
     }
   })
 
-  it("drops a field that is too large, and counts it", () => {
+  it("drops a field above maxFieldSize, and counts it towards maxFields", () => {
     assert.deepStrictEqual(cut(all, 6, 101), Buffer.concat(all.slice(0, 5)))
     assert.deepStrictEqual(cut([text(100), number, text(100), text(1)], 4, 50), Buffer.concat([number, text(1)]))
     assert.deepStrictEqual(cut([text(100), number, text(1)], 2, 50), number)
     assert.deepStrictEqual(cut([text(100)], 1, 50), Buffer.of())
   })
 
-  it("ends a malformed message, or one with groups, with an invalid tag instead of the unchecked rest", () => {
+  it("replaces the rest of a malformed message, or of one with groups, by an invalid tag", () => {
     const broken = [
       [0x0a],
       [0x0a, 5, 1],
@@ -54,7 +54,7 @@ describe("a limit", () => {
   })
 
   it.effect.prop(
-    "never gives more than there was, nor throws",
+    "never returns more bytes than it was given, and never throws",
     [Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 })))],
     ([bytes]) => {
       const limited = ResponseLimit.apply(Buffer.from(bytes), { maxFields: 3, maxFieldSize: 8 })

@@ -33,13 +33,13 @@ describe("a status on the wire", () => {
     assert.deepStrictEqual(received.metadata.getMap(), { "grpc-retry-pushback-ms": "50" })
   })
 
-  it("is decoded without details if these cannot be decoded", () => {
+  it("is decoded without details if they are malformed", () => {
     const metadata = new Metadata()
     metadata.set("grpc-status-details-bin", Buffer.from([0xff, 0xff]))
     assert.deepStrictEqual(StatusCodec.decode({ code: 5, details: "gone", metadata }), Status.notFound("gone"))
   })
 
-  it("has a name for every code, and Unknown for codes that gRPC does not define", () => {
+  it("has a name for each code, and Unknown for codes that gRPC does not define", () => {
     for (let code = 1; code <= 16; code++) assert.strictEqual(Status.fromCode(code, "").code, code)
     assert.strictEqual(Status.fromCode(99, "").code, 2)
   })

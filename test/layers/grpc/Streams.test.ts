@@ -1,6 +1,6 @@
 /**
  * Calls of all four kinds between the server and the client: messages and metadata each way, and what happens when one side ends, fails,
- * or goes away first.
+ * or disconnects first.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
@@ -32,7 +32,7 @@ const call = (client: Client, kind: Kind, options?: GrpcClient.CallOptions) => {
   return Effect.map(calls[kind], (responses) => responses.map(({ text }) => text))
 }
 
-/** Makes a call of a kind that its client never ends. */
+/** Makes a call of a kind that the client never ends. */
 const callWithoutEnd = (
   client: Client,
   kind: Kind,
@@ -90,13 +90,13 @@ const withoutEnd = Effect.gen(function* () {
 })
 
 describe("a call of each kind", () => {
-  it.live.each(kinds)("%s is answered", (kind) =>
+  it.live.each(kinds)("%s returns its response", (kind) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* call(yield* Echo.client, kind), ["a b"])
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live("may have no messages", () =>
+  it.live("can have no messages", () =>
     Effect.gen(function* () {
       const { Chat, Collect, Expand } = yield* Echo.client
       assert.deepStrictEqual(yield* Stream.runCollect(Expand({})), [])
@@ -162,7 +162,7 @@ describe("a call of each kind", () => {
 
   it.live.each(kinds)("%s passes its deadline on to the calls of its handler", (kind) =>
     Effect.gen(function* () {
-      // as the server that is called last sees them
+      // the deadlines that the second server receives
       const deadlines: Array<number> = []
       const tell = Effect.gen(function* () {
         const { deadline } = yield* GrpcCall
@@ -177,7 +177,7 @@ describe("a call of each kind", () => {
           yield* call(first, kind, { timeout: "10 seconds" })
           yield* call(first, kind)
           yield* call(first, kind, { timeout: "5 seconds" }).pipe(
-            // the earlier deadline counts
+            // the earlier deadline applies
             Effect.provideService(Deadline, startedAt + 2_000)
           )
           const left = deadlines.map((deadline) => deadline - startedAt)
@@ -195,7 +195,7 @@ describe("a call of each kind", () => {
 describe("a handler that fails after some messages", () => {
   const answers = (count: number) => Stream.map(Stream.range(1, count), (number) => ({ text: "", number, items: [] }))
 
-  it.live("reports a defect to the log only", () => {
+  it.live("reports a defect only to the log", () => {
     const lines: Array<string> = []
     const logger = Logger.make<unknown, void>(({ message }) => {
       lines.push(String(message))
@@ -226,7 +226,7 @@ describe("a handler that fails after some messages", () => {
   })
 })
 
-describe("a client that goes away", () => {
+describe("a client that cancels or disconnects", () => {
   it.live.each(kinds)("interrupts the handler of its %s call", (kind) =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
@@ -281,7 +281,7 @@ describe("a client that goes away", () => {
       const { handlers, released, started } = yield* withoutEnd
       yield* Effect.gen(function* () {
         const client = yield* Echo.client
-        // connects first, so that the deadline begins on both sides at the same time
+        // connects first, so that the deadline starts at the same time on both sides
         const first = yield* Effect.forkChild(callWithoutEnd(client, kind))
         yield* Queue.take(started)
         yield* Fiber.interrupt(first)
@@ -382,7 +382,7 @@ describe("a stream of requests", () => {
     }).pipe(Effect.provide(Echo.serve()))
   )
 
-  it.live("that dies makes its own call die and no other", () =>
+  it.live("that dies makes only its own call die", () =>
     Effect.gen(function* () {
       const client = yield* Echo.client
       const exit = yield* Effect.exit(client.Collect(Stream.concat(texts("a"), Stream.die("dead"))))
@@ -393,8 +393,8 @@ describe("a stream of requests", () => {
   )
 })
 
-describe("a server that closes", () => {
-  it.live.each(streams)("answers a %s call that does not end with UNAVAILABLE, at the drain timeout", (kind) =>
+describe("a closing server", () => {
+  it.live.each(streams)("ends an endless %s call with UNAVAILABLE at the drain timeout", (kind) =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
       const scope = yield* Scope.make()

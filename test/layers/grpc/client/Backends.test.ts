@@ -1,5 +1,5 @@
 /**
- * Backends that violate the protocol or send too much: the call fails with a status, and the client goes on.
+ * Backends that violate the protocol or send too much: the call fails with a status, and later calls succeed.
  */
 import { gzipSync } from "node:zlib"
 
@@ -17,7 +17,7 @@ const options = { timeout: "20 seconds" } as const
 
 const once = { policy: { retry: RetryPolicy.never } }
 
-/** The failure of a call of each kind that has one response. */
+/** The statuses with which calls of both kinds with a single response fail. */
 const failures = Effect.fnUntraced(function* (answer: Parameters<typeof Http2Backend.serve>[0]) {
   const client = yield* Http2Backend.connect(yield* Http2Backend.serve(answer), once)
   return yield* Effect.forEach(
@@ -28,7 +28,7 @@ const failures = Effect.fnUntraced(function* (answer: Parameters<typeof Http2Bac
 
 const two = Buffer.concat([Http2Backend.response("one"), Http2Backend.response("two")])
 
-describe("a call of one response that gets two", () => {
+describe("a call with a single response that receives two", () => {
   it.live("fails with the error status that follows", () =>
     Effect.gen(function* () {
       const startedAt = performance.now()
@@ -42,7 +42,7 @@ describe("a call of one response that gets two", () => {
     })
   )
 
-  it.live("is UNIMPLEMENTED if the status is OK", () =>
+  it.live("fails with UNIMPLEMENTED if the status is OK", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) => Http2Backend.respond(stream, two, { "grpc-status": "0" }))
       for (const { _tag, message } of reasons) {
@@ -51,7 +51,7 @@ describe("a call of one response that gets two", () => {
     })
   )
 
-  it.live("is UNIMPLEMENTED if the messages never end", () =>
+  it.live("fails with UNIMPLEMENTED if the messages never end", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) => {
         stream.respond({ ":status": 200, "content-type": "application/grpc" })
@@ -63,7 +63,7 @@ describe("a call of one response that gets two", () => {
 })
 
 describe("a response without a message", () => {
-  it.live("keeps its trailers", () =>
+  it.live("fails with UNIMPLEMENTED and keeps its trailers", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) =>
         Http2Backend.respond(stream, Buffer.alloc(0), { "grpc-status": "0", "x-more": "1" })
@@ -77,7 +77,7 @@ describe("a response without a message", () => {
 
 describe("a compressed response", () => {
   it.live.each([{ "grpc-encoding": "zstd" }, {}])(
-    "with the headers %j fails with a status that names the encoding as the reason",
+    "with the headers %j fails with an error that names the encoding",
     (headers) =>
       Effect.gen(function* () {
         const reasons = yield* failures((stream) =>
@@ -100,7 +100,7 @@ describe("a compressed response", () => {
       })
   )
 
-  it.live("is not decompressed beyond the limit", () =>
+  it.live("is not decompressed beyond the size limit", () =>
     Effect.gen(function* () {
       const bomb = gzipSync(Buffer.alloc(100 * 1024 * 1024))
       const before = process.memoryUsage().arrayBuffers
@@ -121,8 +121,8 @@ describe("a compressed response", () => {
   )
 })
 
-describe("a response above the limit", () => {
-  it.live("fails the call by the length in its prefix", () =>
+describe("a response above the size limit", () => {
+  it.live("fails the call once its length prefix is received", () =>
     Effect.gen(function* () {
       const reasons = yield* failures((stream) =>
         Http2Backend.respond(stream, Http2Backend.frame(Buffer.alloc(256 * 1024 + 1)), { "grpc-status": "0" })
@@ -161,7 +161,7 @@ describe("the message of a status", () => {
 describe("a binary header with many values", () => {
   const commas = ",".repeat(15_000)
 
-  it.live.each(["headers", "trailers", "status alone"] as const)("in the %s fails the call", (place) =>
+  it.live.each(["headers", "trailers", "status alone"] as const)("in the %s is removed or fails the call", (place) =>
     Effect.gen(function* () {
       const many = { "x-bin": commas }
       const [unary, collect] = yield* failures((stream) => {
@@ -171,14 +171,14 @@ describe("a binary header with many values", () => {
         } else Http2Backend.respondStatus(stream, { "grpc-status": "9", ...many })
       })
       for (const reason of [unary!, collect!]) {
-        // a status that comes alone stays, without the header
+        // a Trailers-Only response keeps its status, without the header
         assert.strictEqual(reason._tag, place === "status alone" ? "FailedPrecondition" : "ResourceExhausted")
         assert.deepStrictEqual(reason.metadata.get("x-bin"), [])
       }
     })
   )
 
-  it.live("may have 64 values, and not one more", () =>
+  it.live("is accepted with up to 64 values", () =>
     Effect.gen(function* () {
       for (const [count, tag] of [
         [64, "OK"],
@@ -198,7 +198,7 @@ describe("a binary header with many values", () => {
     })
   )
 
-  it.live("with few values is given to the caller", () =>
+  it.live("is returned to the caller if it has few values", () =>
     Effect.gen(function* () {
       const [reason] = yield* failures((stream) =>
         Http2Backend.respondStatus(stream, { "grpc-status": "9", "x-bin": "YQ==,Yg==" })
@@ -208,10 +208,10 @@ describe("a binary header with many values", () => {
   )
 })
 
-describe("headers beyond the limits of Node", () => {
+describe("headers above the limits of Node", () => {
   it.live.each([
-    ["200 of them", Object.fromEntries(Array.from({ length: 200 }, (_, at) => [`x-${at}`, "1"]))],
-    ["70 kB", { "x-long": "a".repeat(70_000) }]
+    ["200 headers", Object.fromEntries(Array.from({ length: 200 }, (_, at) => [`x-${at}`, "1"]))],
+    ["a header of 70 kB", { "x-long": "a".repeat(70_000) }]
   ] as const)("%s fail the call, and the next call succeeds", ([, many]) =>
     Effect.gen(function* () {
       let isHostile = true
@@ -249,7 +249,7 @@ describe("a channel", () => {
     })
   )
 
-  it.live("limits the calls in flight", () =>
+  it.live("sheds calls above maxCalls", () =>
     Effect.gen(function* () {
       const streams: Array<() => void> = []
       const port = yield* Http2Backend.serve((stream) => {
@@ -265,12 +265,12 @@ describe("a channel", () => {
         { concurrency: "unbounded" }
       )
       assert.deepStrictEqual(outcomes, ["OK", "OK", "ResourceExhausted"])
-      // ended calls do not count
+      // finished calls do not count
       for (let call = 0; call < 5; call++) yield* client.Echo({}, options)
     })
   )
 
-  it.live("ignores the proxy of the environment by default", () =>
+  it.live("ignores http_proxy and grpc_proxy by default", () =>
     Effect.gen(function* () {
       const port = yield* Http2Backend.serve((stream) =>
         Http2Backend.respond(stream, Http2Backend.response("a"), { "grpc-status": "0" })
@@ -284,7 +284,7 @@ describe("a channel", () => {
   )
 })
 
-/** Sets variables until the scope closes. */
+/** Sets environment variables until the scope closes. */
 const withEnvironment = (variables: Readonly<Record<string, string>>) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -301,7 +301,7 @@ const withEnvironment = (variables: Readonly<Record<string, string>>) =>
       })
   )
 
-describe("a change of the wall clock", () => {
+describe("a wall clock change", () => {
   it.live.each([-3_600_000, 3_600_000])("by %d ms between attempts neither shortens nor prolongs a call", (shift) =>
     Effect.gen(function* () {
       const now = Date.now

@@ -1,5 +1,5 @@
 /**
- * The circuit breaker by itself, with calls whose end the test controls.
+ * The circuit breaker without a network. The tests decide how calls end.
  */
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
@@ -13,7 +13,7 @@ const fails = (reason: Status.Status) => Effect.fail(new GrpcError({ method: "Ec
 const unavailable = fails(Status.unavailable("down"))
 const succeeds = Effect.succeed("OK")
 
-/** A circuit that opens after two consecutive failures; returns the outcome of a call, or "refused". */
+/** A circuit breaker that opens after two consecutive failures. A call succeeds with its outcome, or "refused". */
 const make = (openDuration: Duration.Input) =>
   Effect.map(
     CircuitBreaker.make({
@@ -29,7 +29,7 @@ const make = (openDuration: Duration.Input) =>
       })
   )
 
-/** A call in flight, whose end the test controls. */
+/** Starts a call that the test ends. */
 const begin = Effect.fnUntraced(function* (call: (effect: Effect.Effect<string, GrpcError>) => Effect.Effect<string>) {
   const answer = yield* Deferred.make<string, GrpcError>()
   const fiber = yield* Effect.forkChild(call(Deferred.await(answer)), { startImmediately: true })
@@ -40,8 +40,8 @@ const begin = Effect.fnUntraced(function* (call: (effect: Effect.Effect<string, 
   }
 })
 
-describe("a circuit breaker", () => {
-  it.effect("counts consecutive failures only", () =>
+describe("CircuitBreaker", () => {
+  it.effect("opens after consecutive failures only", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       for (let round = 0; round < 5; round++) {
@@ -54,7 +54,7 @@ describe("a circuit breaker", () => {
     })
   )
 
-  it.effect("is opened by calls without an answer only", () =>
+  it.effect("counts UNAVAILABLE and DEADLINE_EXCEEDED only", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       const busy = fails(Status.resourceExhausted("busy"))
@@ -70,7 +70,7 @@ describe("a circuit breaker", () => {
     })
   )
 
-  it.effect("is probed by one call at a time", () =>
+  it.effect("allows one probe at a time", () =>
     Effect.gen(function* () {
       const call = yield* make(0)
       yield* call(unavailable)
@@ -82,7 +82,7 @@ describe("a circuit breaker", () => {
     })
   )
 
-  it.effect("stays open for its full time again when the probe fails", () =>
+  it.effect("stays open for another openDuration if the probe fails", () =>
     Effect.gen(function* () {
       const now = vi.spyOn(performance, "now").mockReturnValue(0)
       yield* Effect.addFinalizer(() => Effect.sync(() => now.mockRestore()))
@@ -98,7 +98,7 @@ describe("a circuit breaker", () => {
     })
   )
 
-  it.effect("is probed by the next call when a probe was interrupted or refused", () =>
+  it.effect("probes with the next call if a probe was interrupted or shed", () =>
     Effect.gen(function* () {
       const call = yield* make(0)
       yield* call(unavailable)
@@ -112,7 +112,7 @@ describe("a circuit breaker", () => {
     })
   )
 
-  it.effect("is closed by the success of a call that started before it opened", () =>
+  it.effect("closes when a call that started before it opened succeeds", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       const early = yield* begin(call)

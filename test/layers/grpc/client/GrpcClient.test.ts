@@ -11,7 +11,7 @@ import * as Echo from "../Echo.ts"
 
 const { request: codec } = EmbeddedProtos.methods(Echo.EchoService)["Echo"]!
 
-/** The violations, as "field: description". */
+/** The violations of a request, as "field: description". */
 const check = (request: unknown) =>
   RequestValidation.of(codec.type())(request).map(({ description, field }) => `${field}: ${description}`)
 
@@ -65,7 +65,7 @@ describe("the validation of a request", () => {
     )
   })
 
-  it("reports all fields at once", () => {
+  it("reports all invalid fields", () => {
     assert.strictEqual(check({ int32Value: 0.5, text: 1, boolValue: "yes" }).length, 3)
   })
 
@@ -79,7 +79,7 @@ describe("the validation of a request", () => {
     numbers: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 })))
   })
 
-  it.prop("accepts what survives encoding and decoding", [Request], ([{ int64Value, ...rest }]) => {
+  it.prop("accepts requests that are unchanged by encoding and decoding", [Request], ([{ int64Value, ...rest }]) => {
     const request = { ...rest, int64Value: String(int64Value) }
     assert.deepStrictEqual(check(request), [])
     const received = codec.decode(codec.encode(request))
@@ -87,11 +87,11 @@ describe("the validation of a request", () => {
   })
 })
 
-describe("a client", () => {
-  it.live("sends nothing if the request is invalid", () => {
+describe("GrpcClient", () => {
+  it.live("fails with INVALID_ARGUMENT without a call if the request is invalid", () => {
     let calls = 0
     return Effect.gen(function* () {
-      // a method that is not retried, however slow the machine
+      // a method that is never retried
       const { EchoOnce: call } = yield* Echo.client
       const error = yield* Effect.flip(call({ int32Value: 2.5, text: 1 } as unknown as EchoRequest))
       assert.strictEqual(error.method, "onlinebooks.layers.testing.EchoService/EchoOnce")
@@ -117,7 +117,7 @@ describe("a client", () => {
     )
   })
 
-  it.live("without a server fails with a retryable UNAVAILABLE", () =>
+  it.live("fails with a retryable UNAVAILABLE without a server", () =>
     Effect.gen(function* () {
       const { Echo: call } = yield* GrpcClient.make(Echo.EchoService)
       const error = yield* Effect.flip(call({ text: "x" }, { timeout: "10 seconds" }))
@@ -127,7 +127,7 @@ describe("a client", () => {
     }).pipe(Effect.provide(NodeGrpcChannel.layer({ target: "127.0.0.1:1" })))
   )
 
-  it.live("that stops reading a stream cancels the call, and goes on", () =>
+  it.live("cancels the call when its consumer stops reading the stream, and serves the next call", () =>
     Effect.gen(function* () {
       const cancelled = yield* Deferred.make<void>()
       const responses = Stream.concat(
@@ -139,7 +139,7 @@ describe("a client", () => {
         const [first] = yield* Stream.runCollect(Stream.take(Expand({}), 1))
         assert.strictEqual(first?.text, "first")
         yield* Deferred.await(cancelled)
-        // an error without a listener would have ended the process by now
+        // an unhandled error event would have ended the process by now
         assert.strictEqual((yield* call({ text: "second" })).text, "second")
       }).pipe(Effect.provide(Echo.serve({ Expand: () => responses })))
     })

@@ -1,5 +1,5 @@
 /**
- * The successive grpc-js clients of a channel: each is closed when it is no longer used.
+ * The successive grpc-js clients of a channel. Each is closed once it is no longer used.
  */
 import { connect, createServer, type Server, type Socket } from "node:net"
 
@@ -14,11 +14,11 @@ import * as Http2Backend from "../Http2Backend.ts"
 interface Options {
   readonly maxCalls?: number
   readonly connectTimeout?: number
-  /** Of each client in turn; plaintext by default. */
+  /** The credentials of the n-th client. Plaintext by default. */
   readonly credentials?: (count: number) => ChannelCredentials
 }
 
-/** Leases of clients of a port until the scope closes, and the numbers of clients that were made and closed. */
+/** A ReplaceableClient of a port, and the numbers of clients that it has created and closed. */
 const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
   const counts = { made: 0, closed: 0 }
   const { close } = Client.prototype
@@ -44,7 +44,7 @@ const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
   }
   return {
     counts,
-    /** A lease, which must be granted. */
+    /** Takes a lease. Asserts that it is granted. */
     lease: granted,
     /** The client of the next call. */
     current: () => {
@@ -53,7 +53,7 @@ const make = Effect.fnUntraced(function* (port: number, options: Options = {}) {
       return client
     },
     refusal: () => lease()._tag,
-    /** Changes the credentials, and waits until a client was made with them. */
+    /** Changes the credentials, and waits until a client is created with them. */
     change: Effect.suspend(() => {
       const before = counts.made
       return Effect.andThen(
@@ -76,7 +76,7 @@ const connected = (client: Client) =>
 
 const backend = Http2Backend.serve((stream) => stream.close())
 
-/** A port with a handler of its connections. */
+/** Listens on a free port with a handler of connections. */
 const accepting = (onConnection: (socket: Socket) => void) =>
   Effect.map(
     Effect.acquireRelease(
@@ -94,7 +94,7 @@ const accepting = (onConnection: (socket: Socket) => void) =>
 
 const silent = accepting(() => {})
 
-/** A port where plaintext is that of another one, and clients that begin with TLS are not answered. */
+/** A port that forwards plaintext connections to another port, and does not answer TLS connections. */
 const withoutTls = (port: number) =>
   accepting((socket) => {
     socket.once("data", (first: Buffer) => {
@@ -107,12 +107,12 @@ const withoutTls = (port: number) =>
   })
 
 describe("leases", () => {
-  it.live("are limited, and each is released once", () =>
+  it.live("are limited by maxCalls, and each is released only once", () =>
     Effect.gen(function* () {
       const { change, lease, refusal } = yield* make(yield* backend, { maxCalls: 2 })
       const [first] = [lease(), lease()]
       assert.strictEqual(refusal(), "ResourceExhausted")
-      // calls of replaced clients count, too
+      // calls of replaced clients count as well
       yield* change
       assert.strictEqual(refusal(), "ResourceExhausted")
       first!.release()
@@ -124,7 +124,7 @@ describe("leases", () => {
 })
 
 describe("a client whose credentials have been replaced", () => {
-  it.live("is closed at once without calls", () =>
+  it.live("is closed at once if it has no calls", () =>
     Effect.gen(function* () {
       const { change, close, counts, current } = yield* make(yield* backend)
       const client = current()
@@ -152,10 +152,10 @@ describe("a client whose credentials have been replaced", () => {
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
-  it.live("is kept while it is connected and its successors, of which only the last is kept, are not", () =>
+  it.live("is kept while it is connected and its successors are not. Only the last successor is kept", () =>
     Effect.gen(function* () {
       const { change, close, counts, current } = yield* make(yield* backend, {
-        // the server does not speak TLS, except for the fifth client
+        // the server does not support TLS, and only the first and fifth clients use plaintext
         credentials: (count) => (count === 1 || count === 5 ? credentials.createInsecure() : credentials.createSsl())
       })
       const client = current()
@@ -172,7 +172,7 @@ describe("a client whose credentials have been replaced", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is replaced when its connection is lost", () => {
+  it.live("is replaced if its connection is lost", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const serving = yield* Scope.make()
@@ -191,7 +191,7 @@ describe("a client whose credentials have been replaced", () => {
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
-  it.live("is kept while its successors time out, each of which is replaced", () =>
+  it.live("is kept while its successors time out and are replaced", () =>
     Effect.gen(function* () {
       const { change, counts, current } = yield* make(yield* withoutTls(yield* backend), {
         connectTimeout: 200,
@@ -202,12 +202,12 @@ describe("a client whose credentials have been replaced", () => {
       yield* change
       yield* until(() => counts.made >= 4).pipe(Effect.timeout("10 seconds"))
       assert.strictEqual(current(), client)
-      // except the one that is kept and the one that is connecting
+      // two are open: the one that is kept and the one that is connecting
       assert.strictEqual(counts.closed, counts.made - 2)
     }).pipe(Effect.scoped)
   )
 
-  it.live("is kept if the new credentials cannot be used, until usable ones follow", () => {
+  it.live("is kept if the new credentials are invalid, until valid ones follow", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const { change, current } = yield* make(yield* backend, {
@@ -228,7 +228,7 @@ describe("a client whose credentials have been replaced", () => {
 })
 
 describe("a client that times out while it connects", () => {
-  it.live("is replaced and closed, with a log line each time", () => {
+  it.live("is replaced and closed, and logged each time", () => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
       const { close, counts, current, lease, refusal } = yield* make(yield* silent, { connectTimeout: 50 })

@@ -1,6 +1,6 @@
 /**
- * Streams that a server resets, as it may when its connection closes: which of them are retried depends on the texts that grpc-js gives
- * such calls, so these tests fail when grpc-js changes a text.
+ * Streams that a server resets, for example when it closes the connection. Retries depend on the messages that grpc-js gives such calls, so
+ * these tests fail if grpc-js changes a message.
  */
 import { constants } from "node:http2"
 
@@ -10,7 +10,7 @@ import { Effect } from "effect"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Http2Backend from "../Http2Backend.ts"
 
-/** A client of a backend that resets the first stream with a code and answers the others, and the number of streams so far. */
+/** A client of a backend that resets the first stream and responds to the others, and the number of streams so far. */
 const make = Effect.fnUntraced(function* (code: number, retry: RetryPolicy.RetryPolicy) {
   let streams = 0
   const port = yield* Http2Backend.serve((stream) => {

@@ -1,5 +1,5 @@
 /**
- * How a client behaves when its servers fail, with real servers and clients in this process.
+ * Retries, circuit breaker, suspension of servers, and reconnection, with real servers and clients in this process.
  */
 import { createServer, type Socket } from "node:net"
 
@@ -25,7 +25,7 @@ const serve = Effect.fnUntraced(function* (
   return port
 })
 
-/** A client of servers on this machine. */
+/** A client of servers on 127.0.0.1. */
 const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<ChannelPolicy> = {}) {
   const target = `ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(",")}`
   const context = yield* Layer.build(NodeGrpcChannel.layer({ target, policy: { retry: patient, ...policy } }))
@@ -55,7 +55,7 @@ const slow = Effect.delay(Effect.succeed({ text: "slow", items: [] }), "250 mill
 const unavailable = (metadata = new Metadata()) => new Echo.Unavailable({ metadata })
 
 describe("an idempotent method", () => {
-  it.live("is retried when its server is unavailable, and the server learns the number of attempts", () =>
+  it.live("is retried on UNAVAILABLE, and grpc-previous-rpc-attempts counts the attempts", () =>
     Effect.gen(function* () {
       const attempts: Array<unknown> = []
       const port = yield* serve({
@@ -73,7 +73,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("is attempted as often as the policy allows", () =>
+  it.live("is attempted up to maxAttempts", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => unavailable())
       const port = yield* serve({ Echo: handler })
@@ -84,7 +84,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("is retried after the pushback of its server, or not at all if the pushback is negative", () =>
+  it.live("is retried after the server's pushback, or not at all if that is negative", () =>
     Effect.gen(function* () {
       const called: Array<number> = []
       const port = yield* serve({
@@ -106,7 +106,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("is not retried for an error that would repeat", () =>
+  it.live("is not retried on INVALID_ARGUMENT", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
       const port = yield* serve({ Echo: handler })
@@ -130,7 +130,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("gets twice the time at each attempt, so that a slow server can answer", () =>
+  it.live("doubles the timeout with each attempt, so that a slow server can respond", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => slow)
       const port = yield* serve({ Echo: handler })
@@ -138,13 +138,13 @@ describe("an idempotent method", () => {
         retry: { ...patient, maxAttempts: 20, attemptTimeout: Duration.millis(100) }
       })
       assert.strictEqual((yield* client.Echo({}, { timeout: "30 seconds" })).text, "slow")
-      // 100 and 200 milliseconds are not enough
+      // timeouts of 100 and 200 milliseconds are too short
       assert.isAtLeast(count.calls, 3)
       assert.isBelow(count.calls, 10)
     })
   )
 
-  it.live("gets all remaining time for an attempt after which the budget allows no other", () =>
+  it.live("gets all the remaining time if the budget allows no further attempt", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => slow)
       const port = yield* serve({ Echo: handler })
@@ -156,7 +156,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("goes to another server when one hangs, which is suspended until it answers", () =>
+  it.live("is retried on another server if one hangs, which is suspended until it responds", () =>
     Effect.gen(function* () {
       let isHanging = true
       const calls = { hanging: 0, well: 0 }
@@ -181,7 +181,7 @@ describe("an idempotent method", () => {
       for (let call = 0; call < 20; call++) {
         assert.strictEqual((yield* client.Echo({}, { timeout: "5 seconds" })).text, "well")
       }
-      // once, and one probe after each suspension
+      // the first call, and one probe after each suspension
       assert.isAtLeast(calls.hanging, 1)
       assert.isAtMost(calls.hanging, 4)
       isHanging = false
@@ -199,7 +199,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("finds that a server has recovered while a stream that probes it is still open", () =>
+  it.live("uses a suspended server again while the stream that probed it is still open", () =>
     Effect.gen(function* () {
       let isHanging = true
       let calls = 0
@@ -237,7 +237,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("keeps the time limit of its attempt if it has no deadline and the budget is exhausted", () =>
+  it.live("keeps its attemptTimeout without a deadline if the budget is exhausted", () =>
     Effect.gen(function* () {
       const port = yield* serve({ Echo: () => Effect.never })
       const client = yield* connect([port], {
@@ -247,7 +247,7 @@ describe("an idempotent method", () => {
     })
   )
 
-  it.live("goes to another server when one closes", () =>
+  it.live("is retried on another server while one closes", () =>
     Effect.gen(function* () {
       const leaving = yield* Scope.make()
       const [first, second] = [yield* Scope.provide(serve({}), leaving), yield* serve({})]
@@ -274,7 +274,7 @@ describe("a method that is not idempotent", () => {
     })
   )
 
-  it.live("gets all the time of its call for its one attempt", () =>
+  it.live("ignores attemptTimeout and gets the whole deadline", () =>
     Effect.gen(function* () {
       const port = yield* serve({
         EchoOnce: ({ text }) => Effect.delay(Effect.succeed({ text, items: [] }), "400 millis")
@@ -286,7 +286,7 @@ describe("a method that is not idempotent", () => {
 })
 
 describe("the circuit breaker of a service", () => {
-  it.live("opens after consecutive failures, and closes when the service answers", () =>
+  it.live("opens after consecutive failures, and closes once a probe succeeds", () =>
     Effect.gen(function* () {
       let isDown = true
       let calls = 0
@@ -331,7 +331,7 @@ describe("the circuit breaker of a service", () => {
       const until = (condition: () => boolean) =>
         Effect.repeat(Effect.yieldNow, { until: condition, schedule: Schedule.spaced("1 millis") })
       yield* until(() => waiting.length === 12)
-      // failures and successes in turn
+      // alternating failures and successes
       for (const [index, answer] of waiting.entries()) {
         answer(index % 2 === 0 ? unavailable() : Effect.succeed({ text: "", items: [] }))
         yield* until(() => outcomes.length === index + 1)
@@ -344,7 +344,7 @@ describe("the circuit breaker of a service", () => {
     })
   )
 
-  it.live("lets a probe through after its time, even if the wall clock is set back", () =>
+  it.live("allows a probe after circuitOpen, even if the wall clock is set back", () =>
     Effect.gen(function* () {
       const now = Date.now
       yield* Effect.addFinalizer(() => Effect.sync(() => void (Date.now = now)))
@@ -363,7 +363,7 @@ describe("the circuit breaker of a service", () => {
     })
   )
 
-  it.live("stays closed if the service answers with errors", () =>
+  it.live("stays closed if the service responds with INVALID_ARGUMENT", () =>
     Effect.gen(function* () {
       const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
       const port = yield* serve({ EchoOnce: handler })
@@ -400,11 +400,11 @@ const silent = Effect.acquireRelease(
 )
 
 describe("a channel that cannot connect", () => {
-  it.live("is replaced, and its calls fail", () =>
+  it.live("is replaced after connectTimeout, and its calls fail with UNAVAILABLE", () =>
     Effect.gen(function* () {
       const { port } = yield* silent
       const client = yield* connect([port], { ...defaultPolicy, connectTimeout: Duration.millis(300) })
-      // long before the deadline
+      // fails long before the deadline
       const error = yield* Effect.flip(client.EchoOnce({}, { timeout: "1 minute" }))
       assert.strictEqual(error.reason._tag, "Unavailable")
     })
@@ -412,7 +412,7 @@ describe("a channel that cannot connect", () => {
 })
 
 describe("an overloaded server", () => {
-  it.live("refuses calls above its limit at once with a pushback, and answers their retries", () =>
+  it.live("sheds calls above its limits with a pushback, and serves their retries", () =>
     Effect.gen(function* () {
       const port = yield* serve(
         {

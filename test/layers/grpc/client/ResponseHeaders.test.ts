@@ -1,5 +1,5 @@
 /**
- * The checks of response headers, on HTTP/2 streams of gRPC and on others.
+ * The limit on binary response headers, on HTTP/2 streams of gRPC and on others.
  */
 import { type ClientHttp2Stream, connect, type OutgoingHttpHeaders } from "node:http2"
 
@@ -9,7 +9,7 @@ import { Effect } from "effect"
 import * as ResponseHeaders from "../../../../src/layers/grpc/client/ResponseHeaders.ts"
 import * as Http2Backend from "../Http2Backend.ts"
 
-/** Makes a request to a server that answers with a header of many values. */
+/** Makes a request to a server that responds with a header of many values. */
 const request = Effect.fnUntraced(function* (headers: OutgoingHttpHeaders) {
   const port = yield* Http2Backend.serve((stream) => stream.respond({ "x-bin": ",".repeat(100) }, { endStream: true }))
   const session = yield* Effect.acquireRelease(
@@ -26,7 +26,7 @@ const ended = (stream: ClientHttp2Stream) =>
     stream.end()
   })
 
-describe("headers with many values", () => {
+describe("response headers with many values", () => {
   it("are removed if they are binary, and kept otherwise", () => {
     const many = ",".repeat(100)
     const headers = { "x-text": many, "x-bin": many, "y-bin": ",".repeat(63), "set-cookie": [many] }
@@ -45,7 +45,7 @@ describe("headers with many values", () => {
     })
   )
 
-  it.live("are checked once, whatever the number of channels", () =>
+  it.live("are checked by one listener for any number of channels", () =>
     Effect.gen(function* () {
       for (let channel = 0; channel < 3; channel++) ResponseHeaders.install()
       const stream = yield* request({ "content-type": "application/grpc" })

@@ -12,20 +12,20 @@ const withPushback = (value: string) => {
   return Status.resourceExhausted("too many calls", { metadata })
 }
 
-describe("a retry", () => {
+describe("Retry", () => {
   it.each([
     ["an unavailable server", Status.unavailable("Connection dropped"), false, true],
     ["an attempt that exceeded its time limit", Status.deadlineExceeded("Deadline exceeded"), true, true],
     ["a call that exceeded its deadline", Status.deadlineExceeded("Deadline exceeded"), false, false],
-    ["a refusal with pushback", withPushback("50"), false, true],
-    ["a refusal without pushback", Status.resourceExhausted("quota"), false, false],
+    ["shedding with pushback", withPushback("50"), false, true],
+    ["shedding without pushback", Status.resourceExhausted("quota"), false, false],
     [
-      "a stream that HTTP/2 refused",
+      "a stream reset with ENHANCE_YOUR_CALM",
       Status.resourceExhausted("Bandwidth exhausted or memory limit exceeded"),
       false,
       true
     ],
-    // the two shapes of grpc/grpc-node#2625
+    // the two forms of grpc/grpc-node#2625
     [
       "a connection closed under a call",
       Status.internal("Received RST_STREAM with code 2 (Internal server error)"),
@@ -34,17 +34,17 @@ describe("a retry", () => {
     ],
     ["a stream closed under a call", Status.cancelled("Call cancelled"), false, true],
     ["a call that the server cancelled", Status.cancelled("Cancelled"), false, false],
-    ["a bug", Status.internal("Internal error"), false, false],
+    ["a defect of the server", Status.internal("Internal error"), false, false],
     ["an invalid request", Status.invalidArgument([{ field: "a", description: "b" }]), false, false],
-    ["something that does not exist", Status.notFound("Category not found"), false, false]
+    ["a resource that was not found", Status.notFound("Category not found"), false, false]
   ] as ReadonlyArray<readonly [string, Status.Status, boolean, boolean]>)(
-    "may help after %s: %#",
+    "is allowed or not after %s",
     (_what, status, isOwnTimeout, expected) => {
       assert.strictEqual(Retry.isRetryable(status, isOwnTimeout), expected)
     }
   )
 
-  it("waits for the pushback of the server, and is not made if that is negative or invalid", () => {
+  it("waits for the server's pushback, and does not retry if that is negative or invalid", () => {
     assert.strictEqual(Retry.pushbackOf(Status.unavailable("")), undefined)
     assert.deepStrictEqual(Retry.pushbackOf(withPushback("50")), Option.some(Duration.millis(50)))
     assert.deepStrictEqual(Retry.pushbackOf(withPushback("-1")), Option.none())
@@ -65,15 +65,15 @@ describe("a retry", () => {
 })
 
 describe("the retry budget", () => {
-  it("is spent by failures down to half of its tokens, and earned back by successes", () => {
+  it("is spent by failures down to half of its tokens, and refilled by successes", () => {
     const budget = Retry.makeBudget({ ...RetryPolicy.defaults, maxTokens: 4, tokenRatio: 0.5 })
     assert.isTrue(budget.allows())
-    // 3 left of 4: above a half
+    // 3 of 4 tokens are more than half
     assert.isTrue(budget.onFailure())
     assert.isFalse(budget.allows())
     assert.isFalse(budget.onFailure())
     assert.isFalse(budget.onFailure())
-    // back to 3, from which a failure leaves 2: a half is not enough
+    // 3 again; a failure leaves 2, which is not more than half
     for (let success = 0; success < 4; success++) budget.onSuccess()
     assert.isFalse(budget.onFailure())
     for (let success = 0; success < 100; success++) budget.onSuccess()

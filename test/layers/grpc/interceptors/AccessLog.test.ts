@@ -11,7 +11,7 @@ import * as Logs from "../../telemetry/Logs.ts"
 import * as Spans from "../../telemetry/Spans.ts"
 import * as Outcomes from "../Outcomes.ts"
 
-/** A test whose lines are kept. */
+/** Runs a test with a recorder of its log lines. */
 const logging = <A, E>(
   test: (logs: Logs.Recorder) => Effect.Effect<A, E, Scope.Scope>,
   level: "Debug" | "Info" | "Error" = "Debug"
@@ -21,7 +21,7 @@ const logging = <A, E>(
     return test(logs).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
-/** Whose fault it is: how long a Stream of answers goes on is for its caller to say. */
+/** The level of a line: the deadline of a stream of responses is the caller's choice, and no error of the server. */
 const levelOf = (code: string, kind: Kind) => {
   if (code === "OK") return "DEBUG"
   if (code === "DeadlineExceeded") return kind === "serverStream" || kind === "bidi" ? "INFO" : "ERROR"
@@ -31,7 +31,7 @@ const levelOf = (code: string, kind: Kind) => {
 const path = `/${EchoService.name}/Echo`
 const frame = (bytes: ReadonlyArray<number>) => Buffer.from([0, 0, 0, 0, bytes.length, ...bytes])
 
-/** All that a client is sent in answer to a call with one message: its headers, its trailers and whatever else there is. */
+/** Makes a call with one message by node:http2, and succeeds with all headers and trailers of the response, and its body. */
 const answerTo = (target: string, kind: Kind, text: string) =>
   Effect.callback<{ readonly headers: ReadonlyMap<string, string>; readonly body: Buffer }>((resume) => {
     const session = connect(`http://${target}`)
@@ -55,12 +55,12 @@ const answerTo = (target: string, kind: Kind, text: string) =>
       session.destroy()
       resume(Effect.succeed({ headers, body: Buffer.concat(body) }))
     })
-    // the text, and one number, so that what is expanded has an answer
+    // a text, and one number, for which Expand sends one response
     stream.end(frame([0x0a, text.length, ...Buffer.from(text), 0x5a, 0x01, 0x01]))
   })
 
 describe("the access log", () => {
-  it.live.each(Outcomes.cases)("has a line of $outcome of a $kind call", ({ code, kind, outcome }) =>
+  it.live.each(Outcomes.cases)("has a line for $outcome of a $kind call", ({ code, kind, outcome }) =>
     logging((logs) =>
       Effect.gen(function* () {
         const { run } = yield* Outcomes.make()
@@ -77,7 +77,7 @@ describe("the access log", () => {
         assert.isBelow(Number(durationMs), 10_000)
         assert.match(String(peer), /^127\.0\.0\.1:\d+$/)
         assert.strictEqual(requestId !== undefined, outcome === "a defect")
-        assert.strictEqual(line.cause !== undefined, outcome === "a defect" || outcome === "a failure of ours")
+        assert.strictEqual(line.cause !== undefined, outcome === "a defect" || outcome === "a server error")
         assert.strictEqual(
           line.message,
           {
@@ -94,7 +94,7 @@ describe("the access log", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "tells what is wrong in a $kind call, of which its client gets an id and nothing else",
+    "has the cause of a defect in a $kind call, of which the client gets only an id",
     ({ kind }) =>
       logging((logs) =>
         Effect.gen(function* () {
@@ -104,7 +104,7 @@ describe("the access log", () => {
           yield* seen
           const [line] = logs.access()
           assert(line !== undefined)
-          // the stack as far as the code that died
+          // the stack reaches the code that died
           assert.match(line.cause ?? "", new RegExp(`^Error: ${Outcomes.secret}\n    at .*Outcomes\\.ts:\\d+:\\d+`))
           const { requestId } = line.annotations
           assert.match(String(requestId), /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/)
@@ -112,7 +112,7 @@ describe("the access log", () => {
           assert.strictEqual(reason.message, "Internal error")
           assert.deepStrictEqual<unknown>(reason.details, [{ _tag: "RequestInfo", requestId }])
 
-          // the same without any client in between
+          // the same by node:http2, to see all that is sent
           logs.clear()
           const { body, headers } = yield* answerTo(target, kind, "die")
           yield* seen
@@ -126,7 +126,7 @@ describe("the access log", () => {
           delete others["grpc-accept-encoding"]
           delete others["grpc-encoding"]
           assert.deepStrictEqual(others, { "grpc-status": "13", "grpc-message": "Internal%20error" })
-          // what is left of a google.rpc.Status without what may be there are tags and lengths
+          // without its texts, the google.rpc.Status consists of tags and lengths only
           const left = ["Internal error", "type.googleapis.com/google.rpc.RequestInfo", id].reduce(
             (left, text) => left.replace(text, ""),
             Buffer.from(details, "base64").toString("latin1")
@@ -137,7 +137,7 @@ describe("the access log", () => {
       )
   )
 
-  it.live("tells of a bug that comes with a failure too", () =>
+  it.live("has the defect of a call that also fails", () =>
     logging((logs) =>
       Effect.gen(function* () {
         const { call, seen } = yield* Outcomes.make({
@@ -162,9 +162,9 @@ describe("the access log", () => {
   it.live.each([
     { outcome: "success", kind: "unary" },
     { outcome: "a defect", kind: "bidi" },
-    { outcome: "a failure of the caller's", kind: "serverStream" },
-    { outcome: "a failure of ours", kind: "clientStream" }
-  ] as const)("says in which span $outcome of a $kind call was", ({ kind, outcome }) =>
+    { outcome: "a client error", kind: "serverStream" },
+    { outcome: "a server error", kind: "clientStream" }
+  ] as const)("has the ids of the span for $outcome of a $kind call", ({ kind, outcome }) =>
     logging((logs) =>
       Effect.gen(function* () {
         const { named, tracer } = Spans.recorder()
@@ -188,8 +188,8 @@ describe("the access log", () => {
     { what: "a message that does not decode", body: frame([0xff, 0xff, 0xff]), code: "Internal" },
     { what: "no message", body: Buffer.alloc(0), code: "Unimplemented" },
     { what: "another content type", headers: { "content-type": "text/plain" }, code: "Unknown" },
-    { what: "a deadline that is none", headers: { "grpc-timeout": "soon" }, code: "Internal" }
-  ])("has one line, at Info, of a call that no handler gets: $what", (wrong) =>
+    { what: "an invalid deadline", headers: { "grpc-timeout": "soon" }, code: "Internal" }
+  ])("has one line at Info for a call that is rejected before its handler: $what", (wrong) =>
     logging((logs) =>
       Effect.gen(function* () {
         const { run, seen, target } = yield* Outcomes.make()
@@ -210,7 +210,7 @@ describe("the access log", () => {
     )
   )
 
-  it.live("has one line, at Info, of a call that is refused for load", () =>
+  it.live("has one line at Info for a call that is shed", () =>
     logging((logs) =>
       Effect.gen(function* () {
         const { client, seen, started } = yield* Outcomes.make({ limits: { maxConcurrency: 1, maxQueue: 0 } })
@@ -232,12 +232,12 @@ describe("the access log", () => {
   it.live.each([
     { level: "Info", codes: ["NotFound", "Unavailable", "Internal"] },
     { level: "Error", codes: ["Unavailable", "Internal"] }
-  ] as const)("has nothing below $level if that is the level", ({ codes, level }) =>
+  ] as const)("has no lines below the log level $level", ({ codes, level }) =>
     logging(
       (logs) =>
         Effect.gen(function* () {
           const { run } = yield* Outcomes.make()
-          for (const outcome of ["success", "a failure of the caller's", "a failure of ours", "a defect"] as const) {
+          for (const outcome of ["success", "a client error", "a server error", "a defect"] as const) {
             yield* run("unary", outcome)
           }
           assert.deepStrictEqual<ReadonlyArray<unknown>>(
@@ -249,11 +249,11 @@ describe("the access log", () => {
     )
   )
 
-  it.live("has some of the failures of a flood, and how many there were of the others, but all bugs", () =>
+  it.live("rate-limits failed calls and counts the suppressed lines, but logs all defects", () =>
     logging((logs) =>
       Effect.gen(function* () {
         const { call, seen } = yield* Outcomes.make({
-          // which does not open the client's circuit
+          // this status does not open the client's circuit breaker
           inputs: { wrong: Effect.fail(Status.dataLoss("wrong")) }
         })
         logs.clear()
@@ -264,7 +264,7 @@ describe("the access log", () => {
           })
         let floods = 0
         const flood = Effect.andThen(fail("missing", 250), fail("wrong", 250))
-        // of the first one, what was left out may have been counted together with that of an earlier test
+        // the first summary of suppressed lines may include those of an earlier test
         yield* Effect.repeat(
           Effect.tap(
             flood,

@@ -9,17 +9,17 @@ import * as Logs from "../../telemetry/Logs.ts"
 import * as Spans from "../../telemetry/Spans.ts"
 import * as Outcomes from "../Outcomes.ts"
 
-/** What a tracker of errors is told. */
+/** What an ErrorReporter receives. */
 interface Report {
   readonly cause: Cause.Cause<unknown>
   readonly error: Error
   readonly attributes: Readonly<Record<string, unknown>>
   readonly severity: string
-  /** The span that it was told of in. */
+  /** The span in which it was reported. */
   readonly span: Tracer.AnySpan | undefined
 }
 
-/** A test whose reports are kept. */
+/** Runs a test with a recorder of its error reports. */
 const reporting = <A, E>(test: (reports: ReadonlyArray<Report>) => Effect.Effect<A, E, Scope.Scope>) =>
   Effect.suspend(() => {
     const reports: Array<Report> = []
@@ -30,7 +30,7 @@ const reporting = <A, E>(test: (reports: ReadonlyArray<Report>) => Effect.Effect
     return test(reports).pipe(Effect.scoped, Effect.provide(ErrorReporter.layer([reporter])))
   })
 
-/** What was thrown: reporters get a copy of it in `error`. */
+/** The original error: reporters get a copy of it in `error`. */
 const thrown = ({ cause }: Report): unknown => {
   const [reason] = cause.reasons
   return reason !== undefined && Cause.isDieReason(reason) && reason.defect instanceof Error
@@ -38,15 +38,15 @@ const thrown = ({ cause }: Report): unknown => {
     : undefined
 }
 
-/** The id in what a client got. */
+/** The request ID in the status that a client received. */
 const idOf = ({ details }: Status.Status) =>
   details.map((detail) => (detail._tag === "RequestInfo" ? detail.requestId : detail._tag)).join(" ")
 
-/** The statuses that nobody fails with who knows what is wrong. */
+/** The statuses that are reported if a handler fails with them. */
 const unexpected = ["Internal", "Unknown", "DataLoss"]
 
 describe("the error report", () => {
-  it.live.each(Outcomes.cases)("has $outcome of a $kind call only if it is a defect", ({ kind, outcome }) =>
+  it.live.each(Outcomes.cases)("contains $outcome of a $kind call only if it is a defect", ({ kind, outcome }) =>
     reporting((reports) =>
       Effect.gen(function* () {
         const { run } = yield* Outcomes.make()
@@ -56,46 +56,48 @@ describe("the error report", () => {
     )
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("says all of a defect of a $kind call", ({ kind }) =>
-    reporting((reports) =>
-      Effect.gen(function* () {
-        const { spans, tracer } = Spans.recorder()
-        const bug = new TypeError(Outcomes.secret)
-        const { call, seen } = yield* Outcomes.make({ inputs: { bug: Effect.die(bug) } }).pipe(
-          Effect.provideService(Tracer.Tracer, tracer)
-        )
-        spans.length = 0
-        const { reason } = yield* Effect.flip(call(kind, "bug"))
-        yield* seen
+  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+    "has the cause, attributes and span of a defect in a $kind call",
+    ({ kind }) =>
+      reporting((reports) =>
+        Effect.gen(function* () {
+          const { spans, tracer } = Spans.recorder()
+          const bug = new TypeError(Outcomes.secret)
+          const { call, seen } = yield* Outcomes.make({ inputs: { bug: Effect.die(bug) } }).pipe(
+            Effect.provideService(Tracer.Tracer, tracer)
+          )
+          spans.length = 0
+          const { reason } = yield* Effect.flip(call(kind, "bug"))
+          yield* seen
 
-        const [report, ...others] = reports
-        assert.deepStrictEqual(others, [])
-        assert(report !== undefined)
-        assert.strictEqual(report.severity, "Error")
-        const { peer, ...attributes } = report.attributes
-        assert.match(String(peer), /^127\.0\.0\.1:\d+$/)
-        assert.deepStrictEqual(attributes, {
-          method: `${EchoService.name}/${methods[kind]}`,
-          requestId: idOf(reason)
+          const [report, ...others] = reports
+          assert.deepStrictEqual(others, [])
+          assert(report !== undefined)
+          assert.strictEqual(report.severity, "Error")
+          const { peer, ...attributes } = report.attributes
+          assert.match(String(peer), /^127\.0\.0\.1:\d+$/)
+          assert.deepStrictEqual(attributes, {
+            method: `${EchoService.name}/${methods[kind]}`,
+            requestId: idOf(reason)
+          })
+          assert.strictEqual(thrown(report), bug)
+          assert.strictEqual(report.error.name, "TypeError")
+          assert.strictEqual(report.error.message, Outcomes.secret)
+          assert.match(
+            report.error.stack ?? "",
+            new RegExp(`^TypeError: ${Outcomes.secret}\n    at .*ErrorReport\\.test\\.ts:\\d+:\\d+`)
+          )
+          assert.instanceOf(report.error.cause, Error)
+          assert.strictEqual(report.error.cause.message, Outcomes.secret)
+          // reported in the span of the call
+          const server = spans.find(({ kind }) => kind === "server")
+          assert(server !== undefined)
+          assert.strictEqual(report.span, server)
         })
-        assert.strictEqual(thrown(report), bug)
-        assert.strictEqual(report.error.name, "TypeError")
-        assert.strictEqual(report.error.message, Outcomes.secret)
-        assert.match(
-          report.error.stack ?? "",
-          new RegExp(`^TypeError: ${Outcomes.secret}\n    at .*ErrorReport\\.test\\.ts:\\d+:\\d+`)
-        )
-        assert.instanceOf(report.error.cause, Error)
-        assert.strictEqual(report.error.cause.message, Outcomes.secret)
-        // within the span of the call
-        const server = spans.find(({ kind }) => kind === "server")
-        assert(server !== undefined)
-        assert.strictEqual(report.span, server)
-      })
-    )
+      )
   )
 
-  it.live("has the id that the log has", () =>
+  it.live("has the same request ID as the log", () =>
     reporting((reports) =>
       Effect.suspend(() => {
         const logs = Logs.recorder()
@@ -112,7 +114,7 @@ describe("the error report", () => {
   )
 
   it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "has the failures of a $kind call that nobody has foreseen, and no others",
+    "contains failures of a $kind call with INTERNAL, UNKNOWN and DATA_LOSS only",
     ({ kind }) =>
       reporting((reports) =>
         Effect.gen(function* () {
@@ -136,14 +138,14 @@ describe("the error report", () => {
           for (const report of reports) {
             assert.strictEqual(report.severity, "Error")
             assert.strictEqual(report.attributes["method"], `${EchoService.name}/${methods[kind]}`)
-            // what the handler failed with, and not what was made of it for its client
+            // the error of the handler, not the status sent to the client
             assert.propertyVal(thrown(report), "_tag", "Failure")
           }
         })
       )
   )
 
-  it.live("has nothing of calls that no handler gets", () =>
+  it.live("does not contain calls that are rejected before their handler", () =>
     reporting((reports) =>
       Effect.gen(function* () {
         const { seen, target } = yield* Outcomes.make()
@@ -163,7 +165,7 @@ describe("the error report", () => {
     )
   )
 
-  it.live("has what goes wrong in a handler whose client goes wrong in the middle of its requests", () =>
+  it.live("contains a defect of a handler that is interrupted by a malformed message", () =>
     reporting((reports) =>
       Effect.gen(function* () {
         const begun = yield* Deferred.make<void>()
@@ -195,7 +197,7 @@ describe("the error report", () => {
     )
   )
 
-  it.live("has an error once that is thrown twice", () =>
+  it.live("contains an error only once that several calls throw", () =>
     reporting((reports) =>
       Effect.gen(function* () {
         const bug = new Error(Outcomes.secret)
@@ -210,19 +212,20 @@ describe("the error report", () => {
     )
   )
 
-  it.live("is for all that ask for it", () =>
+  it.live("is sent to all reporters", () =>
     Effect.gen(function* () {
-      const told: Array<string> = []
-      const reporter = (name: string) => ErrorReporter.make(({ error }) => void told.push(`${name}: ${error.message}`))
+      const received: Array<string> = []
+      const reporter = (name: string) =>
+        ErrorReporter.make(({ error }) => void received.push(`${name}: ${error.message}`))
       yield* Effect.gen(function* () {
         const { run } = yield* Outcomes.make()
         yield* run("unary", "a defect")
       }).pipe(Effect.scoped, Effect.provide(ErrorReporter.layer([reporter("first"), reporter("second")])))
-      assert.deepStrictEqual(told, [`first: ${Outcomes.secret}`, `second: ${Outcomes.secret}`])
+      assert.deepStrictEqual(received, [`first: ${Outcomes.secret}`, `second: ${Outcomes.secret}`])
     })
   )
 
-  it.live("takes nothing from a call if there is nobody to report to", () =>
+  it.live("without a reporter does not affect calls", () =>
     Effect.gen(function* () {
       const { call, run, seen } = yield* Outcomes.make()
       const { reason } = yield* Effect.flip(call("unary", "die"))
@@ -238,9 +241,9 @@ describe("the error report", () => {
     { what: "null", defect: null, message: "Unknown error: null" },
     { what: "a number", defect: 42, message: "42" },
     { what: "an object", defect: { code: 5 }, message: '{"code":5}' },
-    { what: "an object without a text", defect: Object.create(null) as unknown, message: "{}" },
+    { what: "an object without a prototype", defect: Object.create(null) as unknown, message: "{}" },
     { what: "an object with a message", defect: { message: "it is wrong" }, message: "it is wrong" }
-  ])("has defects that are no errors: $what", ({ defect, message }) =>
+  ])("contains defects that are not instances of Error: $what", ({ defect, message }) =>
     reporting((reports) =>
       Effect.gen(function* () {
         const { call, seen } = yield* Outcomes.make({ inputs: { bug: Effect.die(defect) } })

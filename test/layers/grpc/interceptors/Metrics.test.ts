@@ -10,11 +10,11 @@ import * as RawCall from "../../../integration/RawCall.ts"
 import { parse } from "../../../integration/Scrape.ts"
 import * as Outcomes from "../Outcomes.ts"
 
-/** Metrics of its own for a test. */
+/** Runs a test with a metric registry of its own. */
 const withRegistry = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => Effect.provideService(effect, Metric.MetricRegistry, new Map()))
 
-/** What Prometheus would read now. */
+/** The metrics as Prometheus would read them now. */
 const scrape = Effect.map(PrometheusMetrics.format({ metricNameMapper: prometheusName }), parse)
 
 const types = { unary: "unary", serverStream: "server_stream", clientStream: "client_stream", bidi: "bidi_stream" }
@@ -48,7 +48,7 @@ describe("the metrics of a server", () => {
           before.total("rpc_server_call_duration_seconds_count", rpc),
         1
       )
-      // what is the server's fault has a type of error
+      // errors of the server have the label error_type
       const isFault = ["Unavailable", "Internal", "DeadlineExceeded"].includes(code)
       assert.strictEqual(
         after.total("rpc_server_call_duration_seconds_count", {
@@ -61,7 +61,7 @@ describe("the metrics of a server", () => {
     }).pipe(Effect.scoped, withRegistry)
   )
 
-  it.live("have nothing in them that a caller has made up", () =>
+  it.live("contain no labels that callers can choose", () =>
     Effect.gen(function* () {
       const { seen, target } = yield* Outcomes.make()
       for (const path of ["/zzz9/zzz9", `/${EchoService.name}/zzz9`, "/zzz9"]) {
@@ -77,7 +77,7 @@ describe("the metrics of a server", () => {
     }).pipe(Effect.scoped, withRegistry)
   )
 
-  it.live("say how much there is to do, and what was refused", () =>
+  it.live("report the calls in flight, queued and shed", () =>
     Effect.gen(function* () {
       const { client, seen, started } = yield* Outcomes.make({
         limits: { maxConcurrency: 1, maxQueue: 1, maxQueueWait: Duration.minutes(1) }
@@ -85,7 +85,7 @@ describe("the metrics of a server", () => {
       const first = yield* Effect.forkChild(client.EchoOnce({ text: "hang" }))
       yield* started
       const second = yield* Effect.forkChild(client.EchoOnce({ text: "hello" }), { startImmediately: true })
-      // the third is refused once the second waits
+      // the third call is shed while the second is queued
       const { reason } = yield* Effect.flip(client.EchoOnce({ text: "hello" }))
       assert.strictEqual(reason._tag, "ResourceExhausted")
       yield* seen
@@ -109,7 +109,7 @@ describe("the metrics of a server", () => {
 })
 
 describe("the metrics of a client", () => {
-  it.live("count calls with all their attempts, and the attempts after the first", () =>
+  it.live("count calls once however many attempts they take, and count retries", () =>
     Effect.gen(function* () {
       let failures = 2
       yield* Effect.gen(function* () {
@@ -151,7 +151,7 @@ describe("the metrics of a client", () => {
           (state) => value("grpc_client_circuit_state", { target, grpc_service: EchoService.name, state }) === 1
         )
       )
-      // a circuit breaker is made at the first call of its service
+      // a circuit breaker is created by the first call of its service
       yield* call("unary", "hello")
       assert.deepStrictEqual(yield* state, ["closed"])
       yield* Effect.flip(call("unary", "down"))

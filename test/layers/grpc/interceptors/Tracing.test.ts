@@ -16,7 +16,7 @@ import * as Tls from "../../tls/Tls.ts"
 import * as Echo from "../Echo.ts"
 import * as Outcomes from "../Outcomes.ts"
 
-it.live("a call over mutual TLS has a span that says who called", () =>
+it.live("the span of a call over mutual TLS has the names of the client", () =>
   Effect.gen(function* () {
     const { spans, tracer } = Spans.recorder()
     const layer = Layer.succeed(Tracer.Tracer, tracer)
@@ -65,7 +65,7 @@ it.live("a call over mutual TLS has a span that says who called", () =>
   }).pipe(Effect.scoped)
 )
 
-it.live("what a handler does is below the span of its call", () =>
+it.live("spans of a handler are children of the span of its call", () =>
   Effect.gen(function* () {
     const { spans, tracer } = Spans.recorder()
     const layer = Layer.succeed(Tracer.Tracer, tracer)
@@ -107,7 +107,7 @@ it.live("without a tracer no call has a span", () =>
 const traceId = "0af7651916cd43dd8448eb211c80319c"
 const spanId = "b7ad6b7169203331"
 
-/** Metadata with the context of a trace. */
+/** Metadata with a trace context. */
 const traced = (flags: string, state?: string) => {
   const metadata = new Metadata()
   metadata.set("traceparent", `00-${traceId}-${spanId}-${flags}`)
@@ -115,14 +115,14 @@ const traced = (flags: string, state?: string) => {
   return metadata
 }
 
-/** Which outcomes are errors of a server, and which of a client: of what was interrupted nobody makes one. */
+/** The statuses that make a server's or a client's span an error. Cancellation is no error. */
 const errors: { readonly [side: string]: ReadonlyArray<string> } = {
   server: ["Unavailable", "Internal", "DeadlineExceeded"],
   client: ["NotFound", "Unavailable", "Internal", "DeadlineExceeded"]
 }
 
 describe("the spans of a call", () => {
-  it.live.each(Outcomes.cases)("say $outcome of a $kind call", ({ code, kind, outcome }) =>
+  it.live.each(Outcomes.cases)("have the status of $outcome of a $kind call", ({ code, kind, outcome }) =>
     Effect.gen(function* () {
       const { spans, tracer } = Spans.recorder()
       const { run } = yield* Effect.provideService(Outcomes.make(), Tracer.Tracer, tracer)
@@ -154,7 +154,7 @@ describe("the spans of a call", () => {
         assert.strictEqual(span.attributes.get("error.type"), isError ? status : undefined, side)
       }
       assert.strictEqual(attempt.attributes.get("server.address"), "127.0.0.1")
-      // grpc-js does not say of all that were given up who got them
+      // for cancelled calls, grpc-js does not always know the peer
       if (outcome !== "interruption") {
         assert.strictEqual(attempt.attributes.get("network.peer.address"), "127.0.0.1")
         assert.strictEqual(attempt.attributes.get("network.peer.port"), attempt.attributes.get("server.port"))
@@ -162,7 +162,7 @@ describe("the spans of a call", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("show each attempt, and the server is told of its own", () =>
+  it.live("include one for each attempt, which is the parent of the server's span", () =>
     Effect.gen(function* () {
       const { named, tracer } = Spans.recorder()
       let failures = 1
@@ -198,7 +198,7 @@ describe("the spans of a call", () => {
     })
   )
 
-  it.live("are there for a call that no handler gets", () =>
+  it.live("include one for a call that is rejected before its handler", () =>
     Effect.gen(function* () {
       const { named, tracer } = Spans.recorder()
       const { seen, target } = yield* Effect.provideService(Outcomes.make(), Tracer.Tracer, tracer)
@@ -212,8 +212,8 @@ describe("the spans of a call", () => {
   )
 })
 
-describe("the context of a trace", () => {
-  /** What a server that is called while a call is answered gets to know of the trace. */
+describe("the trace context", () => {
+  /** Makes a call whose handler calls a second server. Succeeds with the trace context that the second server receives. */
   const throughTwo = Effect.fnUntraced(function* (metadata: Metadata, tracer: Tracer.Tracer) {
     const heard = yield* Deferred.make<Metadata>()
     yield* Effect.gen(function* () {
@@ -228,7 +228,7 @@ describe("the context of a trace", () => {
       const front = yield* Layer.build(
         EchoServer.layer({ inputs: { hello: Effect.asVoid(Effect.orDie(next.Echo({ text: "hello" }))) } })
       )
-      // the client of the test has no tracer: it says what is in the metadata
+      // the test's client has no tracer, and sends the trace context of the metadata
       yield* Effect.provideService(
         Context.get(front, EchoServer).client.Echo({ text: "hello" }, { metadata }),
         Tracer.Tracer,
@@ -240,7 +240,7 @@ describe("the context of a trace", () => {
     return { parent: parent === undefined ? undefined : String(parent).split("-"), state: got.get("tracestate") }
   })
 
-  it.live("goes on as it came where there is no tracer", () =>
+  it.live("is passed on unchanged without a tracer", () =>
     Effect.gen(function* () {
       for (const flags of ["00", "01"]) {
         const { parent, state } = yield* throughTwo(traced(flags, "vendor=1"), Tracer.nativeTracer)
@@ -251,7 +251,7 @@ describe("the context of a trace", () => {
     })
   )
 
-  it.live("goes on with the span of the call, and is recorded if the caller says so", () =>
+  it.live("has the span of the call as parent, recorded if the caller has set the sampled flag", () =>
     Effect.gen(function* () {
       const { spans, tracer } = Spans.recorder()
       const sampled = Sampling.tracer(tracer, { name: "parentbased_always_off", ratio: 0 })
@@ -265,7 +265,7 @@ describe("the context of a trace", () => {
     })
   )
 
-  it.live("goes on when the trace is not recorded, with nothing recorded", () =>
+  it.live("is passed on without recorded spans if the trace is not sampled", () =>
     Effect.gen(function* () {
       const { spans, tracer } = Spans.recorder()
       const sampled = Sampling.tracer(tracer, { name: "parentbased_always_on", ratio: 0 })
@@ -276,7 +276,7 @@ describe("the context of a trace", () => {
     })
   )
 
-  it.live("is made up where nobody has, so that the decision is made once", () =>
+  it.live("is created if the caller sent none, so that the sampling decision is made once", () =>
     Effect.gen(function* () {
       const { spans, tracer } = Spans.recorder()
       const sampled = Sampling.tracer(tracer, { name: "parentbased_always_off", ratio: 0 })
