@@ -11,6 +11,9 @@ const fleet = [
   ...["Cluster", "Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
+/** Tests of the scripts that generate and build, which run them many times in copies of the project. */
+const tools = ["Generate", "SupplyChain"].map((name) => `test/toolchain/${name}.test.ts`)
+
 /** Runs a process under load; early with `integration`, since a project with a long file at its end leaves a processor idle. */
 const leaks = ["test/layers/grpc/Leaks.test.ts"]
 
@@ -54,17 +57,22 @@ export default defineConfig({
         test: {
           name: "integration",
           include: [...["integration", "toolchain", "k8s"].map((folder) => `test/${folder}/**/*.test.ts`), ...leaks],
-          exclude: fleet,
+          exclude: [...fleet, ...tools],
           isolate: false,
           ...slow
         }
       },
+      { test: { name: "tools", include: tools, isolate: false, ...slow } },
       {
         test: {
           name: "fleet",
-          include: fleet,
-          // makes grpc-js ask the test's name server
-          env: { GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true" },
+          include: [...fleet, "test/integration/Garbage.test.ts"],
+          env: {
+            // makes grpc-js ask the test's name server
+            GRPC_NODE_USE_ALTERNATIVE_RESOLVER: "true",
+            // five times those of `integration`
+            GARBAGE_TOTAL: "100000"
+          },
           ...slow,
           testTimeout: 120_000,
           fileParallelism: false,

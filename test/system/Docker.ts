@@ -4,7 +4,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Cache, Context, Effect, FileSystem, Layer, Path, type Scope, Stream } from "effect"
+import { Cache, Context, Effect, FileSystem, Layer, Path, Schema, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as Output from "../integration/Output.ts"
@@ -46,6 +46,17 @@ export interface Image {
   readonly config: ImageConfig
   /** The files that each layer adds, the lowest layer first. */
   readonly layers: ReadonlyArray<ReadonlyArray<File>>
+}
+
+/** A command ended with another exit code than 0. */
+class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandFailed", {
+  command: Schema.String,
+  exitCode: Schema.Int,
+  output: Schema.String
+}) {
+  override get message(): string {
+    return `${this.command} ended with ${this.exitCode}: ${this.output}`
+  }
 }
 
 interface CommandOptions {
@@ -102,8 +113,7 @@ export class Docker extends Context.Service<
           }
         )
         if (exitCode === 0) return output
-        const line = [command.command, ...command.args].join(" ")
-        return yield* Effect.fail(new Error(`${line} ended with ${exitCode}: ${output}`))
+        return yield* new CommandFailed({ command: [command.command, ...command.args].join(" "), exitCode, output })
       }, Effect.scoped)
 
       const inherited = process.env["PATH"] ?? ""
@@ -113,7 +123,7 @@ export class Docker extends Context.Service<
           Effect.as(run(make("docker", ["build", "--help"], PATH)), PATH)
         )
       ).pipe(Effect.mapError(missing("Docker with BuildKit")))
-      yield* Effect.mapError(run(make("docker", ["info"], PATH)), missing("A Docker engine that runs"))
+      yield* Effect.mapError(run(make("docker", ["info"], PATH)), missing("A running Docker engine"))
       const [composeProgram, ...composeArgs] = yield* Effect.firstSuccessOf(
         [["docker", "compose"] as const, ["docker-compose"] as const].map((command) =>
           Effect.as(run(make(command[0], [...command.slice(1), "version"], PATH)), command)

@@ -122,6 +122,16 @@ layer(NodeServices.layer, { excludeTestServices: true })("the documents", (it) =
     })
   )
 
+  it.effect("list every decision record, each with a number of its own", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const records = globSync("docs/decisions/[0-9]*.md", { cwd: root }).map((file) => file.split("/").at(-1))
+      const index = yield* fs.readFileString(`${root}docs/decisions/README.md`)
+      assert.deepStrictEqual(all(index, /\]\((\d[^)]+)\)/g), records.toSorted())
+      assert.strictEqual(new Set(records.map((record) => record?.slice(0, 4))).size, records.length)
+    })
+  )
+
   it.effect("k8s/base has the version of package.json", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem

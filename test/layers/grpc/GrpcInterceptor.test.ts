@@ -608,6 +608,7 @@ describe("a client interceptor", () => {
           yield* Layer.build(
             EchoServer.layer({
               client: {
+                policy: { retry: RetryPolicy.never },
                 interceptors: [...interceptors, ...bugs],
                 attemptInterceptors: [...attemptInterceptors, ...bugs]
               }

@@ -74,7 +74,7 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
       }),
       maxTokens: Setting.count(`${prefix}_RETRY_MAX_TOKENS`, {
         description:
-          "The retry budget: a failed attempt takes a token, and nothing is retried while half of them or fewer are left.",
+          "The retry budget of a gRPC service: a failed attempt takes a token, and nothing is retried while half of them or fewer are left.",
         default: defaultPolicy.retry.maxTokens,
         // with 2, and with a ratio of 0 after a while, nothing would ever be retried
         minimum: 3
@@ -86,7 +86,7 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
       })
     }),
     circuitFailures: Setting.count(`${prefix}_CIRCUIT_FAILURES`, {
-      description: "Consecutive failed calls that open the circuit breaker.",
+      description: "Consecutive failed calls of a gRPC service that open its circuit breaker.",
       default: defaultPolicy.circuitFailures,
       minimum: 1
     }),

@@ -3,7 +3,7 @@
  *
  * V8 replaces the table of a Set again and again, and each old table refers to the next: after a full garbage collection, every ended call
  * leads to all that came after it, and none of them is collected before the next full one. Together with {@link ClosedStreams}, which closes
- * the other path of this kind, the patch lowers the memory of a client that makes many calls by a third (docs/decisions/0005).
+ * the other path of this kind, the patch lowers the memory of a client that makes many calls (docs/decisions/0005).
  *
  * Private members: the method `connect` of `Http2SubchannelConnector`, and the field `activeCalls` of the transport that it resolves with.
  * There is no transport before the first connection, so this field is checked then.

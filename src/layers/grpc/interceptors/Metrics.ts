@@ -67,6 +67,8 @@ const types: { readonly [K in Kind]: string } = {
   bidi: "bidi_stream"
 }
 
+const codeOf = (status: Status.Status | undefined): string => status?._tag ?? "OK"
+
 /** The series of a method; those of a status are created when it first occurs. */
 const serverSeries = memoize(
   ({ method, service }: ServedMethod) => `${service}/${method}`,
@@ -83,33 +85,30 @@ const serverSeries = memoize(
         attributes,
         boundaries: durationBoundaries
       }),
-      ended: memoize(
-        (status: Status.Status | undefined) => status?._tag ?? "OK",
-        (status) => {
-          const withCode = { ...attributes, grpc_code: status?._tag ?? "OK" }
-          return {
-            handled: Metric.counter("grpc_server_handled_total", {
-              description: "Calls that have ended, by their status",
-              attributes: withCode,
-              incremental: true
-            }),
-            rejected: Metric.counter("grpc_server_rejected_total", {
-              description:
-                "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
-              attributes: withCode,
-              incremental: true
-            }),
-            duration: Metric.histogram("rpc.server.call.duration", {
-              description: "How long calls took, from their headers to their end",
-              attributes: {
-                ...rpcAttributes({ method, service }, status),
-                ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
-              },
-              boundaries: durationBoundaries
-            })
-          }
+      ended: memoize(codeOf, (status) => {
+        const withCode = { ...attributes, grpc_code: codeOf(status) }
+        return {
+          handled: Metric.counter("grpc_server_handled_total", {
+            description: "Calls that have ended, by their status",
+            attributes: withCode,
+            incremental: true
+          }),
+          rejected: Metric.counter("grpc_server_rejected_total", {
+            description:
+              "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
+            attributes: withCode,
+            incremental: true
+          }),
+          duration: Metric.histogram("rpc.server.call.duration", {
+            description: "How long calls took, from their headers to their end",
+            attributes: {
+              ...rpcAttributes({ method, service }, status),
+              ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
+            },
+            boundaries: durationBoundaries
+          })
         }
-      )
+      })
     }
   }
 )
@@ -122,18 +121,16 @@ const clientSeries = memoize(
       attributes: { grpc_service: service, grpc_method: method },
       incremental: true
     }),
-    duration: memoize(
-      (status: Status.Status | undefined) => status?._tag ?? "OK",
-      (status) =>
-        Metric.histogram("rpc.client.call.duration", {
-          description: "How long calls took with all their attempts",
-          attributes: {
-            ...rpcAttributes({ method, service }, status),
-            ...(status === undefined ? {} : errorType(status)),
-            "server.address": Tracing.hostOf(target)
-          },
-          boundaries: durationBoundaries
-        })
+    duration: memoize(codeOf, (status) =>
+      Metric.histogram("rpc.client.call.duration", {
+        description: "How long calls took with all their attempts",
+        attributes: {
+          ...rpcAttributes({ method, service }, status),
+          ...(status === undefined ? {} : errorType(status)),
+          "server.address": Tracing.hostOf(target)
+        },
+        boundaries: durationBoundaries
+      })
     )
   })
 )

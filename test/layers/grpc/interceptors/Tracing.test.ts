@@ -6,6 +6,7 @@ import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcCha
 import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
+import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 import * as Sampling from "../../../../src/layers/telemetry/Sampling.ts"
 import { EchoServer, EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
@@ -33,7 +34,9 @@ it.live("the span of a call over mutual TLS has the names of the client", () =>
     const channel = yield* Layer.build(
       NodeGrpcChannel.layer({
         target: `127.0.0.1:${port}`,
-        tls: { certificates: watched, serverName: "localhost" }
+        tls: { certificates: watched, serverName: "localhost" },
+        // no second span if the TLS handshake is slow
+        policy: { retry: RetryPolicy.never }
       })
     )
     const client = yield* GrpcClient.make(Echo.EchoService).pipe(Effect.provideContext(Context.merge(context, channel)))
