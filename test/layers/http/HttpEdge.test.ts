@@ -419,7 +419,7 @@ describe("pipelined requests", () => {
       assert.strictEqual(total("http_server_request_duration_seconds_count"), 4)
     }))
 
-  test("are limited by concurrency only: sequential requests are not limited", () =>
+  test("count towards maxRequestsPerConnection only until they are answered", () =>
     Effect.gen(function* () {
       const { open } = yield* serving({ maxRequestsPerConnection: 1 })
       const { send, until } = yield* open()

@@ -305,8 +305,8 @@ describe("the counters of a server", () => {
   )
 })
 
-describe("connections above the limits", () => {
-  it.live("of one address are evicted in favour of a new one if they have no calls", () =>
+describe("connections", () => {
+  it.live("above maxConnectionsPerAddress are evicted in favour of a new one if they have no calls", () =>
     withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
       Effect.gen(function* () {
         const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
@@ -322,7 +322,7 @@ describe("connections above the limits", () => {
     )
   )
 
-  it.live("of all addresses are evicted from the address that holds most", () =>
+  it.live("above maxConnections are evicted from the address that holds most", () =>
     withServer({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } }, ({ port, refused }) =>
       Effect.gen(function* () {
         const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
@@ -337,7 +337,7 @@ describe("connections above the limits", () => {
     )
   )
 
-  it.live("in their TLS handshake are evicted, while a well-behaved client is served", () =>
+  it.live("above maxHandshakesPerAddress are evicted, while a well-behaved client is served", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
