@@ -4,6 +4,7 @@
 import { execFileSync } from "node:child_process"
 import { existsSync } from "node:fs"
 import { readFile, truncate, writeFile } from "node:fs/promises"
+import { fileURLToPath } from "node:url"
 
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
@@ -22,6 +23,8 @@ const clientOf = Effect.fnUntraced(function* (port: number) {
 /** The resident memory of a process, in bytes. */
 const residentMemory = (pid: number) =>
   Effect.promise(async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024)
+
+const goodbooks = fileURLToPath(new URL("../../../shared/data/goodbooks/catalog.csv", import.meta.url))
 
 layer(Installation.layer, { excludeTestServices: true })("a catalogue file", (it) => {
   it.effect("of 10,000 books is served", () =>
@@ -59,6 +62,22 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue file", (it
         assert.isBelow((many - few) / 500_000, 600)
       })
   )
+
+  // this catalogue is not part of the project, so it is tested only where it is available
+  if (existsSync(goodbooks)) {
+    it.effect("of 9,693 real books is served", () =>
+      Effect.gen(function* () {
+        const { start } = yield* Installation
+        const { output, port } = yield* start("recommendations", { CATALOG_FILE: goodbooks })
+        assert.match(yield* output, /"message":"Catalogue loaded".*"books":9693\b/)
+        const { categories } = yield* (yield* clientOf(port)).ListCategories({})
+        assert.deepStrictEqual(
+          categories.map(({ bookCount }) => bookCount),
+          [1899, 1802, 90, 2838, 2534, 1712, 1718, 1440, 643, 958, 2001, 1220, 1088]
+        )
+      })
+    )
+  }
 
   it.effect("with bad rows is rejected with an error for each", () =>
     Effect.gen(function* () {
