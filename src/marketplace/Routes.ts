@@ -7,7 +7,7 @@ import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as Setting from "../layers/config/Setting.ts"
 import * as HttpObserver from "../layers/http/HttpObserver.ts"
-import type { Site } from "../layers/http/WebServer.ts"
+import type { WebApp } from "../layers/http/WebServer.ts"
 import { Storefront } from "./Storefront.ts"
 import { favicon } from "./view/favicon.ts"
 import { type Content, type Page, render } from "./view/Page.ts"
@@ -70,7 +70,7 @@ const makeResponses = (headers: Readonly<Record<string, string>>) => {
   }
 }
 
-/** The site that the server of Marketplace serves. */
+/** The application of Marketplace. */
 export const make = Effect.gen(function* () {
   const headers = yield* securityHeaders
   const { icon, methodNotAllowed, pages, stylesheet } = makeResponses(headers)
@@ -111,12 +111,12 @@ export const make = Effect.gen(function* () {
     return method === "GET" || method === "HEAD" ? route(query) : Effect.succeed(methodNotAllowed)
   })
 
-  const site: Site = {
+  const webApp: WebApp = {
     app,
     // a route for metrics, whose name must not change with the hash in the path
     routeOf: (path) => (path === stylesheetPath ? "/assets/style.css" : routes.has(path) ? path : undefined),
     headers,
     failed: toResponse({ content: { _tag: "Failed" }, menu: [], home: false })
   }
-  return site
+  return webApp
 }).pipe(Effect.provide(Digest.layerWebCrypto))

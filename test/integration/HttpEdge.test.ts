@@ -63,7 +63,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, output, port, written } = yield* start("marketplace", alone, { openFiles: 120 })
-        yield* written("The limit of 120 file descriptors is too low for 4000 connections: http accepts 60")
+        yield* written("HTTP connection limit lowered from 4000 to 60: the process may open 120 files")
         yield* Effect.all(
           Array.from({ length: 150 }, () => RawHttp.open(port, "127.0.0.2")),
           { concurrency: 10 }

@@ -41,7 +41,7 @@ const stateTags = ["closed", "open", "half_open"] as const
 type Outcome = "reachable" | "unreachable" | "inconclusive"
 
 /** A service that answers with an error is reachable. */
-const outcomeOf = (cause: Cause.Cause<GrpcError>): Sign => {
+const outcomeOf = (cause: Cause.Cause<GrpcError>): Outcome => {
   const failure = cause.reasons.find(Cause.isFailReason)?.error
   switch (failure?.reason._tag) {
     case undefined:
