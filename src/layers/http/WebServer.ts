@@ -45,7 +45,7 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
         "The networks of proxies. X-Forwarded-For (its last hop outside of them) and X-Forwarded-Proto are trusted only from peers in " +
         "them.",
       unset: "none",
-      expected: "comma-separated networks, such as 10.0.0.0/8,fd00::/8",
+      expected: "comma-separated networks such as 10.0.0.0/8,fd00::/8",
       parse: IpNetworks.parse
     }).pipe(Config.map(Option.getOrElse(() => IpNetworks.none))),
     limits: limits(prefix)
