@@ -52,7 +52,7 @@ export interface ChannelPolicy {
   readonly circuitOpen: Duration.Duration
   /** How long a replica whose attempts time out receives no calls until a probe. */
   readonly suspension: Duration.Duration
-  /** How long a connection may be idle before the server is pinged. */
+  /** How long nothing may be received on a connection before the server is pinged. */
   readonly keepaliveTime: Duration.Duration
   /** How long the server may take to answer a ping before the connection is closed. */
   readonly keepaliveTimeout: Duration.Duration

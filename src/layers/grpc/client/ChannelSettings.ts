@@ -100,7 +100,7 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
       default: defaultPolicy.suspension
     }),
     keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, {
-      description: "How long a connection may be idle before the server is pinged.",
+      description: "How long nothing may be received on a connection before the server is pinged.",
       default: defaultPolicy.keepaliveTime,
       minimum: "1 second"
     }),
