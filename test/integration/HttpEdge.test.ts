@@ -105,7 +105,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       Effect.gen(function* () {
         const { run } = yield* Installation
         for (const [variable, value, expected] of [
-          ["MARKETPLACE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "networks such as 10.0.0.0/8"],
+          ["MARKETPLACE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "comma-separated networks such as 10.0.0.0/8"],
           ["MARKETPLACE_MAX_CONNECTIONS", "0", "a whole number from 1"],
           ["MARKETPLACE_MAX_CONNECTIONS_PER_ADDRESS", "0", "a whole number from 1"],
           ["MARKETPLACE_KEEP_ALIVE_TIMEOUT", "0s", "a duration from 1s"],

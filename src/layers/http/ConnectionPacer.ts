@@ -1,6 +1,6 @@
 /**
  * Delays reading from connections of client addresses that have flooded the server. A flooding connection is closed only after
- * everything that has arrived on it is parsed, so a client with many such connections would block the event loop. Unread connections of its
+ * everything that has arrived on it is parsed, so a client with many such connections would occupy the event loop. Unread connections of its
  * address are read one at a time, at an interval. None is refused, since many clients may share an address.
  */
 

@@ -21,8 +21,8 @@ export const bookCard = (category: Category, book: PageBook): Html => {
 }
 
 /**
- * The stylesheet renders the title and the author with `attr()`. They are not text, so that screen readers, search and copying do not
- * repeat them, and neither does a page without its stylesheet.
+ * The stylesheet renders the title and the author with `attr()`. They are not text: screen readers, search and copying
+ * ignore them, and they do not appear without the stylesheet.
  */
 const cover = ({ authors, id, title }: PageBook): Html => {
   // "Dune: A Novel (Dune, #1)" is "Dune" on its cover

@@ -17,7 +17,7 @@ import type { Status } from "../Status.ts"
 export interface RetryState {
   readonly policy: RetryPolicy
   readonly budget: RetryBudget
-  /** The time limit of the first attempt, unless it is the last one, in milliseconds; infinite for streams. */
+  /** The timeout of a first attempt that can be retried, in milliseconds; infinite for streams. */
   readonly attemptTimeout: number
 }
 
@@ -67,7 +67,7 @@ const planOf = ({ deadline, method }: Call, { attemptTimeout, budget, policy }: 
   const isLast =
     !method.isIdempotent ||
     attempt >= policy.maxAttempts ||
-    // without a deadline, only the attempt timeout ends a call to a server that hangs
+    // without a deadline the attempt timeout is kept: nothing else ends a call to a server that hangs
     (timeLeft < Infinity && !budget.allows())
   const timeout = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (attempt - 1), timeLeft)
   return { attempt, timeout, isLast, isLimited: timeout < timeLeft }
