@@ -12,7 +12,7 @@ import { RecommendationsClient } from "./RecommendationsClient.ts"
 import * as Routes from "./Routes.ts"
 import { Storefront } from "./Storefront.ts"
 
-/** `channel` leads to Recommendations. `version` is the version in telemetry. */
+/** `channel` is the channel to Recommendations. `version` is reported as the service version in telemetry. */
 export const layer = <E, R>(version: string, channel: Layer.Layer<GrpcChannel, E, R>) =>
   Routes.make.pipe(
     WebServer.serveConfig("MARKETPLACE", 5000),

@@ -1,5 +1,5 @@
 /**
- * The client of Recommendations. It limits the size of responses, so that a faulty or hostile backend cannot exhaust the shop's memory.
+ * The client of Recommendations. It limits the size of responses, so that a faulty or malicious backend cannot exhaust memory.
  */
 import { Context, Effect, Layer, Schema } from "effect"
 
@@ -16,7 +16,7 @@ export interface PageBook {
   readonly title: string
   /** In the order of the title page. */
   readonly authors: ReadonlyArray<string>
-  /** The year of first publication, negative before the common era, if it is known. */
+  /** The year of first publication, if known; negative before the common era. */
   readonly year?: number | undefined
   readonly categories: ReadonlyArray<Category>
 }
@@ -26,7 +26,7 @@ export class ShelfNotFound extends Schema.TaggedError<ShelfNotFound>()("ShelfNot
   category: Schema.String
 }) {}
 
-/** The call to Recommendations failed, or ran out of time. */
+/** The call to Recommendations failed or timed out. */
 export class RecommendationsUnavailable extends Schema.TaggedError<RecommendationsUnavailable>()(
   "RecommendationsUnavailable",
   { cause: Schema.Defect() }
@@ -35,7 +35,7 @@ export class RecommendationsUnavailable extends Schema.TaggedError<Recommendatio
 export class RecommendationsClient extends Context.Service<
   RecommendationsClient,
   {
-    /** Draws books of a category at random: `count` of them, or all there are. */
+    /** Returns up to `count` random books of a category. */
     readonly recommend: (
       category: Category,
       count: number
@@ -79,7 +79,7 @@ const byNumber = new Map<number, Category>(
   categories.map((category) => [BookCategory[`BOOK_CATEGORY_${category}`], category])
 )
 
-/** The categories of enum numbers, each once. Numbers that only a newer Recommendations knows are left out. */
+/** The categories of enum numbers, each once. Unknown numbers, of a newer Recommendations, are omitted. */
 const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> => {
   const known = new Set<Category>()
   for (const number of numbers) {
@@ -89,7 +89,7 @@ const toCategories = (numbers: ReadonlyArray<number>): ReadonlyArray<Category> =
   return Array.from(known)
 }
 
-/** The maximum size of an encoded book, in bytes; larger ones are left out. It is several times what the catalogue can contain. */
+/** The maximum size of an encoded book, in bytes; larger ones are omitted. It is several times the maximum in the catalogue. */
 const maxBookSize = 16 * 1024
 
 /** Leaves room for a newer Recommendations with more categories and more fields. */

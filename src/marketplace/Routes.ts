@@ -7,13 +7,13 @@ import { HttpBody, HttpServerRequest, HttpServerResponse } from "effect/http"
 
 import * as Setting from "../layers/config/Setting.ts"
 import * as HttpObserver from "../layers/http/HttpObserver.ts"
-import type { Site } from "../layers/http/WebServer.ts"
+import type { WebApp } from "../layers/http/WebServer.ts"
 import { Storefront } from "./Storefront.ts"
 import { favicon } from "./view/favicon.ts"
 import { type Content, type Page, render } from "./view/Page.ts"
 import { css } from "./view/stylesheet.ts"
 
-/** Security headers of every response: no scripts, no frames, nothing from other origins. */
+/** Security headers: no scripts, no frames, nothing from other origins. */
 const baseHeaders = {
   "content-security-policy":
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -24,11 +24,14 @@ const baseHeaders = {
   "x-content-type-options": "nosniff"
 }
 
-/** The headers of every response; with MARKETPLACE_HSTS_MAX_AGE also Strict-Transport-Security (RFC 6797). */
+/**
+ * Headers of all responses of the application, and of all responses to refused requests except CONNECT and requests that do not parse.
+ * With MARKETPLACE_HSTS_MAX_AGE they include Strict-Transport-Security (RFC 6797).
+ */
 const securityHeaders = Effect.map(
   Setting.optionalCount("MARKETPLACE_HSTS_MAX_AGE", {
     description:
-      "How long browsers may only use HTTPS (`Strict-Transport-Security`). Set it only if the shop is reached by HTTPS alone.",
+      "How long browsers may only use HTTPS (`Strict-Transport-Security`). Set it only if the shop is reached only by HTTPS.",
     unset: "no such header",
     unit: "seconds",
     maximum: 999_999_999
@@ -39,11 +42,11 @@ const securityHeaders = Effect.map(
   })
 )
 
-/** Responses that never change, and pages without their bodies. They are created once, because creating headers is slow. */
+/** Constant responses, and the responses of pages without their bodies. They are created once, since creating headers is slow. */
 const makeResponses = (headers: Readonly<Record<string, string>>) => {
   const withStatus = (status: number) =>
     HttpServerResponse.empty({ status, headers: { ...headers, "cache-control": "no-store" } })
-  // a page without recommendations is still a page
+  // a page without recommendations is answered 200
   const pages: { readonly [Tag in Content["_tag"]]: HttpServerResponse.HttpServerResponse } = {
     Books: withStatus(200),
     Unavailable: withStatus(200),
@@ -53,7 +56,7 @@ const makeResponses = (headers: Readonly<Record<string, string>>) => {
   }
   return {
     pages,
-    // its address contains a hash of its content
+    // its path contains a hash of its content
     stylesheet: HttpServerResponse.text(css, {
       contentType: "text/css; charset=utf-8",
       headers: { ...headers, "cache-control": "public, max-age=31536000, immutable" }
@@ -70,7 +73,7 @@ const makeResponses = (headers: Readonly<Record<string, string>>) => {
   }
 }
 
-/** The site that the server of Marketplace serves. */
+/** The application of Marketplace. */
 export const make = Effect.gen(function* () {
   const headers = yield* securityHeaders
   const { icon, methodNotAllowed, pages, stylesheet } = makeResponses(headers)
@@ -86,7 +89,7 @@ export const make = Effect.gen(function* () {
     )
 
   const page = (query: string) => {
-    // the first of several categories; an empty one is the home page
+    // the first `category` counts; without one, or with an empty one, it is the home page
     const slug = query === "" ? undefined : new URLSearchParams(query).get("category") || undefined
     const home = slug === undefined
     return Effect.map(storefront.display(slug), ({ content, menu }) => toResponse({ content, home, menu }))
@@ -111,12 +114,12 @@ export const make = Effect.gen(function* () {
     return method === "GET" || method === "HEAD" ? route(query) : Effect.succeed(methodNotAllowed)
   })
 
-  const site: Site = {
+  const webApp: WebApp = {
     app,
-    // a route for metrics, whose name must not change with the hash in the path
+    // the route is a metric label, so it must not contain the hash
     routeOf: (path) => (path === stylesheetPath ? "/assets/style.css" : routes.has(path) ? path : undefined),
     headers,
     failed: toResponse({ content: { _tag: "Failed" }, menu: [], home: false })
   }
-  return site
+  return webApp
 }).pipe(Effect.provide(Digest.layerWebCrypto))

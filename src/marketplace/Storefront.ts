@@ -43,11 +43,11 @@ export class Storefront extends Context.Service<
   {
     /** The display for a category's slug, or for the home page if it is undefined. It never fails. */
     readonly display: (slug: string | undefined) => Effect.Effect<Display>
-    /** The categories that have books, as far as is known: the last answer of Recommendations, or all before the first one. */
+    /** The categories that have books, by the last response of Recommendations; all categories before the first response. */
     readonly menu: Effect.Effect<ReadonlyArray<Category>>
   }
 >()("onlinebooks/marketplace/Storefront") {
-  /** `budget` limits the time of all calls for a page together. */
+  /** `budget` is the total timeout of all calls for a page. */
   static readonly layer = (budget: Duration.Input) =>
     Layer.effect(
       Storefront,
@@ -99,7 +99,7 @@ const fetchContent = (client: RecommendationsClient["Service"], category: Catego
     Effect.matchEffect(client.recommend(category, bookCount), {
       onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
       onFailure: Match.valueTags({
-        // the reader of the home page has not named a category
+        // the home page has a default category, so it cannot be an unknown one
         ShelfNotFound: (): Effect.Effect<Content> =>
           Effect.succeed(
             slug === undefined ? { _tag: "Books", category, books: [] } : { _tag: "UnknownCategory", name: slug }
@@ -113,7 +113,7 @@ const fetchContent = (client: RecommendationsClient["Service"], category: Catego
     })
   )
 
-/** Caches the menu. When it cannot be fetched, the last one stays: at first, all categories. */
+/** Caches the menu. If it cannot be fetched, the last one is used, initially all categories. */
 const cacheMenu = Effect.fnUntraced(function* (fetch: RecommendationsClient["Service"]["categories"]) {
   let last: ReadonlyArray<Category> = categories
   /** When the last menu expires, by the monotonic clock. */
@@ -122,8 +122,8 @@ const cacheMenu = Effect.fnUntraced(function* (fetch: RecommendationsClient["Ser
     last = yield* fetch
     expiresAt = (yield* Clock.monotonicTimeNanos) + menuTimeToLive
   })
-  // Concurrent requests share one call. The cache itself would expire by the wall clock, which can be set back, so its entry is invalidated
-  // as soon as the call ends.
+  // Concurrent requests share one call. Cache uses the wall clock, which can be set back, so the entry is invalidated as soon as the call
+  // ends, and the expiry is checked by the monotonic clock.
   const shared = yield* Cache.makeWith(() => refresh, { capacity: 1, timeToLive: () => Duration.zero })
   const sharedRefresh = Effect.andThen(Effect.ignore(Cache.get(shared, "menu")), Cache.invalidate(shared, "menu"))
 

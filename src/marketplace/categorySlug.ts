@@ -8,8 +8,8 @@ export const slugOf = (category: Category): string => category.toLowerCase().rep
 const bySlug: ReadonlyMap<string, Category> = new Map(categories.map((category) => [slugOf(category), category]))
 
 /**
- * The category of a slug. Readers type addresses too, so case, spaces, underscores, and white space and slashes at both ends are
- * tolerated: a page must not say that there is no "Mystery" shelf and then offer Mystery.
+ * The category of a slug. Users may type addresses, so case, spaces, underscores, and white space and slashes at both ends are tolerated,
+ * so `/?category=Mystery` is not reported as unknown.
  */
 export const categoryOfSlug = (slug: string): Category | undefined =>
   bySlug.get(
@@ -18,7 +18,7 @@ export const categoryOfSlug = (slug: string): Category | undefined =>
       .replaceAll(/[\s_]+/gu, "-")
   )
 
-/** Removes white space and slashes at both ends. Unlike a regular expression for the end, it takes linear time. */
+/** Removes white space and slashes at both ends, in linear time, unlike a regular expression for the end. */
 const trim = (text: string): string => {
   let begin = 0
   let end = text.length

@@ -15,7 +15,7 @@ import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
 import * as CatalogFile from "./catalog/CatalogFile.ts"
 
-/** `version` is the version in telemetry. */
+/** `version` is reported as the service version in telemetry. */
 export const layer = (version: string) =>
   Layer.mergeAll(LegacyApi.layer, V1Api.layer, Health.layer, Reflection.layer([descriptors])).pipe(
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),

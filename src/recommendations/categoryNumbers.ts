@@ -1,5 +1,5 @@
 /**
- * The enum numbers that onlinebooks.recommendations.v1 gives to the domain's categories.
+ * The enum numbers of the domain's categories in onlinebooks.recommendations.v1.
  */
 import { categories, type Category } from "../domain/Category.ts"
 import { BookCategory, type BookCategory__Output } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"

@@ -67,7 +67,7 @@ layer(Installation.layer, { excludeTestServices: true })("a page in flight", (it
       const { marketplace } = yield* slowPage
       yield* marketplace.signal("SIGTERM")
       assert.strictEqual(yield* marketplace.exitCode, 0)
-      assert.include(yield* marketplace.output, "HTTP server closed: 0 requests in flight finished, 1 were cut")
+      assert.include(yield* marketplace.output, "HTTP server closed: 0 requests in flight finished, 1 aborted")
     })
   )
 })

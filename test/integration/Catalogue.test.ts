@@ -89,10 +89,10 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue file", (it
       const { exitCode, stderr } = yield* installation.run("recommendations", { CATALOG_FILE: "bad.csv" })
       assert.strictEqual(exitCode, 1)
       assert.deepStrictEqual(stderr.split("\n"), [
-        `CATALOG_FILE="${installation.folder}/bad.csv": expected a catalogue, but 3 lines are bad`,
+        `CATALOG_FILE="${installation.folder}/bad.csv": expected a catalogue, but 3 lines are invalid`,
         '  line 2: id: expected a whole number from 1 to 2147483647, got "x"',
-        "  line 4: id: 2 is on line 3 already",
-        "  line 5: a broken quote ends the reading: Expected a delimiter or line break after a closing quote",
+        "  line 4: id: 2 duplicates line 3",
+        "  line 5: parsing stopped at an invalid quote: Expected a delimiter or line break after a closing quote",
         ""
       ])
     })
@@ -109,9 +109,9 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue file", (it
   )
 
   it.effect.each([
-    { what: "a device", path: "/dev/zero", reason: "it is no regular file (CharacterDevice)" },
-    { what: "a pipe without a writer", path: "fifo", reason: "it is no regular file (FIFO)" },
-    { what: "a directory", path: "data", reason: "it is no regular file (Directory)" },
+    { what: "a device", path: "/dev/zero", reason: "it is not a regular file (CharacterDevice)" },
+    { what: "a pipe without a writer", path: "fifo", reason: "it is not a regular file (FIFO)" },
+    { what: "a directory", path: "data", reason: "it is not a regular file (Directory)" },
     {
       what: "a sparse file of 5 GB",
       path: "sparse",
@@ -153,7 +153,7 @@ layer(Installation.layer, { excludeTestServices: true })("a catalogue file", (it
       assert.match(text, /"message":"Catalogue loaded".*"books":30\b/)
       assert.match(text, /"line":2,.*"authors: names are separated by commas, got \\"Ann A; Bob B\\""/)
       assert.strictEqual(text.match(/names are separated by commas/g)?.length, 20)
-      assert.match(text, /"message":"More suspicious rows in the catalogue".*"rows":10\b/)
+      assert.match(text, /"message":"10 further warnings about the catalogue suppressed"/)
     })
   )
 

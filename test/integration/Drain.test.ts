@@ -75,7 +75,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         assert.strictEqual(response.status, 200)
         assert.strictEqual(response.headers["connection"], "close")
         assert.strictEqual(yield* marketplace.exitCode, 0)
-        assert.include(yield* marketplace.output, "HTTP server closed: 1 requests in flight finished, 0 were cut")
+        assert.include(yield* marketplace.output, "HTTP server closed: 1 requests in flight finished, 0 aborted")
         yield* recommendations.signal("SIGCONT")
       })
     )

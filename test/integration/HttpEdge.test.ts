@@ -63,7 +63,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       Effect.gen(function* () {
         const { start } = yield* Installation
         const { adminPort, output, port, written } = yield* start("marketplace", alone, { openFiles: 120 })
-        yield* written("The limit of 120 file descriptors is too low for 4000 connections: http accepts 60")
+        yield* written("HTTP connection limit lowered from 4000 to 60: the process may open 120 files")
         yield* Effect.all(
           Array.from({ length: 150 }, () => RawHttp.open(port, "127.0.0.2")),
           { concurrency: 10 }
@@ -105,7 +105,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
       Effect.gen(function* () {
         const { run } = yield* Installation
         for (const [variable, value, expected] of [
-          ["MARKETPLACE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "networks such as 10.0.0.0/8"],
+          ["MARKETPLACE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "comma-separated networks such as 10.0.0.0/8"],
           ["MARKETPLACE_MAX_CONNECTIONS", "0", "a whole number from 1"],
           ["MARKETPLACE_MAX_CONNECTIONS_PER_ADDRESS", "0", "a whole number from 1"],
           ["MARKETPLACE_KEEP_ALIVE_TIMEOUT", "0s", "a duration from 1s"],

@@ -55,7 +55,7 @@ layer(Installation.layer)("a start with an invalid setting", (it) => {
       service: "recommendations",
       env: { RECOMMENDATIONS_TLS_ALLOWED_CLIENTS: "" },
       line:
-        'RECOMMENDATIONS_TLS_ALLOWED_CLIENTS="": expected DNS names or URIs with commas between them, ' +
+        'RECOMMENDATIONS_TLS_ALLOWED_CLIENTS="": expected comma-separated DNS names or URIs, ' +
         'such as "frontend,spiffe://example.org/frontend", or not to be set at all'
     },
     {
@@ -113,12 +113,12 @@ layer(Installation.layer)("a start with an invalid setting", (it) => {
       service: "recommendations",
       // a secret value is redacted
       env: { OTEL_EXPORTER_OTLP_HEADERS: "token" },
-      line: 'OTEL_EXPORTER_OTLP_HEADERS="<redacted>": expected key=value pairs with commas between them'
+      line: 'OTEL_EXPORTER_OTLP_HEADERS="<redacted>": expected comma-separated key=value pairs'
     },
     {
       service: "recommendations",
       env: { OTEL_RESOURCE_ATTRIBUTES: "a=%zz" },
-      line: 'OTEL_RESOURCE_ATTRIBUTES="a=%zz": expected key=value pairs with commas between them'
+      line: 'OTEL_RESOURCE_ATTRIBUTES="a=%zz": expected comma-separated key=value pairs'
     },
     {
       service: "marketplace",

@@ -1,5 +1,5 @@
 /**
- * The admin port: an HTTP server for probes and metrics, apart from the port of readers. {@link adminRoutes} has its routes.
+ * The admin port: an HTTP server for probes and metrics, separate from the public port. {@link adminRoutes} has its routes.
  *
  * Provide every other server with this layer, so that the admin port opens before they start and closes after they have drained.
  */
@@ -54,8 +54,8 @@ export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, D
   )
 
 /**
- * Whether a Host header names this machine. Other hosts are refused on a loopback port against DNS rebinding: a page from another site
- * may resolve its own name to a loopback address to reach this port, and its Host header still has that name.
+ * Whether a Host header names this machine. Other hosts are refused on a loopback port as protection against DNS rebinding: a page
+ * from another site may resolve its own name to a loopback address to reach this port, but its Host header still has that name.
  */
 const isLocalHost = (host: string): boolean =>
   host.toLowerCase() === "localhost" || IpNetworks.isLoopback(host.replace(/^\[(.*)\]$/, "$1"))

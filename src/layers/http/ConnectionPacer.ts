@@ -1,11 +1,11 @@
 /**
  * Delays reading from connections of client addresses that have flooded the server. A flooding connection is closed only after
- * everything that has arrived on it is parsed, so a client with many such connections would keep the process busy. Connections of its
- * address that have not been read yet are read one at a time, at an interval. None is refused, since many clients may share an address.
+ * everything that has arrived on it is parsed, so a client with many such connections would occupy the event loop. Unread connections of its
+ * address are read one at a time, at an interval. None is refused, since many clients may share an address.
  */
 
 /** How long an address is delayed after its last flood, in milliseconds. */
-const memory = 10_000
+const floodPenalty = 10_000
 
 /** The time between reading two connections of one address, in milliseconds. */
 const interval = 200
@@ -13,7 +13,7 @@ const interval = 200
 /** The maximum number of addresses that are remembered, more than can flood at the same time. */
 const maxAddresses = 1_000
 
-/** The clock of a process. */
+/** Timers, injectable for tests. */
 export interface Timers {
   readonly after: (callback: () => void, millis: number) => void
   /** Monotonic, in milliseconds. */
@@ -29,21 +29,21 @@ interface Flooder {
 }
 
 export interface ConnectionPacer {
-  /** To be called when a connection of an address is closed for flooding. */
+  /** Call it when a connection of an address is closed for flooding. */
   readonly flooded: (address: string) => void
-  /** Calls `read` when a connection of an address may be read, at once or after a delay. */
+  /** Calls `read` when reading from a connection of an address may start: synchronously, or after a delay. */
   readonly admit: (address: string, read: () => void) => void
 }
 
 export const make = ({ after, now }: Timers): ConnectionPacer => {
-  /** In the order of their last floods. */
+  /** By address, in the order of their last floods. */
   const flooders = new Map<string, Flooder>()
 
   return {
     flooded: (address) => {
       const known = flooders.get(address)
       flooders.delete(address)
-      flooders.set(address, { until: now() + memory, nextAt: known?.nextAt ?? now() + interval })
+      flooders.set(address, { until: now() + floodPenalty, nextAt: known?.nextAt ?? now() + interval })
       if (flooders.size <= maxAddresses) return
       const [oldest] = flooders.keys()
       flooders.delete(oldest!)

@@ -1,5 +1,6 @@
 /**
- * The metrics of an {@link HttpEdge}, and the log lines of what it refuses. Lines are rate-limited, since clients cause them.
+ * The metrics of an {@link HttpEdge}, and the log lines of requests and connections that it refuses. Lines are rate-limited, since clients
+ * cause them.
  */
 import { type Context, Effect, Metric } from "effect"
 
@@ -19,7 +20,7 @@ export interface Refusals {
   readonly connection: (reason: Reason | typeof acceptFailed, peer: string) => void
 }
 
-/** `countsRequests` is false if the application observes requests that were refused after they were parsed. */
+/** `countsRequests` is false if the application's observer counts refused requests. */
 export const makeRefusals = Effect.fnUntraced(function* (
   server: string,
   countsRequests: boolean,
@@ -31,7 +32,7 @@ export const makeRefusals = Effect.fnUntraced(function* (
 
   const requests = ([status, reason]: Refusal) =>
     Metric.counter("http_server_refused_requests_total", {
-      description: "Requests that were refused before the application got them",
+      description: "Requests that were refused before they reached the application",
       incremental: true,
       attributes: { server, "http.response.status_code": String(status), "error.type": reason }
     })
@@ -89,7 +90,7 @@ export const observe = (
       gauge("http_server_connection_limit", "The maximum number of open connections", () => gauges.maxConnections),
       gauge(
         "http_server_request_limit",
-        "The maximum number of requests that are processed at the same time; it falls under overload",
+        "The maximum number of concurrent requests; it decreases under overload",
         gauges.requestLimit
       ),
       gauge("http_server_unread_answer_bytes", "Bytes of responses that clients have not read yet", gauges.unreadSize)

@@ -1,9 +1,9 @@
 /**
- * A response that calls back when it ends, and that Node writes in one piece.
+ * A response that reports its end, and is written in one write.
  *
  * Effect sets `strictContentLength`, by which Node counts the body against Effect's own Content-Length and then writes the head, the
- * body and the end of a response separately. The setter is a no-op here (docs/decisions/0017-what-makes-a-call-cheap.md). Without it,
- * responses are the same and take more processor time.
+ * body and the end of a response separately. The setter is a no-op here (docs/decisions/0017-what-makes-a-call-cheap.md). With Effect's
+ * setter, responses are the same and take more CPU time.
  */
 import { type IncomingMessage, ServerResponse } from "node:http"
 

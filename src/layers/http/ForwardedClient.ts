@@ -1,6 +1,6 @@
 /**
- * The client of a request behind reverse proxies, by X-Forwarded-For and X-Forwarded-Proto, which are honoured only if a trusted proxy
- * sends them.
+ * The client of a request behind reverse proxies, by X-Forwarded-For and X-Forwarded-Proto, which are only honoured from a trusted
+ * proxy.
  */
 import { isIP } from "node:net"
 
@@ -16,7 +16,7 @@ type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefine
 
 /**
  * The client behind a trusted proxy: the last hop of X-Forwarded-For that is not a trusted proxy itself, as with nginx's
- * `real_ip_recursive`. A hop that is no IP address ends the search: a trusted proxy did not write it, nor the hops before it.
+ * `real_ip_recursive`. A hop that is not an IP address stops the search: neither it nor earlier hops come from a trusted proxy.
  */
 export const behind = (trusted: IpNetworks, peer: string, headers: Headers): Client => ({
   address: lastUntrusted(trusted, peer, text(headers["x-forwarded-for"])),

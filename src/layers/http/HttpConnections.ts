@@ -1,9 +1,9 @@
 /**
- * The connections of an HTTP server and their limits: how many are open, in all and for each client address, how many requests one
- * connection may have open, and how long and how many bytes of responses may wait for clients that do not read them.
+ * The connections of an HTTP server and their limits: open connections in total and per client address, open requests per connection, and
+ * the size and age of responses that clients do not read.
  *
- * Above the limit of connections, the one that has waited longest for its client (without a request, with part of one, or with an
- * unread response) is closed, of the address that holds most connections.
+ * Above the limit of connections, one of the address with most connections is closed: the one that has waited longest for its client
+ * (without a request, with part of one, or with an unread response).
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
@@ -13,15 +13,15 @@ import { clientNetwork, type IpNetworks } from "../config/IpNetworks.ts"
 
 export interface Limits {
   readonly maxConnections: number
-  /** Of one client address; undefined is no limit. */
+  /** Open connections per client address; undefined is no limit. */
   readonly maxConnectionsPerAddress: number | undefined
-  /** Requests of one connection that are open at the same time, by pipelining. */
+  /** Open requests per connection (pipelining). */
   readonly maxRequestsPerConnection: number
   /** Responses that clients have not read yet, over all connections, in bytes. */
   readonly maxUnreadSize: number
-  /** How long a client may read nothing of a response, in milliseconds. */
+  /** How long a client may read no byte of a response, in milliseconds. */
   readonly unreadTimeout: number
-  /** Connections from these count in the total only. */
+  /** Their connections only count towards the total. */
   readonly trustedProxies: IpNetworks
 }
 
@@ -34,13 +34,13 @@ export type Reason = (typeof reasons)[number]
 export class Exchange {
   readonly connection: Connection
   readonly response: ServerResponse
-  /** Without a response, with a response that the client has not read, or neither. */
+  /** active: no response yet; unread: response not fully read; closed. */
   state: "active" | "unread" | "closed" = "active"
   /** The size of the response, in bytes. */
   size = 0
-  /** Whether it exceeds the limit of its connection: it is refused, and no later request is answered. */
+  /** Whether it exceeds the limit of its connection: it is refused and ends the connection. */
   readonly isLast: boolean
-  /** Called once, when the request is answered or its connection is closed. */
+  /** Called once, when the response ends or the connection is closed. */
   release: (() => void) | undefined = undefined
 
   constructor(connection: Connection, response: ServerResponse, isLast: boolean) {
@@ -50,21 +50,21 @@ export class Exchange {
   }
 }
 
-/** An open connection. While it waits for its client, it is in the list of its {@link Holder}. */
+/** An open connection. While it waits for its client, it is in the list of waiting connections of its {@link ClientAddress}. */
 export class Connection implements Linked<Connection> {
   previous: Connection | undefined = undefined
   next: Connection | undefined = undefined
   readonly socket: Socket
   readonly peer: string
   readonly isProxy: boolean
-  readonly holder: Holder
+  readonly client: ClientAddress
   /** Waiting for its client, or with a request that has no response yet. */
   state: "waiting" | "responding" | "closed" = "waiting"
-  /** When it began to wait, by `performance.now()`. */
+  /** When it started to wait, by `performance.now()`. */
   since = performance.now()
   /** The exchanges that are not closed, in the order of their requests. */
   readonly exchanges: Array<Exchange> = []
-  /** How many of them have no response yet. */
+  /** The number of exchanges without a response. */
   active = 0
   readonly unread: Unread = new Unread(this)
   /** A request that was answered before its body had been received. */
@@ -76,11 +76,11 @@ export class Connection implements Linked<Connection> {
   /** How many requests were ignored. */
   ignored = 0
 
-  constructor(socket: Socket, peer: string, isProxy: boolean, holder: Holder) {
+  constructor(socket: Socket, peer: string, isProxy: boolean, client: ClientAddress) {
     this.socket = socket
     this.peer = peer
     this.isProxy = isProxy
-    this.holder = holder
+    this.client = client
   }
 }
 
@@ -101,9 +101,9 @@ class Unread implements Linked<Unread> {
 }
 
 /** A client address and its connections. */
-class Holder implements Linked<Holder> {
-  previous: Holder | undefined = undefined
-  next: Holder | undefined = undefined
+class ClientAddress implements Linked<ClientAddress> {
+  previous: ClientAddress | undefined = undefined
+  next: ClientAddress | undefined = undefined
   readonly address: string
   count = 0
   /** The waiting connections, the one that has waited longest first. */
@@ -113,20 +113,20 @@ class Holder implements Linked<Holder> {
   }
 }
 
-/** The holders with waiting connections, by the number of their connections. */
-class HolderRanking {
-  readonly #byCount: Array<LinkedList<Holder> | undefined> = []
+/** The addresses with waiting connections, by the number of their connections. */
+class ClientRanking {
+  readonly #byCount: Array<LinkedList<ClientAddress> | undefined> = []
 
-  add(holder: Holder): void {
-    const rank = (this.#byCount[holder.count] ??= new LinkedList())
-    rank.add(holder)
+  add(client: ClientAddress): void {
+    const rank = (this.#byCount[client.count] ??= new LinkedList())
+    rank.add(client)
   }
 
-  remove(holder: Holder): void {
-    this.#byCount[holder.count]!.remove(holder)
+  remove(client: ClientAddress): void {
+    this.#byCount[client.count]!.remove(client)
   }
 
-  /** The connection that has waited longest, of the holders with most connections. */
+  /** The connection that has waited longest, among the addresses with most connections. */
   longestWaiting(): Connection | undefined {
     while (this.#byCount.length > 0) {
       const longest = longestOf(this.#byCount.at(-1)?.first)
@@ -137,13 +137,13 @@ class HolderRanking {
   }
 }
 
-/** The connection that has waited longest, of a holder and those after it in its list, all with equally many connections. */
-const longestOf = (first: Holder | undefined): Connection | undefined => {
+/** The connection that has waited longest, among an address and those after it in its list, which have the same number of connections. */
+const longestOf = (first: ClientAddress | undefined): Connection | undefined => {
   let longest = first?.waiting.first
-  // holders of one connection, of which there may be thousands, are in the order in which they began to wait
+  // addresses with one connection, of which there may be thousands, are in the order in which they started to wait
   if (first?.count === 1) return longest
-  for (let holder = first?.next; holder !== undefined; holder = holder.next) {
-    const waiting = holder.waiting.first
+  for (let client = first?.next; client !== undefined; client = client.next) {
+    const waiting = client.waiting.first
     if (waiting !== undefined && (longest === undefined || waiting.since < longest.since)) longest = waiting
   }
   return longest
@@ -152,7 +152,7 @@ const longestOf = (first: Holder | undefined): Connection | undefined => {
 const connectionKey = Symbol("connection")
 type Tracked = { [connectionKey]?: Connection }
 
-/** How long a response has to be unread before it may be discarded in favour of others, in milliseconds. */
+/** How long a response must be unread before its connection may be closed at the size limit, in milliseconds. */
 const minUnreadTime = 1_000
 
 export interface Events {
@@ -166,10 +166,10 @@ export class HttpConnections {
   readonly #limits: Limits
   readonly #events: Events
   readonly #open = new Set<Connection>()
-  readonly #holders = new Map<string, Holder>()
-  readonly #ranking = new HolderRanking()
-  /** All trusted proxies: their connections are closed only if no other holder has a waiting one. */
-  readonly #proxies = new Holder("trusted proxies")
+  readonly #clients = new Map<string, ClientAddress>()
+  readonly #ranking = new ClientRanking()
+  /** All trusted proxies: their connections are closed only if no other address has a waiting one. */
+  readonly #proxies = new ClientAddress("trusted proxies")
   readonly #unread = new LinkedList<Unread>()
   #unreadSize = 0
   #exchanges = 0
@@ -194,38 +194,38 @@ export class HttpConnections {
     return (socket as Tracked)[connectionKey]
   }
 
-  /** Registers a new connection, closing another one if a limit is reached. Returns undefined if it is refused. */
+  /** Registers a new connection, closing another one if a limit is reached. Returns undefined if the new one is refused. */
   open(socket: Socket): Connection | undefined {
     const peer = socket.remoteAddress ?? ""
     const isProxy = this.#limits.trustedProxies.contains(peer)
-    const holder = isProxy ? this.#proxies : this.#holderOf(peer)
-    const refused = this.#makeRoom(holder)
+    const client = isProxy ? this.#proxies : this.#clientOf(peer)
+    const refused = this.#makeRoom(client)
     if (refused !== undefined) {
-      if (holder.count === 0) this.#holders.delete(holder.address)
+      if (client.count === 0) this.#clients.delete(client.address)
       this.#events.onRefused(refused, peer)
       return undefined
     }
-    const connection = new Connection(socket, peer, isProxy, holder)
+    const connection = new Connection(socket, peer, isProxy, client)
     ;(socket as Tracked)[connectionKey] = connection
     this.#open.add(connection)
-    this.#changeCount(holder, 1)
+    this.#changeCount(client, 1)
     this.#wait(connection)
     return connection
   }
 
-  #holderOf(peer: string): Holder {
+  #clientOf(peer: string): ClientAddress {
     const address = clientNetwork(peer)
-    let holder = this.#holders.get(address)
-    if (holder === undefined) this.#holders.set(address, (holder = new Holder(address)))
-    return holder
+    let client = this.#clients.get(address)
+    if (client === undefined) this.#clients.set(address, (client = new ClientAddress(address)))
+    return client
   }
 
-  /** Makes room for one more connection of a holder. Returns why there is none; undefined if there is. */
-  #makeRoom(holder: Holder): Reason | undefined {
+  /** Makes room for one more connection of an address. Returns the reason if that is not possible. */
+  #makeRoom(client: ClientAddress): Reason | undefined {
     const { maxConnections, maxConnectionsPerAddress = Infinity } = this.#limits
-    if (holder !== this.#proxies && holder.count >= maxConnectionsPerAddress) {
-      if (holder.waiting.first === undefined) return "address limit"
-      this.evict(holder.waiting.first, "address limit")
+    if (client !== this.#proxies && client.count >= maxConnectionsPerAddress) {
+      if (client.waiting.first === undefined) return "address limit"
+      this.evict(client.waiting.first, "address limit")
     }
     if (this.#open.size < maxConnections) return undefined
     const victim = this.#ranking.longestWaiting() ?? this.#proxies.waiting.first
@@ -235,8 +235,8 @@ export class HttpConnections {
   }
 
   /** The connections of the same client address that have received no request yet. */
-  unusedBeside({ holder }: Connection): ReadonlyArray<Connection> {
-    return Array.from(holder.waiting).filter(({ isUsed }) => !isUsed)
+  unusedOfSameAddress({ client }: Connection): ReadonlyArray<Connection> {
+    return Array.from(client.waiting).filter(({ isUsed }) => !isUsed)
   }
 
   /** Closes a connection because of a limit. */
@@ -247,39 +247,39 @@ export class HttpConnections {
     connection.socket.destroy()
   }
 
-  /** To be called when a connection is closed by either side. */
+  /** Call it when a connection is closed by either side. */
   closed(connection: Connection): void {
     if (connection.state === "closed") return
     if (connection.state === "waiting") this.#stopWaiting(connection)
     connection.state = "closed"
     this.#open.delete(connection)
-    this.#changeCount(connection.holder, -1)
+    this.#changeCount(connection.client, -1)
     while (connection.exchanges[0] !== undefined) this.closeExchange(connection.exchanges[0])
   }
 
-  #changeCount(holder: Holder, by: 1 | -1): void {
-    const isRanked = holder !== this.#proxies && holder.waiting.size > 0
-    if (isRanked) this.#ranking.remove(holder)
-    holder.count += by
-    if (isRanked) this.#ranking.add(holder)
-    if (holder === this.#proxies) return
-    // making room may have closed its last connection, which removed it
-    if (holder.count > 0) this.#holders.set(holder.address, holder)
-    else if (this.#holders.get(holder.address) === holder) this.#holders.delete(holder.address)
+  #changeCount(client: ClientAddress, by: 1 | -1): void {
+    const isRanked = client !== this.#proxies && client.waiting.size > 0
+    if (isRanked) this.#ranking.remove(client)
+    client.count += by
+    if (isRanked) this.#ranking.add(client)
+    if (client === this.#proxies) return
+    // making room may have closed the last connection of the address, which removed it
+    if (client.count > 0) this.#clients.set(client.address, client)
+    else if (this.#clients.get(client.address) === client) this.#clients.delete(client.address)
   }
 
   #wait(connection: Connection): void {
-    const { holder } = connection
+    const { client } = connection
     connection.state = "waiting"
     connection.since = performance.now()
-    holder.waiting.add(connection)
-    if (holder !== this.#proxies && holder.waiting.size === 1) this.#ranking.add(holder)
+    client.waiting.add(connection)
+    if (client !== this.#proxies && client.waiting.size === 1) this.#ranking.add(client)
   }
 
   #stopWaiting(connection: Connection): void {
-    const { holder } = connection
-    holder.waiting.remove(connection)
-    if (holder !== this.#proxies && holder.waiting.size === 0) this.#ranking.remove(holder)
+    const { client } = connection
+    client.waiting.remove(connection)
+    if (client !== this.#proxies && client.waiting.size === 0) this.#ranking.remove(client)
   }
 
   /** Registers a request; undefined if it is ignored, since its connection will be closed. */
@@ -304,7 +304,7 @@ export class HttpConnections {
     return exchange
   }
 
-  /** To be called when a response of so many bytes has ended: the connection waits for its client from then on. */
+  /** Call it when a response of `size` bytes has ended: from then on the connection waits for its client. */
   responded(exchange: Exchange, size: number): void {
     if (exchange.state !== "active") return
     this.#endActive(exchange)
@@ -324,7 +324,7 @@ export class HttpConnections {
     exchange.release?.()
   }
 
-  /** To be called when a response has been sent or never will be. */
+  /** Call it when a response has been sent, or its connection is closed. */
   closeExchange(exchange: Exchange): void {
     const { connection, response, state } = exchange
     const at = connection.exchanges.indexOf(exchange)
@@ -354,7 +354,7 @@ export class HttpConnections {
     this.#unread.add(unread)
   }
 
-  /** Closes connections whose clients have read nothing for the timeout. To be called at an interval. */
+  /** Closes connections whose clients have read nothing for the timeout. Call it at an interval. */
   sweep(): void {
     for (const unread of this.#unread) {
       const { writableLength } = unread.connection.socket
@@ -367,7 +367,7 @@ export class HttpConnections {
     this.#closeUnread(this.#limits.unreadTimeout, "unread timeout")
   }
 
-  /** Closes at most so many connections whose responses have been unread for so long, in milliseconds, the oldest first. */
+  /** Closes up to `most` connections unread for `age` ms, the oldest first. */
   #closeUnread(age: number, reason: Reason, most = Infinity): void {
     const before = performance.now() - age
     for (let count = 0; count < most; count++) {

@@ -1,6 +1,6 @@
 /**
- * Node's HTTP server with limits, for ports that clients reach: bounded connections, requests and unread responses, checked Host
- * headers, no upgrades, and a metric and a rate-limited log line for everything that is refused.
+ * Node's HTTP server with limits: bounded connections, requests and unread responses, checked Host headers, no upgrades, and a metric and
+ * a rate-limited log line for every refused request or connection.
  */
 import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Socket } from "node:net"
@@ -34,15 +34,15 @@ import {
 export interface Limits {
   /** Open connections. */
   readonly maxConnections: number
-  /** The same of one client address. */
+  /** Open connections per client address. */
   readonly maxConnectionsPerAddress: Option.Option<number>
-  /** Open requests of one connection (pipelining). */
+  /** Open requests per connection (pipelining). */
   readonly maxRequestsPerConnection: number
-  /** Requests that are processed at the same time. */
+  /** Concurrent requests. */
   readonly maxConcurrentRequests: number
   /** Responses that clients have not read yet, over all connections, in bytes. */
   readonly maxUnreadSize: number
-  /** How long a client may read nothing of a response. */
+  /** How long a client may read no byte of a response. */
   readonly unreadTimeout: Duration.Duration
   /** How long a client may take to send a request with its body. */
   readonly requestTimeout: Duration.Duration
@@ -68,9 +68,9 @@ export interface Options {
   readonly trustedProxies: IpNetworks
   /** Headers of the responses to refused requests. */
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** Whether a host, as in the Host header without its port, is served; the others are answered 421. Every host by default. */
+  /** Returns whether a host (the Host header without its port) is served; others are answered 421. Every host by default. */
   readonly servesHost?: ((host: string) => boolean) | undefined
-  /** Called for each request that was refused after it was parsed, once it is answered. By default it is counted and logged here. */
+  /** Called for each request that was parsed and refused, after its response. By default such requests are counted and logged here. */
   readonly onRefused?: ((request: EdgeRequest, status: number, reason: string) => void) | undefined
 }
 
@@ -85,7 +85,7 @@ type Response = InstanceType<typeof EdgeResponse<EdgeRequest>>
 /** How often unread responses are checked, in milliseconds. */
 const sweepPeriod = 1_000
 
-/** Makes a server that does not listen yet. Its timers stop when the scope closes. */
+/** Creates a server that does not listen yet. Its timers stop when the scope closes. */
 export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<HttpEdge, never, Scope.Scope> {
   const { limits, name, onRefused } = options
   const context = yield* Effect.context<never>()
@@ -122,7 +122,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   return edge
 })
 
-/** Opens the port until the scope closes, which closes all connections. */
+/** Listens until the scope closes, which closes all connections. */
 export const listen = (
   { server }: HttpEdge,
   options: ListenOptions
@@ -133,13 +133,13 @@ export const listen = (
     disablePreemptiveShutdown: true
   }).pipe(
     Effect.mapError(({ cause }) => fromCause(options, cause)),
-    // before Effect's own finalizer, which waits for them
+    // runs before Effect's finalizer, which waits for connections
     Effect.tap(Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections())))
   )
 
 /**
- * Answers requests by an app until the scope closes, which interrupts the app. Effect's own `serve` would also listen for upgrades, and
- * Node then hands over connections.
+ * Serves an app until the scope closes, which interrupts the app. Effect's own `serve` also listens for upgrades; Node would then detach
+ * upgraded connections.
  */
 export const serveApp = Effect.fnUntraced(function* <R>(
   edge: HttpEdge,
@@ -197,7 +197,7 @@ export class HttpEdge {
     this.#listen()
   }
 
-  /** Answers the requests that are not refused, until the scope closes. */
+  /** Passes the requests that are not refused to a handler until the scope closes. */
   serve(
     handler: (request: IncomingMessage, response: ServerResponse) => void
   ): Effect.Effect<void, never, Scope.Scope> {
@@ -208,15 +208,15 @@ export class HttpEdge {
       },
       { annotations: ({ method, url }) => ({ method, path: url?.split("?")[0] }), recover: destroyRequest }
     )
-    // A request that waits for 100 Continue to send its body is answered without the body, which nothing here reads. Its client need not
-    // send it then (RFC 9110, section 10.1.1), and Node closes the connection after the response.
+    // Request bodies are not read, so a request with `Expect: 100-continue` is answered without 100 Continue. Its client need not send the
+    // body then (RFC 9110, section 10.1.1), and Node closes the connection after the response.
     return Effect.acquireRelease(
       Effect.sync(() => void this.server.on("request", onRequest).on("checkContinue", onRequest)),
       () => Effect.sync(() => void this.server.off("request", onRequest).off("checkContinue", onRequest))
     )
   }
 
-  /** Closes connections after their next response from now on. */
+  /** From now on, closes connections after their next response. */
   drain(): void {
     this.#state = "draining"
     this.connections.closeAfterResponses()
@@ -249,14 +249,14 @@ export class HttpEdge {
         }
       )
     )
-    // accept() fails without file descriptors, and the server goes on when there are some
+    // accept() fails when descriptors run out; the server resumes when some are free
     const onError = (error: NodeJS.ErrnoException) => {
       if (server.listening) this.#refusals.connection(EdgeMetrics.acceptFailed, error.code ?? "")
     }
     server.on("error", guard("HTTP server error", onError))
   }
 
-  /** Registers a request and checks it against the limits. Returns whether the application is to answer it; otherwise it is answered. */
+  /** Registers a request and checks its headers and the limits. Returns false if it is refused; the response is then sent here. */
   #admit(request: EdgeRequest, response: Response, expectation?: Refusal): boolean {
     const { servesHost, trustedProxies } = this.#options
     const { connections } = this
@@ -308,7 +308,7 @@ export class HttpEdge {
     this.#pace(socket)
   }
 
-  /** Pauses a connection until the pacer lets its address be read. */
+  /** Pauses a connection until the pacer admits it. */
   #pace(socket: Socket): void {
     let isPaused = true
     this.#pacer.admit(clientNetwork(socket.remoteAddress ?? ""), () => {
@@ -318,13 +318,14 @@ export class HttpEdge {
     if (isPaused) socket.pause()
   }
 
-  /** Paces the address of a connection, also its open connections that have sent no request yet. */
+  /** Paces new connections of a client address, and its open connections without a request. */
   #onFlood(connection: Connection): void {
     this.#pacer.flooded(clientNetwork(connection.peer))
-    for (const { socket } of this.connections.unusedBeside(connection)) if (!socket.isPaused()) this.#pace(socket)
+    for (const { socket } of this.connections.unusedOfSameAddress(connection))
+      if (!socket.isPaused()) this.#pace(socket)
   }
 
-  /** Answers what the parser rejects. Errors of the connection come here too. */
+  /** Answers requests that the parser rejects. Errors of the connection are also reported here. */
   #onClientError(error: NodeJS.ErrnoException, socket: Socket): void {
     const code = error.code ?? ""
     const refusal = parseFailures[code] ?? invalidRequest
@@ -347,7 +348,7 @@ const makeServer = (limits: Limits) => {
   const server = createServer<typeof EdgeRequest, typeof EdgeResponse>({
     IncomingMessage: EdgeRequest,
     ServerResponse: EdgeResponse,
-    // an upgrade may be ignored (RFC 9110, section 7.8); otherwise Node would hand its connection to a listener
+    // an upgrade may be ignored (RFC 9110, section 7.8); otherwise Node would detach its connection
     shouldUpgradeCallback: () => false,
     // checked by checkHeaders, so that it is counted
     requireHostHeader: false,
@@ -359,7 +360,7 @@ const makeServer = (limits: Limits) => {
     keepAlive: true,
     keepAliveInitialDelay: 60_000
   })
-  // above a limit Node would drop headers; checkHeaders refuses the request
+  // above a limit Node would drop headers; instead, checkHeaders refuses the request
   server.maxHeadersCount = 0
   return server
 }
@@ -369,13 +370,14 @@ const destroyRequest = (request: EdgeRequest, _response: Response) => void reque
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0"
 
-/** Limits connections to half of the file descriptors, so that the rest of the process never runs out of them. */
+/** Limits connections to half of the file descriptors, so that enough are left for the rest of the process. */
 const withinDescriptors = Effect.fnUntraced(function* (name: string, maxConnections: number) {
   const limit = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
   const most = Math.max(1, Math.floor(limit / 2))
   if (maxConnections <= most) return maxConnections
-  yield* Effect.logWarning(
-    `The limit of ${limit} file descriptors is too low for ${maxConnections} connections: ${name} accepts ${most}`
+  const line = Effect.logWarning(
+    `HTTP connection limit lowered from ${maxConnections} to ${most}: the process may open ${limit} files`
   )
+  yield* Effect.annotateLogs(line, { server: name })
   return most
 })

@@ -24,28 +24,32 @@ import { EdgeRequest } from "./HttpEdge.ts"
 export type App = Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest>
 
 export interface Options {
-  /** The route of a path without its query, one of few: the label of metrics, since clients choose the path. Undefined is none. */
+  /** The route of a path without its query, from a small set, since it is a metric label; undefined if there is no route. */
   readonly routeOf: (path: string) => string | undefined
-  /** The response to a request whose handler dies. The header `x-request-id` is added, with the id that the log line has. */
+  /** The response to a request whose handler dies. The header `x-request-id` is added, with the id in the log line. */
   readonly failed: HttpServerResponse.HttpServerResponse
   /** Whether the sampled flag of an incoming `traceparent` is honoured. */
   readonly trustsTraces: boolean
-  /** Whether handlers are interrupted by the server, as it closes, and not by their clients. */
-  readonly isCutting?: (() => boolean) | undefined
+  /** Whether interrupted handlers were interrupted by the closing server, not by their clients. */
+  readonly isAborting?: (() => boolean) | undefined
 }
 
-/** Observes an app. The result answers requests whose handler dies. */
+/** Observes an app. The returned app answers requests whose handler dies with {@link Options.failed}. */
 export const observe = (app: App, options: Options): App =>
   Effect.withFiber(({ context }) => {
     const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
     const incoming: object = NodeHttpServerRequest.toIncomingMessage(request)
-    const exchange = new Exchange(request, incoming instanceof EdgeRequest ? incoming.client : undefined, options)
-    const inSpan = beginSpan(context, exchange, options)
+    const observedRequest = new ObservedRequest(
+      request,
+      incoming instanceof EdgeRequest ? incoming.client : undefined,
+      options
+    )
+    const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
-    const observed = Effect.onExit(withErrorResponse(app, exchange, options.failed), (exit) => {
-      const status = exchange.statusOf(exit)
-      count(exchange, status, context)
-      const line = lineOf(exchange, status, inSpan)
+    const observed = Effect.onExit(withErrorResponse(app, observedRequest, options.failed), (exit) => {
+      const status = observedRequest.statusOf(exit)
+      count(observedRequest, status, context)
+      const line = lineOf(observedRequest, status, inSpan)
       const span = Context.get(inSpan, ServerSpan.RecordedSpan)
       if (span === undefined) return line ?? Effect.void
       return Effect.andThen(line ?? Effect.void, endOfSpan(span, exit, status))
@@ -59,15 +63,15 @@ export const observe = (app: App, options: Options): App =>
         )
   })
 
-/** Observes a request that was refused before the app got it: it has metrics, a span and a log line, with the reason. */
+/** Observes a request that was refused before it reached the app: metrics, a span, and a log line with the reason. */
 export const refused =
   (options: Options, context: Context.Context<never>) =>
   (request: EdgeRequest, status: number, reason: string): void => {
     const { client, headers, method = "", startedAt, url = "" } = request
-    const exchange = new Exchange({ method, url, headers }, client, options, startedAt)
-    const inSpan = beginSpan(context, exchange, options)
+    const observedRequest = new ObservedRequest({ method, url, headers }, client, options, startedAt)
+    const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
-    count(exchange, status, context)
+    count(observedRequest, status, context)
     const span = Context.get(inSpan, ServerSpan.RecordedSpan)
     if (span !== undefined) {
       Effect.runSyncWith(context)(endOfSpan(span, Exit.succeed(HttpServerResponse.empty({ status })), status))
@@ -75,22 +79,25 @@ export const refused =
     const level = status < 500 ? "Info" : "Warn"
     if (!Logging.isEnabled(level, context)) return
     const line = Effect.annotateLogs(Effect.logWithLevel(level)("HTTP request refused"), {
-      ...annotationsOf(exchange, status),
+      ...annotationsOf(observedRequest, status),
       reason
     })
     Effect.runForkWith(inSpan)(refusals.log(line))
   }
 
-const beginSpan = (context: Context.Context<never>, exchange: Exchange, { trustsTraces }: Options) => {
-  const { headers } = exchange.request
+const beginSpan = (context: Context.Context<never>, observedRequest: ObservedRequest, { trustsTraces }: Options) => {
+  const { headers } = observedRequest.request
   return ServerSpan.start(context, {
-    name: exchange.route === undefined ? exchange.method : `${exchange.method} ${exchange.route}`,
+    name:
+      observedRequest.route === undefined
+        ? observedRequest.method
+        : `${observedRequest.method} ${observedRequest.route}`,
     parent: TraceContext.fromHeaders((name) => headers[name]?.toString(), { isUntrusted: !trustsTraces }),
-    attributes: () => attributesOf(exchange)
+    attributes: () => attributesOf(observedRequest)
   })
 }
 
-/** The common part of Node's and Effect's requests. */
+/** The common fields of Node's and Effect's requests. */
 interface Request {
   readonly method: string
   readonly url: string
@@ -98,21 +105,21 @@ interface Request {
 }
 
 /** A request that is being observed. */
-class Exchange {
+class ObservedRequest {
   readonly request: Request
   readonly client: Client | undefined
   readonly method: string
   readonly path: string
   readonly route: string | undefined
   readonly startedAt: number
-  /** Whether its handler died, which has a log line of its own. */
+  /** Whether its handler died, which is logged separately. */
   hasDied = false
-  readonly #isCutting: () => boolean
+  readonly #isAborting: () => boolean
 
   constructor(
     request: Request,
     client: Client | undefined,
-    { isCutting = () => false, routeOf }: Options,
+    { isAborting = () => false, routeOf }: Options,
     startedAt = performance.now()
   ) {
     const { path } = split(request.url)
@@ -122,7 +129,7 @@ class Exchange {
     this.method = methods.has(request.method) ? request.method : "_OTHER"
     this.path = path
     this.route = routeOf(path)
-    this.#isCutting = isCutting
+    this.#isAborting = isAborting
   }
 
   seconds(): number {
@@ -132,14 +139,14 @@ class Exchange {
   statusOf(exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number {
     if (Exit.isSuccess(exit)) return exit.value.status
     if (!Cause.hasInterruptsOnly(exit.cause)) return 500
-    return this.#isCutting() ? 503 : clientClosedRequest
+    return this.#isAborting() ? 503 : clientClosedRequest
   }
 }
 
 /** The status of a request whose client has disconnected before the response, as in nginx. */
 const clientClosedRequest = 499
 
-/** The methods of RFC 9110 and PATCH: labels of metrics. Any other one is "_OTHER". */
+/** The methods of RFC 9110 and PATCH, which are metric labels. Any other method is "_OTHER". */
 const methods: ReadonlySet<string> = new Set([
   "CONNECT",
   "DELETE",
@@ -170,7 +177,7 @@ const endOfSpan = (
 }
 
 /** The attributes of a span, without the query, which may contain personal data. */
-const attributesOf = ({ client, method, path, request, route }: Exchange): Record<string, unknown> => ({
+const attributesOf = ({ client, method, path, request, route }: ObservedRequest): Record<string, unknown> => ({
   "http.request.method": method,
   ...(method === "_OTHER" ? { "http.request.method_original": request.method } : {}),
   "url.scheme": client?.scheme ?? "http",
@@ -180,7 +187,7 @@ const attributesOf = ({ client, method, path, request, route }: Exchange): Recor
   ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
 })
 
-interface DurationLabels extends Pick<Exchange, "method" | "route">, Pick<Client, "scheme"> {
+interface DurationLabels extends Pick<ObservedRequest, "method" | "route">, Pick<Client, "scheme"> {
   readonly status: number
 }
 
@@ -203,10 +210,13 @@ const durationOf = memoize(
     })
 )
 
-const count = (exchange: Exchange, status: number, context: Context.Context<never>): void => {
+const count = (observedRequest: ObservedRequest, status: number, context: Context.Context<never>): void => {
   activeRequests.modifyUnsafe(-1, context)
-  const { client, method, route } = exchange
-  durationOf({ method, route, scheme: client?.scheme ?? "http", status }).updateUnsafe(exchange.seconds(), context)
+  const { client, method, route } = observedRequest
+  durationOf({ method, route, scheme: client?.scheme ?? "http", status }).updateUnsafe(
+    observedRequest.seconds(),
+    context
+  )
 }
 
 // separate limiters, so that client errors do not suppress server errors
@@ -215,25 +225,29 @@ const clientErrors = LogRateLimiter.make("requests that failed")
 const refusals = LogRateLimiter.make("refused requests", 10)
 
 /** The log line of a request, if its level is enabled. */
-const lineOf = (exchange: Exchange, status: number, context: Context.Context<never>) => {
-  if (exchange.hasDied) return undefined
+const lineOf = (observedRequest: ObservedRequest, status: number, context: Context.Context<never>) => {
+  if (observedRequest.hasDied) return undefined
   const level = status < 400 ? "Debug" : status < 500 ? "Info" : "Error"
   if (!Logging.isEnabled(level, context)) return undefined
   const line = Effect.suspend(() =>
-    Effect.annotateLogs(Effect.logWithLevel(level)("HTTP request completed"), annotationsOf(exchange, status))
+    Effect.annotateLogs(Effect.logWithLevel(level)("HTTP request completed"), annotationsOf(observedRequest, status))
   )
   return status < 400 ? line : (status < 500 ? clientErrors : serverErrors).log(line)
 }
 
-/** Logs and reports an unexpected error, and answers with an id that leads to the log line. */
-const withErrorResponse = (app: App, exchange: Exchange, failed: HttpServerResponse.HttpServerResponse): App =>
+/** Logs and reports an unexpected error, and answers with the id of the log line. */
+const withErrorResponse = (
+  app: App,
+  observedRequest: ObservedRequest,
+  failed: HttpServerResponse.HttpServerResponse
+): App =>
   Effect.catchCauseIf(
     app,
     (cause) => !Cause.hasInterruptsOnly(cause),
     (cause) => {
-      exchange.hasDied = true
+      observedRequest.hasDied = true
       const requestId = randomUUID()
-      const annotations = { ...annotationsOf(exchange, failed.status), requestId }
+      const annotations = { ...annotationsOf(observedRequest, failed.status), requestId }
       return Effect.logError("Unexpected error in an HTTP handler", cause).pipe(
         Effect.annotateLogs(annotations),
         Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
@@ -242,10 +256,10 @@ const withErrorResponse = (app: App, exchange: Exchange, failed: HttpServerRespo
     }
   )
 
-const annotationsOf = (exchange: Exchange, status: number): Record<string, unknown> => ({
-  method: exchange.request.method,
-  path: exchange.path,
+const annotationsOf = (observedRequest: ObservedRequest, status: number): Record<string, unknown> => ({
+  method: observedRequest.request.method,
+  path: observedRequest.path,
   status,
-  durationMs: Math.round(exchange.seconds() * 1_000_000) / 1000,
-  ...(exchange.client === undefined ? {} : { peer: Address.unmapped(exchange.client.address) })
+  durationMs: Math.round(observedRequest.seconds() * 1_000_000) / 1000,
+  ...(observedRequest.client === undefined ? {} : { peer: Address.unmapped(observedRequest.client.address) })
 })

@@ -1,15 +1,15 @@
 /**
- * Load shedding: limits how many requests a server processes at the same time, by the delay of the event loop, as CoDel (RFC 8289)
- * does by the delay of a queue: while every measurement of an interval exceeds the target, the processor is overloaded, and the limit
- * falls by a third; otherwise it grows again. Excess requests are refused at once, and accepted ones are answered in time.
+ * Load shedding: adapts the limit of concurrent requests to the delay of the event loop, as CoDel (RFC 8289) does with the delay of a
+ * queue: while every measurement of an interval exceeds the target, the CPU is overloaded, and the limit is reduced by a third; otherwise
+ * it grows again. Excess requests are refused immediately, so that accepted ones are answered in time.
  *
- * Requests that wait for a backend do not delay the event loop: only the maximum limits them. Requests whose handlers never wait do
- * not overlap, so a limit of concurrent requests does not see them: they queue in the operating system. Therefore each turn of the
- * event loop accepts requests only for a limited time, and refuses the rest of what it has received.
+ * Requests that wait for a backend do not delay the event loop: only the maximum limits them. Synchronous requests never overlap, so a
+ * concurrency limit cannot bound them; they queue in the kernel. Therefore each turn of the event loop accepts requests only for a limited
+ * time, and refuses the other requests that it has received.
  */
 
 export interface LoadShedder {
-  /** Acquires a slot for a request; false if it is to be refused. */
+  /** Acquires a slot for a request; false if the request must be refused. */
   readonly enter: () => boolean
   /** Releases a slot. */
   readonly leave: () => void
@@ -21,27 +21,27 @@ export interface LoadShedder {
 /** How often the delay is measured, in milliseconds. */
 const period = 20
 
-/** The delay of the event loop that means overload if it is exceeded for a whole interval, in milliseconds. */
+/** The maximum delay of the event loop without overload, in milliseconds. */
 const target = 50
 
-/** How long the delay has to exceed the target, in milliseconds. */
+/** How long the delay must exceed the target for an overload, in milliseconds. */
 const interval = 100
 
-/** The lowest limit, so that a short burst is accepted while other processes use the processor. */
+/** The lowest limit, so that a short burst is accepted while other processes use the CPU. */
 const minimum = 32
 
-/** The limit at the start, low enough to notice a sudden overload before many requests have been accepted. */
+/** The initial limit, low enough to detect a sudden overload before many requests have been accepted. */
 const initial = 128
 
 /** How long one turn of the event loop accepts requests, in milliseconds. */
-const burst = 250
-const burstUnderOverload = 100
+const turnBudget = 250
+const turnBudgetUnderOverload = 100
 
-/** The clock of a process. */
+/** Timers, injectable for tests. */
 export interface Timers {
   /** Calls a function every period, in milliseconds. */
   readonly every: (callback: () => void, period: number) => { readonly close: () => void }
-  /** Calls a function once, when this turn of the event loop is over. */
+  /** Calls a function once, after this turn of the event loop. */
   readonly afterTurn: (callback: () => void) => void
 }
 
@@ -65,7 +65,7 @@ export const make = (maximum: number, timers: Timers): LoadShedder => {
       turnBeganAt = now
       timers.afterTurn(endTurn)
     }
-    return now - turnBeganAt > (isOverloaded ? burstUnderOverload : burst)
+    return now - turnBeganAt > (isOverloaded ? turnBudgetUnderOverload : turnBudget)
   }
 
   const adjust = () => {

@@ -1,5 +1,5 @@
 /**
- * Admission of requests: how many are processed at the same time, in all and for each client behind a trusted proxy.
+ * Admission of requests: limits concurrent requests, in total and for each client behind a trusted proxy.
  */
 import { clientNetwork } from "../config/IpNetworks.ts"
 import type { Exchange } from "./HttpConnections.ts"
@@ -8,9 +8,9 @@ import { type Refusal, requestRefusals } from "./RequestRefusal.ts"
 
 export class RequestLimits {
   readonly #shedder: LoadShedder
-  /** Requests at the same time of one client behind a trusted proxy. */
+  /** Concurrent requests per client behind a trusted proxy. */
   readonly #maxPerAddress: number
-  /** Those that are processed, by the network of the client. Empty without a limit. */
+  /** Active requests by the network of the client. Empty without a limit. */
   readonly #active = new Map<string, number>()
 
   constructor(shedder: LoadShedder, maxPerAddress = Infinity) {
@@ -18,11 +18,11 @@ export class RequestLimits {
     this.#maxPerAddress = maxPerAddress
   }
 
-  /** Acquires a slot for a request, which it releases when its exchange ends. Returns why it is refused; undefined if it is not. */
+  /** Acquires a slot for a request and releases it when the exchange ends. Returns the reason if the request is refused. */
   enter(exchange: Exchange, clientAddress: string): Refusal | undefined {
     const { connection, isLast } = exchange
     if (isLast) return requestRefusals.connectionLimit
-    // the connections of a client without a proxy are limited themselves
+    // connections of a client without a proxy are limited by HttpConnections
     const network = connection.isProxy && this.#maxPerAddress < Infinity ? clientNetwork(clientAddress) : undefined
     if (network !== undefined && !this.#enterNetwork(network)) return requestRefusals.addressLimit
     if (!this.#shedder.enter()) {

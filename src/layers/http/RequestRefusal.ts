@@ -1,5 +1,5 @@
 /**
- * Why requests are refused before the application gets them, and what they are answered.
+ * The reasons for which requests are refused before they reach the application, and the responses to them.
  */
 import type { IncomingMessage } from "node:http"
 
@@ -19,7 +19,7 @@ export const requestRefusals = {
   overload: [503, "overload"]
 } as const satisfies Readonly<Record<string, Refusal>>
 
-/** Refusals of what Node's parser rejects, by the code of its error. */
+/** Refusals of requests that Node's parser rejects, by the code of its error. */
 export const parseFailures: Readonly<Record<string, Refusal>> = {
   HPE_HEADER_OVERFLOW: [431, "headers too large"],
   HPE_CHUNK_EXTENSIONS_OVERFLOW: [413, "chunk extensions too large"],
@@ -43,7 +43,7 @@ export const statusTexts: Readonly<Record<number, string>> = {
   503: "Service unavailable"
 }
 
-/** A whole response as it is written to a socket, for connections without a parsed request. It closes the connection. */
+/** A complete response to write to a socket, for connections without a parsed request. It closes the connection. */
 export const rawResponse = (status: number): string =>
   `HTTP/1.1 ${status} ${statusTexts[status]}\r\nConnection: close\r\nContent-Length: 0\r\n` +
   `${status === 503 ? "Retry-After: 1\r\n" : ""}\r\n`
@@ -55,8 +55,8 @@ const hostPattern = /^(\[[\da-fA-F:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?$/
 const maxHeaders = 128
 
 /**
- * Why a request is refused because of its headers; undefined if it is not. `servesHost` tells whether a host, without its port, is
- * served; the others are refused with 421 (RFC 9110, section 7.4).
+ * Returns the refusal of a request with invalid headers; undefined if they are valid. `servesHost` returns whether a host, without its
+ * port, is served; others are refused with 421 (RFC 9110, section 7.4).
  */
 export const checkHeaders = (
   { headers, httpVersion, rawHeaders }: IncomingMessage,

@@ -17,13 +17,13 @@ import * as HttpObserver from "./HttpObserver.ts"
 export interface Options extends ListenOptions {
   /** Whether the sampled flag of an incoming `traceparent` is honoured: only behind a trusted proxy. */
   readonly trustsTraces: boolean
-  /** Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; none by default. */
+  /** Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted; none by default. */
   readonly trustedProxies?: IpNetworks.IpNetworks | undefined
   /** {@link HttpEdge.defaultLimits} by default. */
   readonly limits?: HttpEdge.Limits | undefined
 }
 
-/** The address, what is trusted, and the {@link limits}, from the variables under a prefix, such as `<prefix>_HTTP_PORT`. */
+/** The {@link Options} from the variables under a prefix, such as `<prefix>_HTTP_PORT`. */
 export const settings = (prefix: string, defaultPort: number): Config.Config<Options> =>
   Config.all({
     host: Setting.host(`${prefix}_HTTP_HOST`, {
@@ -31,7 +31,7 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
       unset: "every address"
     }).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_HTTP_PORT`, {
-      description: "The port to listen on; 0 lets the system pick one, which the log names.",
+      description: "The port to listen on; with 0 the system chooses a free port, which is logged.",
       default: defaultPort
     }),
     variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` }),
@@ -42,30 +42,30 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
     }),
     trustedProxies: Setting.optional(`${prefix}_TRUSTED_PROXIES`, {
       description:
-        "The networks of proxies. Only from peers in them are X-Forwarded-For (its last hop outside of them) and X-Forwarded-Proto " +
-        "believed.",
+        "The networks of proxies. X-Forwarded-For (its last hop outside of them) and X-Forwarded-Proto are trusted only from peers in " +
+        "them.",
       unset: "none",
-      expected: "networks such as 10.0.0.0/8 or fd00::/8, with commas between them",
+      expected: "comma-separated networks such as 10.0.0.0/8,fd00::/8",
       parse: IpNetworks.parse
     }).pipe(Config.map(Option.getOrElse(() => IpNetworks.none))),
     limits: limits(prefix)
   })
 
-/** The limits under a prefix; {@link HttpEdge.defaultLimits} says what they are without. */
+/** The limits from the variables under a prefix; the defaults are {@link HttpEdge.defaultLimits}. */
 export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
   const orElse = HttpEdge.defaultLimits
   return Config.all({
     maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, {
       description:
         "Open connections, at most half of the files that the process may open. One more closes the connection that has waited the " +
-        "longest for its client, of the address that holds most.",
+        "longest for its client, of the address with most connections.",
       default: orElse.maxConnections,
       minimum: 1
     }),
     maxConnectionsPerAddress: Setting.optionalCount(`${prefix}_MAX_CONNECTIONS_PER_ADDRESS`, {
       description:
-        "Open connections of one client address; an IPv6 /64 counts as one address. Behind trusted proxies it limits the requests " +
-        "of a client at the same time.",
+        "Open connections of one client address; an IPv6 /64 counts as one address. Behind trusted proxies it limits the " +
+        "concurrent requests of a client.",
       unset: "no limit",
       minimum: 1,
       maximum: 999_999_999
@@ -77,8 +77,7 @@ export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
     }),
     maxConcurrentRequests: Setting.count(`${prefix}_MAX_CONCURRENT_REQUESTS`, {
       description:
-        "Requests that are processed at the same time; fewer while the event loop is late, down to 32. Others are answered 503 with " +
-        "Retry-After.",
+        "Concurrent requests; fewer while the event loop lags, down to 32. Others are answered 503 with Retry-After.",
       default: orElse.maxConcurrentRequests,
       minimum: 1
     }),
@@ -89,7 +88,7 @@ export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
       minimum: 65_536
     }),
     unreadTimeout: Setting.duration(`${prefix}_UNREAD_TIMEOUT`, {
-      description: "How long a client may read nothing of a response.",
+      description: "How long a client may read no byte of a response.",
       default: orElse.unreadTimeout,
       ...timeouts
     }),
@@ -100,8 +99,8 @@ export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
     }),
     keepAliveTimeout: Setting.duration(`${prefix}_KEEP_ALIVE_TIMEOUT`, {
       description:
-        "How long a connection may be idle between two requests. It has to be longer than the idle timeout of a load balancer in " +
-        "front, which would else send requests on connections that are about to close.",
+        "How long a connection may be idle between two requests. It must be longer than the idle timeout of a load balancer in " +
+        "front, which would otherwise send requests on connections that are about to close.",
       default: orElse.keepAliveTimeout,
       ...timeouts
     })
@@ -111,31 +110,31 @@ export const limits = (prefix: string): Config.Config<HttpEdge.Limits> => {
 /** 0 would be no timeout. */
 const timeouts: Setting.DurationRange = { minimum: "1 second", maximum: "24 hours" }
 
-/** An application with what is needed to observe it. */
-export interface Site extends Pick<HttpObserver.Options, "failed" | "routeOf"> {
+/** An application, and the options to observe it. */
+export interface WebApp extends Pick<HttpObserver.Options, "failed" | "routeOf"> {
   readonly app: HttpObserver.App
   /** Headers of the responses to refused requests. */
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /**
- * Serves an app until the layer closes. Then no new connections are accepted, and requests in flight have the time that the
- * {@link Drain} leaves. While the process drains, responses close their connections.
+ * Serves an app until the layer closes. Then no new connections are accepted, and requests in flight may take the time that is left of the
+ * {@link Drain}. While the process drains, responses close their connections.
  */
 export const serve =
   (options: Options) =>
   <E, R>(
-    site: Effect.Effect<Site, E, R>
+    webApp: Effect.Effect<WebApp, E, R>
   ): Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain> =>
     Layer.effect(
       HttpServer.HttpServer,
       Effect.gen(function* () {
-        const { app, headers, ...observed } = yield* site
-        let isCutting = false
+        const { app, headers, ...observed } = yield* webApp
+        let isAborting = false
         const observer: HttpObserver.Options = {
           ...observed,
           trustsTraces: options.trustsTraces,
-          isCutting: () => isCutting
+          isAborting: () => isAborting
         }
         // Finalizers run in reverse: requests in flight finish, then handlers are interrupted, then connections are closed.
         const edge = yield* HttpEdge.make({
@@ -155,7 +154,7 @@ export const serve =
           ),
           { startImmediately: true }
         )
-        // Effect's server makes handlers uninterruptible: a client that disconnects, and the end of the drain, have to interrupt them
+        // Effect's server makes handlers uninterruptible, but a disconnect of the client and the end of the drain must interrupt them
         yield* HttpEdge.serveApp(edge, Effect.interruptible(HttpObserver.observe(app, observer))).pipe(
           // HttpObserver makes the spans
           Effect.provideService(HttpMiddleware.TracerDisabledWhen, () => true)
@@ -163,14 +162,14 @@ export const serve =
         yield* Effect.acquireRelease(announce(http), () =>
           Effect.andThen(
             drain(edge),
-            Effect.sync(() => (isCutting = true))
+            Effect.sync(() => (isAborting = true))
           )
         )
         return http
       })
     ) as Layer.Layer<HttpServer.HttpServer, E | ListenError, Exclude<R, HttpServer.HttpServer> | Drain>
 
-/** Accepts no more connections, and waits for the requests in flight for the rest of the drain. */
+/** Stops accepting connections, and waits for the requests in flight for the rest of the drain. */
 const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.HttpEdge) {
   const before = connections.counts.closed
   const timeout = yield* (yield* Drain).timeLeft
@@ -178,7 +177,7 @@ const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.Htt
   server.close(() => Deferred.doneUnsafe(closed, Effect.void))
   yield* Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(timeout))
   const { closed: after, exchanges } = connections.counts
-  yield* Effect.logInfo(`HTTP server closed: ${after - before} requests in flight finished, ${exchanges} were cut`)
+  yield* Effect.logInfo(`HTTP server closed: ${after - before} requests in flight finished, ${exchanges} aborted`)
 })
 
 const announce = Effect.fnUntraced(function* ({ address }: HttpServer.HttpServer["Service"]) {
@@ -190,5 +189,5 @@ const announce = Effect.fnUntraced(function* ({ address }: HttpServer.HttpServer
 /** {@link serve} with {@link settings}. */
 export const serveConfig =
   (prefix: string, defaultPort: number) =>
-  <E, R>(site: Effect.Effect<Site, E, R>) =>
-    Layer.unwrap(Effect.map(settings(prefix, defaultPort), (options) => serve(options)(site)))
+  <E, R>(webApp: Effect.Effect<WebApp, E, R>) =>
+    Layer.unwrap(Effect.map(settings(prefix, defaultPort), (options) => serve(options)(webApp)))

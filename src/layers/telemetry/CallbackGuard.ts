@@ -11,7 +11,7 @@ import * as LogRateLimiter from "./LogRateLimiter.ts"
 export interface OnBug<Args extends ReadonlyArray<unknown>> {
   /** Annotations of the log line, such as the call and its peer. */
   readonly annotations?: ((...args: Args) => Readonly<Record<string, unknown>>) | undefined
-  /** Releases what the callback was responsible for, such as its stream or its connection. */
+  /** Releases the resources of the callback, such as its stream or its connection. */
   readonly recover?: ((...args: Args) => void) | undefined
 }
 

@@ -11,9 +11,9 @@ import * as CallbackGuard from "./CallbackGuard.ts"
 
 /** Limits of an output. */
 export interface Options {
-  /** The most bytes of queued lines (1 MiB). */
+  /** Maximum bytes of queued lines (1 MiB). */
   readonly capacity?: number | undefined
-  /** The most bytes of one write to the stream (64 KiB). */
+  /** Maximum bytes of one write to the stream (64 KiB). */
   readonly batchSize?: number | undefined
   /** The pause before the next write after a failed one, in milliseconds (1000). */
   readonly retryDelay?: number | undefined
@@ -28,11 +28,11 @@ interface StandardStream extends Writable {
   readonly isTTY?: boolean
 }
 
-/** The approximate memory of a queued line besides its bytes. */
+/** The approximate overhead of a queued line, in bytes. */
 const overhead = 128
 
-/** Replaces a line that was taken, so that its memory can be collected. */
-const taken = Buffer.alloc(0)
+/** Placeholder for a dequeued line, so that the memory of the line can be collected. */
+const dequeued = Buffer.alloc(0)
 
 const guard = CallbackGuard.make()
 
@@ -43,7 +43,7 @@ export class LogOutput {
   readonly #batchSize: number
   readonly #retryDelay: number
   #state: State = "idle"
-  /** The queued lines start at index {@link #first}; earlier ones have been taken. */
+  /** The queued lines start at index {@link #first}; earlier ones have been dequeued. */
   #lines: Array<Buffer> = []
   #first = 0
   #size = 0
@@ -69,7 +69,7 @@ export class LogOutput {
     return this.#dropped
   }
 
-  /** The bytes of queued lines, without those that were passed to the stream. */
+  /** Bytes of queued lines, excluding those passed to the stream. */
   get backlog(): number {
     return this.#size
   }
@@ -80,13 +80,13 @@ export class LogOutput {
     this.#lines.push(bytes)
     this.#size += bytes.length + overhead
     while (this.#size > this.#capacity) {
-      this.#take()
+      this.#dequeue()
       this.#drop(1)
     }
     if (this.#state === "idle") this.#pump()
   }
 
-  /** Calls back once all lines are written or a write has failed; at once if none is pending. */
+  /** Calls back once all lines are written or a write has failed; synchronously if no write is pending. */
   flush(done: () => void): void {
     if (this.#state === "writing") this.#waiting.add(done)
     else done()
@@ -95,12 +95,12 @@ export class LogOutput {
   /** Writes the queued lines synchronously, for the exit of the process. Waits at most `timeout` milliseconds for the reader. */
   flushBlocking(timeout: number): void {
     const { fd, isTTY } = this.#stream
-    const lines = this.#takeAll()
+    const lines = this.#dequeueAll()
     if (lines.length === 0) return
     // the pending write may have ended in the middle of a line
     if (this.#state === "writing") lines.unshift(Buffer.from("\n"))
     const bytes = Buffer.concat(lines)
-    // writeSync to a paused terminal would block for ever instead of failing with EAGAIN
+    // writeSync to a paused terminal would block forever instead of failing with EAGAIN
     if (fd === undefined || isTTY === true) this.#stream.write(bytes)
     else writeFully(fd, bytes, timeout)
   }
@@ -108,7 +108,7 @@ export class LogOutput {
   /** Writes the next batch of lines to the stream. */
   #pump(): void {
     const reported = this.#unreported
-    const batch = this.#takeBatch()
+    const batch = this.#dequeueBatch()
     if (batch.length === 0) return
     const lineCount = batch.length
     if (reported > 0 && this.describeDropped !== undefined) {
@@ -150,10 +150,10 @@ export class LogOutput {
     this.#unreported += count
   }
 
-  /** Takes the oldest line. */
-  #take(): Buffer {
+  /** Dequeues the oldest line. */
+  #dequeue(): Buffer {
     const line = this.#lines[this.#first]!
-    this.#lines[this.#first] = taken
+    this.#lines[this.#first] = dequeued
     this.#first++
     this.#size -= line.length + overhead
     if (this.#first === this.#lines.length || this.#first >= 4096) {
@@ -163,17 +163,17 @@ export class LogOutput {
     return line
   }
 
-  #takeBatch(): Array<Buffer> {
+  #dequeueBatch(): Array<Buffer> {
     const batch: Array<Buffer> = []
     for (let size = 0; this.#lines.length > this.#first;) {
       size += this.#lines[this.#first]!.length
       if (size > this.#batchSize && batch.length > 0) break
-      batch.push(this.#take())
+      batch.push(this.#dequeue())
     }
     return batch
   }
 
-  #takeAll(): Array<Buffer> {
+  #dequeueAll(): Array<Buffer> {
     const lines = this.#lines.slice(this.#first)
     if (lines.length > 0 && this.#unreported > 0 && this.describeDropped !== undefined) {
       lines.unshift(Buffer.from(this.describeDropped(this.#unreported)))
@@ -187,7 +187,7 @@ export class LogOutput {
 
 /**
  * Makes writes to a terminal non-blocking. Node makes them blocking (https://nodejs.org/api/process.html#a-note-on-process-io) and has
- * no public API to change that, so pausing the output (Ctrl-S) would block the event loop. libuv has reopened the terminal, so the
+ * no public API to change that, so a paused output (Ctrl-S) would block the event loop. libuv has reopened the terminal, so the
  * descriptors of other programs stay blocking. Without the private member, writes stay blocking.
  */
 const neverBlock = (stream: StandardStream): void => {
@@ -203,7 +203,7 @@ const writeFully = (fd: number, bytes: Buffer, timeout: number): void => {
   let written = 0
   while (written < bytes.length) {
     try {
-      // the process exits, so blocking delays nothing else
+      // the process exits, so blocking is acceptable
       // oxlint-disable-next-line node/no-sync
       written += writeSync(fd, bytes, written)
     } catch (error) {

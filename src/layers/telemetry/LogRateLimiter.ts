@@ -1,6 +1,6 @@
 /**
  * Limits the log lines of one kind of event per second, since writing a line may cost more than the event itself. At the end of the
- * second one line counts the suppressed ones.
+ * second, one line reports the number of suppressed ones.
  */
 import { Context, Effect, Tracer } from "effect"
 
@@ -11,22 +11,22 @@ export interface LogLimit {
   readonly log: (line: Effect.Effect<void>) => Effect.Effect<void>
 }
 
-/** `what` names the events in the line that counts the suppressed ones, such as "failed gRPC calls". */
+/** `what` names the events in the line that reports the suppressed ones, such as "failed gRPC calls". */
 export const make = (what: string, perSecond = 50): LogLimit => {
-  let isCounting = false
+  let isWindowOpen = false
   let logged = 0
-  let omitted = 0
+  let suppressed = 0
 
   const report = Effect.suspend(() => {
-    const count = omitted
-    isCounting = false
+    const count = suppressed
+    isWindowOpen = false
     logged = 0
-    omitted = 0
+    suppressed = 0
     return count === 0 ? Effect.void : Effect.logWarning(`${count} log lines suppressed in the last second: ${what}`)
   })
-  // the line counts the events of all requests, so it is logged outside of the first one's span and annotations
-  const count = Effect.suspend(() => {
-    isCounting = true
+  // the report concerns all requests, so it is logged without the span and annotations of the first one
+  const openWindow = Effect.suspend(() => {
+    isWindowOpen = true
     return Effect.sleep("1 second")
   }).pipe(
     Effect.andThen(report),
@@ -40,13 +40,13 @@ export const make = (what: string, perSecond = 50): LogLimit => {
   return {
     log: (line) =>
       Effect.suspend(() => {
-        const begin = isCounting ? Effect.void : count
+        const startWindow = isWindowOpen ? Effect.void : openWindow
         if (logged < perSecond) {
           logged++
-          return Effect.andThen(begin, line)
+          return Effect.andThen(startWindow, line)
         }
-        omitted++
-        return begin
+        suppressed++
+        return startWindow
       })
   }
 }

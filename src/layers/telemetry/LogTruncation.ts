@@ -1,18 +1,18 @@
 /**
- * Limits the size of log lines, since callers control parts of them: each field, the cause, and the whole line.
+ * Limits the size of log lines (each field, the cause and the whole line), since callers control parts of them.
  */
 import { Formatter } from "effect"
 
-/** The longest field and cause, in UTF-16 code units. */
+/** Maximum length of a field and of the cause, in UTF-16 code units. */
 export interface Limits {
   readonly field: number
   readonly cause: number
 }
 
-/** The limits of a line that is not too long as a whole. */
+/** The limits unless the whole line is too long. */
 export const limits: Limits = { field: 1000, cause: 6000 }
 
-/** The longest line in bytes, with its line break. */
+/** Maximum size of a line with its line break, in bytes. */
 export const maxLine = 8192
 
 /** A line in the format of `Logger.formatStructured`. */
@@ -35,7 +35,7 @@ export const text = (value: string, limit: number): string => {
 
 const isHighSurrogate = (unit: number): boolean => (unit & 0xfc00) === 0xd800
 
-/** Returns a value unchanged if its JSON fits, else its truncated JSON. */
+/** Returns a value unchanged if its JSON is within the limit, otherwise its truncated JSON. */
 export const field = (value: unknown, limit: number): unknown => {
   if (typeof value === "string") return text(value, limit)
   if (typeof value !== "object" || value === null) return value

@@ -1,5 +1,5 @@
 /**
- * The logger: its level, its format and its outputs. {@link logFormat} says what a line contains.
+ * The logger: its level, its format and its outputs. The contents of a line are documented in {@link logFormat}.
  */
 import { Console as NodeConsole } from "node:console"
 import { Writable } from "node:stream"
@@ -10,9 +10,9 @@ import * as Setting from "../config/Setting.ts"
 import { type Format, formatter } from "./logFormat.ts"
 import * as LogOutput from "./LogOutput.ts"
 
-/** What is logged, and how. */
+/** The level and the format of the log. */
 export interface Settings {
-  /** The least severe level that is logged. */
+  /** The minimum level. */
   readonly level: LogLevel.LogLevel
   readonly format: Format
 }
@@ -20,14 +20,14 @@ export interface Settings {
 /** LOG_LEVEL and LOG_FORMAT. */
 export const settings: Config.Config<Settings> = Config.all({
   level: Setting.oneOf("LOG_LEVEL", {
-    description: "The least severe level that is logged, in upper or lower case.",
+    description: "The minimum level, in upper or lower case.",
     words: LogLevel.values,
     unset: "`Info`"
   }).pipe(Config.map(Option.getOrElse(() => "Info" as const))),
   format: Setting.oneOf("LOG_FORMAT", {
-    description: "Lines for people, or one JSON object a line.",
+    description: "Human-readable lines, or one JSON object per line.",
     words: ["pretty", "json"],
-    unset: "`pretty` on a terminal, else `json`"
+    unset: "`pretty` on a terminal, otherwise `json`"
   }).pipe(Config.map(Option.getOrElse(() => (process.stdout.isTTY ? "pretty" : "json"))))
 })
 
@@ -36,7 +36,7 @@ const Threshold = Context.Reference<(() => LogLevel.LogLevel) | undefined>("laye
   defaultValue: () => undefined
 })
 
-/** Whether lines of a level are logged in a context. Use it before building a line that is expensive to make. */
+/** Whether lines of a level are logged in a context. Use it before creating an expensive line. */
 export const isEnabled = (level: LogLevel.LogLevel, context: Context.Context<never>): boolean => {
   const threshold = Context.get(context, Threshold)?.() ?? Context.get(context, References.MinimumLogLevel)
   return LogLevel.isGreaterThanOrEqualTo(level, threshold)

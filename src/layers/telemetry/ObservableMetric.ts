@@ -1,6 +1,6 @@
 /**
  * Metrics whose values are read by a callback when they are collected, like OpenTelemetry's asynchronous instruments. Use them for
- * values that the program keeps anyway.
+ * values that the program already maintains.
  */
 import { Effect, Metric, type Scope } from "effect"
 

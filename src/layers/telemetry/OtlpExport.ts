@@ -13,8 +13,8 @@ import * as Sampling from "./Sampling.ts"
 import { CurrentService } from "./Telemetry.ts"
 
 /**
- * Exports traces and metrics by {@link OtlpSettings}, and flushes them when it closes. Without a collector it does nothing. Each
- * service of a process builds its own, with its resource attributes.
+ * Exports traces and metrics by {@link OtlpSettings}, and flushes them when it closes. Without a collector it is a no-op. Each
+ * service of a process has its own, with its resource attributes.
  */
 export const layer: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
   Effect.gen(function* () {
@@ -22,7 +22,7 @@ export const layer: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(
       yield* OtlpSettings.settings
     if (Option.isNone(endpoint)) return Layer.empty
     const service = yield* CurrentService
-    // without this Node's fetch keeps a performance entry of each request to the collector
+    // otherwise Node's fetch keeps a performance entry of each request to the collector
     performance.setResourceTimingBufferSize(0)
     const url = endpoint.value.replace(/\/+$/, "")
     const outage = OtlpExportQueue.makeOutage(new URL(url).origin)

@@ -1,9 +1,9 @@
 /**
  * A bounded queue between Effect's OTLP exporters and the collector.
  *
- * The exporters get an HTTP client that enqueues each request and responds 200 at once. Requests are sent one at a time, each with a
- * timeout, so memory stays bounded and nothing waits when the collector is down, slow or refuses requests. Requests that do not fit
- * are dropped and counted. The log has one line when exporting starts to fail and one when it recovers.
+ * The exporters use an HTTP client that enqueues each request and immediately responds 200. Requests are sent one at a time, each with a
+ * timeout, so memory is bounded and callers never wait, even if the collector is down, slow or refuses requests. Requests that exceed the
+ * capacity are dropped and counted. The log has one line when exporting starts to fail and one when it recovers.
  */
 import { type Cause, Duration, Effect, Fiber, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import {
@@ -14,26 +14,26 @@ import {
   HttpClientResponse
 } from "effect/http"
 
-/** How a queue exports. */
+/** Options of a queue. */
 export interface Options {
   /** The OTLP signal, an attribute of the metrics: "traces" or "metrics". */
   readonly signal: string
   /** How long each attempt of a request may take. */
   readonly timeout: Duration.Duration
-  /** The most requests that are queued (16). */
+  /** Maximum queued requests (16). */
   readonly capacity?: number | undefined
   /** How long the queued requests may take when the scope closes (3 seconds). */
   readonly closeTimeout?: Duration.Duration | undefined
   readonly outage: Outage
 }
 
-/** Tracks failures of all queues to one collector, so that an outage is logged once and not for each signal. */
+/** Tracks failures of all queues of one collector, so that an outage is logged once, not once per signal. */
 export interface Outage {
   readonly onFailure: (signal: string, reason: string) => Effect.Effect<void>
   readonly onSuccess: (signal: string) => Effect.Effect<void>
 }
 
-/** Makes an outage of the collector at `url`, which is named in log lines. */
+/** Creates the state for the collector at `url`, which appears in log lines. */
 export const makeOutage = (url: string): Outage => {
   const failing = new Set<string>()
   return {
@@ -54,7 +54,7 @@ export const makeOutage = (url: string): Outage => {
   }
 }
 
-/** Makes the client that enqueues requests. They are sent until the scope closes; then the rest is sent within `closeTimeout`. */
+/** Creates the client that enqueues requests. When the scope closes, the queued requests are sent within `closeTimeout`. */
 export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<HttpClient.HttpClient, never, HttpClient.HttpClient | Scope.Scope> {
@@ -101,9 +101,9 @@ export const make = Effect.fnUntraced(function* (
 
   return HttpClient.make((request) =>
     Effect.suspend(() => {
-      const isTaken = Queue.offerUnsafe(queue, request)
+      const isQueued = Queue.offerUnsafe(queue, request)
       const response = Effect.succeed(HttpClientResponse.fromWeb(request, new Response(undefined, { status: 200 })))
-      return isTaken ? response : Effect.andThen(Metric.update(lost, 1), response)
+      return isQueued ? response : Effect.andThen(Metric.update(lost, 1), response)
     })
   )
 })

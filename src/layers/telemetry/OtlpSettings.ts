@@ -7,7 +7,7 @@ import { Config, Duration, Option, Redacted } from "effect"
 import * as Setting from "../config/Setting.ts"
 import * as Sampling from "./Sampling.ts"
 
-/** What is exported, and where to. */
+/** The collector, the exported data and its sampling. */
 export interface OtlpSettings {
   /** The base URL of the collector, which receives OTLP/HTTP in JSON at `v1/traces` and `v1/metrics`. None: nothing is exported. */
   readonly endpoint: Option.Option<string>
@@ -23,7 +23,7 @@ export interface OtlpSettings {
   readonly resourceAttributes: Readonly<Record<string, string>>
 }
 
-/** Refuses URLs with credentials, which belong into the headers: the URL appears in the log. */
+/** Rejects URLs with credentials, which belong in the headers: the URL appears in the log. */
 const isUrl = (text: string): boolean => {
   if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return false
   const { password, username } = new URL(text)
@@ -54,7 +54,7 @@ const list = (variable: string, description: string, isSecret = false) =>
   Setting.optional(variable, {
     description,
     unset: "none",
-    expected: "key=value pairs with commas between them",
+    expected: "comma-separated key=value pairs",
     parse: parseList,
     isSecret: () => isSecret
   }).pipe(Config.map(Option.getOrElse((): Readonly<Record<string, string>> => ({}))))
@@ -97,13 +97,13 @@ export const settings: Config.Config<OtlpSettings> = Config.all({
       unset: "`parentbased_traceidratio`"
     }).pipe(Config.map(Option.getOrElse(() => "parentbased_traceidratio" as const))),
     ratio: Setting.ratio("OTEL_TRACES_SAMPLER_ARG", {
-      description: "The share of traces that the samplers by ratio record.",
+      description: "The share of traces that the ratio samplers record.",
       default: 0.01
     })
   }),
   serviceName: Setting.optional("OTEL_SERVICE_NAME", {
     description:
-      "The name of the service in telemetry and in the log. Not read by `npm start`, whose services keep their names.",
+      "The name of the service in telemetry and in the log. Ignored by `npm start`, whose services keep their names.",
     unset: "the service's own name",
     expected: "the name of a service",
     parse: Option.some

@@ -1,6 +1,6 @@
 /**
  * Annotations that a server adds to the log lines of the request being handled, such as its peer. They are computed from the fiber's
- * context when a line is written, so a request that logs nothing does not pay for them.
+ * context when a line is written, so a request without log lines incurs no cost.
  */
 import { Context } from "effect"
 

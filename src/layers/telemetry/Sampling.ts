@@ -1,7 +1,7 @@
 /**
  * Trace sampling with OpenTelemetry's samplers (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
  *
- * The decision is made once, where a trace enters the process, and holds for all descendants. A non-recording span keeps no
+ * The decision is made once, where a trace enters the process, and applies to all descendants. A non-recording span keeps no
  * attributes and events, and propagates the ids of its parent with the sampled flag off, so that called services do not record either.
  */
 import { Context, Effect, Option, Tracer } from "effect"
@@ -21,9 +21,9 @@ export const names = [
 
 /** Decides which traces are recorded. */
 export interface Sampler {
-  /** The parentbased samplers follow the sampled flag of the caller. Without a caller the rest of the name decides. */
+  /** The parentbased samplers follow the sampled flag of the caller. Root spans use the sampler named after the prefix. */
   readonly name: (typeof names)[number]
-  /** The share of traces that the samplers by ratio record, from 0 to 1. */
+  /** The share of traces that the ratio samplers record, from 0 to 1. */
   readonly ratio: number
 }
 
@@ -32,8 +32,8 @@ export const tracer = (recorder: Tracer.Tracer, sampler: Sampler): Tracer.Tracer
   new SamplingTracer(recorder, sampler)
 
 /**
- * The non-recording span to use instead of a new span; undefined if the trace is recorded, and the span has to be made with the
- * annotations {@link alreadySampled}. It saves the options and attributes of a span that is not recorded.
+ * The non-recording span to use instead of a new span; undefined if the trace is recorded: the span must then be created with the
+ * annotations {@link alreadySampled}. Use it to avoid creating options and attributes for a span that is not recorded.
  */
 export const nonRecordingSpan = (
   tracer: Tracer.Tracer,
@@ -54,15 +54,15 @@ class SamplingTracer implements Tracer.Tracer {
   readonly #recorder: Tracer.Tracer
   readonly #ratio: number
   readonly #isSampled: (caller: Tracer.ExternalSpan | undefined) => boolean
-  /** Whether the id of a new trace decides, so that the span has to be made first. */
-  readonly #isByTrace: boolean
+  /** Whether sampling needs the trace id, so that the span must be created first. */
+  readonly #needsTraceId: boolean
 
   constructor(recorder: Tracer.Tracer, sampler: Sampler) {
     this.context = recorder.context
     this.#recorder = recorder
     this.#ratio = sampler.ratio
     this.#isSampled = decide(sampler)
-    this.#isByTrace = sampler.name === "traceidratio"
+    this.#needsTraceId = sampler.name === "traceidratio"
   }
 
   span(options: SpanOptions): Tracer.Span {
@@ -71,7 +71,7 @@ class SamplingTracer implements Tracer.Tracer {
     if (parent?._tag === "Span") {
       return parent.sampled && options.sampled ? this.#record(options) : new NonRecordingSpan(options, options.parent)
     }
-    if (this.#isByTrace && parent === undefined) {
+    if (this.#needsTraceId && parent === undefined) {
       const span = this.#record(options)
       return isWithin(this.#ratio, span.traceId) ? span : new NonRecordingSpan(options, options.parent, span.traceId)
     }
@@ -80,10 +80,10 @@ class SamplingTracer implements Tracer.Tracer {
 
   nonRecordingSpan(parent: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined {
     if (parent?._tag === "Span") return parent.sampled ? undefined : parent
-    // the span has to be made for its trace id
-    if (this.#isByTrace && parent === undefined) return undefined
+    // the span must be created for its trace id
+    if (this.#needsTraceId && parent === undefined) return undefined
     if (this.#isSampled(parent)) return undefined
-    // as an ancestor of kind Span it makes descendants follow this decision
+    // `_tag: "Span"` makes descendants inherit the decision
     return new NonRecordingSpan(unnamed, Option.fromUndefinedOr(parent))
   }
 
@@ -105,7 +105,7 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
   }
 }
 
-/** Compares the last 56 bits of the trace id, which are random, so that all services with the same ratio decide alike. */
+/** Compares the last 56 bits of the trace id, which are random, so that all services with the same ratio make the same decision. */
 const isWithin = (ratio: number, traceId: string | undefined): boolean =>
   (traceId === undefined ? Math.random() : Number.parseInt(traceId.slice(-14), 16) / 2 ** 56) < ratio
 
@@ -119,7 +119,7 @@ export const withSpan =
       return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
     })
 
-/** A non-recording span. Each call may have one, so it is small, and its ids are made on first use. */
+/** A non-recording span. Each call may have one, so it is small, and its ids are created on first use. */
 class NonRecordingSpan implements Tracer.Span {
   readonly _tag = "Span"
   readonly sampled = false

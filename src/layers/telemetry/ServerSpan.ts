@@ -6,7 +6,7 @@ import { Context, Effect, Tracer } from "effect"
 import * as Sampling from "./Sampling.ts"
 import { setAttributes } from "./spans.ts"
 
-/** What a span says of a request. */
+/** Data of a server span. */
 export interface Request {
   readonly name: string
   /** The caller's span, from {@link TraceContext.fromHeaders}. Undefined starts a new trace. */
@@ -32,7 +32,7 @@ export const start = (context: Context.Context<never>, request: Request): Contex
   if (tracer === Tracer.nativeTracer) return context
   const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
   const span = Effect.runSyncWith(context)(
-    // without `root`, a span without a parent would become a child of the span that the server was started in
+    // without `root`, a span without a parent would become a child of the span in which the server was started
     Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })
   )
   const inSpan = Context.add(context, Tracer.ParentSpan, span)

@@ -8,7 +8,7 @@
  * Api.layer.pipe(
  *   NodeGrpcServer.listenConfig("API"),
  *   Layer.provide(OtlpExport.layer),
- *   Layer.provide(Admin.layerConfig("API", 9101)),
+ *   Layer.provide(AdminServer.layerConfig("API", 9101)),
  *   Telemetry.provide({ name: "api", version: "1.0.0" })
  * )
  * ```
@@ -36,7 +36,7 @@ const IsShared = Context.Reference<boolean>("layers/telemetry/Telemetry/IsShared
 /** For a process with several services: OTEL_SERVICE_NAME is ignored. */
 export const layerShared: Layer.Layer<never> = Layer.succeed(IsShared, true)
 
-/** Gives a service log lines with its name and version, a metric registry of its own, and the metrics of the process. */
+/** Annotates log lines with the name and version of a service, and provides its metric registry with the metrics of the process. */
 export const layer = (service: Service): Layer.Layer<never, Config.ConfigError> =>
   Layer.unwrap(
     Effect.gen(function* () {

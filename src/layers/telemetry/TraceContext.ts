@@ -14,7 +14,7 @@ export const IsUntrusted = Context.Reference<boolean>("layers/telemetry/TraceCon
   defaultValue: () => false
 })
 
-/** Returns the value of a header by its lower-case name. Several headers with one name are joined by commas. */
+/** Returns the value of a header by its lower-case name. Repeated headers are joined by commas. */
 export type HeaderReader = (name: string) => string | undefined
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Reports defects and unexpected failures to Effect's {@link ErrorReporter}s. Reported directly, every failure would be included, and
- * defects would have no severity.
+ * Reports defects and unexpected failures to Effect's {@link ErrorReporter}s. ErrorReporter alone would also report expected failures, and
+ * defects without a severity.
  */
 import { Cause, Effect, ErrorReporter, Option } from "effect"
 

@@ -11,7 +11,7 @@ import { Console, type Context, type Fiber, Logger, References } from "effect"
 import * as LogTruncation from "./LogTruncation.ts"
 import { RequestAnnotations } from "./RequestAnnotations.ts"
 
-/** Lines for people, or one JSON object a line for machines. */
+/** Human-readable lines, or one JSON object per line. */
 export type Format = "pretty" | "json"
 
 /** Formats a line without its final line break. A pretty line has further, indented lines. */
@@ -40,7 +40,7 @@ const pretty: Logger.Logger<unknown, string> = Logger.make((entry) => {
 const sanitize = (value: unknown): unknown =>
   typeof value === "string" ? escapeControls(LogTruncation.text(value, LogTruncation.limits.field), /\p{Cc}/gu) : value
 
-/** Escapes control characters, by which callers could control the terminal of a reader. JSON escapes them anyway. */
+/** Escapes control characters, with which callers could control the terminal of a reader. JSON escapes them already. */
 const escapeControls = (value: string, controls: RegExp): string =>
   value.replaceAll(controls, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`)
 
@@ -57,7 +57,7 @@ class LineParts {
     log: (...args: ReadonlyArray<unknown>) => {
       const part = formatWithOptions({ colors: process.stdout.isTTY }, ...args)
       const isCause = this.#hasCause && this.#parts.length === 1
-      // 200 more for escape sequences of colours
+      // plus 200 for the escape sequences of colours
       const limit = isCause ? LogTruncation.limits.cause : LogTruncation.limits.field + 200
       const truncated = LogTruncation.text(isCause ? escapeControls(part, /[^\P{Cc}\n\t]/gu) : part, limit)
       this.#parts.push(this.#parts.length === 0 ? truncated : `  ${truncated.replaceAll("\n", "\n  ")}`)
@@ -89,7 +89,7 @@ const annotated = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, u
   return withReferences(fiber, [[References.CurrentLogAnnotations, annotations]])
 }
 
-/** A view of the fiber with other values of some references. */
+/** A view of the fiber in which some references have other values. */
 const withReferences = (
   fiber: Fiber.Fiber<unknown, unknown>,
   values: ReadonlyArray<readonly [reference: unknown, value: unknown]>

@@ -1,9 +1,9 @@
 /**
- * Converts OpenTelemetry's names of metrics to Prometheus' names, which end in the unit
+ * Converts OpenTelemetry's metric names to Prometheus' names, which end in the unit
  * (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/).
  */
 
-/** The units of metrics whose names lack them. */
+/** The units of metrics whose names do not contain them. */
 const units: ReadonlyArray<readonly [RegExp, string]> = [
   [/^(rpc|http)\..+\.duration$/, "seconds"],
   [/^nodejs\.eventloop\.delay\./, "seconds"],

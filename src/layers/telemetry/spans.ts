@@ -22,7 +22,7 @@ class NamedError extends Error {
   constructor(name: string, message: string) {
     super(message)
     this.name = name
-    // the stack would point here and not to the origin of the error
+    // the stack would point to this constructor, not to the origin of the error
     delete this.stack
   }
 }

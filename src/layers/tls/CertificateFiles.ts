@@ -10,7 +10,7 @@ export type CertificateFiles = (
   | { readonly certFile: string; readonly keyFile: string }
   | { readonly certFile?: undefined; readonly keyFile?: undefined }
 ) & {
-  /** The certificate authorities that the peer's certificate has to be issued by. */
+  /** The certificate authorities, one of which must have issued the peer's certificate. */
   readonly caFile?: string | undefined
   /** Certificate revocation lists (CRLs), one for each of those authorities. */
   readonly crlFile?: string | undefined
@@ -95,10 +95,10 @@ const readContent = Effect.fnUntraced(function* (
   return { path, text, fail }
 })
 
-/** The largest PEM file that is read, in bytes. The bundle of all authorities that browsers trust is well below it. */
+/** Maximum size of a PEM file, in bytes. The bundle of all authorities that browsers trust is well below it. */
 const maxFileSize = 1024 * 1024
 
-/** How long reading a file may take. Without a limit a network file system that hangs would stop reloading for good. */
+/** How long reading a file may take. Without a limit, a hanging network file system would block reloading permanently. */
 const readTimeout = Duration.seconds(10)
 
 const notRegularFile = "it is not a regular file"

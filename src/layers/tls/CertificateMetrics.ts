@@ -41,7 +41,7 @@ export interface CertificateMetrics {
   readonly onPoll: (certificates: Certificates) => Effect.Effect<void>
 }
 
-/** Makes the metrics of a role. The counters exist from the first read on, so that their first increase is visible. */
+/** Makes the metrics of a role. The counters exist from the first read, so that their first increase is visible. */
 export const make = (role: Role): CertificateMetrics => {
   const countReload = (count: number) => Metric.update(Metric.withAttributes(reloads, { role }), count)
   const countFailure = (count: number) => Metric.update(Metric.withAttributes(reloadFailures, { role }), count)

@@ -17,18 +17,18 @@ import { validate } from "./validateCertificates.ts"
 
 /** How certificates are watched. */
 export interface WatchOptions {
-  /** An attribute of the metrics and a word of the log lines. */
+  /** An attribute of the metrics, which also appears in log lines. */
   readonly role: Role
   /** How often the files are read (1 second). A change is used after one or two intervals. */
   readonly interval?: Duration.Input | undefined
 }
 
 /**
- * Reads the files, which must be valid, and polls them until the scope closes. Polling sees every change on every file system, also
- * that of a symlink to a parent folder, which Kubernetes swaps and for which there are no file events.
+ * Reads the files, which must be valid, and polls them until the scope closes. Polling detects every change on every file system, also
+ * that of a symlink to a parent folder, which Kubernetes swaps and which emits no file events.
  *
  * A change is validated once two polls in a row have read the same contents, since a certificate and its key are written one after
- * the other. If it is invalid, one log line says why, and the previous certificates stay in use.
+ * the other. If it is invalid, one log line has the reason, and the previous certificates stay in use.
  */
 export const watch = Effect.fnUntraced(function* (
   files: CertificateFiles,
@@ -61,29 +61,29 @@ export const watch = Effect.fnUntraced(function* (
  * settled, or are invalid. `onFailure` runs once for each invalid change.
  */
 const makeReload = (files: CertificateFiles, role: Role, first: string, onFailure: Effect.Effect<void>) => {
-  /** Fingerprints, or the message of a read error: of the contents in use, of the last refused ones, and of the last poll. */
+  /** Fingerprints, or the message of a read error: of the contents in use, of the last rejected ones, and of the last poll. */
   let used = first
-  let refused: string | undefined
+  let rejected: string | undefined
   let previous = first
   return Effect.gen(function* () {
     const contents = yield* Effect.result(readContents(files))
     const found = contents._tag === "Success" ? fingerprint(contents.success) : contents.failure.message
     const isSettled = found === previous
     previous = found
-    if (found === used) refused = undefined
+    if (found === used) rejected = undefined
     if (found === used || !isSettled) return undefined
-    // refused contents are validated again at each poll, without a log line: a certificate may become valid with time
+    // rejected contents are validated again at each poll, without a log line: a certificate may become valid later
     const validated = yield* Effect.result(
       Effect.flatMap(Effect.fromResult(contents), (contents) => validate(contents, role))
     )
     if (validated._tag === "Success") {
       used = found
-      refused = undefined
+      rejected = undefined
       yield* Effect.logInfo(`TLS certificates of the ${role} reloaded: ${describe(validated.success)}`)
       return validated.success
     }
-    if (found !== refused) {
-      refused = found
+    if (found !== rejected) {
+      rejected = found
       yield* onFailure
       yield* Effect.logWarning(
         `TLS certificates of the ${role} not reloaded, the previous ones stay in use: ${validated.failure.message}`
@@ -106,7 +106,7 @@ const crlNotice = 24 * 60 * 60 * 1000
 
 /** Logs one warning for each CRL before it expires, and one once it has. */
 const makeCrlWarning = (role: Role) => {
-  /** The `notAfter` of the last CRL that a warning was logged for. */
+  /** The `notAfter` of the last CRL for which a warning was logged. */
   const warned = { expiring: 0, expired: 0 }
   return Effect.fnUntraced(function* ({ crl }: Certificates) {
     if (crl === undefined) return
@@ -115,12 +115,12 @@ const makeCrlWarning = (role: Role) => {
     if (now >= notAfter && warned.expired !== notAfter) {
       warned.expired = warned.expiring = notAfter
       yield* Effect.logWarning(
-        `CRL of the ${role} expired on ${formatTime(notAfter)}: certificates of its authority are refused`
+        `CRL of the ${role} expired on ${formatTime(notAfter)}: rejecting all certificates of its CA`
       )
     } else if (now >= notAfter - crlNotice && warned.expiring !== notAfter) {
       warned.expiring = notAfter
       yield* Effect.logWarning(
-        `CRL of the ${role} expires on ${formatTime(notAfter)}: certificates of its authority will be refused then`
+        `CRL of the ${role} expires on ${formatTime(notAfter)}: all certificates of its CA will be rejected then`
       )
     }
   })

@@ -32,9 +32,9 @@ export interface Authorities {
 
 /** Certificate revocation lists (RFC 5280, section 5). */
 export interface Revocations {
-  /** PEM, one string a list. */
+  /** PEM, one string per list. */
   readonly lists: ReadonlyArray<string>
-  /** When the first list expires, in milliseconds since 1970. OpenSSL then refuses every certificate of its authority. */
+  /** When the first list expires, in milliseconds since 1970. From then on, OpenSSL rejects every certificate of its CA. */
   readonly notAfter: number
   readonly revoked: ReadonlySet<RevocationList.CertificateId>
 }
@@ -58,7 +58,7 @@ export interface Watched {
 export type Role = string
 
 /**
- * Options for `tls.createSecureContext`. They set versions and ciphers too, since a reload makes a new context. For TLS 1.2 only
+ * Options for `tls.createSecureContext`. They also set versions and ciphers, since a reload creates a new context. For TLS 1.2 only
  * AEAD ciphers with forward secrecy are allowed, as HTTP/2 requires (RFC 9113, appendix A); TLS 1.3 has no others.
  *
  * Session resumption is disabled: a resumed session presents no certificate, so it would outlive expiry and revocation. Without

@@ -1,5 +1,5 @@
 /**
- * Certificate revocation lists (RFC 5280, section 5). OpenSSL refuses revoked certificates in handshakes. This file parses and verifies
+ * Certificate revocation lists (RFC 5280, section 5). OpenSSL rejects revoked certificates in handshakes. This file parses and verifies
  * a list before it is used, and identifies the certificates of open connections that it revokes.
  */
 import { createHash, verify, type X509Certificate } from "node:crypto"

@@ -1,6 +1,6 @@
 /**
- * TLS settings of servers and clients. Without any variable the connection is plaintext. An incomplete combination stops the start, and
- * so does an empty variable, which would otherwise disable the protection that was intended.
+ * TLS settings of servers and clients. Without any variable the connection is plaintext. An incomplete combination or an empty variable
+ * fails startup, since ignoring it would disable the intended protection.
  */
 import { Config, Effect, Option } from "effect"
 
@@ -10,7 +10,7 @@ import type { CertificateFiles } from "./CertificateFiles.ts"
 
 /** The certificate of a server, and the clients that it accepts. */
 export interface ServerTls {
-  /** With a CA file every client needs a certificate of one of its authorities (mutual TLS). The paths are not resolved. */
+  /** A CA file enables mutual TLS: every client needs a certificate of one of its authorities. The paths are not resolved. */
   readonly files: CertificateFiles
   /** The clients that may call, by a DNS name or a URI in their certificate. None allows every client with a valid certificate. */
   readonly allowedClients: Option.Option<ReadonlySet<string>>
@@ -18,7 +18,7 @@ export interface ServerTls {
 
 /** How a client verifies its server, and its own certificate. */
 export interface ClientTls {
-  /** With a certificate it is mutual TLS. The paths are not resolved. */
+  /** A certificate enables mutual TLS. The paths are not resolved. */
   readonly files: CertificateFiles
   /** The name expected in the server's certificate. None expects the host of the target. */
   readonly serverName: Option.Option<string>
@@ -38,7 +38,7 @@ export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> 
     keyFile: file(variables.keyFile, "The private key of the server's certificate (PEM)."),
     caFile: file(
       variables.caFile,
-      "The certificate authorities of clients (PEM). With it every client needs a certificate (mutual TLS)."
+      "The certificate authorities of clients (PEM). They enable mutual TLS: every client needs a certificate."
     ),
     crlFile: file(
       variables.crlFile,
@@ -126,7 +126,7 @@ const optionalNames = (variable: string) =>
       "PERMISSION_DENIED.",
     unset: "every client with a certificate of the authorities",
     refuseEmpty: true,
-    expected: 'DNS names or URIs with commas between them, such as "frontend,spiffe://example.org/frontend"',
+    expected: 'comma-separated DNS names or URIs, such as "frontend,spiffe://example.org/frontend"',
     parse: (value): Option.Option<ReadonlySet<string>> => {
       const names = value.split(",").map((name) => name.trim())
       return names.every((name) => isDnsName(name) || isUri(name)) ? Option.some(new Set(names)) : Option.none()
@@ -136,5 +136,5 @@ const optionalNames = (variable: string) =>
 /** A host that is not an IP address. */
 const isDnsName = (text: string): boolean => isHost(text) && !text.includes(":") && !/^[\d.]+$/.test(text)
 
-/** A URI, but not a name in the notation of OpenSSL, such as "DNS:frontend", which would never match. */
+/** A URI, but not a name in the notation of OpenSSL, such as "DNS:frontend", which never matches. */
 const isUri = (text: string): boolean => /^[a-z][a-z\d+.-]*:[^\s,]+$/i.test(text) && !/^(dns|uri|ip|email):/i.test(text)

@@ -70,7 +70,7 @@ const parseBlocks = Effect.fnUntraced(function* <A>(
   )
   // a block without an end does not match, and must not be ignored
   if (blocks.length !== (text.match(begin) ?? []).length) return yield* failAt(blocks.length, "it is truncated")
-  if (first === undefined) return yield* fail(expected, "it contains none")
+  if (first === undefined) return yield* fail(expected, `the file contains no ${name}`)
   return { blocks, parsed: [first, ...others] }
 })
 

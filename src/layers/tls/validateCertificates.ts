@@ -85,7 +85,7 @@ const validateAuthorities = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Authorities, CertificateError> {
   const { certificates, pem } = yield* parseCertificates(file)
   const now = yield* Clock.currentTimeMillis
-  // during a rotation, an expired or a future authority may stand beside a valid one
+  // during a rotation, the file may contain an expired or future authority next to a valid one
   const invalid = certificates.map((certificate) => whyNotValid(certificate, now))
   if (invalid.every(Option.isSome)) {
     return yield* file.fail("a CA certificate that is valid now", invalid.map(({ value }) => value).join(", "))
@@ -107,7 +107,7 @@ const validateRevocations = Effect.fnUntraced(function* (
     if (nextUpdate <= now) return yield* file.fail(expected, `one of them expired on ${formatTime(nextUpdate)}`)
     if (thisUpdate > now) return yield* file.fail(expected, `one of them is not valid before ${formatTime(thisUpdate)}`)
   }
-  // OpenSSL requires a list of every authority in a chain, the root included
+  // OpenSSL requires a list of every authority in a chain, including the root
   for (const authority of (yield* parseCertificates(caFile)).certificates) {
     if (Option.isSome(whyNotValid(authority, now)) || lists.some((list) => list.isSignedBy(authority))) continue
     return yield* file.fail(
@@ -124,11 +124,11 @@ const validateRevocations = Effect.fnUntraced(function* (
   return revocations
 })
 
-/** Lets OpenSSL load the certificates. It refuses weak keys and signatures. */
+/** Loads the certificates with OpenSSL, which rejects weak keys and signatures. */
 const validateContext = (certificates: Certificates, { fail }: Content): Effect.Effect<void, CertificateError> =>
   Effect.try({
     try: () => void createSecureContext(secureContextOptions(certificates)),
-    catch: (cause) => fail("a certificate that TLS can use", `OpenSSL refuses it (${firstLine(cause)})`)
+    catch: (cause) => fail("a certificate that TLS can use", `OpenSSL rejects it (${firstLine(cause)})`)
   })
 
 /** The extended key usages (RFC 5280, section 4.2.1.12) that the peer requires, by role. */
@@ -144,7 +144,7 @@ const keyTypes: ReadonlySet<string | undefined> = new Set(["rsa", "rsa-pss", "ec
 /** The curves of TLS 1.3 for signatures (RFC 8446, section 4.2.3), by their names in Node. */
 const curves: ReadonlySet<string | undefined> = new Set(["prime256v1", "secp384r1", "secp521r1"])
 
-/** Why a certificate would fail in every handshake. None for a role other than "server" and "client". */
+/** The reason for which a certificate would fail in every handshake. None for a role other than "server" and "client". */
 const whyUnusable = (certificate: X509Certificate, key: KeyObject, role: Role): Option.Option<string> => {
   const usage = usages[role]
   if (usage === undefined) return Option.none()

@@ -36,7 +36,7 @@ const toMarkup = (value: Value): string => {
 }
 
 const escape = (text: string): string =>
-  // most texts have nothing to escape
+  // fast path: most texts need no escaping
   /[&<>"']/.test(text) ? text.replace(/[&<>"']/g, (character) => entities[character] ?? "") : text
 
 /** Creates markup from a template. Values are escaped; they may stand in text and in quoted attributes. */

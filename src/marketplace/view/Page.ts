@@ -9,7 +9,7 @@ import { labels, linkList, pathOf } from "./categoryLinks.ts"
 import { html, type Html } from "./Html.ts"
 import { type Frame, layout } from "./layout.ts"
 
-/** What a page shows. */
+/** The content of a page. */
 export type Content =
   | StorefrontContent
   /** Nothing is served at the requested path. */
@@ -80,7 +80,7 @@ const bookList = (category: Category, books: ReadonlyArray<PageBook>, path: stri
         </ul>
         ${redraw(category, books.length, path)}`
 
-/** A sentence about the draw, and a link to another one. A category of fewer than three books has no others to offer. */
+/** A sentence about the random selection, and a link to another one. A category of fewer than three books has no other books. */
 const redraw = (category: Category, count: number, path: string): Html => {
   const shelf = `the ${labels[category]} shelf`
   const number = numerals[count] ?? count
@@ -97,7 +97,7 @@ const redraw = (category: Category, count: number, path: string): Html => {
 
 const numerals = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
-/** Shortens a name from an address, which can have any length, to the length of a heading. */
+/** Truncates a name from a URL to the length of a heading. */
 const clip = (name: string): string => {
   const characters = Array.from(name)
   return characters.length > 80 ? `${characters.slice(0, 80).join("")}…` : name

@@ -6,7 +6,7 @@ import type { PageBook } from "../RecommendationsClient.ts"
 import { linkList } from "./categoryLinks.ts"
 import { html, type Html, type Value } from "./Html.ts"
 
-/** The list item of a book on the page of a category. Missing data leaves no gap. */
+/** The list item of a book on the page of a category. Missing fields are omitted. */
 export const bookCard = (category: Category, book: PageBook): Html => {
   const title = isolate(book.title)
   const others = book.categories.filter((other) => other !== category)
@@ -21,8 +21,8 @@ export const bookCard = (category: Category, book: PageBook): Html => {
 }
 
 /**
- * The stylesheet shows the title and the author through `attr()`. They are not text, so that they are not read aloud, found or copied
- * twice, and not repeated where the stylesheet is missing.
+ * The stylesheet renders the title and the author with `attr()`. They are not text: screen readers, search and copying
+ * ignore them, and they do not appear without the stylesheet.
  */
 const cover = ({ authors, id, title }: PageBook): Html => {
   // "Dune: A Novel (Dune, #1)" is "Dune" on its cover
@@ -33,14 +33,14 @@ const cover = ({ authors, id, title }: PageBook): Html => {
   return html`<div class="${classes}" aria-hidden="true" data-title="${shortTitle}" data-author="${author}"></div>`
 }
 
-/** The type size with which a title fits its cover and its longest word is not broken. */
+/** The font size class with which a title fits on the cover without breaking its longest word. */
 const typeSize = (title: string): string => {
   if (title.length > 110) return "tiny"
   if (title.length > 50 || /[^ -]{13}/.test(title)) return "small"
   return title.length > 22 || /[^ -]{9}/.test(title) ? "medium" : "large"
 }
 
-/** Names up to three authors. Of more, it names two, and lists all of them on request. */
+/** Shows up to three authors. With more than three, shows two and an expandable list of all. */
 const byline = (authors: ReadonlyArray<string>): Html | undefined => {
   if (authors.length === 0) return undefined
   const names = authors.map(isolate)
@@ -51,10 +51,10 @@ const byline = (authors: ReadonlyArray<string>): Html | undefined => {
   </details>`
 }
 
-/** Early years name their era, because a bare "8" does not look like a year. */
+/** Adds the era to early years, because "8" alone is not recognizable as a year. */
 const formatYear = (year: number): string => (year < 0 ? `${-year} BC` : year < 1000 ? `AD ${year}` : `${year}`)
 
-/** Text of either direction, without effect on the text around it. */
+/** Isolates text of either direction from the surrounding text. */
 const isolate = (text: string): Html => html`<bdi dir="auto">${text}</bdi>`
 
 const join = (items: ReadonlyArray<Html>): Value => items.map((item, index) => (index === 0 ? item : html`, ${item}`))

@@ -1,5 +1,5 @@
 /**
- * What readers see of a category: its label, and the link to its page.
+ * The label of a category, and the link to its page.
  */
 import { categories, type Category } from "../../domain/Category.ts"
 import { slugOf } from "../categorySlug.ts"
@@ -30,7 +30,7 @@ export const links: ReadonlyMap<Category, Html> = new Map(
   categories.map((category) => [category, html`<a href="${pathOf(category)}">${labels[category]}</a>`])
 )
 
-/** Links separated by commas, followed by `end`. Each stays on one line with its punctuation: no line should begin with a comma. */
+/** Links separated by commas, followed by `end`. No line breaks between a link and its punctuation. */
 export const linkList = (categories: ReadonlyArray<Category>, end = ""): Value =>
   categories.map((category, index) => {
     const link = links.get(category)

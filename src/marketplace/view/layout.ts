@@ -5,9 +5,9 @@ import type { Category } from "../../domain/Category.ts"
 import { labels, links, pathOf } from "./categoryLinks.ts"
 import { html, type Html, type Value } from "./Html.ts"
 
-/** The content of a page, and what its frame depends on. */
+/** The content of a page, and the parameters of its frame. */
 export interface Frame {
-  /** The title of the document, in the browser's tabs and history. The home page has the shop's name instead. */
+  /** The title of the document. The home page has the shop's name instead. */
   readonly title: string
   readonly heading: Value
   readonly body: Html
@@ -52,7 +52,7 @@ export const layout = ({ body, category, heading, home, menu, stylesheetPath, ti
       </body>
     </html>`.toString()
 
-/** The rendered menus of each list of categories, which many pages share. */
+/** Caches the rendered menus of each list of categories. */
 const rendered = new WeakMap<ReadonlyArray<Category>, Map<string, Html>>()
 
 const navigation = (menu: ReadonlyArray<Category>, current: Category | undefined, home: boolean): Html | undefined => {
@@ -65,9 +65,9 @@ const navigation = (menu: ReadonlyArray<Category>, current: Category | undefined
   return nav
 }
 
-/** Links without list items: the books are the only list items of a page. */
+/** Links without list items, so that the books are the only list items of a page. */
 const renderNavigation = (menu: ReadonlyArray<Category>, current: Category | undefined, home: boolean): Html => {
-  // the home page shows a category that also has a page of its own, to which the link leads: it is current, but not this page
+  // on the home page the menu link points to another URL, so aria-current is `true`, not `page`
   const ariaCurrent = home ? "true" : "page"
   const items = menu.map((category) =>
     category === current

@@ -28,7 +28,7 @@ body {
 }
 a { color: var(--accent); text-underline-offset: .2em; text-decoration-thickness: from-font; }
 a:hover { text-decoration-thickness: .15em; }
-/* the outline of what is at the edge of the window is in the window too */
+/* keep the focus outline visible at the viewport edge */
 :focus-visible { scroll-margin-block: 1rem; outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 h1, h2 { font-family: var(--serif); line-height: 1.25; text-wrap: balance; }
 h1 { font-size: var(--huge); font-weight: 400; letter-spacing: -.015em; line-height: 1.15; }

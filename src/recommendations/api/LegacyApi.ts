@@ -1,5 +1,5 @@
 /**
- * The first API, `/Recommendations/Recommend`: frozen, and still called by its clients (proto/recommendations.proto).
+ * The first API, `/Recommendations/Recommend`: frozen, but still in use (proto/recommendations.proto).
  */
 import { Effect } from "effect"
 
@@ -36,8 +36,8 @@ const categories = new Map<number, keyof typeof BookCategory & Category>([
 
 const toQuery = ({ category, maxResults, userId }: RecommendationRequest__Output): Query => ({
   userId,
-  // the domain reports an unknown number as an unknown category of that name
+  // unknown number: the domain rejects it as CategoryNotFound with the number as name
   category: categories.get(category) ?? String(category),
-  // required in this API: the domain rejects 0, which is also what an unset field decodes to
+  // required in this API: an unset field decodes to 0, which the domain rejects
   maxResults
 })

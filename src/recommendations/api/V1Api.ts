@@ -37,7 +37,7 @@ export const layer = GrpcServer.serve(
 
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,
-  // 0 is BOOK_CATEGORY_UNSPECIFIED; the domain reports an unknown number as an unknown category of that name
+  // 0 is BOOK_CATEGORY_UNSPECIFIED; unknown number: the domain rejects it as CategoryNotFound with the number as name
   category: category === 0 ? undefined : (categoryByNumber.get(category) ?? String(category)),
   // an unset field decodes to 0
   maxResults: maxResults === 0 ? undefined : maxResults

@@ -2,7 +2,7 @@
  * The catalogue as a CSV file: UTF-8 (a byte order mark is allowed), with the header `id,title,authors,year,isbn10,categories`. Authors
  * are separated by commas inside their field, categories by semicolons; the year and the ISBN may be empty.
  *
- * The file is read once, at start-up. A bad file is rejected as a whole, with an error for each bad row.
+ * The file is read once, at start-up. An invalid file is rejected as a whole, with an error for each invalid row.
  */
 import { Config, Duration, Effect, type FileSystem, Layer, Result, Schema } from "effect"
 
@@ -15,14 +15,14 @@ import * as catalogRow from "./catalogRow.ts"
 import * as CsvRecords from "./CsvRecords.ts"
 import { EncodedCatalog } from "./EncodedCatalog.ts"
 
-/** A problem at a line; lines count from 1. */
+/** A problem in a line; lines are counted from 1. */
 const BadLine = Schema.Struct({ line: Schema.Int, reason: Schema.String })
 type BadLine = typeof BadLine.Type
 
 /** The file cannot be served. The message has one line for each problem. */
 export class CatalogFileError extends Schema.TaggedError<CatalogFileError>()("CatalogFileError", {
   path: Schema.String,
-  /** The problem of the file as a whole, or the number of bad lines. */
+  /** The problem of the whole file, or the number of invalid lines. */
   reason: Schema.String,
   badLines: Schema.Array(BadLine)
 }) {
@@ -58,13 +58,13 @@ export const settings: Config.Config<Settings> = Config.all({
 /** The maximum size of a row, in bytes. */
 const maxRowSize = 65_536
 
-/** The maximum memory of the reported bad lines, in bytes. Those above it are only counted. */
+/** The maximum memory of reported bad lines, in bytes. Further ones are only counted. */
 const maxReportSize = 16_777_216
 
-/** The approximate memory of a reported bad line besides its reason, in bytes. */
+/** The approximate overhead of a reported bad line, in bytes. */
 const badLineOverhead = 100
 
-/** The maximum number of warnings to keep. Those above it are only counted. */
+/** The maximum number of logged warnings. Further ones are only counted. */
 const maxWarnings = 20
 
 /** The books of the file of {@link settings}. */
@@ -78,9 +78,11 @@ export const layer = Layer.effect(
     for (const { line, reason } of warnings) {
       yield* Effect.annotateLogs(Effect.logWarning("Suspicious row in the catalogue"), { path, line, reason })
     }
-    const others = warningCount - warnings.length
-    if (others > 0) {
-      yield* Effect.annotateLogs(Effect.logWarning("More suspicious rows in the catalogue"), { path, rows: others })
+    const suppressed = warningCount - warnings.length
+    if (suppressed > 0) {
+      yield* Effect.annotateLogs(Effect.logWarning(`${suppressed} further warnings about the catalogue suppressed`), {
+        path
+      })
     }
     yield* ObservableMetric.gauge("catalog_books", "Books in the catalogue", () => catalog.size)
     yield* ObservableMetric.gauge("catalog_load_duration_seconds", "Time to load the catalogue at start-up", () =>
@@ -95,7 +97,7 @@ export const layer = Layer.effect(
   })
 )
 
-/** Reads the books of a file, in its order. */
+/** Reads the books of a file, in the order of its rows. */
 export const read = Effect.fnUntraced(function* (
   path: string,
   { maxSize = Infinity }: { readonly maxSize?: number } = {}
@@ -126,9 +128,9 @@ const unreadable: { readonly [tag: string]: string } = {
 const unsuitable = ({ reason }: CsvRecords.UnsuitableFile): string =>
   reason._tag === "TooLarge"
     ? `the file has more than the ${reason.maximum} bytes of CATALOG_MAX_SIZE`
-    : `it is no regular file (${reason.type})`
+    : `it is not a regular file (${reason.type})`
 
-/** The books of the rows so far, and their problems. */
+/** The books of the rows that were read, and their problems. */
 class Reading {
   readonly catalog = new EncodedCatalog()
   /** The first warnings about rows that are accepted. */
@@ -139,7 +141,7 @@ class Reading {
   readonly #badLines: Array<BadLine> = []
   #badLineCount = 0
   #reportSize = 0
-  /** The lines that are reported because they are not UTF-8. */
+  /** The reported lines that are not UTF-8. */
   readonly #notUtf8 = new Set<number>()
 
   add(record: CsvRecords.CsvRecord): void {
@@ -151,13 +153,13 @@ class Reading {
         return this.#report(record.line, `expected a row of at most ${maxRowSize} bytes`)
       case "BrokenQuote":
         this.#header ??= ""
-        return this.#report(record.line, `a broken quote ends the reading: ${record.reason}`)
+        return this.#report(record.line, `parsing stopped at an invalid quote: ${record.reason}`)
       case "NotUtf8":
         return this.#reportNotUtf8(record.line)
     }
   }
 
-  /** Why the file is rejected, or undefined if it is accepted. */
+  /** The reason for which the file is rejected; undefined if it is accepted. */
   problem(): Pick<CatalogFileError, "reason" | "badLines"> | undefined {
     if (this.#header === undefined) return { reason: "the file is empty", badLines: [] }
     if (this.#header !== catalogRow.header && !this.#notUtf8.has(1)) {
@@ -167,14 +169,14 @@ class Reading {
       return { reason: `its header is not ${catalogRow.header}`, badLines: [first, ...others] }
     }
     if (this.#badLineCount > 0) return { reason: this.#summary(), badLines: this.#badLines }
-    return this.catalog.size === 0 ? { reason: "there are no books in it", badLines: [] } : undefined
+    return this.catalog.size === 0 ? { reason: "it contains no books", badLines: [] } : undefined
   }
 
   #summary(): string {
     const [count, reported, notUtf8] = [this.#badLineCount, this.#badLines.length, this.#notUtf8.size]
     if (notUtf8 === count) return "the file is not UTF-8"
-    const omitted = count > reported ? `, of which these are the first ${reported}` : ""
-    const bad = `${count} ${count === 1 ? "line is" : "lines are"} bad${omitted}`
+    const omitted = count > reported ? `, of which the first ${reported} are listed` : ""
+    const bad = `${count} ${count === 1 ? "line is" : "lines are"} invalid${omitted}`
     return notUtf8 === 0 ? bad : `the file is not UTF-8, and ${bad}`
   }
 
@@ -191,7 +193,7 @@ class Reading {
     if (Result.isFailure(decoded)) return this.#report(line, decoded.failure)
     const book = decoded.success
     const otherLine = this.#lineOfId.get(book.id)
-    if (otherLine !== undefined) return this.#report(line, `id: ${book.id} is on line ${otherLine} already`)
+    if (otherLine !== undefined) return this.#report(line, `id: ${book.id} duplicates line ${otherLine}`)
     this.#lineOfId.set(book.id, line)
     this.catalog.add(book)
     const warning = catalogRow.warning(cells)

@@ -1,6 +1,6 @@
 /**
- * Reads the records of a CSV file (RFC 4180) in bounded memory, whatever the file contains. Each record has the number of its line,
- * and what is wrong with it, so that all errors of a file can be reported at once.
+ * Reads the records of a CSV file (RFC 4180) in bounded memory, whatever the file contains. Each record has its line number and its
+ * problem, so that all errors of a file can be reported together.
  */
 import { Data, Effect, FileSystem, type PlatformError, Result } from "effect"
 
@@ -11,7 +11,7 @@ const lineFeed = 0x0a
 const carriageReturn = 0x0d
 const quote = 0x22
 const comma = 0x2c
-/** In place of the byte before a record. */
+/** Placeholder for the byte before the first one of a record. */
 const none = 0
 
 export interface Limits {
@@ -21,9 +21,9 @@ export interface Limits {
   readonly recordSize: number
 }
 
-/** A record that begins at a line; lines count from 1. */
+/** A record with the line of its first byte; lines are counted from 1. */
 export type CsvRecord =
-  /** `notUtf8` is the first line of the record that is not UTF-8. Its cells contain U+FFFD in place of such bytes. */
+  /** `notUtf8` is the first line of the record that is not UTF-8. Its cells contain U+FFFD in place of invalid bytes. */
   | {
       readonly _tag: "Row"
       readonly line: number
@@ -32,7 +32,7 @@ export type CsvRecord =
     }
   /** The record exceeds {@link Limits.recordSize}; its content is dropped. */
   | { readonly _tag: "TooLong"; readonly line: number }
-  /** A quote is misplaced or not closed, so the end of the record is unknown. No rows follow. */
+  /** A quote is misplaced or not closed, so the end of the record is unknown. No row follows. */
   | { readonly _tag: "BrokenQuote"; readonly line: number; readonly reason: string }
   /** After a broken quote, a line that is not UTF-8. */
   | { readonly _tag: "NotUtf8"; readonly line: number }
@@ -45,7 +45,7 @@ export class UnsuitableFile extends Data.TaggedError("UnsuitableFile")<{
 }> {}
 
 /**
- * Passes each record of a file to `use`. Only regular files are read: a device may be endless, and opening a pipe waits for its writer.
+ * Passes each record of a file to `use`. Only regular files are read: a device may be infinite, and opening a pipe blocks until it has a writer.
  * It can be interrupted between two reads.
  */
 export const forEach = (
@@ -81,13 +81,13 @@ class Scanner {
   readonly #buffer: Uint8Array
   /** The end of the bytes in the buffer. */
   #filled = 0
-  /** The beginning of the current record in the buffer. */
+  /** The start of the current record in the buffer. */
   #start = 0
-  /** The line that the current record begins at. */
+  /** The line of the start of the current record. */
   #line = 1
   /** The number of line breaks in the current record so far. */
   #lineBreaks = 0
-  /** Whether the beginning of the current record was dropped. */
+  /** Whether the start of the current record was dropped. */
   #isTooLong = false
   /** The byte before the next one in the current record. */
   #previous = none
@@ -108,7 +108,7 @@ class Scanner {
   /** Scans the next `count` bytes, which have been written to {@link freeSpace}. */
   scan(count: number): void {
     this.#scanFrom(this.#filled, this.#filled + count)
-    // keep the record that has not ended, unless it is too long
+    // keep the incomplete record, unless it is too long
     this.#buffer.copyWithin(0, this.#start, this.#filled)
     this.#filled -= this.#start
     this.#start = 0
@@ -146,7 +146,7 @@ class Scanner {
     return true
   }
 
-  /** Updates the state for the next byte, or returns what is wrong with its quotes. Two quotes in a quoted field end it and begin it again. */
+  /** Updates the state for the next byte, or returns the problem of its quotes. A doubled quote closes and reopens the field. */
   #followQuotes(byte: number): string | undefined {
     if (this.#state === "broken" || (byte !== quote && this.#previous !== quote)) return undefined
     if (byte === quote) {
@@ -166,7 +166,7 @@ class Scanner {
     this.#use({ _tag: "BrokenQuote", line: this.#line, reason })
     this.#state = "broken"
     if (isTooLong) {
-      // its lines are not checked up to the next line break
+      // UTF-8 is not checked up to the next line break
       this.#isTooLong = true
       this.#line += this.#lineBreaks
       this.#start = at
@@ -199,11 +199,11 @@ class Scanner {
   }
 }
 
-/** Whether a field can begin after a byte, or end before it. */
+/** Whether a field can start after a byte, or end before it. */
 const isDelimiter = (byte: number): boolean =>
   byte === comma || byte === lineFeed || byte === carriageReturn || byte === none
 
-// a byte order mark is a character, except at the beginning of the file
+// a byte order mark is a character, except at the start of the file
 const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const lossyDecoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
@@ -230,7 +230,7 @@ const linesOf = (bytes: Uint8Array): ReadonlyArray<Uint8Array> => {
   return lines
 }
 
-/** The cells of a record whose quotes are in order. */
+/** The cells of a record with valid quotes. */
 const cellsOf = (text: string): ReadonlyArray<string> => {
   if (!text.includes('"')) return text.split(",")
   const cells: Array<string> = []

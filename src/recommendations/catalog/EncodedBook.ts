@@ -1,6 +1,6 @@
 /**
- * A book as protobuf bytes: a v1 RecommendResponse with this book alone. The response with several books is the concatenation of
- * their bytes, because that is how protobuf encodes a repeated field (https://protobuf.dev/programming-guides/encoding/).
+ * A book as protobuf bytes: a v1 RecommendResponse with only this book. A response with several books is the concatenation of their bytes,
+ * because that is how protobuf encodes a repeated field (https://protobuf.dev/programming-guides/encoding/).
  */
 import type { Book } from "../../domain/Book.ts"
 import definitions from "../../generated/v1/definitions.ts"
@@ -20,17 +20,17 @@ export const encode = ({ authors, categories, id, isbn10, title, year }: Book): 
     .finish()
 }
 
-/** The message of a response with one book. An absent year is null. */
+/** Decodes the book of a response with one book. A missing year is null. */
 const decode = (bytes: Uint8Array): Book__Output =>
   (responseType().decode(bytes) as unknown as RecommendResponse__Output).books[0]!
 
-/** A book that is decoded when one of its fields is first read. The fields are getters, so spreading the book copies none of them. */
+/** A book that is decoded on the first access to a field. The fields are getters, so spreading the book copies none of them. */
 export class EncodedBook implements Book {
   readonly #bytes: Uint8Array
   readonly #start: number
   #message: Book__Output | undefined
 
-  /** The book at a position in the bytes of many. */
+  /** `bytes` contains the book at `start`, and may contain others. */
   constructor(bytes: Uint8Array, start: number) {
     this.#bytes = bytes
     this.#start = start
@@ -45,7 +45,7 @@ export class EncodedBook implements Book {
   get authors(): Book["authors"] {
     return this.#decoded.authors as unknown as Book["authors"]
   }
-  // unknown years and ISBNs are undefined, as in a plain book, although an optional property of Book cannot say so
+  // unknown years and ISBNs are undefined, as in a plain book, although the type of an optional property of Book does not allow it
   get year(): number {
     return (this.#decoded.year ?? undefined) as number
   }
@@ -62,7 +62,7 @@ export class EncodedBook implements Book {
 
   /** The response with these books. Plain books are encoded first. */
   static response(books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> {
-    // the sizes are read before anything is copied, so that the loads from memory of all books overlap
+    // all sizes are read before the first copy, so that memory loads overlap
     let size = 0
     const parts: Array<{ readonly book: EncodedBook; readonly end: number }> = []
     for (const book of books) {
@@ -81,7 +81,7 @@ export class EncodedBook implements Book {
   }
 }
 
-/** The end of a book: after a tag of one byte comes the length of the rest as a varint, seven bits a byte, the lowest first. */
+/** The end of a book. Its encoding is a tag of one byte, the length of the message as a varint (little-endian base 128), and the message. */
 const endOf = (bytes: Uint8Array, start: number): number => {
   let at = start + 1
   let length = 0

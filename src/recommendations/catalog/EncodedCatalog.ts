@@ -1,5 +1,5 @@
 /**
- * Many books in little memory: their protobuf bytes in one buffer, and for each shelf the offsets of its books
+ * A compact catalogue: the protobuf bytes of all books in one buffer, and for each shelf the offsets of its books
  * (docs/decisions/0018-one-encoded-catalogue.md).
  */
 import type { Book } from "../../domain/Book.ts"
@@ -7,7 +7,7 @@ import { BookCatalog, type Shelf } from "../../domain/BookCatalog.ts"
 import { categories, type Category } from "../../domain/Category.ts"
 import { encode, EncodedBook } from "./EncodedBook.ts"
 
-/** A catalogue to which books are added one after another. */
+/** A builder of a catalogue. */
 export class EncodedCatalog {
   #bytes = new Uint8Array(65_536)
   #length = 0
@@ -29,7 +29,7 @@ export class EncodedCatalog {
     for (const category of book.categories) this.#offsetsOf.get(category)!.add(offset)
   }
 
-  /** The catalogue of the books. No more can be added. */
+  /** Returns the catalogue. No books may be added afterwards. */
   toBookCatalog(): BookCatalog["Service"] {
     const bytes = this.#bytes
     const shelfOf = (list: OffsetList): Shelf => {

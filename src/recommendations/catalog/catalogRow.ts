@@ -25,7 +25,7 @@ const expected: { readonly [Column in (typeof columns)[number]]: string } = {
 const decodeBook = Schema.decodeUnknownResult(Book, { errors: "all" })
 const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
 
-/** The book of a row, or a message with the problem of each of its cells. */
+/** The book of a row, or a message with the problem of each invalid cell. */
 export const decode = (cells: ReadonlyArray<string>): Result.Result<Book, string> => {
   if (cells.length !== columns.length) {
     return Result.fail(`expected ${columns.length} columns, got ${cells.length}`)
@@ -50,14 +50,14 @@ export const decode = (cells: ReadonlyArray<string>): Result.Result<Book, string
   )
 }
 
-/** A warning about a row that is accepted, if there is one. */
+/** The warning about an accepted row, if any. */
 export const warning = (cells: ReadonlyArray<string>): string | undefined => {
   const authors = cells[columns.indexOf("authors")] ?? ""
   return authors.includes(";") ? `authors: names are separated by commas, got ${formatCell(authors)}` : undefined
 }
 
-/** A cell in a message: truncated, and with its invisible characters escaped. */
+/** Formats a cell for a message: truncated, with invisible characters escaped. */
 export const formatCell = (cell: string): string => quoteText(LogTruncation.text(cell, 200))
 
-/** The number in a cell. Anything but digits stays text, which the schema rejects. */
+/** Parses the number in a cell. Other text is returned unchanged, and the schema rejects it. */
 const toNumber = (cell: string): number | string => (/^-?[0-9]{1,10}$/.test(cell) ? Number(cell) : cell)

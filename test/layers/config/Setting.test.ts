@@ -126,13 +126,13 @@ describe("a setting", () => {
     })
   )
 
-  it.effect("refuses a target with a name server that grpc-js would not ask", () =>
+  it.effect("rejects a target with a DNS server that grpc-js would not query", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(read(target("A"), { A_TARGET: "dns://10.0.0.1/c:8" }))
       assert.strictEqual(
         error.message,
-        'A_TARGET="dns://10.0.0.1/c:8": expected no name server in it (dns:///name), ' +
-          "since grpc-js asks it only with GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"
+        'A_TARGET="dns://10.0.0.1/c:8": expected a target without a DNS server (dns:///name), ' +
+          "since grpc-js queries it only with GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"
       )
     })
   )

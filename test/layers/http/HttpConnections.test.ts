@@ -52,7 +52,7 @@ describe("HttpConnections", () => {
     connect("192.0.2.2")
     const { connection } = exchange(used)
     assert.deepStrictEqual<ReadonlyArray<object>>(
-      connections.unusedBeside(connection).map(({ socket }) => socket),
+      connections.unusedOfSameAddress(connection).map(({ socket }) => socket),
       [first, second]
     )
   })

@@ -607,8 +607,8 @@ describe("connections", () => {
       const { logs, scrape } = yield* serving({ maxConnections: limit.value })
       const { total } = yield* scrape
       assert.strictEqual(total("http_server_connection_limit"), Math.floor(limit.value / 2))
-      const expected = `The limit of ${limit.value} file descriptors is too low for ${limit.value} connections: `
-      assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
+      const lowered = `HTTP connection limit lowered from ${limit.value} to ${Math.floor(limit.value / 2)}: `
+      assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(lowered)))
     }))
 
   test("of trusted proxies are evicted last", () =>

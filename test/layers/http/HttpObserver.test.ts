@@ -136,7 +136,7 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
       return text("no such page", 404)
     })
     const routes = ["/", "/moved", "/down", "/bug", "/string", "/hang", "/trace"]
-    const site: WebServer.Site = {
+    const site: WebServer.WebApp = {
       app,
       routeOf: (path) => (path.startsWith("/books/") ? "/books/{id}" : routes.find((route) => route === path)),
       failed: text("sorry", 500)

@@ -177,7 +177,7 @@ describe("CertificateWatcher", () => {
   )
 
   it.live.each([
-    ["garbage", ({ files, fs }) => put(fs, files.certFile, "garbage"), "it contains none"],
+    ["garbage", ({ files, fs }) => put(fs, files.certFile, "garbage"), "the file contains no certificate"],
     [
       "another certificate's key",
       ({ files, fs }) => Effect.flatMap(Effect.flatMap(authorities, issued), ({ key }) => put(fs, files.keyFile, key)),
@@ -212,7 +212,7 @@ describe("CertificateWatcher", () => {
       "it is not a regular file"
     ],
     ["a file of 5 GB", ({ files, fs }) => fs.truncate(files.caFile, 5_000_000_000), "it has 5000000000"],
-    ["an empty CA file", ({ files, fs }) => put(fs, files.caFile, ""), "it contains none"]
+    ["an empty CA file", ({ files, fs }) => put(fs, files.caFile, ""), "the file contains no certificate"]
   ] as ReadonlyArray<
     readonly [string, (folder: Trial["folder"]) => Effect.Effect<unknown, PlatformError.PlatformError>, string]
   >)("keeps the certificates and logs one warning for %s", ([, spoil, reason]) =>
@@ -355,11 +355,11 @@ describe("CertificateWatcher", () => {
       assert.deepStrictEqual(lines, [])
       yield* TestClock.adjust("20 hours")
       assert.deepStrictEqual(lines, [
-        `CRL of the server expires on ${at}: certificates of its authority will be refused then`
+        `CRL of the server expires on ${at}: all certificates of its CA will be rejected then`
       ])
       yield* TestClock.adjust("20 hours")
       assert.deepStrictEqual(lines.slice(1), [
-        `CRL of the server expired on ${at}: certificates of its authority are refused`
+        `CRL of the server expired on ${at}: rejecting all certificates of its CA`
       ])
       const snapshots = yield* Metric.snapshot
       const values = snapshots.flatMap(({ id, state }) => (id.startsWith("tls_crl_") && "value" in state ? [id] : []))

@@ -89,7 +89,7 @@ describe("the TLS settings of a server", () => {
       Effect.gen(function* () {
         assert.strictEqual(
           (yield* Effect.flip(read(server, { A_TLS_ALLOWED_CLIENTS: value }))).message,
-          `A_TLS_ALLOWED_CLIENTS=${JSON.stringify(value)}: expected DNS names or URIs with commas between them, ` +
+          `A_TLS_ALLOWED_CLIENTS=${JSON.stringify(value)}: expected comma-separated DNS names or URIs, ` +
             'such as "frontend,spiffe://example.org/frontend"'
         )
       })

@@ -205,12 +205,14 @@ describe("readCertificates refuses with a one-line message", () => {
     [
       "an empty certificate",
       ({ files, fs }) => fs.writeFileString(files.certFile, ""),
-      ({ certFile }) => `A_TLS_CERT_FILE="${certFile}": expected a PEM file with certificates, but it contains none`
+      ({ certFile }) =>
+        `A_TLS_CERT_FILE="${certFile}": expected a PEM file with certificates, but the file contains no certificate`
     ],
     [
       "a CA without certificates",
       ({ files, fs, identity }) => fs.writeFileString(files.caFile, identity.key),
-      ({ caFile }) => `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file with certificates, but it contains none`
+      ({ caFile }) =>
+        `A_TLS_CLIENT_CA_FILE="${caFile}": expected a PEM file with certificates, but the file contains no certificate`
     ],
     [
       "a certificate that does not parse",
@@ -305,7 +307,7 @@ describe("readCertificates refuses with a one-line message", () => {
       (folder) => replace(folder, { rsaBits: 1024 }),
       ({ certFile }) =>
         new RegExp(
-          `^A_TLS_CERT_FILE="${certFile}": expected a certificate that TLS can use, but OpenSSL refuses it \\(.*key too small.*\\)$`
+          `^A_TLS_CERT_FILE="${certFile}": expected a certificate that TLS can use, but OpenSSL rejects it \\(.*key too small.*\\)$`
         )
     ],
     [
@@ -439,7 +441,7 @@ describe("readCertificates with revocation lists", () => {
       yield* write(crl.replace("MII", "MIX").replace(/\n[^-\n]+\n-/, "\n-"))
       assert.match(yield* why, /expected a PEM file with CRLs, but CRL 1 in it does not parse/)
       yield* write("")
-      assert.match(yield* why, /expected a PEM file with CRLs, but it contains none$/)
+      assert.match(yield* why, /expected a PEM file with CRLs, but the file contains no CRL$/)
       yield* write(
         yield* revocationList(authority, [], { thisUpdate: daysFromNow(-2), nextUpdate: daysFromNow(-1) }),
         yield* revocationList(root)

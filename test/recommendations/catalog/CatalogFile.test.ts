@@ -106,7 +106,7 @@ describe("CatalogFile", () => {
       reason:
         'id: expected a whole number from 1 to 2147483647, got "x"; title: expected a title of one line and at most 512 characters, got ""'
     },
-    { row: "7,A,B,,,HORROR", reason: "id: 7 is on line 2 already" }
+    { row: "7,A,B,,,HORROR", reason: "id: 7 duplicates line 2" }
   ])("rejects the row $row", ({ reason, row }) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* badLines(`${header}7,A,B,,,HORROR\n${row}\n`), [{ line: 3, reason }])
@@ -124,7 +124,7 @@ describe("CatalogFile", () => {
       )
       assert.match(
         error.message,
-        /^CATALOG_FILE="books.csv": expected a catalogue, but 3 lines are bad\n {2}line 2: .*\n {2}line 5: .*\n/
+        /^CATALOG_FILE="books.csv": expected a catalogue, but 3 lines are invalid\n {2}line 2: .*\n {2}line 5: .*\n/
       )
     })
   )
@@ -137,10 +137,10 @@ describe("CatalogFile", () => {
         lines.map(({ line }) => line),
         [5002, 5003]
       )
-      assert.match(lines[1]!.reason, /^a broken quote ends the reading: /)
+      assert.match(lines[1]!.reason, /^parsing stopped at an invalid quote: /)
       const open = `${header}1,"A,B,,,HORROR\n${"2,A,B,,,HORROR\n".repeat(100_000)}`
       assert.deepStrictEqual(yield* badLines(open), [
-        { line: 2, reason: "a broken quote ends the reading: Unterminated quoted field" }
+        { line: 2, reason: "parsing stopped at an invalid quote: Unterminated quoted field" }
       ])
     })
   )
@@ -187,7 +187,7 @@ describe("CatalogFile", () => {
         { line: 2, reason: "expected 6 columns, got 3" },
         {
           line: 5,
-          reason: "a broken quote ends the reading: Expected a delimiter or line break after a closing quote"
+          reason: "parsing stopped at an invalid quote: Expected a delimiter or line break after a closing quote"
         },
         { line: 7, reason: "bytes that are not UTF-8" }
       ])
@@ -258,7 +258,7 @@ describe("CatalogFile", () => {
     Effect.gen(function* () {
       const rows = ["x,T,A,,,MYSTERY", "2,T,A,,,NOPE", "3,Café,A,,,MYSTERY", "4,Café,A,,,MYSTERY", "y,T,A,,,MYSTERY"]
       const error = yield* Effect.flip(read(Buffer.from(`${header}${rows.join("\n")}\n`, "latin1")))
-      assert.strictEqual(error.reason, "the file is not UTF-8, and 5 lines are bad")
+      assert.strictEqual(error.reason, "the file is not UTF-8, and 5 lines are invalid")
       assert.deepStrictEqual(error.badLines, [
         { line: 2, reason: 'id: expected a whole number from 1 to 2147483647, got "x"' },
         { line: 3, reason: 'categories: expected known categories, each once, separated by semicolons, got "NOPE"' },
@@ -287,7 +287,7 @@ describe("CatalogFile", () => {
     Effect.gen(function* () {
       const row = `${"x".repeat(200)},A,B,,,HORROR\n`
       const { badLines, reason } = yield* Effect.flip(read(header + row.repeat(200_000)))
-      assert.match(reason, /^200000 lines are bad, of which these are the first \d{5}$/)
+      assert.match(reason, /^200000 lines are invalid, of which the first \d{5} are listed$/)
       assert.isBelow(
         badLines.reduce((sum, { reason }) => sum + reason.length, 0),
         17_000_000
@@ -297,7 +297,7 @@ describe("CatalogFile", () => {
 
   it.effect.each([
     { what: "no bytes", content: "", reason: "the file is empty" },
-    { what: "no books", content: header, reason: "there are no books in it" },
+    { what: "no books", content: header, reason: "it contains no books" },
     {
       what: "another header",
       content: "id,name\n1,A\n",

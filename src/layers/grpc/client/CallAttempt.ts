@@ -1,5 +1,5 @@
 /**
- * One attempt of a call, as interceptors see it, and what attempts of all kinds of calls have in common.
+ * One attempt of a call as interceptors see it, and helpers for attempts of all kinds of calls.
  */
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type { ClientAttempt, ClientCall } from "../GrpcInterceptor.ts"
@@ -35,12 +35,12 @@ export const make = (call: ClientCall, attempt: number): CallAttempt => {
 
 /**
  * Cancels a call, and once more in the next turn of the event loop: while a call starts, grpc-js does not check whether it has been
- * cancelled, and would send it to a handler that never hears of the cancellation.
+ * cancelled, and would send it to a handler that is never cancelled.
  */
 export const cancel = (guard: Guard, call: StartedCall): void => {
   call.cancel()
   setImmediate(guard("cancellation of a gRPC call", () => call.cancel()))
 }
 
-/** The deadline of an attempt by the wall clock, as grpc-js takes it; grpc-js makes a timer of it at once. */
+/** The deadline of an attempt in wall-clock time, which grpc-js expects and immediately converts to a timer. */
 export const deadlineIn = (timeout: number): number => Date.now() + timeout

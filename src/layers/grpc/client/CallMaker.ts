@@ -1,9 +1,9 @@
 /**
  * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried, each made by a {@link Transport}.
  *
- * Unary calls go through the circuit breaker of their service. Calls with streams may be silent for long, so they neither open it nor
- * fail because of it. A call that answers with a stream is retried until its first response; one with a stream of requests is not
- * retried, since the requests cannot be read twice.
+ * Unary calls go through the circuit breaker of their service. Streaming calls may be idle for long, so they bypass the circuit breaker.
+ * A server-streaming call is retried until its first response; a call with a stream of requests is not retried, since the requests cannot
+ * be read twice.
  */
 import { Effect, Exit, Stream } from "effect"
 
@@ -20,12 +20,12 @@ import * as InterceptedStream from "./InterceptedStream.ts"
 import * as Retry from "./Retry.ts"
 import type { Attempt, Transport } from "./Transport.ts"
 
-/** What a channel keeps for each gRPC service. */
+/** The state that a channel keeps for each gRPC service. */
 export interface ServiceState {
   readonly circuit: CircuitBreaker
-  readonly retry: Retry.RetryEngine
-  /** With the same budget, and without a time limit of attempts. */
-  readonly streamRetry: Retry.RetryEngine
+  readonly retry: Retry.RetryState
+  /** With the same budget, and without a time limit for attempts. */
+  readonly streamRetry: Retry.RetryState
 }
 
 export interface Options {
@@ -69,7 +69,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       return calls.run(info, context, (inner) => {
         const encoded = call.method.encode(request)
         if (Exit.isFailure(encoded)) return Effect.mapError(encoded, (status) => Retry.errorOf(call, status))
-        if (call.deadline <= performance.now()) return Effect.fail(Retry.errorOf(call, noTimeLeft))
+        if (call.deadline <= performance.now()) return Effect.fail(Retry.errorOf(call, deadlineExceeded))
         const made = Retry.run(call, retry, (number, timeout) => {
           const attempt = CallAttempt.make(info, number)
           return attempts.run(attempt, inner, () => transport.unary(attemptOf(call, timeout, attempt), encoded.value))
@@ -134,11 +134,11 @@ export const make = (options: Options): GrpcChannel["Service"] => {
 const timeLeft = ({ deadline }: Call): number => deadline - performance.now()
 
 const failIfLate = (call: Call): Effect.Effect<void, GrpcError> =>
-  Effect.suspend(() => (timeLeft(call) > 0 ? Effect.void : Effect.fail(Retry.errorOf(call, noTimeLeft))))
+  Effect.suspend(() => (timeLeft(call) > 0 ? Effect.void : Effect.fail(Retry.errorOf(call, deadlineExceeded))))
 
-const noTimeLeft = Status.deadlineExceeded("There was no time left to make the call")
+const deadlineExceeded = Status.deadlineExceeded("Deadline exceeded before the call was sent")
 
-/** A Stream of requests has errors of its own. */
+/** Errors of the request Stream are passed through. */
 const toGrpcError = <E>(call: Call, error: E | Status.Status): Exclude<E, Status.Status> | GrpcError =>
   Status.isStatus(error) ? Retry.errorOf(call, error) : (error as Exclude<E, Status.Status>)
 

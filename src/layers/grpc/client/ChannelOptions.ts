@@ -9,7 +9,7 @@ import type { ClientAttemptInterceptor, ClientInterceptor } from "../GrpcInterce
 import * as RetryPolicy from "../RetryPolicy.ts"
 
 export interface ChannelOptions {
-  /** Such as "localhost:50051" or "dns:///recommendations:50051": see https://github.com/grpc/grpc/blob/master/doc/naming.md. */
+  /** For example "localhost:50051" or "dns:///recommendations:50051": see https://github.com/grpc/grpc/blob/master/doc/naming.md. */
   readonly target: string
   readonly policy?: Partial<ChannelPolicy> | undefined
   /** Whether calls go through the proxy that grpc_proxy, https_proxy or http_proxy names; false by default. */
@@ -17,16 +17,16 @@ export interface ChannelOptions {
   /** Plaintext by default. */
   readonly tls?: ChannelTls | undefined
   /**
-   * Compresses every request message, unless the server says that it does not know the algorithm. None by default: compression costs
-   * CPU, and pays off for large messages on a slow network.
+   * Compresses every request message, unless the server does not accept the algorithm. None by default: compression costs CPU, and pays
+   * off for large messages on a slow network.
    */
   readonly compression?: keyof typeof compressionAlgorithms | undefined
   /**
-   * Lets {@link MessageCompression.isCompressed} tell whether a response came compressed; false by default. It costs a little for each
+   * Makes {@link MessageCompression.isCompressed} report whether a response was compressed; false by default. It adds a small cost to each
    * response of the process, and relies on a private member of grpc-js: if that is missing, no response is reported as compressed.
    */
   readonly observeCompression?: boolean | undefined
-  /** Interceptors of calls, each with all its attempts; the first is the outermost. */
+  /** Interceptors of calls, each including all its attempts; the first is the outermost. */
   readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
   /** Interceptors of the attempts of calls. */
   readonly attemptInterceptors?: ReadonlyArray<ClientAttemptInterceptor> | undefined
@@ -39,35 +39,35 @@ export interface ChannelOptions {
 export interface ChannelTls {
   /** The authorities to trust and, for mutual TLS, the certificate of this client. */
   readonly certificates: Certificates.Watched
-  /** The name in the server's certificate; the default is the host of the target, which must be a name then. */
+  /** The name in the server's certificate; the default is the host of the target, which must then be a name. */
   readonly serverName?: string | undefined
 }
 
 /** How a channel treats its connections, and what it does when calls fail. */
 export interface ChannelPolicy {
   readonly retry: RetryPolicy.RetryPolicy
-  /** Consecutive failed calls of a service, each with all its attempts, that open its circuit breaker. */
+  /** Consecutive failed calls of a service, each including all its attempts, that open its circuit breaker. */
   readonly circuitFailures: number
   /** How long the circuit breaker stays open before one call probes the service. */
   readonly circuitOpen: Duration.Duration
-  /** How long a replica whose attempts time out gets no calls, before one call probes it. */
+  /** How long a replica whose attempts time out receives no calls until a probe. */
   readonly suspension: Duration.Duration
-  /** How long a connection may be silent before the server is pinged. */
+  /** How long nothing may be received on a connection before the server is pinged. */
   readonly keepaliveTime: Duration.Duration
-  /** How long the server may take to answer that before the connection is closed. */
+  /** How long the server may take to answer a ping before the connection is closed. */
   readonly keepaliveTimeout: Duration.Duration
   /** How long the channel may take to connect before it is replaced by a new one. */
   readonly connectTimeout: Duration.Duration
-  /** The wait after the first connection that failed; it grows with each further one. */
+  /** The wait after the first failed connection attempt; it grows with each further one. */
   readonly connectBackoff: Duration.Duration
   readonly connectMaxBackoff: Duration.Duration
-  /** The least time between two look-ups of a name; one follows a lost connection. */
+  /** Minimum interval between DNS look-ups, which a lost connection triggers. */
   readonly resolutionInterval: Duration.Duration
-  /** The size of one message of a response, in bytes. */
+  /** Maximum size of one response message, in bytes. */
   readonly maxResponseSize: number
   /**
-   * Calls in flight; others fail with RESOURCE_EXHAUSTED. With {@link ChannelPolicy.maxResponseSize} it limits the memory that servers can make a
-   * client hold.
+   * Maximum calls in flight; others fail with RESOURCE_EXHAUSTED. Together with {@link ChannelPolicy.maxResponseSize} it limits the memory
+   * of all responses.
    */
   readonly maxCalls: number
 }

@@ -42,7 +42,7 @@ export const options = Effect.fnUntraced(function* (prefix: string, target: stri
   } satisfies ChannelOptions as ChannelOptions
 })
 
-/** Jitter adds up to a fifth, and the sum must fit a timer. */
+/** Jitter adds up to a fifth; the sum must not exceed Node's maximum timer delay. */
 const withJitter: Setting.DurationRange = { maximum: "20 days" }
 
 /** The {@link ChannelPolicy} from the variables under a prefix, such as `<prefix>_ATTEMPT_TIMEOUT`. */
@@ -80,7 +80,7 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
         minimum: 3
       }),
       tokenRatio: Setting.ratio(`${prefix}_RETRY_TOKEN_RATIO`, {
-        description: "The tokens that a successful call gives back.",
+        description: "The tokens that a successful call returns.",
         default: defaultPolicy.retry.tokenRatio,
         minimum: 0.001
       })
@@ -91,16 +91,16 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
       minimum: 1
     }),
     circuitOpen: Setting.duration(`${prefix}_CIRCUIT_OPEN`, {
-      description: "How long calls fail at once while the circuit breaker is open.",
+      description: "How long calls fail immediately after the circuit breaker opens, until a probe.",
       default: defaultPolicy.circuitOpen,
       minimum: "1 millis"
     }),
     suspension: Setting.duration(`${prefix}_SUSPENSION`, {
-      description: "How long a replica whose attempts time out gets no calls.",
+      description: "How long a replica whose attempts time out receives no calls until a probe.",
       default: defaultPolicy.suspension
     }),
     keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, {
-      description: "How often a silent server gets a ping.",
+      description: "How long nothing may be received on a connection before the server is pinged.",
       default: defaultPolicy.keepaliveTime,
       minimum: "1 second"
     }),
@@ -115,19 +115,19 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
       minimum: "100 millis"
     }),
     connectBackoff: Setting.duration(`${prefix}_CONNECT_BACKOFF`, {
-      description: "The wait after the first failed connection; it grows with each further one.",
+      description: "The wait after the first failed connection attempt; it grows with each further one.",
       default: defaultPolicy.connectBackoff,
       ...withJitter,
       minimum: "10 millis"
     }),
     connectMaxBackoff: Setting.duration(`${prefix}_CONNECT_MAX_BACKOFF`, {
-      description: "The longest wait between two connections.",
+      description: "The longest wait between two connection attempts.",
       default: defaultPolicy.connectMaxBackoff,
       ...withJitter,
       minimum: "10 millis"
     }),
     resolutionInterval: Setting.duration(`${prefix}_RESOLUTION_INTERVAL`, {
-      description: "The shortest time between two look-ups of a name, which the loss of a connection starts.",
+      description: "Minimum interval between DNS look-ups, which a lost connection triggers.",
       default: defaultPolicy.resolutionInterval,
       minimum: "10 millis"
     }),
@@ -139,7 +139,7 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
     }),
     maxCalls: Setting.count(`${prefix}_MAX_CALLS`, {
       description:
-        "Calls at the same time; others fail at once. Together with the largest response it limits the memory of all responses.",
+        "Concurrent calls; others fail immediately. Together with the largest response it limits the memory of all responses.",
       default: defaultPolicy.maxCalls,
       minimum: 1
     })

@@ -1,9 +1,9 @@
 /**
- * The circuit breaker of a service: after several consecutive calls without an answer, calls fail at once for a while; then one call at a
- * time probes whether the service answers again. Times are monotonic.
+ * The circuit breaker of a gRPC service: after several consecutive calls that failed with UNAVAILABLE or DEADLINE_EXCEEDED, calls fail
+ * immediately for a while; then one call at a time probes whether the service is reachable again. Times are monotonic.
  *
- * Effect's CircuitBreaker does not fit: it goes by the wall clock, and counting each success with it is too slow for every call, while
- * without successes it cannot tell consecutive failures.
+ * Effect's CircuitBreaker does not fit: it uses the wall clock, counting each success with it is too slow for the hot path, and without
+ * successes it cannot detect consecutive failures.
  */
 import { Cause, Duration, Effect, type Exit, type Scope } from "effect"
 
@@ -22,7 +22,7 @@ export interface Options {
   readonly openDuration: Duration.Duration
 }
 
-/** Makes a call of a method ("package.Service/Method") and notes its outcome, or fails with UNAVAILABLE while the circuit is open. */
+/** Makes a call of a method ("package.Service/Method") and records its outcome, or fails with UNAVAILABLE while the circuit is open. */
 export type CircuitBreaker = <A, R>(
   method: string,
   call: Effect.Effect<A, GrpcError, R>
@@ -37,21 +37,21 @@ type State =
 
 const stateTags = ["closed", "open", "half_open"] as const
 
-/** What the outcome of a call says about the service. */
-type Sign = "alive" | "dead" | "none"
+/** What a finished call shows about the service. */
+type Outcome = "reachable" | "unreachable" | "inconclusive"
 
-/** An error that the service answered with is a sign of life. */
-const signOf = (cause: Cause.Cause<GrpcError>): Sign => {
+/** A service that answers with an error is reachable. */
+const outcomeOf = (cause: Cause.Cause<GrpcError>): Outcome => {
   const failure = cause.reasons.find(Cause.isFailReason)?.error
   switch (failure?.reason._tag) {
     case undefined:
     case "ResourceExhausted":
-      return "none"
+      return "inconclusive"
     case "Unavailable":
     case "DeadlineExceeded":
-      return "dead"
+      return "unreachable"
     default:
-      return "alive"
+      return "reachable"
   }
 }
 
@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function* (
   const { failures, service, target } = options
   const openFor = Duration.toMillis(options.openDuration)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, { service }))
+  const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, { target }))
   let state: State = { _tag: "closed", failuresInARow: 0 }
   for (const tag of stateTags) {
     yield* ObservableMetric.gauge(
@@ -76,21 +76,21 @@ export const make = Effect.fnUntraced(function* (
     state = { _tag: "open", until: performance.now() + openFor }
     log(
       Effect.logWarning(
-        `Circuit breaker is open for ${target}; next attempt in ${Duration.format(options.openDuration)}`
+        `Circuit breaker opened for ${service}; next attempt in ${Duration.format(options.openDuration)}`
       )
     )
   }
-  const onAlive = () => {
+  const onReachable = () => {
     if (state._tag === "closed") {
       state.failuresInARow = 0
       return
     }
     // the probe succeeded, or a call that started before the circuit opened
     state = { _tag: "closed", failuresInARow: 0 }
-    log(Effect.logInfo(`Circuit breaker is closed for ${target}`))
+    log(Effect.logInfo(`Circuit breaker closed for ${service}`))
   }
-  const onDead = () => {
-    // in the other states, only calls that started before the circuit opened get here
+  const onUnreachable = () => {
+    // in the other states, only calls that started before the circuit opened reach this line
     if (state._tag === "closed" && ++state.failuresInARow >= failures) open()
   }
 
@@ -98,22 +98,22 @@ export const make = Effect.fnUntraced(function* (
     Effect.matchCauseEffect(call, {
       onSuccess: (value) => {
         if (state._tag === "closed") state.failuresInARow = 0
-        else onAlive()
+        else onReachable()
         return Effect.succeed(value)
       },
       onFailure: (cause) => {
-        const sign = signOf(cause)
-        if (sign === "alive") onAlive()
-        else if (sign === "dead") onDead()
+        const outcome = outcomeOf(cause)
+        if (outcome === "reachable") onReachable()
+        else if (outcome === "unreachable") onUnreachable()
         return Effect.failCause(cause)
       }
     })
 
   const onProbed = (exit: Exit.Exit<unknown, GrpcError>) => {
-    const sign = exit._tag === "Success" ? "alive" : signOf(exit.cause)
-    if (sign === "alive") return onAlive()
+    const outcome = exit._tag === "Success" ? "reachable" : outcomeOf(exit.cause)
+    if (outcome === "reachable") return onReachable()
     if (state._tag !== "half_open") return
-    if (sign === "dead") open()
+    if (outcome === "unreachable") open()
     // it was interrupted, or the service is overloaded: the next call is the probe
     else state = { _tag: "open", until: performance.now() }
   }

@@ -1,6 +1,6 @@
 /**
- * Interceptors around a Stream of responses. They wrap an Effect that lasts as long as the Stream does and ends as it ends. That Effect runs
- * in a fiber beside the Stream, since the Stream is read by whoever gets it.
+ * Interceptors around a Stream of responses. They wrap an Effect that has the lifetime and exit of the Stream. That Effect runs in a
+ * separate fiber, since the Stream is consumed elsewhere.
  */
 import { Cause, Context, Deferred, Effect, Exit, Fiber, type Scope, Stream } from "effect"
 
@@ -23,7 +23,7 @@ export const open = <Info, A, E, F, R, R2>(
     const intercepted = yield* Effect.withFiber<void, E>(({ context }) =>
       chain.run(info, context, () => untilEnd)
     ).pipe(
-      // an interceptor that fails before the Stream begins fails instead of it
+      // an interceptor that fails first prevents the Stream from starting
       Effect.onExit((exit) =>
         Exit.isFailure(exit) ? Deferred.failCause(inner, exit.cause) : Deferred.interrupt(inner)
       ),

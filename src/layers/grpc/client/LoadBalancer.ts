@@ -1,10 +1,9 @@
 /**
- * Round robin over all addresses of a target, which suspends a replica that hangs. The connection of a process that has stopped stays
- * open: TCP does not notice, keepalive only after a while, and until then each call that round robin gives to the replica times out.
+ * Round robin over all addresses of a target that suspends unresponsive replicas. The connection of a hanging process stays open: TCP does
+ * not detect it, keepalive does so only after a while, and until then, calls routed to it time out.
  *
- * A replica is suspended if a call to it times out and it has answered no other call since that one began. Then one call probes it
- * whenever the suspension has passed, and an answer ends the suspension. If all replicas are suspended, none is: a guess is better
- * than no answer.
+ * A replica is suspended if a call to it times out and it has answered no other call since that one began. One call probes it each time the
+ * suspension expires, and an answer ends the suspension. If all replicas are suspended, the suspension is ignored.
  */
 import { connectivityState, experimental, status } from "@grpc/grpc-js"
 
@@ -12,7 +11,7 @@ import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 
 const guard = CallbackGuard.make()
 
-const name = "onlinebooks_round_robin_passing_over"
+const name = "layers_round_robin_suspending"
 
 /** The `loadBalancingConfig` for a service config. `suspension` is in milliseconds. */
 export const config = (suspension: number): object => {
@@ -35,7 +34,7 @@ class Config implements experimental.TypedLoadBalancingConfig {
   toJsonObject = () => config(this.suspension)
 }
 
-/** What is known of a replica. Times are in milliseconds of `performance.now()`. */
+/** The state of a replica. Times are in milliseconds of `performance.now()`. */
 interface Replica {
   /** When a call to it last ended, except by a timeout or because its caller cancelled it. */
   answeredAt: number
@@ -128,7 +127,7 @@ class SuspendingPicker implements experimental.Picker {
       if (!replica.isSuspended) return this.#watch(picked, replica)
       const now = performance.now()
       if (now >= replica.probeAt) {
-        // the next probe does not wait for the end of this one, which may take long
+        // the next probe does not wait until this one ends, which may take long
         replica.probeAt = now + this.#replicas.suspension
         return this.#watch(picked, replica)
       }
@@ -150,8 +149,8 @@ class SuspendingPicker implements experimental.Picker {
             replica.probeAt = performance.now() + this.#replicas.suspension
           }
         } else if (code !== status.CANCELLED) {
-          // A cancelled call says nothing about the replica. A lost connection ends the suspension, since round robin passes over
-          // replicas without a connection by itself.
+          // A cancelled call is inconclusive. A lost connection ends the suspension, since round robin itself skips replicas without a
+          // connection.
           replica.answeredAt = performance.now()
           replica.isSuspended = false
         }

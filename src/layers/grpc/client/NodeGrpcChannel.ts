@@ -37,7 +37,9 @@ import * as UnaryCall from "./UnaryCall.ts"
 /** Connects at the first call, and keeps its connections until the layer closes. */
 export const layer = (options: ChannelOptions) => Layer.effect(GrpcChannel, make(options))
 
-/** As {@link layer}, to the target of the server with one prefix, by the {@link ChannelSettings} of the client with another. */
+/**
+ * As {@link layer}, with the target from the variables under the prefix `server`, and the {@link ChannelSettings} under the prefix `client`.
+ */
 export const layerConfig = ({
   client,
   server,
@@ -72,15 +74,15 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
     changes: tls === undefined ? Stream.empty : Stream.drop(tls.certificates.changes, 1),
     maxCalls: policy.maxCalls
   })
-  const connection = { lease, guard: CallbackGuard.make(yield* Effect.context<never>()) }
+  const context = { lease, guard: CallbackGuard.make(yield* Effect.context<never>()) }
   return GrpcChannel.of(
     CallMaker.make({
       target,
       transport: {
-        unary: UnaryCall.make(connection),
-        serverStream: StreamCall.serverStream(connection),
-        clientStream: StreamCall.clientStream(connection),
-        bidi: StreamCall.bidi(connection)
+        unary: UnaryCall.make(context),
+        serverStream: StreamCall.serverStream(context),
+        clientStream: StreamCall.clientStream(context),
+        bidi: StreamCall.bidi(context)
       },
       serviceState: yield* makeServiceStates(target, policy),
       calls: new InterceptorChain(
@@ -96,7 +98,7 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
   )
 })
 
-/** The circuit breaker and the retry budget of each gRPC service, made at its first call. */
+/** The circuit breaker and the retry budget of each gRPC service, created at its first call. */
 const makeServiceStates = Effect.fnUntraced(function* (target: string, policy: ChannelPolicy) {
   const states = new Map<string, CallMaker.ServiceState>()
   const context = yield* Effect.context<Scope.Scope>()
@@ -125,8 +127,8 @@ const toGrpcJsOptions = (policy: ChannelPolicy): GrpcJsOptions => ({
   "grpc.service_config": JSON.stringify({
     loadBalancingConfig: [LoadBalancer.config(Duration.toMillis(policy.suspension))]
   }),
-  // Service configs from DNS are ignored. Without a retryPolicy, grpc-js only makes the retries that A6 calls transparent: a call that no
-  // server has begun to handle is sent on another connection.
+  // Service configs from DNS are ignored. Without a retryPolicy, grpc-js only makes the transparent retries of A6: a call that no server
+  // has begun to handle is sent on another connection.
   "grpc.service_config_disable_resolution": 1,
   // a client that replaces another one must not share its connections, which may hang
   "grpc.use_local_subchannel_pool": 1,

@@ -1,6 +1,6 @@
 /**
- * The grpc-js client of a channel. It is replaced by a new one when the certificates change, and when it does not connect in time, for
- * which grpc-js has no timeout (grpc/grpc-node#2785).
+ * The grpc-js client of a channel. It is replaced by a new one when the certificates change, and when it does not connect within a timeout,
+ * which grpc-js does not have (grpc/grpc-node#2785).
  */
 import { type ChannelCredentials, type ChannelOptions, Client, connectivityState } from "@grpc/grpc-js"
 import { Cause, Effect, type Scope, Stream } from "effect"
@@ -13,11 +13,11 @@ export interface Options {
   /** Called for each new client, so that it gets the current certificates. */
   readonly credentials: () => ChannelCredentials
   readonly channelOptions: ChannelOptions
-  /** In milliseconds, for each time that the channel starts to connect. */
+  /** Maximum time that the channel may be connecting, in milliseconds. */
   readonly connectTimeout: number
   /** Emits whenever {@link Options.credentials} would return different credentials. */
   readonly changes: Stream.Stream<unknown>
-  /** The limit of calls in flight. Each response is limited in size, so this limits the memory of all responses together. */
+  /** Maximum calls in flight. Since each response is limited in size, this limits the memory of all responses together. */
   readonly maxCalls: number
 }
 
@@ -34,7 +34,7 @@ export type Leased = Lease | Status.StatusOf<"Unavailable"> | Status.StatusOf<"R
 
 /**
  * A client of grpc-js:
- * - `current`: calls are made with it.
+ * - `current`: used for new calls.
  * - `candidate`: it has newer credentials than the current one, and replaces it once it is connected, or as soon as the current one
  *   has no connection.
  * - `retired`: it has been replaced, and is closed when its last call has ended.
@@ -68,10 +68,12 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   yield* options.changes.pipe(
     Stream.runForEach(() =>
       Effect.sync(() => replaceable.renew()).pipe(
-        Effect.catchCause((cause) => Effect.logError("The new certificates cannot be used", Cause.squash(cause)))
+        Effect.catchCause((cause) =>
+          Effect.logError("Channel not recreated with new certificates", Cause.squash(cause))
+        )
       )
     ),
-    // before the first change
+    // subscribe before the first change
     Effect.forkScoped({ startImmediately: true })
   )
   return replaceable.lease
@@ -119,7 +121,7 @@ class ReplaceableClient {
     const candidate = this.#open("candidate")
     this.#abandonCandidate()
     this.#candidate = candidate
-    // promoted at once if there is no connection to lose; then it connects at the next call
+    // promoted immediately if the current client is not connected; then it connects at the next call
     this.#promoteCandidate()
     if (this.#candidate === candidate) candidate.client.getChannel().getConnectivityState(true)
   }
@@ -178,11 +180,11 @@ class ReplaceableClient {
     this.#candidate = undefined
   }
 
-  /** Replaces a generation that has not connected in time. Calls that wait for its connection fail. */
+  /** Replaces a generation whose connect timeout has expired. Calls that wait for its connection fail. */
   #restart(generation: Generation): void {
     this.#warn(`Connection to ${this.#options.target} timed out; recreating the channel`)
     if (generation.state === "candidate") this.renew()
-    // the new one has the latest credentials, so that a candidate is not needed
+    // the new one has the latest credentials, so no candidate is needed
     else if (generation.state === "current") this.#replaceCurrent(this.#open("current"))
     close(generation)
   }

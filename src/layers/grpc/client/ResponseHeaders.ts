@@ -1,13 +1,15 @@
 /**
  * Checks and corrects the headers and trailers of responses before grpc-js reads them:
  *
- * - It limits the memory that they take. Node limits their size, but grpc-js makes a Buffer for each value of a `-bin` header, and a
- *   comma is enough to separate two values.
+ * - It limits the memory of binary headers. Node limits the size of headers, but grpc-js creates a Buffer for each value of a `-bin`
+ *   header, and values are separated by a single comma.
  * - A response of HTTP 200 that is not gRPC, such as the page of a proxy, fails the call with UNKNOWN
- *   (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md). grpc-js would take its first bytes for the length of a
- *   message.
- * - A `grpc-status` that is not a decimal number is UNKNOWN. grpc-js accepts whatever JavaScript converts to a number, so that "" is OK.
- * - `grpc-message` is percent-decoded as a whole (see {@link StatusCodec.decodeMessage}); grpc-js decodes it by decodeURI, in part only.
+ *   (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md). grpc-js would parse its first bytes as a length
+ *   prefix.
+ * - A `grpc-status` that is not a decimal number is UNKNOWN. grpc-js accepts anything that JavaScript converts to a number, so it would read
+ *   "" as OK.
+ * - `grpc-message` is percent-decoded as a whole (see {@link StatusCodec.decodeMessage});
+ *   grpc-js applies decodeURI, which leaves some characters encoded.
  *
  * It also releases the listeners of streams that have ended: see {@link ClosedStreams}.
  *
@@ -29,14 +31,14 @@ import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
-/** How many values a header may have whose name ends in "-bin". */
+/** Maximum number of values of a header whose name ends in "-bin". */
 const maxBinaryValues = 64
 
 type ResponseHeaders = IncomingHttpHeaders & IncomingHttpStatusHeader
 
 let isInstalled = false
 
-/** From now on, the responses to all gRPC clients of this process are checked. */
+/** Checks the responses to all gRPC clients of this process from now on. */
 export const install = (): void => {
   if (isInstalled) return
   isInstalled = true
@@ -49,10 +51,10 @@ export const install = (): void => {
       guard("response headers", (received: ResponseHeaders) => {
         if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
         else if (received[":status"] === 200 && !ContentType.isGrpc(received)) {
-          // grpc-js gives a call without a gRPC status the HTTP status, unless that is 200
+          // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
           Object.assign(received, { ":status": `200 with content type "${received["content-type"] ?? ""}"` })
         }
-        // of a response that consists of headers alone
+        // trailers-only response
         correctStatus(received)
       })
     )
@@ -83,11 +85,11 @@ const correctStatus = (headers: IncomingHttpHeaders): void => {
   }
   const message = headers["grpc-message"]
   if (typeof message !== "string" || !message.includes("%")) return
-  // decodeURI, which grpc-js applies, is the inverse of this
+  // grpc-js applies decodeURI; encodeURI reverses it
   headers["grpc-message"] = encodeURI(StatusCodec.decodeMessage(message).toWellFormed())
 }
 
-/** Removes binary headers that have too many values, and says whether there were any. */
+/** Removes binary headers that have too many values; returns whether there were any. */
 export const removeExcess = (headers: IncomingHttpHeaders): boolean => {
   let isExcessive = false
   for (const name of Object.keys(headers)) {

@@ -1,10 +1,10 @@
 /**
- * The retry engine of a client: makes attempts of a call until one succeeds or another one would not help.
+ * Makes attempts of a call until success or a non-retryable failure.
  *
  * It follows gRPC's A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md): only idempotent methods are retried, with
  * exponential backoff and jitter, the pushback of the server is respected, and a budget for all calls of a service keeps retries from
- * making an outage worse. Beyond A6, attempts have a time limit of their own, and the errors of a connection that was closed under a call
- * are retried (grpc/grpc-node#2625).
+ * making an outage worse. Beyond A6, attempts have a time limit of their own, and errors of a connection that was closed during a call are
+ * retried (grpc/grpc-node#2625).
  */
 import { Duration, Effect, Option, Random } from "effect"
 
@@ -13,11 +13,11 @@ import { GrpcError } from "../GrpcError.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
 import type { Status } from "../Status.ts"
 
-/** How the calls of a service are retried. */
-export interface RetryEngine {
+/** The retry policy, budget and attempt timeout of a service. */
+export interface RetryState {
   readonly policy: RetryPolicy
   readonly budget: RetryBudget
-  /** The time limit of a first attempt that another one may follow, in milliseconds; infinite for streams. */
+  /** The timeout of a first attempt that can be retried, in milliseconds; infinite for streams. */
   readonly attemptTimeout: number
 }
 
@@ -29,30 +29,30 @@ interface Plan {
   /** In milliseconds. */
   readonly timeout: number
   readonly isLast: boolean
-  /** Whether the attempt has less time than the call. */
+  /** Whether the timeout of the attempt is shorter than that of the call. */
   readonly isLimited: boolean
 }
 
-/** Plans an attempt, makes it, decides whether another one may help, and goes on with the next one. */
+/** Makes an attempt, and makes the next one after a retryable failure. */
 export const run = <A, R>(
   call: Call,
-  engine: RetryEngine,
+  state: RetryState,
   make: Attempt<A, R>,
   attempt = 1
 ): Effect.Effect<A, GrpcError, R> => {
-  const plan = planOf(call, engine, attempt)
+  const plan = planOf(call, state, attempt)
   return Effect.matchEffect(make(attempt, plan.timeout), {
     onSuccess: (response) => {
-      engine.budget.onSuccess()
+      state.budget.onSuccess()
       return Effect.succeed(response)
     },
     onFailure: (status) =>
-      Effect.flatMap(decide(call, engine, plan, status), (wait) => {
+      Effect.flatMap(decide(call, state, plan, status), (wait) => {
         if (wait === undefined) return Effect.fail(errorOf(call, status))
         call.metadata.set("grpc-previous-rpc-attempts", String(attempt))
         return Effect.andThen(
           Effect.sleep(wait),
-          Effect.suspend(() => run(call, engine, make, attempt + 1))
+          Effect.suspend(() => run(call, state, make, attempt + 1))
         )
       })
   })
@@ -62,25 +62,25 @@ export const run = <A, R>(
 export const errorOf = ({ method }: Call, reason: Status): GrpcError =>
   new GrpcError({ method: method.path.slice(1), reason })
 
-const planOf = ({ deadline, method }: Call, { attemptTimeout, budget, policy }: RetryEngine, attempt: number): Plan => {
+const planOf = ({ deadline, method }: Call, { attemptTimeout, budget, policy }: RetryState, attempt: number): Plan => {
   const timeLeft = deadline - performance.now()
   const isLast =
     !method.isIdempotent ||
     attempt >= policy.maxAttempts ||
-    // a call without a deadline keeps its limit, so that a server that hangs does not hang it
+    // without a deadline the attempt timeout is kept: nothing else ends a call to a server that hangs
     (timeLeft < Infinity && !budget.allows())
   const timeout = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (attempt - 1), timeLeft)
   return { attempt, timeout, isLast, isLimited: timeout < timeLeft }
 }
 
-/** The wait before the next attempt; undefined if there is to be none. */
+/** The wait before the next attempt; undefined if the call is not retried. */
 const decide = Effect.fnUntraced(function* (
   { deadline, method }: Call,
-  { budget, policy }: RetryEngine,
+  { budget, policy }: RetryState,
   { attempt, isLast, isLimited }: Plan,
   status: Status
 ): Effect.fn.Return<Duration.Duration | undefined> {
-  if (!method.isIdempotent || !isRetryable(status, isLimited)) return undefined
+  if (!method.isIdempotent || !isRetryableStatus(status, isLimited)) return undefined
   if (!budget.onFailure() || isLast) return undefined
   const pushback = pushbackOf(status)
   if (pushback !== undefined && Option.isNone(pushback)) return undefined
@@ -111,7 +111,7 @@ export const makeBudget = ({ maxTokens, tokenRatio }: RetryPolicy): RetryBudget 
   }
 }
 
-/** The wait that a server asks for in the trailer grpc-retry-pushback-ms: undefined if it does not, none if it wants no retry. */
+/** The wait in the trailer grpc-retry-pushback-ms: undefined if the server does not set it, none if it forbids retries. */
 export const pushbackOf = (status: Status): Option.Option<Duration.Duration> | undefined => {
   const [value] = status.metadata.get("grpc-retry-pushback-ms")
   if (value === undefined) return undefined
@@ -119,22 +119,21 @@ export const pushbackOf = (status: Status): Option.Option<Duration.Duration> | u
 }
 
 /**
- * Whether another attempt may have another outcome. `isOwnTimeout` says that the attempt exceeded its own time limit, and not the
- * deadline of the call.
+ * Whether a status is retryable. `isOwnTimeout`: the attempt exceeded its own time limit, not the deadline of the call.
  *
- * For a stream that was reset, grpc-js gives no more than a code and an English text. `test/layers/grpc/client/ResetStreams.test.ts` fails
+ * For a stream that was reset, grpc-js only reports a code and an English text. `test/layers/grpc/client/ResetStreams.test.ts` fails
  * when these texts change.
  */
-export const isRetryable = (status: Status, isOwnTimeout: boolean): boolean => {
+export const isRetryableStatus = (status: Status, isOwnTimeout: boolean): boolean => {
   switch (status._tag) {
     case "Unavailable":
       return true
     case "DeadlineExceeded":
       return isOwnTimeout
     case "ResourceExhausted":
-      // or the stream was refused by HTTP/2, before it was a call (ENHANCE_YOUR_CALM)
+      // "Bandwidth exhausted": HTTP/2 refused the stream before the server handled the call (ENHANCE_YOUR_CALM)
       return pushbackOf(status) !== undefined || status.message.startsWith("Bandwidth exhausted")
-    // The connection was closed while the call was being made. Calls that are cancelled on this side never get here.
+    // The connection was closed while the call was being made. Calls that this client cancels never reach this line.
     case "Internal":
       return /RST_STREAM with code [02]\b/.test(status.message)
     case "Cancelled":
@@ -144,7 +143,7 @@ export const isRetryable = (status: Status, isOwnTimeout: boolean): boolean => {
   }
 }
 
-/** The wait before an attempt, counted from 2: doubles up to the maximum, with a jitter of a fifth. `chance` is from 0 to 1. */
+/** The wait before an attempt, counted from 2: doubles up to the maximum, with a jitter of a fifth. `chance` is between 0 and 1. */
 export const backoff = (policy: RetryPolicy, attempt: number, chance: number): Duration.Duration => {
   const grown = Duration.toMillis(policy.initialBackoff) * 2 ** (attempt - 2)
   return Duration.millis(Math.min(grown, Duration.toMillis(policy.maxBackoff)) * (0.8 + 0.4 * chance))

@@ -13,17 +13,17 @@ import * as StatusCodec from "../StatusCodec.ts"
 import { writeAll } from "../Writing.ts"
 import * as CallAttempt from "./CallAttempt.ts"
 import * as ReplaceableClient from "./ReplaceableClient.ts"
-import type { Attempt, Connection, Transport } from "./Transport.ts"
+import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 import * as UnaryCall from "./UnaryCall.ts"
 
 /**
- * Succeeds with the responses once the first one has arrived: until then, the call may be retried without its reader having seen
- * anything.
+ * Succeeds with the responses once the first one has arrived: until then, the call can be retried without the reader receiving
+ * a response twice.
  */
-export const serverStream = (connection: Connection): Transport["serverStream"] =>
+export const serverStream = (context: TransportContext): Transport["serverStream"] =>
   Effect.fnUntraced(function* (attempt, request) {
     const { call, decode } = attempt
-    const started = yield* open(connection, attempt, (client, callOptions) =>
+    const started = yield* open(context, attempt, (client, callOptions) =>
       client.makeServerStreamRequest(call.method.path, identity<Buffer>, decode, request, call.metadata, callOptions)
     )
     const pull = yield* Stream.toPull(responsesOf(started))
@@ -42,23 +42,23 @@ export const serverStream = (connection: Connection): Transport["serverStream"] 
     )
   })
 
-/** Succeeds with the response once the trailers have arrived, too. */
+/** Succeeds with the response once the trailers have arrived as well. */
 export const clientStream =
-  (connection: Connection): Transport["clientStream"] =>
+  (context: TransportContext): Transport["clientStream"] =>
   <E, R>(attempt: Attempt, requests: Stream.Stream<object, E, R>) =>
     Effect.gen(function* () {
       const { call, decode } = attempt
       const ended = yield* Deferred.make<object, Status.Status>()
       let outcome: Effect.Effect<object, Status.Status>
-      const started = yield* open(connection, attempt, (client, callOptions) =>
+      const started = yield* open(context, attempt, (client, callOptions) =>
         client.makeClientStreamRequest(
           call.method.path,
           identity<Buffer>,
           decode,
           call.metadata,
-          { ...callOptions, interceptors: [UnaryCall.readOn] },
+          { ...callOptions, interceptors: [UnaryCall.readUntilStatus] },
           (error: ServiceError | null, response?: object) => {
-            // a call that ends with OK and without a response is an error to grpc-js
+            // grpc-js reports an OK without a response as an error
             outcome = error === null ? Effect.succeed(response!) : Effect.fail(StatusCodec.decode(error))
           }
         )
@@ -66,9 +66,9 @@ export const clientStream =
       // after the callback, with the trailers
       started.on(
         "status",
-        connection.guard("status of a gRPC call", () => Deferred.doneUnsafe(ended, outcome))
+        context.guard("status of a gRPC call", () => Deferred.doneUnsafe(ended, outcome))
       )
-      // the server may answer before it has read all requests; a failure to write is not an answer
+      // the server may answer before it has read all requests; a write error does not end the call
       return yield* Effect.raceFirst(
         Deferred.await(ended),
         Effect.andThen(writeRequests(call, started, requests), Effect.never)
@@ -76,11 +76,11 @@ export const clientStream =
     }).pipe(Effect.scoped)
 
 export const bidi =
-  (connection: Connection): Transport["bidi"] =>
+  (context: TransportContext): Transport["bidi"] =>
   (attempt, requests) => {
     const { call, decode } = attempt
     return Effect.map(
-      open(connection, attempt, (client, callOptions) =>
+      open(context, attempt, (client, callOptions) =>
         client.makeBidiStreamRequest(call.method.path, identity<Buffer>, decode, call.metadata, callOptions)
       ),
       (started) =>
@@ -90,7 +90,7 @@ export const bidi =
     )
   }
 
-/** The part of grpc-js' stream calls that all kinds of them have. */
+/** The common interface of grpc-js' stream calls. */
 interface StreamCall extends CallAttempt.StartedCall {
   on(event: "error", listener: (error: Error) => void): unknown
   on(event: "metadata", listener: (metadata: Metadata) => void): unknown
@@ -99,7 +99,7 @@ interface StreamCall extends CallAttempt.StartedCall {
 
 /** Starts a call. When the scope closes, it is cancelled unless it has ended, and its lease is released. */
 const open = <Started extends StreamCall>(
-  { guard, lease }: Connection,
+  { guard, lease }: TransportContext,
   { call, onStarted, timeout }: Attempt,
   start: (client: Client, options: CallOptions) => Started
 ): Effect.Effect<Started, Status.Status, Scope.Scope> => {
@@ -122,8 +122,7 @@ const open = <Started extends StreamCall>(
           guard("status of a gRPC call", ({ metadata }) => onResponseMetadata({ trailers: metadata }))
         )
       }
-      // A reader listens for errors only while it reads. Node ends the process for an error without a listener, and a cancelled call
-      // emits one.
+      // A reader listens for errors only while it reads. A cancelled call emits an error, and without a listener that ends the process.
       started.on("error", () => {})
       return started
     }),

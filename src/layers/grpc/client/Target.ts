@@ -1,6 +1,6 @@
 /**
- * The target of a channel, as https://github.com/grpc/grpc/blob/master/doc/naming.md names it. grpc-js takes almost any text, and
- * fails at the first call, or calls somebody else: what it cannot serve is refused at the start.
+ * The target of a channel (https://github.com/grpc/grpc/blob/master/doc/naming.md). grpc-js accepts almost any string and then fails at the
+ * first call or connects to the wrong host; invalid targets are rejected at startup.
  */
 import { isIP } from "node:net"
 
@@ -9,13 +9,13 @@ import { Config, Effect, Option } from "effect"
 import * as Address from "../../config/Address.ts"
 import * as Setting from "../../config/Setting.ts"
 
-/** The schemes of grpc-js. A text without one is a name for DNS. */
+/** The schemes of grpc-js; the default is dns. */
 const schemePattern = /^(dns|ipv4|ipv6|unix):(.*)$/
 
-/** Schemes of other gRPC implementations, which grpc-js would take for the name of a host. */
+/** Schemes of other gRPC implementations, which grpc-js would parse as a host name. */
 const foreignPattern = /^(unix-abstract|vsock|xds|google-c2p|https?):/
 
-/** The longest path of a socket on Linux. */
+/** Maximum length of a socket path on Linux, in bytes. */
 const longestSocketPath = 107
 
 const split = (target: string): { readonly scheme: string; readonly rest: string } => {
@@ -39,14 +39,14 @@ const isTarget = (text: string): boolean => {
   }
 }
 
-/** Whether a target names a host, which the server's certificate can be checked against. */
+/** Whether the host of a target is a name, against which the server's certificate can be checked. */
 export const isName = (target: string): boolean => {
   const { rest, scheme } = split(target)
   const name = rest.slice(rest.lastIndexOf("/") + 1).replace(/:\d+$/, "")
   return scheme === "dns" && isIP(name.replace(/^\[(.*)\]$/, "$1")) === 0
 }
 
-/** unix:path or unix:///absolute/path. grpc-js would drop any other authority from the path. */
+/** unix:path or unix:///absolute/path. grpc-js would ignore any other authority. */
 const isSocketPath = (rest: string): boolean => {
   const path = rest.startsWith("//") ? rest.slice(2) : rest
   if (rest.startsWith("//") && !path.startsWith("/")) return false
@@ -60,9 +60,9 @@ const isDnsTarget = (rest: string): boolean => {
   )
 }
 
-const hasNameServer = (target: string) => /^dns:\/\/[^/]/.test(target)
+const hasDnsServer = (target: string) => /^dns:\/\/[^/]/.test(target)
 
-/** Addresses with a zone ("fe80::1%eth0") are refused: grpc-js makes URLs of addresses, and URLs have no zones. */
+/** Addresses with a zone ("fe80::1%eth0") are rejected: grpc-js converts addresses to URLs, which have no zones. */
 const isIPv6 = (host: string) => isIP(host) === 6 && !host.includes("%")
 
 const isResolvable = (host: string): boolean =>
@@ -93,30 +93,30 @@ export const config = (prefix: string): Config.Config<string> =>
       Config.map(Option.getOrElse(() => "localhost"))
     ),
     port: Setting.port(`${prefix}_GRPC_PORT`, { description: "The port to call.", default: 50051 }),
-    // grpc-js reads this variable, too
-    asksNameServers: Setting.flag("GRPC_NODE_USE_ALTERNATIVE_RESOLVER", {
+    // grpc-js reads this variable as well
+    usesDnsServers: Setting.flag("GRPC_NODE_USE_ALTERNATIVE_RESOLVER", {
       description:
-        "Whether grpc-js resolves names by DNS servers instead of the system's resolver. Only then may a target name a DNS server, " +
+        "Whether grpc-js queries DNS servers instead of the system's resolver. Only then may a target name a DNS server, " +
         "as in `dns://10.0.0.1:53/recommendations:50051`.",
       default: false
     })
   }).pipe(
     Config.mapEffect(
-      Effect.fnUntraced(function* ({ asksNameServers, host, port, target }) {
+      Effect.fnUntraced(function* ({ usesDnsServers, host, port, target }) {
         if (Option.isNone(target)) {
-          yield* refuse(host.includes("%"), `${prefix}_HOST`, host, "a name or an IP address without a zone")
+          yield* reject(host.includes("%"), `${prefix}_HOST`, host, "a name or an IP address without a zone")
           return Address.format({ host, port })
         }
-        yield* refuse(
-          hasNameServer(target.value) && !asksNameServers,
+        yield* reject(
+          hasDnsServer(target.value) && !usesDnsServers,
           `${prefix}_TARGET`,
           target.value,
-          "no name server in it (dns:///name), since grpc-js asks it only with GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"
+          "a target without a DNS server (dns:///name), since grpc-js queries it only with GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"
         )
         return target.value
       })
     )
   )
 
-const refuse = (isBad: boolean, variable: string, value: string, expected: string) =>
-  isBad ? Effect.fail(new Setting.SettingError({ variable, value, expected })) : Effect.void
+const reject = (isInvalid: boolean, variable: string, value: string, expected: string) =>
+  isInvalid ? Effect.fail(new Setting.SettingError({ variable, value, expected })) : Effect.void

@@ -12,15 +12,15 @@ import type { Leased } from "./ReplaceableClient.ts"
 /** An attempt that is about to be made. */
 export interface Attempt {
   readonly call: Call
-  /** How long it may take, in milliseconds. */
+  /** Timeout of the attempt, in milliseconds. */
   readonly timeout: number
-  /** Decodes a response; throws if the bytes are no such message. */
+  /** Decodes a response; throws if decoding fails. */
   readonly decode: (bytes: Buffer) => object
-  /** Called with the call once it has started. */
+  /** Called once the call has started. */
   readonly onStarted: (started: StartedCall) => void
 }
 
-/** One function for each kind of methods. Each makes one attempt, and cancels it when it is interrupted or its scope closes. */
+/** One function for each kind of method. Each makes one attempt, and cancels it when it is interrupted or its scope closes. */
 export interface Transport {
   readonly unary: (attempt: Attempt, request: Buffer) => Effect.Effect<object, Status>
   readonly serverStream: (
@@ -37,10 +37,10 @@ export interface Transport {
   ) => Effect.Effect<Stream.Stream<object, Status | E, R>, Status, Scope.Scope>
 }
 
-/** What attempts over HTTP/2 are made with. */
-export interface Connection {
-  /** Leases the client to make an attempt with, or says why there is none. */
+/** Dependencies of an attempt over HTTP/2. */
+export interface TransportContext {
+  /** Leases the client for an attempt, or returns the reason why there is none. */
   readonly lease: () => Leased
-  /** Wraps what grpc-js calls back. */
+  /** Wraps callbacks of grpc-js. */
   readonly guard: Guard
 }

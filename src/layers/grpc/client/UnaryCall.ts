@@ -1,8 +1,8 @@
 /**
  * Makes one attempt of a unary call, directly on a channel of grpc-js.
  *
- * grpc-js' own `Client.makeUnaryRequest` makes an event emitter, a list of interceptors and a stack trace for each call, none of which is
- * needed here. The texts of errors are the same as there.
+ * grpc-js' own `Client.makeUnaryRequest` creates an event emitter, a list of interceptors and a stack trace for each call, none of which is
+ * needed here. Error messages are the same as those of grpc-js.
  */
 import { InterceptingCall, type Interceptor, type Metadata, type StatusObject } from "@grpc/grpc-js"
 import { Effect, Exit } from "effect"
@@ -13,14 +13,14 @@ import * as StatusCodec from "../StatusCodec.ts"
 import type { StartedCall } from "./CallAttempt.ts"
 import * as CallAttempt from "./CallAttempt.ts"
 import * as ReplaceableClient from "./ReplaceableClient.ts"
-import type { Attempt, Connection, Transport } from "./Transport.ts"
+import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 
-/** A server may send so many messages too many, which are read on the way to the status; with more, the call is cancelled. */
+/** How many extra response messages are read before the call is cancelled. */
 const maxExtraMessages = 8
 
-/** Succeeds with the response once the trailers have arrived, too. */
+/** Succeeds with the response once the trailers have arrived as well. */
 export const make =
-  ({ guard, lease }: Connection): Transport["unary"] =>
+  ({ guard, lease }: TransportContext): Transport["unary"] =>
   (attempt, request) =>
     Effect.callback((resume) => {
       const leased = lease()
@@ -48,8 +48,8 @@ const start = (
   const call = channel.createCall(method.path, CallAttempt.deadlineIn(timeout), undefined, null, undefined)
   let response: object | undefined
   let extraMessages = 0
-  /** The error of a response that does not decode; it outweighs the status of the server. */
-  let undecodable: Status.Status | undefined
+  /** The error of a response that does not decode; it takes precedence over the status of the server. */
+  let decodeError: Status.Status | undefined
   const fail = (status: Status.Status) => call.cancelWithStatus(status.code, status.message)
   const onBug = {
     annotations: () => ({ method: method.path, peer: call.getPeer() }),
@@ -76,8 +76,8 @@ const start = (
         try {
           response = decode(bytes)
         } catch (error) {
-          undecodable = Status.internal(`Response message parsing error: ${messageOf(error)}`)
-          fail(undecodable)
+          decodeError = Status.internal(`Response message parsing error: ${messageOf(error)}`)
+          fail(decodeError)
         }
       },
       onBug
@@ -86,7 +86,7 @@ const start = (
       "status of a gRPC call",
       (status: StatusObject) => {
         onResponseMetadata?.({ trailers: status.metadata })
-        onEnd(undecodable === undefined ? exitOf(status, response, extraMessages) : Exit.fail(undecodable))
+        onEnd(decodeError === undefined ? exitOf(status, response, extraMessages) : Exit.fail(decodeError))
       },
       onBug
     )
@@ -120,10 +120,10 @@ const exitOf = (
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 /**
- * The same for a call of a Client of grpc-js that is answered once: reads on after the first message, and delivers the status that
- * follows. With more than one message, an OK becomes UNIMPLEMENTED.
+ * Interceptor for a client-streaming call of a grpc-js Client: continues reading after the first response message, so that the status is
+ * delivered. OK with more than one response message becomes UNIMPLEMENTED.
  */
-export const readOn: Interceptor = (options, nextCall) => {
+export const readUntilStatus: Interceptor = (options, nextCall) => {
   const call = nextCall(options)
   let messages = 0
   return new InterceptingCall(call, {
@@ -132,7 +132,7 @@ export const readOn: Interceptor = (options, nextCall) => {
       next(metadata, {
         onReceiveMetadata: (headers: Metadata) => listener.onReceiveMetadata(headers),
         onReceiveMessage: (message: unknown) => {
-          // at the end of a call without a message
+          // the call ended without a message
           if (message === null) return listener.onReceiveMessage(message)
           call.startRead()
           if (++messages === 1) listener.onReceiveMessage(message)

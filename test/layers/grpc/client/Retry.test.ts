@@ -40,7 +40,7 @@ describe("Retry", () => {
   ] as ReadonlyArray<readonly [string, Status.Status, boolean, boolean]>)(
     "isRetryable after %s",
     (_what, status, isOwnTimeout, expected) => {
-      assert.strictEqual(Retry.isRetryable(status, isOwnTimeout), expected)
+      assert.strictEqual(Retry.isRetryableStatus(status, isOwnTimeout), expected)
     }
   )
 
