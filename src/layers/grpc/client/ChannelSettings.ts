@@ -100,7 +100,7 @@ export const policy = (prefix: string): Config.Config<ChannelPolicy> =>
       default: defaultPolicy.suspension
     }),
     keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, {
-      description: "How often a silent server gets a ping.",
+      description: "Interval of keepalive pings on an idle connection.",
       default: defaultPolicy.keepaliveTime,
       minimum: "1 second"
     }),
