@@ -1,5 +1,5 @@
 /**
- * A channel makes the calls of clients to one target. {@link GrpcClient.make} puts the typed functions of a service on top of it.
+ * A channel makes the calls of clients to one target. {@link GrpcClient.make} wraps it in the typed functions of a service.
  *
  * `client/NodeGrpcChannel` is the channel over HTTP/2, with load balancing, retries and a circuit breaker; `layers/testing` has one that
  * calls handlers in the same process.

@@ -61,7 +61,7 @@ export type ServerCall = GrpcCall["Service"]
 export interface ServerInterceptor extends Hooks<ServerCall, Status.Status> {
   /**
    * Wraps the Effect that answers a call; for a method that answers with a Stream, the Effect that sends all of it. Errors of handlers
-   * have been turned into statuses by then. {@link GrpcCall.statusOf} gives the status of an exit.
+   * are already mapped to statuses. {@link GrpcCall.statusOf} returns the status of an exit.
    */
   readonly around?: <A, R>(
     answer: Effect.Effect<A, Status.Status, R>,

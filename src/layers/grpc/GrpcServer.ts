@@ -7,9 +7,9 @@
  * ```
  *
  * A handler is a function from the request to an Effect of the response. Its errors are mapped to statuses by a table, which compiles only
- * if it is complete. A defect becomes INTERNAL with a fixed text and an id; the log line with its cause has the same id. The handler's fiber is
- * interrupted when the client cancels, when the deadline passes, and when the server closes. {@link GrpcCall} has the
- * metadata, the peer and the deadline of the call.
+ * if it is complete. A defect becomes INTERNAL with a fixed text and an id; the log line with its cause has the same id. The handler's
+ * fiber is interrupted when the client cancels, when the deadline passes, and when the server closes. {@link GrpcCall} has the metadata,
+ * the peer and the deadline of the call.
  *
  * Streams of requests and of responses have back-pressure. At most 128 KiB of encoded messages (the window of HTTP/2 and the buffer of
  * Node), 34 messages, and one chunk of the Stream are buffered between writer and reader; a Stream of large messages should have small

@@ -44,7 +44,7 @@ export type AnyMethod = Method<Kind, unknown, unknown, unknown, unknown>
 
 /** The methods of a service by name: their messages from its definition, their kinds from its handlers. */
 export type MethodsOf<Definition, Handlers> = {
-  // without the index signature that grpc-js gives every definition
+  // without the index signature that grpc-js adds to every definition
   readonly [Name in keyof Definition as string extends Name ? never : Name]: Definition[Name] extends MethodDefinition<
     infer RequestIn,
     infer _ResponseIn,

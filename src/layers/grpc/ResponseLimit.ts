@@ -40,7 +40,7 @@ export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit)
   return Buffer.concat(kept)
 }
 
-/** The end of the field that begins at an offset; undefined if the field is malformed or a group. */
+/** The end of the field that starts at an offset; undefined if the field is malformed or a group. */
 const endOfField = (bytes: Buffer, at: number): number | undefined => {
   const tagEnd = endOfVarint(bytes, at)
   switch (bytes[at]! & 7) {

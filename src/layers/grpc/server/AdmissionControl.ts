@@ -77,7 +77,7 @@ export class AdmissionControl {
   readonly #clients = new Map<string, Client>()
   /** Clients with queued calls, in the order in which they get slots. */
   readonly #rotation = new LinkedList<Client>()
-  /** Calls with a slot, and those of them whose handler has finished. */
+  /** Calls with a slot, and how many of them have a finished handler. */
   #running = 0
   #done = 0
   #queued = 0
@@ -183,7 +183,7 @@ export class AdmissionControl {
     this.#forgetUnused(ticket.client)
   }
 
-  /** Calls that run, calls that wait, and calls that have been shed since the start. */
+  /** How many calls are running and queued, and how many have been shed since the start. */
   counts(): { readonly answering: number; readonly waiting: number; readonly refused: number } {
     return { answering: this.#running, waiting: this.#queued, refused: this.#shed }
   }

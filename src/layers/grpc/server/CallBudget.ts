@@ -1,6 +1,6 @@
 /**
- * Limits the bytes that the calls of a server hold in memory, over all connections: what has arrived of requests, what has not been sent
- * of responses, and an allowance for each call.
+ * Limits the memory of the calls of a server, over all connections: received bytes of requests, unsent bytes of responses, and an
+ * allowance per call.
  *
  * Above the limit, the client that holds most has a call evicted: the one that has waited longest for the client (for the rest of a
  * request, or for a response to be read), or else its oldest. A client that sends parts of large requests, or reads no responses, only
@@ -40,7 +40,7 @@ export class CallBudget {
   /** In bytes. */
   readonly #maxBytes: number
   readonly #clients = new Map<string, Client>()
-  /** The bytes that all calls hold. */
+  /** The bytes of all calls. */
   #bytes = 0
   #evicted = 0
 
@@ -95,7 +95,7 @@ export class CallBudget {
     if (active.size + waiting.size === 0) this.#clients.delete(name)
   }
 
-  /** Bytes that are held, and calls that have been evicted since the start. */
+  /** The bytes of open calls, and how many calls have been evicted since the start. */
   counts(): { readonly bytes: number; readonly evicted: number } {
     return { bytes: this.#bytes, evicted: this.#evicted }
   }

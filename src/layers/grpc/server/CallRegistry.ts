@@ -146,7 +146,7 @@ export class CallRegistry {
     RejectedCalls.notifyInterceptors(interceptors, context, info, call, status)
   }
 
-  /** How many calls have begun and not ended, and how many have ended since the start. */
+  /** How many calls are open, and how many have ended since the start. */
   counts(): { readonly inFlight: number; readonly ended: number } {
     const { ended, open } = this.#shared
     return { inFlight: open.size, ended }

@@ -2,7 +2,7 @@
  * Changes the headers of a request that grpc-js misinterprets
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
  *
- * - content-type: grpc-js accepts any value that begins with "application/grpc", such as gRPC-Web's, which is another protocol.
+ * - content-type: grpc-js accepts any value that begins with "application/grpc", including that of gRPC-Web, which is another protocol.
  * - grpc-timeout: grpc-js computes it in 32 bits of milliseconds, so a long one expires at once, and its pattern is not anchored, so
  *   "-5S" is parsed as five seconds.
  */

@@ -33,7 +33,7 @@ export class ResponseWriter<Status> {
     this.#sink = sink
   }
 
-  /** Sends messages, each encoded when its turn comes. */
+  /** Sends messages, and encodes each right before it is sent or queued. */
   write<Message>(messages: ReadonlyArray<Message>, encode: (message: Message) => Buffer): Effect.Effect<void> {
     let next = 0
     const writeMore = (): Effect.Effect<void> => {

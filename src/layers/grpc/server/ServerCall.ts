@@ -8,7 +8,7 @@
  *
  * grpc-js reads and writes the HTTP/2 stream, and this class is the interceptor between it and the handler. grpc-js may end a call by
  * itself at any time, because of its deadline or of a message that it cannot decode: it then calls {@link ServerCall.onCancel} and ignores
- * what is sent afterwards.
+ * anything sent afterwards.
  */
 import { constants, type ServerHttp2Stream } from "node:http2"
 

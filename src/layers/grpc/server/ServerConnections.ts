@@ -433,7 +433,7 @@ export class ServerConnections {
     socket.destroy()
   }
 
-  /** Closes a connection at once, by GOAWAY if it has a session. */
+  /** Closes a connection at once, with a GOAWAY if it has a session. */
   #close({ served, socket }: Accepted): void {
     const session = served?.session
     if (session === undefined || session.destroyed) socket.destroy()

@@ -88,7 +88,7 @@ export const make = (guard: Guard): SessionShutdown => {
     return close
   }
 
-  // By SETTINGS, which must be acknowledged, since Node sends no PING on a closing session.
+  // Probes by SETTINGS, which must be acknowledged, since Node sends no PING on a closing session.
   const probe = (session: ServerHttp2Session) => {
     if (session.destroyed || probing.has(session)) return
     probing.add(session)

@@ -35,7 +35,7 @@ interface Trial {
   readonly refused: Effect.Effect<Record<string, number>>
 }
 
-const listening = /^gRPC is served/
+const listening = /^gRPC server listening/
 
 /** Serves Echo to clients with a certificate of the authority and the name "frontend" or "spiffe://shop/frontend". */
 const withServer = <A, E>(
