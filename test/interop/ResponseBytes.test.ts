@@ -1,6 +1,6 @@
 /**
- * The statuses with which this library's client ends calls after malformed and unusual responses, which are written frame by frame: missing,
- * truncated or superfluous messages, wrong flags, invalid statuses, responses of plain HTTP, and unusual but valid ones
+ * The statuses with which this library's client ends calls after malformed and unusual responses, which are written frame by frame:
+ * missing, truncated or superfluous messages, wrong flags, invalid statuses, responses of plain HTTP, and unusual but valid ones
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
  */
 import {

@@ -141,7 +141,7 @@ for (const transport of transports) {
           Effect.flatMap(PythonServer, (connection) => InteropClient.run(name, connection)).pipe(
             Effect.timeout(timeLimit)
           )
-        if (reason !== undefined) it.effect.skip(`${name} (not done: ${reason})`, run)
+        if (reason !== undefined) it.effect.skip(`${name} (skipped: ${reason})`, run)
         else it.effect(name, run)
       }
     }

@@ -286,34 +286,6 @@ describe("an invalid request", () => {
       yield* next.until("ok")
     }))
 
-  test("does not include HTTP/1.0 without a Host header, which is answered with 200", () =>
-    Effect.gen(function* () {
-      const { open } = yield* serving()
-      const { closed, send } = yield* open()
-      send("GET / HTTP/1.0\r\n\r\n")
-      assert.deepStrictEqual(RawHttp.statuses(yield* closed), [200])
-    }))
-
-  test("does not include one with the maximum number of headers, which is answered with 200", () =>
-    Effect.gen(function* () {
-      const { open } = yield* serving()
-      const { send, until } = yield* open()
-      // one more than these: Host
-      const headers = Array.from({ length: 127 }, (_, at) => `X${at}: x`)
-      send(RawHttp.get("/", headers))
-      assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
-    }))
-
-  test("does not include any valid form of Host, which is answered with 200", () =>
-    Effect.gen(function* () {
-      const { open } = yield* serving()
-      for (const host of ["a", "a.b:80", "[::1]", "[::1]:80", "a_b", "127.0.0.1:", ""]) {
-        const { send, until } = yield* open()
-        send(RawHttp.get("/", [], host))
-        assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200], host)
-      }
-    }))
-
   test("with a malformed Host is answered with 400", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
@@ -337,8 +309,38 @@ describe("an invalid request", () => {
         assert.deepStrictEqual(RawHttp.statuses(yield* closed), [400], host)
       }
     }))
+})
 
-  test("does not include one whose body is not read, with or without Expect: 100-continue", () =>
+describe("a valid request", () => {
+  test("of HTTP/1.0 without a Host header is answered with 200", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      const { closed, send } = yield* open()
+      send("GET / HTTP/1.0\r\n\r\n")
+      assert.deepStrictEqual(RawHttp.statuses(yield* closed), [200])
+    }))
+
+  test("with the maximum number of headers is answered with 200", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      const { send, until } = yield* open()
+      // one more than these: Host
+      const headers = Array.from({ length: 127 }, (_, at) => `X${at}: x`)
+      send(RawHttp.get("/", headers))
+      assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200])
+    }))
+
+  test("with any valid form of Host is answered with 200", () =>
+    Effect.gen(function* () {
+      const { open } = yield* serving()
+      for (const host of ["a", "a.b:80", "[::1]", "[::1]:80", "a_b", "127.0.0.1:", ""]) {
+        const { send, until } = yield* open()
+        send(RawHttp.get("/", [], host))
+        assert.deepStrictEqual(RawHttp.statuses(yield* until("ok")), [200], host)
+      }
+    }))
+
+  test("is answered with 200 if its body is not read, with or without Expect: 100-continue", () =>
     Effect.gen(function* () {
       const { open } = yield* serving()
       const whole = yield* open()
@@ -417,7 +419,7 @@ describe("pipelined requests", () => {
       assert.strictEqual(total("http_server_request_duration_seconds_count"), 4)
     }))
 
-  test("are limited by concurrency only: sequential requests are not limited", () =>
+  test("count towards maxRequestsPerConnection only until they are answered", () =>
     Effect.gen(function* () {
       const { open } = yield* serving({ maxRequestsPerConnection: 1 })
       const { send, until } = yield* open()

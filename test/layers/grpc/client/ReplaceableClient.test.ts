@@ -152,7 +152,7 @@ describe("a client whose credentials have been replaced", () => {
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
-  it.live("is kept while it is connected and its successors are not. Only the last successor is kept", () =>
+  it.live("is kept while it is connected and no successor is, of which only the latest is kept", () =>
     Effect.gen(function* () {
       const { change, close, counts, current } = yield* make(yield* backend, {
         // the server does not support TLS, and only the first and fifth clients use plaintext

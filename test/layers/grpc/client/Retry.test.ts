@@ -38,7 +38,7 @@ describe("Retry", () => {
     ["an invalid request", Status.invalidArgument([{ field: "a", description: "b" }]), false, false],
     ["a resource that was not found", Status.notFound("Category not found"), false, false]
   ] as ReadonlyArray<readonly [string, Status.Status, boolean, boolean]>)(
-    "is allowed or not after %s",
+    "isRetryable after %s",
     (_what, status, isOwnTimeout, expected) => {
       assert.strictEqual(Retry.isRetryable(status, isOwnTimeout), expected)
     }

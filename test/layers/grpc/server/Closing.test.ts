@@ -78,7 +78,7 @@ describe("a server closes without waiting for a timeout while it is connected to
   )
 })
 
-/** A TCP proxy. A connection leads to the `target` at its start. `hold` pauses the bytes from the server to the client, `release` resumes them. */
+/** A TCP proxy to `target`, which applies to new connections. `hold` pauses what the server sends to the client, `release` resumes it. */
 const makeProxy = Effect.gen(function* () {
   const proxy = { target: 0, hold: () => {}, release: () => {}, onRequest: () => {} }
   const sockets = new Set<Socket>()

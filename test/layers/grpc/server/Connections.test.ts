@@ -74,7 +74,7 @@ const withServer = <A, E>(
   }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()), Effect.timeout("20 seconds"))
 }
 
-const good = (port: number) =>
+const assertServed = (port: number) =>
   Effect.map(Tls.call(port, {}), ({ code, details }) => assert.deepStrictEqual([code, details], [0, ""]))
 
 describe("the headers of a call", () => {
@@ -89,7 +89,7 @@ describe("the headers of a call", () => {
         // the connection still serves calls with fewer values
         socket.write(RawHttp2.call(3, "/nobody/Knows", [["x-bin", ",".repeat(60)]]))
         yield* line(/nobody/)
-        yield* good(port)
+        yield* assertServed(port)
       })
     )
   )
@@ -102,7 +102,7 @@ describe("the headers of a call", () => {
         socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers)]))
         yield* line(/^gRPC call failed: Number of headers \(156\) exceeds the limit of 128$/)
         assert.strictEqual(logs.access().length, 1)
-        yield* good(port)
+        yield* assertServed(port)
       })
     )
   )
@@ -114,7 +114,7 @@ describe("the headers of a call", () => {
         socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-large", "a".repeat(40_000)]])]))
         yield* line(/^gRPC call failed: Headers of 40\d\d\d bytes exceed the limit of 16384$/)
         assert.strictEqual(logs.access().length, 1)
-        yield* good(port)
+        yield* assertServed(port)
       })
     )
   )
@@ -171,7 +171,7 @@ describe("a client that sends GOAWAY during calls", () => {
         const [waited] = yield* Effect.timed(closed)
         assert.isBelow(Duration.toMillis(waited), 5_000)
         yield* Effect.repeat(server.load, { until: ({ answering }) => answering === 0 })
-        yield* good(port)
+        yield* assertServed(port)
       })
     )
   )
@@ -216,7 +216,7 @@ describe("a client that sends no HTTP/2 SETTINGS", () => {
         yield* line(/^Connection refused 127\.0\.0\.1:\d+ no HTTP\/2 SETTINGS received in time$/)
         assert.deepStrictEqual(yield* refused, { not_http2: 1 })
         assert.isFalse(idle.socket.destroyed)
-        yield* good(port)
+        yield* assertServed(port)
       })
     )
   )
@@ -273,7 +273,7 @@ describe("a flood of frames", () => {
         socket.on("drain", flood)
         flood()
         yield* Effect.raceFirst(closed, Effect.asVoid(line(/HTTP\/2 protocol error or flood/)))
-        yield* good(port)
+        yield* assertServed(port)
         yield* line(/^Connection refused 127\.0\.0\.2:\d+ HTTP\/2 protocol error or flood: /)
         assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
       })
@@ -307,13 +307,13 @@ describe("the counters of a server", () => {
   )
 })
 
-describe("connections above the limits", () => {
-  it.live("of one address are evicted in favour of a new one if they have no calls", () =>
+describe("connections", () => {
+  it.live("above maxConnectionsPerAddress are evicted in favour of a new one if they have no calls", () =>
     withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
       Effect.gen(function* () {
         const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
         for (const { socket } of idle) socket.write(RawHttp2.begin)
-        yield* good(port)
+        yield* assertServed(port)
         yield* Effect.forEach(idle.slice(0, 16), ({ closed }) => closed)
         assert.isFalse(idle.at(-1)!.socket.destroyed)
         assert.deepStrictEqual(yield* refused, { too_many_connections_of_address: 16 })
@@ -324,12 +324,12 @@ describe("connections above the limits", () => {
     )
   )
 
-  it.live("of all addresses are evicted from the address that holds most", () =>
+  it.live("above maxConnections are evicted from the address that holds most", () =>
     withServer({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } }, ({ port, refused }) =>
       Effect.gen(function* () {
         const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
         const many = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 200)
-        yield* good(port)
+        yield* assertServed(port)
         yield* Effect.forEach(many.slice(0, 190), ({ closed }) => closed)
         for (const { socket } of others) assert.isFalse(socket.destroyed)
         const { too_many_connections: ofAll = 0, too_many_connections_of_address: ofAddress = 0 } = yield* refused
@@ -339,7 +339,7 @@ describe("connections above the limits", () => {
     )
   )
 
-  it.live("in their TLS handshake are evicted, while a well-behaved client is served", () =>
+  it.live("above maxHandshakesPerAddress are evicted, while a well-behaved client is served", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
@@ -361,14 +361,14 @@ describe("connections above the limits", () => {
 describe("connections from many addresses below the limit of each", () => {
   /** Opens such connections, while a well-behaved client makes calls on new connections, which have to succeed. */
   const withAttack = <E>(
-    { good, port, refused }: Pick<Trial, "port" | "refused"> & { readonly good: Effect.Effect<void, E> },
+    { call, port, refused }: Pick<Trial, "port" | "refused"> & { readonly call: Effect.Effect<void, E> },
     bytes: Uint8Array,
     reason: ConnectionRefusal.Refusal["reason"]
   ) =>
     Effect.gen(function* () {
       let isOver = false
       let calls = 0
-      const calling = good.pipe(
+      const calling = call.pipe(
         Effect.tap(() => Effect.sync(() => void calls++)),
         Effect.repeat({ until: () => isOver && calls >= 5 }),
         Effect.forkChild
@@ -392,7 +392,7 @@ describe("connections from many addresses below the limit of each", () => {
 
   it.live("are evicted in favour of a well-behaved client if they are idle", () =>
     withServer({ limits: { maxConnections: 40, maxConnectionsPerAddress: 20 } }, ({ port, refused }) =>
-      withAttack({ good: good(port), port, refused }, RawHttp2.begin, "too_many_connections")
+      withAttack({ call: assertServed(port), port, refused }, RawHttp2.begin, "too_many_connections")
     )
   )
 
@@ -402,10 +402,10 @@ describe("connections from many addresses below the limit of each", () => {
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
       const options = { limits: { maxConnections: 80, maxConnectionsPerAddress: 40 }, tls: { certificates: watched } }
       yield* withServer(options, ({ port, refused }) => {
-        const good = Effect.map(Tls.call(port, { ca: authority.cert }), ({ code, details }) =>
+        const call = Effect.map(Tls.call(port, { ca: authority.cert }), ({ code, details }) =>
           assert.deepStrictEqual([code, details], [0, ""])
         )
-        return withAttack({ good, port, refused }, Buffer.from("16030102000100", "hex"), "too_many_handshakes")
+        return withAttack({ call, port, refused }, Buffer.from("16030102000100", "hex"), "too_many_handshakes")
       })
     })
   )

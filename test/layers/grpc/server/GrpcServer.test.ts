@@ -238,8 +238,8 @@ describe("a client that never half-closes its call", () => {
   )
 })
 
-describe("errors of setup", () => {
-  it("a service that its definitions lack throws", () => {
+describe("the setup of a GrpcServer", () => {
+  it("throws for a service that is not in its definitions", () => {
     const { definitions } = Echo.EchoService
     assert.throws(() => EmbeddedProtos.methods({ name: "a.B", definitions }), "No service a.B in its definitions")
     const message = "onlinebooks.layers.testing.EchoRequest"
@@ -249,7 +249,7 @@ describe("errors of setup", () => {
     )
   })
 
-  it.live("a port in use fails with an error that names it", () =>
+  it.live("fails with an error that names a port in use", () =>
     Effect.gen(function* () {
       const { port } = yield* (yield* GrpcServer.GrpcServer).address
       const error = yield* Layer.build(
