@@ -56,7 +56,7 @@ export const measure = async (rates: ReadonlyArray<number>): Promise<ReadonlyArr
     const backends = await startAll(
       "recommendations",
       { RECOMMENDATIONS_GRPC_HOST: "127.0.0.1", RECOMMENDATIONS_GRPC_PORT: "0" },
-      /gRPC is served on [^\s"]+?:(\d+)\b/
+      /gRPC server listening on [^\s"]+?:(\d+)\b/
     )
     const ports = await startAll(
       "marketplace",

@@ -138,7 +138,7 @@ const portOf = (server: ChildProcess): Promise<number> =>
     let output = ""
     const onData = (bytes: Buffer) => {
       output += bytes.toString()
-      const [, port] = /gRPC is served on [^\s"]+?:(\d+)\b/.exec(output) ?? []
+      const [, port] = /gRPC server listening on [^\s"]+?:(\d+)\b/.exec(output) ?? []
       if (port === undefined) return
       server.stdout?.off("data", onData)
       server.stdout?.resume()

@@ -84,7 +84,7 @@ export const measure = async (subject: Subject, factors: ReadonlyArray<number>):
       let output = ""
       server.stdout.on("data", (bytes: Buffer) => {
         output += bytes.toString()
-        const [, port] = /gRPC is served on [^\s"]+?:(\d+)\b/.exec(output) ?? []
+        const [, port] = /gRPC server listening on [^\s"]+?:(\d+)\b/.exec(output) ?? []
         if (port !== undefined) resolve(Number(port))
       })
       server.on("exit", () => reject(new Error(`The server exited: ${output}`)))

@@ -29,7 +29,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         const { adminPort, written } = yield* begin("recommendations", { CATALOG_FILE: "many.csv" })
         assert.strictEqual(yield* probe(adminPort, "/readyz"), "503 starting")
         assert.strictEqual(yield* probe(adminPort, "/livez"), "200 ok")
-        yield* written("gRPC is served on")
+        yield* written("gRPC server listening on")
         yield* probe(adminPort, "/readyz").pipe(
           Effect.flatMap((answer) => (answer === "200 ok" ? Effect.void : Effect.fail(answer))),
           Effect.retry(Schedule.spaced("10 millis")),

@@ -49,7 +49,7 @@ const startEcho = Effect.gen(function* () {
   )
   const { match, text } = yield* Output.follow("the fuzzed server", handle)
   const [, adminPort] = yield* match(/Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/)
-  const [, port] = yield* match(/gRPC is served on [^\s"]+?:(\d+)\b/)
+  const [, port] = yield* match(/gRPC server listening on [^\s"]+?:(\d+)\b/)
   return { pid: handle.pid, port: Number(port), adminPort: Number(adminPort), output: text } satisfies Subject
 })
 

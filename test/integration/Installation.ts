@@ -42,7 +42,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** The log line of a service that is listening, with its port. */
 const started: { readonly [S in Service]: RegExp } = {
-  recommendations: /gRPC is served on [^\s"]+?:(\d+)\b/,
+  recommendations: /gRPC server listening on [^\s"]+?:(\d+)\b/,
   marketplace: /HTTP server listening on http:\/\/[^\s"]+?:(\d+)\b/
 }
 

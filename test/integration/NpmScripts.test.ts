@@ -17,7 +17,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 const served = {
   start: /HTTP server listening on (http:\/\/[^\s"]+:\d+)/,
-  "start:recommendations": /gRPC is served on/,
+  "start:recommendations": /gRPC server listening on/,
   "start:marketplace": /HTTP server listening on/,
   dev: /HTTP server listening on/
 }

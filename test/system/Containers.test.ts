@@ -169,7 +169,7 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
         )
         const start = yield* documented("docker run ")
         yield* shell(start.replaceAll("docker build ", "docker build --network host "))
-        yield* (yield* follow("logs", "--follow", "recommendations")).match(/gRPC is served on /)
+        yield* (yield* follow("logs", "--follow", "recommendations")).match(/gRPC server listening on /)
         yield* (yield* follow("logs", "--follow", "marketplace")).match(/HTTP server listening on /)
 
         yield* page("http://localhost:5000/")

@@ -111,7 +111,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
       const { name, target } = settings(port)
       const call = [{ call: recommend, message }]
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ target, name, ca }, call)), ["UNAVAILABLE"])
-      yield* written("refused: it has no certificate")
+      yield* written("no client certificate")
 
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), name: "other.test" }, call)), [
         "UNAVAILABLE"
@@ -124,7 +124,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
         key: `${folder}/${listed.client.files.keyFile}`
       }
       assert.deepStrictEqual(yield* codes(yield* pythonTls({ ...settings(port), ...stranger }, call)), ["UNAVAILABLE"])
-      yield* written("its certificate, of DNS:marketplace, is not accepted")
+      yield* written("client certificate DNS:marketplace rejected")
     })
   )
 

@@ -120,7 +120,7 @@ export const flag = (variable: string, options: WithDefault<boolean>): Config.Co
     parse: (value) => (/^(true|false)$/i.test(value) ? Option.some(value.toLowerCase() === "true") : Option.none())
   })
 
-/** A TCP port; 0 lets the system pick one. */
+/** A TCP port; 0 selects a free port. */
 export const port = (variable: string, options: WithDefault<number>): Config.Config<number> =>
   withDefault(variable, {
     ...options,

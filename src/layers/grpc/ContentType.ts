@@ -5,6 +5,6 @@ import type { IncomingHttpHeaders } from "node:http2"
 
 const grpc = /^application\/grpc(?:$|[+;])/
 
-/** Whether headers have the content type of gRPC. That of gRPC-Web is another one. */
+/** Whether headers have the content type of gRPC. gRPC-Web is not accepted. */
 export const isGrpc = ({ "content-type": contentType }: IncomingHttpHeaders): boolean =>
   contentType !== undefined && grpc.test(contentType)

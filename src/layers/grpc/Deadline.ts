@@ -1,12 +1,12 @@
 /**
- * The deadline of the current work. A server provides the deadline of each call, and a client reads it, so that the calls that a handler
- * makes end with its own call (https://grpc.io/docs/guides/deadlines/).
+ * The deadline of the current call. A server provides it to handlers, and a client reads it, so that deadlines propagate from a call to
+ * the calls that its handler makes (https://grpc.io/docs/guides/deadlines/).
  *
- * Deadlines use the monotonic clock, so they do not move when the wall clock is set.
+ * Deadlines use the monotonic clock, so changes of the wall clock do not affect them.
  */
 import { Context, Duration, Effect } from "effect"
 
-/** In milliseconds of `performance.now()`; Infinity without a limit. */
+/** In milliseconds of `performance.now()`; Infinity without a deadline. */
 export const Deadline = Context.Reference<number>("layers/grpc/Deadline", { defaultValue: () => Infinity })
 
 /** The time until the deadline: zero once it has passed. */
@@ -15,8 +15,8 @@ export const timeLeft: Effect.Effect<Duration.Duration> = Effect.map(Deadline, (
 )
 
 /**
- * Runs an effect with a deadline after the given time, or with the current deadline if that is earlier. The effect is not interrupted at the
- * deadline: its calls fail.
+ * Runs an effect with a deadline after the given time, or with the current deadline if that is earlier. The effect is not interrupted; gRPC
+ * calls inside fail with DEADLINE_EXCEEDED.
  */
 export const within = (budget: Duration.Input) => {
   const millis = Duration.toMillis(budget)

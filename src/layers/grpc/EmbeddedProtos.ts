@@ -1,5 +1,5 @@
 /**
- * Encodes and decodes the messages of protos that are part of the program, as protobufjs' JSON, which scripts/generate.ts embeds.
+ * Encodes and decodes the messages of protos that scripts/generate.ts has embedded in the program as protobufjs' JSON.
  *
  * Definitions are parsed when one of their messages is first used, since a program uses few of the messages that its protos define.
  * proto-loader does the same for every message at once, which delays the start.
@@ -14,11 +14,11 @@ import type { GrpcService } from "./GrpcService.ts"
 export interface Codec {
   readonly encode: (message: object) => Buffer
   readonly decode: (bytes: Uint8Array) => object
-  /** Its type, which knows its fields. */
+  /** The protobufjs type. */
   readonly type: () => protobuf.Type
 }
 
-/** What it takes to answer calls of a method, and to make them. */
+/** Definition of a method, for servers and clients. */
 export interface ServiceMethod {
   /** "/package.Service/Method". */
   readonly path: string
@@ -46,7 +46,7 @@ export const methods = ({ definitions, name }: GrpcService<unknown>): ServiceMet
   }))
 }
 
-/** A message by its full name. */
+/** The codec of a message, by its full name. */
 export const codec = (definitions: protobuf.INamespace, name: string): Codec =>
   makeCodec(() => rootOf(definitions).lookupType(name))
 
@@ -60,7 +60,7 @@ const makeCodec = (lookup: () => protobuf.Type): Codec => {
   }
 }
 
-/** What proto-loader-gen-types writes types for (scripts/generate.ts). */
+/** Must agree with the types that proto-loader-gen-types writes (scripts/generate.ts). */
 const conversion: protobuf.IConversionOptions = { defaults: true, longs: String }
 
 const roots = new WeakMap<protobuf.INamespace, protobuf.Root>()

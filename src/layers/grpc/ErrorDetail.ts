@@ -14,7 +14,7 @@ export interface FieldViolation {
 export type ErrorDetail = Data.TaggedEnum<{
   /** The invalid fields of the request. */
   BadRequest: { readonly fieldViolations: ReadonlyArray<FieldViolation> }
-  /** Why the call failed, for programs. The reason is in UPPER_SNAKE_CASE and unique in its domain. */
+  /** The machine-readable cause of the failure. The reason is in UPPER_SNAKE_CASE and unique in its domain. */
   ErrorInfo: {
     readonly reason: string
     readonly domain: string

@@ -1,5 +1,5 @@
 /**
- * The call that a handler answers, as a service: metadata, peer and deadline of the request, and the metadata of the response. Everything
+ * The current call of a handler, as a service: metadata, peer and deadline of the request, and the metadata of the response. Everything
  * that runs within a handler can access it.
  *
  * ```ts
@@ -17,7 +17,7 @@ import { Context, type Effect, type Exit } from "effect"
 import type { SubjectAltName } from "../tls/PeerIdentity.ts"
 import type { Status } from "./Status.ts"
 
-/** The four kinds of methods. */
+/** The kinds of methods. */
 export type Kind = "unary" | "serverStream" | "clientStream" | "bidi"
 
 /** The client at the other end of the connection. */
@@ -28,33 +28,36 @@ export interface Peer {
   readonly names: ReadonlyArray<SubjectAltName>
 }
 
-/** Replaces the name of a service or a method that the server does not have, so that callers cannot create labels of metrics. */
-export const unknown = "_OTHER"
+/** Replaces the name of an unregistered service or method, so that callers cannot create labels of metrics. */
+export const otherLabel = "_OTHER"
 
 export class GrpcCall extends Context.Service<
   GrpcCall,
   {
-    /** With its package, such as "grpc.health.v1.Health"; {@link unknown} if the server does not have the method. */
+    /** With its package, such as "grpc.health.v1.Health"; {@link otherLabel} if the method is not registered. */
     readonly service: string
-    /** {@link unknown} if the server does not have it. */
+    /** {@link otherLabel} if the method is not registered. */
     readonly method: string
     readonly kind: Kind
     /** "service/method" as the client sent it. */
     readonly name: string
-    /** A unique id, which the client gets in place of the cause of a defect. */
+    /** A unique id, which is sent to the client in place of the cause of a defect. */
     readonly id: string
     /** When the headers arrived, in milliseconds of `performance.now()`. */
     readonly startedAt: number
-    /** Whether the call was ended by the server or by grpc-js and not by its handler: it was refused, or its request is malformed. */
+    /** Whether the server or grpc-js, and not the handler, ended the call: it was refused, or its request is malformed. */
     readonly isRejected: boolean
     readonly peer: Peer
     /** In milliseconds of `performance.now()`; infinite without a deadline. See {@link Deadline}. */
     readonly deadline: number
-    /** The metadata of the request. A change is visible to everything that reads it later. */
+    /** The metadata of the request. It is mutable: later readers see changes. */
     readonly metadata: Metadata
     /** The error of the handler that became the status; undefined if it has not failed. */
     readonly failure: unknown
-    /** Sends metadata ahead of the response. It has no effect after the first message. */
+    /**
+     * Sends the initial metadata. Only the first call has an effect: with several senders, the outermost interceptor wins if it sends before
+     * it runs the handler. No-op after the first message.
+     */
     readonly sendMetadata: (metadata: Metadata) => Effect.Effect<void>
     /** Adds trailers, which are sent with the status. */
     readonly addTrailers: (metadata: Metadata) => Effect.Effect<void>

@@ -1,5 +1,5 @@
 /**
- * A channel makes the calls of clients to one target. {@link GrpcClient.make} puts the typed functions of a service on top of it.
+ * A channel makes the calls of clients to one target. {@link GrpcClient.make} wraps it in the typed functions of a service.
  *
  * `client/NodeGrpcChannel` is the channel over HTTP/2, with load balancing, retries and a circuit breaker; `layers/testing` has one that
  * calls handlers in the same process.
@@ -22,9 +22,9 @@ export interface Method {
   readonly kind: Kind
   /** Whether its proto marks it NO_SIDE_EFFECTS or IDEMPOTENT, so that a call may be retried. */
   readonly isIdempotent: boolean
-  /** Encodes a request; fails with INVALID_ARGUMENT if the message cannot carry it. */
+  /** Encodes a request; fails with INVALID_ARGUMENT if a value does not fit its field type. */
   readonly encode: (request: object) => Exit.Exit<Buffer, Status>
-  /** Decodes a response; throws if the bytes are not such a message. */
+  /** Decodes a response; throws if the bytes are malformed. */
   readonly decode: (bytes: Buffer) => object
 }
 
@@ -39,12 +39,12 @@ export interface ResponseMetadata {
 /** A call that is about to be made. */
 export interface Call {
   readonly method: Method
-  /** When it must have ended, in milliseconds of `performance.now()`; infinite without a deadline. */
+  /** Deadline, in milliseconds of `performance.now()`; Infinity without one. */
   readonly deadline: number
-  /** What is sent ahead of the request. It belongs to the call: interceptors and retries change it. */
+  /** The initial metadata. It is not shared with other calls: interceptors and retries change it. */
   readonly metadata: Metadata
   readonly responseLimit: ResponseLimit | undefined
-  /** Receives the headers and the trailers of each attempt when they arrive. */
+  /** Called with the headers and the trailers of each attempt when they arrive. */
   readonly onResponseMetadata: ((metadata: Partial<ResponseMetadata>) => void) | undefined
 }
 

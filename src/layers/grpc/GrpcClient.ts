@@ -9,9 +9,9 @@
  * )
  * ```
  *
- * The deadline of a call is the earlier one of its own timeout and of the call that is being answered: see {@link Deadline}. A request
- * that its message cannot carry fails with INVALID_ARGUMENT before anything is sent: see {@link RequestValidation}. Everything else
- * (retries, load balancing, interceptors) is the channel's: see {@link GrpcChannel}.
+ * The deadline of a call is the earlier of its own timeout and the deadline of the enclosing call: see {@link Deadline}. A request fails
+ * with INVALID_ARGUMENT before anything is sent if a value does not fit its field type: see {@link RequestValidation}. Everything else
+ * (retries, load balancing, interceptors) is handled by the channel: see {@link GrpcChannel}.
  */
 import { Metadata } from "@grpc/grpc-js"
 import { Context, Duration, Effect, Exit, Record, Stream } from "effect"
@@ -27,10 +27,10 @@ import * as Status from "./Status.ts"
 
 /** The options of one call. */
 export interface CallOptions {
-  /** How long the call may take, with all its attempts; the server gets to know it. */
+  /** How long the call may take, with all its attempts; sent as grpc-timeout. */
   readonly timeout?: Duration.Input | undefined
   readonly metadata?: Metadata | undefined
-  /** How much of the response is decoded, for unary calls; the default is all of it. */
+  /** How much of the response of a unary call is decoded; the default is all of it. */
   readonly responseLimit?: ResponseLimit | undefined
 }
 
@@ -63,7 +63,7 @@ export const RequestMetadata = Context.Reference<Metadata>("layers/grpc/GrpcClie
   defaultValue: () => new Metadata()
 })
 
-/** Receives the metadata of the responses to all calls made within an effect. */
+/** Called with the metadata of the responses to all calls made within an effect. */
 const ResponseListener = Context.Reference<Call["onResponseMetadata"]>("layers/grpc/GrpcClient/ResponseListener", {
   defaultValue: () => undefined
 })
@@ -82,7 +82,7 @@ export const withResponseMetadata = <A, E, R>(
     )
   })
 
-/** Makes the functions of a service, which call it by the channel in the context. */
+/** Makes the functions of a service, which use the channel in the context. */
 export const make = Effect.fnUntraced(function* <Methods>(
   service: GrpcService.GrpcService<Methods>
 ): Effect.fn.Return<GrpcClient<Methods>, never, GrpcChannel> {
@@ -98,7 +98,7 @@ const callerOf = (channel: GrpcChannel["Service"], method: Method) => {
     Effect.withFiber<A, E, R>(({ context }) => make(callIn(context, method, options)))
   switch (method.kind) {
     case "unary":
-      // nearly all calls are unary: one function less
+      // hot path: nearly all calls are unary
       return (request: object, options?: CallOptions) =>
         Effect.withFiber<object, GrpcError>(({ context }) => channel.unary(callIn(context, method, options), request))
     case "serverStream":
@@ -113,7 +113,7 @@ const callerOf = (channel: GrpcChannel["Service"], method: Method) => {
   }
 }
 
-/** A call by its options and by what the context says of all calls in it. */
+/** A call configured by its options and by the context. */
 const callIn = (context: Context.Context<never>, method: Method, options: CallOptions | undefined): Call => {
   const deadline = Context.get(context, Deadline)
   const own = options?.timeout === undefined ? Infinity : performance.now() + Duration.toMillis(options.timeout)

@@ -8,7 +8,7 @@ import { isStatus } from "./Status.ts"
 const StatusSchema = Schema.declare(isStatus)
 
 /**
- * A call that ended with another status than OK. The `reason` is that status, and its `_tag` is the name of the status:
+ * A call that ended with a status other than OK. The `reason` is that status, and its `_tag` is the name of the status:
  * `Effect.catchReason("GrpcError", "NotFound", (status) => ...)`.
  */
 export class GrpcError extends Schema.TaggedError<GrpcError>()("GrpcError", {

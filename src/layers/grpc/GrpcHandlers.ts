@@ -1,6 +1,6 @@
 /**
  * The types of handlers. A missing method, a misspelt field of a response and an error without a status do not compile. A method that
- * the server does not offer has {@link Unimplemented} in place of its handler.
+ * the server does not implement has {@link Unimplemented} in place of its handler.
  */
 import type { Effect, Stream, Types } from "effect"
 
@@ -9,7 +9,7 @@ import type { GrpcCall } from "./GrpcCall.ts"
 import type * as GrpcService from "./GrpcService.ts"
 import type { Status } from "./Status.ts"
 
-/** An error that a handler may fail with. Its tag is what the {@link StatusTable} looks it up by. */
+/** An error that a handler may fail with. {@link StatusTable} is keyed by its tag. */
 export interface TaggedError {
   readonly _tag: string
 }

@@ -1,16 +1,16 @@
 /**
- * Interceptors: what is done around every call of a server or of a client, whatever its method.
+ * Interceptors: cross-cutting behaviour of calls, on servers and on clients, for every method.
  *
- * An interceptor has two hooks and one wrapper, and may have any of them:
+ * An interceptor has any of two hooks and one wrapper:
  *
  * - `onStart` runs before the call and may change its context
  * - `onEnd` runs when the call has ended, with its exit and its status
- * - `around` wraps the Effect that answers or makes the call; it may fail in its place, wait, or provide a service
+ * - `around` wraps the Effect that answers or makes the call; it may short-circuit, delay, or provide a service
  *
  * Interceptors that only have hooks run outside the fiber of the call, so that observers cost little. An exception in a hook is logged
  * and does not affect the call; one in `around` is a defect of the call.
  *
- * Lists of interceptors are ordered from the outermost to the innermost: `[first, second]` starts `first`, starts `second`, makes
+ * Lists of interceptors are ordered from the outermost to the innermost: `[first, second]` starts `first`, starts `second`, runs
  * the call, ends `second` and ends `first`.
  *
  * ```ts
@@ -33,7 +33,7 @@ import type { GrpcCall, Kind } from "./GrpcCall.ts"
 import { GrpcError } from "./GrpcError.ts"
 import * as Status from "./Status.ts"
 
-/** The hooks of an interceptor. `Failure` is what a call may fail with. */
+/** The hooks of an interceptor. `Failure` is the error of a call. */
 export interface Hooks<in Call, in Failure> {
   /** Runs before the call; returns the context to run it in, or nothing to leave the context as it is. */
   readonly onStart?: (call: Call, context: Context.Context<never>) => Context.Context<never> | undefined | void
@@ -55,19 +55,19 @@ export type ServerCall = GrpcCall["Service"]
 /**
  * An interceptor of the calls that a server answers.
  *
- * It sees every call exactly once, including those that reach no handler (refused, of an unknown method, or with a message that does
- * not decode): of these the exit is the status that has been sent already, and a change of it is only seen by outer interceptors.
+ * It runs exactly once for every call, including those that reach no handler (refused, of an unknown method, or with a message that does
+ * not decode). Their exit is the status that has been sent already, and a change of it is only seen by outer interceptors.
  */
 export interface ServerInterceptor extends Hooks<ServerCall, Status.Status> {
   /**
    * Wraps the Effect that answers a call; for a method that answers with a Stream, the Effect that sends all of it. Errors of handlers
-   * have been turned into statuses by then. {@link GrpcCall.statusOf} gives the status of an exit.
+   * are already mapped to statuses. {@link GrpcCall.statusOf} returns the status of an exit.
    */
   readonly around?: <A, R>(
     answer: Effect.Effect<A, Status.Status, R>,
     call: ServerCall
   ) => Effect.Effect<A, Status.Status, R>
-  /** Wraps the Stream that a call is answered with. A message that its handler has encoded is an {@link EncodedMessage.Encoded}. */
+  /** Wraps the Stream of responses. A message that the handler has encoded is an {@link EncodedMessage.Encoded}. */
   readonly aroundStream?: <A, R>(
     messages: Stream.Stream<A, Status.Status, R>,
     call: ServerCall
@@ -88,7 +88,7 @@ export type ProvidedBy<Interceptors extends ReadonlyArray<ServerInterceptor>> =
     : never
 
 /**
- * Provides a service to handlers, made for each call. A status that `make` fails with is the answer.
+ * Provides a service to handlers, made for each call. If `make` fails, the call is answered with its status.
  *
  * ```ts
  * class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("CurrentUser") {}
@@ -102,8 +102,12 @@ export type ProvidedBy<Interceptors extends ReadonlyArray<ServerInterceptor>> =
  * GrpcServer.serve(Accounts, handlers, statuses, { interceptors: [authenticated] })
  * ```
  *
- * Handlers that need the service compile only where such an interceptor, or a layer, provides it. Give the interceptor to
- * {@link GrpcServer.serve} for one service, or to `NodeGrpcServer.listen` for all services of a server.
+ * Handlers that need the service compile only where such an interceptor, or a layer, provides it. Pass the interceptor to
+ * {@link GrpcServer.serve} for one service, or to `NodeGrpcServer.listen` for all services of a server. In the latter case it also runs for
+ * health checks and reflection: a `make` that fails for them marks the server as not ready.
+ *
+ * The list of interceptors must be inferred as a tuple: pass it inline or declare it `as const`. A list of the type
+ * `ReadonlyArray<ServerInterceptor>` provides nothing to the compiler.
  */
 export const provide = <Service, Shape>(
   service: Context.Key<Service, Shape>,
@@ -120,13 +124,13 @@ export interface ClientCall {
   readonly service: string
   readonly method: string
   readonly kind: Kind
-  /** The target of the channel, as gRPC names it. */
+  /** The target of the channel, in gRPC's name syntax. */
   readonly target: string
   /** When it started, in milliseconds of `performance.now()`. */
   readonly startedAt: number
-  /** When it must have ended, in milliseconds of `performance.now()`; infinite without a deadline. */
+  /** Deadline, in milliseconds of `performance.now()`; Infinity without one. */
   readonly deadline: number
-  /** The metadata that is sent. What an interceptor sets here is sent with all attempts. */
+  /** The initial metadata. Changes by an interceptor are sent with all attempts. */
   readonly metadata: Metadata
 }
 
@@ -139,10 +143,10 @@ export interface ClientAttempt extends ClientCall {
 }
 
 /**
- * An interceptor of the calls that a client makes, or of their attempts: the two are separate lists of a channel.
+ * An interceptor of the calls that a client makes, or of their attempts: a channel has a separate list of each.
  *
- * For a method that answers with a Stream, a call lasts until the Stream ends or its reader leaves. `around` may then fail before the
- * Stream begins, and cannot change how it ends.
+ * A call with a Stream of responses lasts until the Stream ends or is no longer consumed. `around` may fail before the Stream starts, and
+ * cannot change how it ends.
  */
 export interface Interceptor<Call, Error> extends Hooks<Call, unknown> {
   /** Wraps the Effect that makes the call. */
@@ -156,8 +160,8 @@ export type ClientInterceptor = Interceptor<ClientCall, GrpcError>
 export type ClientAttemptInterceptor = Interceptor<ClientAttempt, Status.Status>
 
 /**
- * The status that a call of a client, or an attempt, ended with: undefined is OK, CANCELLED stands for an interruption, UNKNOWN for a
- * failure that is no status.
+ * The status that a call of a client, or an attempt, ended with: undefined is OK, CANCELLED is an interruption, and UNKNOWN is a
+ * non-status error.
  */
 export const clientStatusOf = (exit: Exit.Exit<unknown, unknown>): Status.Status | undefined => {
   if (Exit.isSuccess(exit)) return undefined
@@ -169,4 +173,4 @@ export const clientStatusOf = (exit: Exit.Exit<unknown, unknown>): Status.Status
 
 const cancelled = Status.cancelled("Cancelled")
 
-const notStatus = Status.unknown("The call failed with an error that is no status")
+const notStatus = Status.unknown("The call failed with a non-status error")

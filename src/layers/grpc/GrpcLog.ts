@@ -5,8 +5,8 @@ import { setLogger } from "@grpc/grpc-js"
 import { Effect } from "effect"
 
 /**
- * Sends the log lines of grpc-js to Effect's logger, at Debug: they are for its developers. What operators need to know is also an error,
- * and is logged where that is handled.
+ * Sends the log lines of grpc-js to Effect's logger, at Debug: they are for debugging; operational errors surface as statuses and are
+ * logged there.
  */
 export const redirect = Effect.gen(function* () {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())

@@ -6,14 +6,14 @@
  * Layer.mergeAll(GrpcServer.serve(Echo, handlers, statuses), ...).pipe(NodeGrpcServer.listenConfig("ECHO"))
  * ```
  *
- * A handler is a function from the request to an Effect of the response. Its errors become statuses by a table that must be complete to
- * compile. A defect becomes INTERNAL with a fixed text and an id; the log line with its cause has the same id. The handler's fiber is
- * interrupted when the client cancels, when the deadline passes, and when the server closes. {@link GrpcCall} has what a handler may
- * need besides the request.
+ * A handler is a function from the request to an Effect of the response. Its errors are mapped to statuses by a table, which compiles only
+ * if it is complete. A defect becomes INTERNAL with a fixed text and an id; the log line with its cause has the same id. The handler's
+ * fiber is interrupted when the client cancels, when the deadline passes, and when the server closes. {@link GrpcCall} has the metadata,
+ * the peer and the deadline of the call.
  *
- * Streams of requests and of responses have back-pressure. The writer is ahead of the reader by at most 128 KiB of encoded messages (the
- * window of HTTP/2 and the buffer of Node), 34 messages, and one chunk of the Stream; a Stream of large messages should have small
- * chunks ({@link Stream.rechunk}). A client of grpc-js may be 1 MiB of requests ahead, which it keeps to be able to retry.
+ * Streams of requests and of responses have back-pressure. At most 128 KiB of encoded messages (the window of HTTP/2 and the buffer of
+ * Node), 34 messages, and one chunk of the Stream are buffered between writer and reader; a Stream of large messages should have small
+ * chunks ({@link Stream.rechunk}). A grpc-js client buffers up to 1 MiB of requests for retries.
  */
 import { Context, Duration, Effect, Layer, type Scope, type Stream } from "effect"
 
@@ -40,37 +40,37 @@ export interface Limits {
   readonly maxRequestSize: number
   /** The largest message of a response, in bytes; a call with a larger one is answered RESOURCE_EXHAUSTED. */
   readonly maxResponseSize: number
-  /** The memory of all calls together, in bytes: requests, responses that are not sent yet, and an overhead for each call. See {@link CallBudget}. */
+  /** The memory of all calls, in bytes: requests, responses that are not sent yet, and an overhead per call. See {@link CallBudget}. */
   readonly maxBytesInFlight: number
-  /** Calls of exempt methods, such as health watches, at the same time. Above it, the client with most of them loses its oldest one. */
+  /** Calls of exempt methods, such as health watches, at the same time. Above it, the client with most of them has its oldest evicted. */
   readonly maxExemptCalls: number
   /**
-   * The headers of one call, in bytes as HTTP/2 counts them; a stream with more is reset. The limit holds once the client has acknowledged
-   * it, one round trip after it has connected; until then Node's limit of 64 KiB holds.
+   * The headers of one call, in bytes as HTTP/2 counts them. A call above the limit fails with RESOURCE_EXHAUSTED: by that status, or, once
+   * the client has acknowledged the server's SETTINGS, by a stream reset with ENHANCE_YOUR_CALM, which gRPC clients map to it.
    */
   readonly maxHeaderSize: number
   /**
-   * Open calls of one connection. Calls above it wait in the client, which gives them up at their deadlines at no cost for the server. RFC
-   * 9113, section 6.5.2, advises against less than 100.
+   * Open calls of one connection. Further calls wait in the client and fail there at their deadline, at no cost for the server. RFC 9113,
+   * section 6.5.2, advises against less than 100.
    */
   readonly maxConcurrentStreams: number
   /**
-   * Open connections. Above it, the address with most connections loses the one that has been without a call the longest, or else its
-   * newest.
+   * Open connections. Above it, a connection of the address with most of them is evicted: the one that has been idle the longest, or else
+   * the newest.
    */
   readonly maxConnections: number
   /** Open connections of one client address; an IPv6 /64 counts as one address. */
   readonly maxConnectionsPerAddress: number
   /** The age, plus or minus a tenth, at which a connection gets GOAWAY, so that its client reconnects and finds new replicas. */
   readonly maxConnectionAge: Duration.Duration
-  /** How often a silent connection is pinged. */
+  /** Interval of keepalive pings on an idle connection. */
   readonly keepaliveTime: Duration.Duration
   /** How long a client may take to answer a ping before its connection is closed. */
   readonly keepaliveTimeout: Duration.Duration
 }
 
 export const defaultLimits: Limits = {
-  // low enough that calls are answered before their clients give up, even under overload (npm run bench:overload)
+  // low enough that calls are answered before their deadlines, even under overload (npm run bench:overload)
   maxConcurrency: 100,
   maxQueue: 50,
   maxQueueWait: Duration.millis(50),
@@ -80,7 +80,7 @@ export const defaultLimits: Limits = {
   maxExemptCalls: 100,
   maxHeaderSize: 16 * 1024,
   maxConcurrentStreams: 100,
-  // with TLS, idle connections then take a fifth of the memory of a container
+  // small enough for the memory of a container, with idle connections over TLS
   maxConnections: 1000,
   maxConnectionsPerAddress: 250,
   maxConnectionAge: Duration.minutes(5),
@@ -89,9 +89,9 @@ export const defaultLimits: Limits = {
 }
 
 export interface Tls {
-  /** With authorities, clients need a certificate that one of them has issued (mutual TLS). */
+  /** With authorities, clients need a certificate issued by one of them (mutual TLS). */
   readonly certificates: Certificates.Watched
-  /** The names in the certificates of the clients that may call; the default is all clients with a valid certificate. */
+  /** The certificate names of allowed clients; the default is all clients with a valid certificate. */
   readonly allowedClients?: ReadonlySet<string> | undefined
 }
 
@@ -99,7 +99,7 @@ export interface Options<
   out Interceptors extends ReadonlyArray<ServerInterceptor> = ReadonlyArray<ServerInterceptor>
 > extends ListenOptions {
   readonly limits?: Partial<Limits> | undefined
-  /** Interceptors of every call; the first is the outermost. */
+  /** Interceptors of every call, including health checks and reflection; the first is the outermost. */
   readonly interceptors?: Interceptors | undefined
   /** Outside of `interceptors`; the default is {@link DefaultObservers.server}. */
   readonly observers?: ReadonlyArray<ServerInterceptor> | undefined
@@ -111,7 +111,7 @@ export interface Options<
 type Handler<E, R> = (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
 
 /**
- * Stands in for the handler of a method that the server does not offer; its calls are answered UNIMPLEMENTED. Leaving the method out does
+ * Replaces the handler of a method that the server does not implement; its calls are answered UNIMPLEMENTED. Leaving the method out does
  * not compile.
  *
  * ```ts
@@ -124,7 +124,7 @@ export const unimplemented: Unimplemented = { _tag: "Unimplemented" }
 export interface ServeOptions<out Interceptors extends ReadonlyArray<ServerInterceptor>> {
   /** Exempts the methods from `maxConcurrency`, for probes such as health checks. Their requests are limited to 4 KiB. */
   readonly isExempt?: boolean | undefined
-  /** Interceptors of this service alone, within those of the server; the first is the outermost. */
+  /** Interceptors of this service, inside those of the server; the first is the outermost. */
   readonly interceptors?: Interceptors | undefined
 }
 
@@ -146,20 +146,20 @@ export class GrpcServer extends Context.Service<
     readonly services: Effect.Effect<ReadonlyArray<string>>
     /** The names of the registered services, now and after each registration. */
     readonly serviceChanges: Stream.Stream<ReadonlyArray<string>>
-    /** Opens the port. Drains when the scope closes. */
+    /** Opens the port, and drains when the scope closes. */
     readonly listen: Effect.Effect<Address.Address, ListenError, Drain | Scope.Scope>
     /** The address that the server listens on; waits until it does. */
     readonly address: Effect.Effect<Address.Address>
     /** Waits until the process drains or the server closes. */
     readonly awaitLeaving: Effect.Effect<void>
-    /** The calls that run and that wait for a slot, and how many have been refused since the start. */
+    /** The running and queued calls, and how many have been shed since the start. */
     readonly load: Effect.Effect<{ readonly answering: number; readonly waiting: number; readonly refused: number }>
   }
 >()("layers/grpc/GrpcServer") {}
 
 /**
  * Serves a service. `handlers` returns one handler for each method, whose request types are inferred; `statuses` has the status of each of
- * their errors, by tag. Services that an interceptor provides are not required from the layer ({@link GrpcInterceptor.provide}).
+ * their errors, by tag. The layer does not require services that an interceptor provides ({@link GrpcInterceptor.provide}).
  *
  * ```ts
  * GrpcServer.serve(

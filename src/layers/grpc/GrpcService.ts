@@ -1,7 +1,7 @@
 /**
  * A gRPC service as a value: its name, the definitions of its messages, and their types. scripts/generate.ts writes one for each
- * service of a proto, into the `services.ts` beside the generated types. {@link GrpcServer.serve} answers its calls and
- * {@link GrpcClient.make} makes them.
+ * service of a proto, into the `services.ts` beside the generated types. Pass it to {@link GrpcServer.serve} or to
+ * {@link GrpcClient.make}.
  */
 import type { MethodDefinition } from "@grpc/proto-loader"
 import type { INamespace } from "protobufjs"
@@ -11,9 +11,9 @@ import type { Kind } from "./GrpcCall.ts"
 export interface GrpcService<out Methods> {
   /** With its package, as in the path of a call. */
   readonly name: string
-  /** What its proto file defines, with all that it imports, as protobufjs' JSON: see {@link EmbeddedProtos}. */
+  /** The definitions of its proto file and of its imports, as protobufjs' JSON: see {@link EmbeddedProtos}. */
   readonly definitions: INamespace
-  /** The types of its methods; there is no value here. */
+  /** The types of its methods; never has a value. */
   readonly Methods?: Methods
 }
 
@@ -26,14 +26,14 @@ export const make =
   }): GrpcService<MethodsOf<Definition, Handlers>> =>
     options
 
-/** A method, by the types of its messages as each side gives and gets them. */
+/** A method, by the types of its messages as each side sends and receives them. */
 export interface Method<out K extends Kind, out RequestIn, out RequestOut, out ResponseIn, out ResponseOut> {
   readonly kind: K
   /** What a client sends: every field may be left out. */
   readonly requestIn: RequestIn
   /** What a server receives: every field has a value. */
   readonly requestOut: RequestOut
-  /** What a server sends: every field is required, but for those that the proto marks optional. */
+  /** What a server sends: every field is required, except those that the proto marks optional. */
   readonly responseIn: ResponseIn
   /** What a client receives: every field has a value. */
   readonly responseOut: ResponseOut
@@ -44,7 +44,7 @@ export type AnyMethod = Method<Kind, unknown, unknown, unknown, unknown>
 
 /** The methods of a service by name: their messages from its definition, their kinds from its handlers. */
 export type MethodsOf<Definition, Handlers> = {
-  // without the index signature that grpc-js gives every definition
+  // without the index signature that grpc-js adds to every definition
   readonly [Name in keyof Definition as string extends Name ? never : Name]: Definition[Name] extends MethodDefinition<
     infer RequestIn,
     infer _ResponseIn,
@@ -57,7 +57,7 @@ export type MethodsOf<Definition, Handlers> = {
     : never
 }
 
-/** The call that grpc-js gives a handler has the request if there is one, and can be written to if there are many responses. */
+/** The call that grpc-js passes to a handler has `request` if there is one request, and `write` if there are many responses. */
 type KindOf<Handler> = Handler extends (call: infer Call, ...rest: never) => unknown
   ? Call extends { readonly request: unknown }
     ? Call extends { readonly write: unknown }

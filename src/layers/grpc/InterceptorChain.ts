@@ -1,8 +1,8 @@
 /**
  * Composes a list of interceptors into one, for servers and for clients. The first is the outermost.
  *
- * The hooks of the interceptors up to the first with `around` run as plain functions, outside the fiber of the call. Those after it see
- * the call as that `around` leaves it, so they run within it, as Effects.
+ * Hooks up to and including the first interceptor with `around` run synchronously, outside the fiber of the call. Later hooks run as
+ * Effects inside that `around`, so they see its result.
  */
 import { type Context, Effect, type Exit } from "effect"
 
@@ -12,7 +12,7 @@ import type * as Status from "./Status.ts"
 /** The status that a call ends with; undefined is OK. */
 export type StatusOf<Call, Failure> = (exit: Exit.Exit<unknown, Failure>, call: Call) => Status.Status | undefined
 
-/** Any `around`; the types of {@link GrpcInterceptor} say what it may fail with. */
+/** Any `around`; its errors are typed in {@link GrpcInterceptor}. */
 type Wrap<Call, Failure> = <A, E extends Failure, R>(
   effect: Effect.Effect<A, E, R>,
   call: Call
@@ -23,10 +23,10 @@ type OnStart<Call> = NonNullable<Hooks<Call, never>["onStart"]>
 type OnEnd<Call, Failure> = NonNullable<Hooks<Call, Failure>["onEnd"]>
 
 export class InterceptorChain<Call, Failure, Around> {
-  /** Wraps a call in the interceptors from the first with `around` on; undefined if there is none, as with observers alone. */
+  /** Wraps a call in the interceptors from the first with `around` on; undefined if there is none, as with only observers. */
   readonly around: Around | undefined
   readonly #starts: ReadonlyArray<OnStart<Call>>
-  /** The innermost is the first. */
+  /** The innermost first. */
   readonly #ends: ReadonlyArray<OnEnd<Call, Failure>>
   readonly #wrap: Wrap<Call, Failure> | undefined
   readonly #statusOf: StatusOf<Call, Failure>
@@ -73,7 +73,7 @@ export class InterceptorChain<Call, Failure, Around> {
     }
   }
 
-  /** Does all of it around an Effect that runs in the fiber of its caller. `make` gets the context that the Effect runs in. */
+  /** Runs hooks and wrappers around an Effect, in the fiber of its caller. `make` is called with the context that the Effect runs in. */
   run<A, E extends Failure, R>(
     call: Call,
     context: Context.Context<never>,
@@ -97,7 +97,7 @@ export class InterceptorChain<Call, Failure, Around> {
 const makeWithin = <A, E, R>(make: (context: Context.Context<never>) => Effect.Effect<A, E, R>) =>
   Effect.withFiber<A, E, R>(({ context }) => make(context))
 
-/** An exception of one is a defect of the call, which the outer ones see. */
+/** An exception in a wrapper is a defect of the call, which the outer ones observe. */
 const compose =
   <Call, Failure>(wraps: ReadonlyArray<Wrap<Call, Failure>>): Wrap<Call, Failure> =>
   (effect, call) =>
@@ -116,7 +116,7 @@ const hooksWithin = <Call, Failure>(
   return (effect, call) => Effect.withFiber(({ context }) => hooks.run(call, context, () => effect))
 }
 
-/** Runs what a hook returns or throws: a failure is logged, and does not affect the call. */
+/** Runs an Effect of a hook in the background. A failure is logged, and does not affect the call. */
 const runInBackground = (context: Context.Context<never>, effect: Effect.Effect<void>): void => {
   Effect.runForkWith(context)(
     Effect.catchCause(effect, (cause) => Effect.logError("Exception in an interceptor", cause))

@@ -1,16 +1,16 @@
 /**
- * Finds the values of a message that its type cannot carry. Serializers convert them silently (3e9 in an int32 becomes -1294967296, "oops"
- * becomes 0, a misspelt field is dropped), so that the receiver gets something that nobody sent.
+ * Finds the values of a message that do not fit their field types. Serializers convert them silently (3e9 in an int32 becomes -1294967296,
+ * "oops" becomes 0, a misspelt field is dropped), so that the receiver gets a different value.
  */
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
-/** Returns every value of a message that its type cannot carry, by its path, such as `items[0].count`. */
+/** Returns a violation for each value that does not fit its field type, by its path, such as `items[0].count`. */
 export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
 
-/** The check of messages of a type. */
+/** Returns the check for messages of a type. */
 export const of =
   (type: protobuf.Type): MessageCheck =>
   (message) => {
@@ -37,7 +37,7 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
     if (field.partOf !== null) {
       const other = set.get(field.partOf)
       if (other !== undefined) {
-        violations.push({ field: at, description: `${field.partOf.name} is ${other} already, and holds one value` })
+        violations.push({ field: at, description: `oneof ${field.partOf.name} is already set by ${other}` })
       }
       set.set(field.partOf, key)
     }
@@ -45,7 +45,7 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
   }
 }
 
-/** A plain object, in contrast to one that keeps its content elsewhere, as a Map or a Date does. */
+/** A plain object, and not one whose content is not in its properties, such as a Map or a Date. */
 const isRecord = (value: unknown): value is object =>
   Predicate.isObject(value) &&
   !Array.isArray(value) &&
@@ -74,7 +74,7 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
   }
 }
 
-/** The key of a map's entry by its type; in JavaScript's objects, every key is a string. */
+/** Converts the key of a map's entry to its type; in JavaScript's objects, every key is a string. */
 const toKey = (type: string, key: string): unknown => {
   if (type === "string" || type.endsWith("64")) return key
   if (type === "bool") return key === "true" ? true : key === "false" ? false : key
@@ -109,7 +109,7 @@ const checkValue = (
 const isInteger = (minimum: number, maximum: number) => (value: unknown) =>
   Number.isInteger(value) && Number(value) >= minimum && Number(value) <= maximum
 
-/** A whole number: a safe integer, or decimal digits for those that are not. */
+/** An integer as a number if that is safe, as a string of decimal digits, or as a Long. */
 const isInteger64 = (minimum: bigint, maximum: bigint) => (value: unknown) => {
   if (Predicate.isNumber(value) ? !Number.isSafeInteger(value) : !Predicate.isString(value) && !isLong(value))
     return false

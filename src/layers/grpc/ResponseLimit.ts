@@ -1,6 +1,6 @@
 /**
- * Limits how much of a protobuf message is decoded. A message of few bytes can become very many objects, such as empty elements of two
- * bytes each. A caller that knows how many it asked for decodes no more.
+ * Limits how much of a protobuf message is decoded. A small message can decode into a large number of objects, such as empty elements of
+ * two bytes each. A caller that has requested a number of elements needs to decode no more of them.
  */
 
 /** How much of a response is decoded; the rest is dropped. */
@@ -40,7 +40,7 @@ export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit)
   return Buffer.concat(kept)
 }
 
-/** The end of the field that begins at an offset; undefined if the field is malformed or a group. */
+/** The end of the field that starts at an offset; undefined if the field is malformed or a group. */
 const endOfField = (bytes: Buffer, at: number): number | undefined => {
   const tagEnd = endOfVarint(bytes, at)
   switch (bytes[at]! & 7) {

@@ -7,7 +7,7 @@ import { Predicate } from "effect"
 
 import { BadRequest, type ErrorDetail, type FieldViolation } from "./ErrorDetail.ts"
 
-/** The code of each status. OK, which is 0, is not one of them. */
+/** The code of each status except OK, which is 0. */
 export const codes = {
   Cancelled: 1,
   Unknown: 2,
@@ -56,7 +56,7 @@ export interface StatusOf<Name extends StatusName> {
   readonly code: (typeof codes)[Name]
   /** In English, for developers. Clients must not parse it. */
   readonly message: string
-  /** For programs. They are sent in the trailer grpc-status-details-bin. */
+  /** Machine-readable. They are sent in the trailer grpc-status-details-bin. */
   readonly details: ReadonlyArray<ErrorDetail>
   /** Other trailers. */
   readonly metadata: Metadata
@@ -89,7 +89,7 @@ export const unknown = constructor("Unknown")
 export const deadlineExceeded = constructor("DeadlineExceeded")
 /** The requested entity does not exist. */
 export const notFound = constructor("NotFound")
-/** The entity to be created exists already. */
+/** The entity to be created already exists. */
 export const alreadyExists = constructor("AlreadyExists")
 /** The caller is known but may not do this. */
 export const permissionDenied = constructor("PermissionDenied")
@@ -97,9 +97,9 @@ export const permissionDenied = constructor("PermissionDenied")
 export const resourceExhausted = constructor("ResourceExhausted")
 /** The system is not in the state that the call requires. */
 export const failedPrecondition = constructor("FailedPrecondition")
-/** The call conflicts with another one. The caller may start over. */
+/** The call conflicts with another one. The caller may retry the whole operation. */
 export const aborted = constructor("Aborted")
-/** The call goes past the valid range. */
+/** The call exceeds the valid range. */
 export const outOfRange = constructor("OutOfRange")
 /** The server does not implement the method. */
 export const unimplemented = constructor("Unimplemented")
@@ -122,7 +122,7 @@ const names = new Map<number, StatusName>(Object.entries(codes).map(([name, code
 
 /** The status with that code. A code that gRPC does not define is Unknown. */
 export const fromCode = (code: number, message: string, options?: Options): Status =>
-  // the compiler does not see that each name has its own code
+  // the compiler cannot relate each name to its code
   constructor(names.get(code) ?? "Unknown")(message, options) as Status
 
 /** Whether a value is a status. */
@@ -141,5 +141,5 @@ const serverErrors: ReadonlySet<StatusName> = new Set([
   "DataLoss"
 ])
 
-/** Whether the server and not its caller is to blame, by OpenTelemetry's conventions for gRPC. */
+/** Whether a status is an error of the server and not of its caller, by OpenTelemetry's conventions for gRPC. */
 export const isServerError = ({ _tag }: Status): boolean => serverErrors.has(_tag)

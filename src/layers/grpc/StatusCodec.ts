@@ -79,20 +79,20 @@ const encodeDetail = (detail: ErrorDetail) => {
 /**
  * Decodes the header grpc-message, which is percent-encoded UTF-8
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses). Malformed sequences are kept, and bytes that are not UTF-8
- * become U+FFFD. White space at either end is lost unless the server encodes it, since nghttp2 drops it (RFC 9110, section 5.5).
+ * become U+FFFD. Leading and trailing white space is lost unless the server encodes it, since nghttp2 drops it (RFC 9110, section 5.5).
  */
 export const decodeMessage = (encoded: string): string =>
   encoded.replace(/(?:%[\da-f]{2})+/gi, (sequence) => Buffer.from(sequence.replaceAll("%", ""), "hex").toString("utf8"))
 
-/** The status of a call from grpc-js, or an error of Node's. */
+/** The status of a call from grpc-js, or a Node error. */
 export interface Received extends Partial<Pick<StatusObject, "details" | "metadata">> {
   readonly code?: number | string | undefined
   readonly message?: string | undefined
 }
 
 /**
- * The status that a call failed with. Details that cannot be decoded are left out. There is no code if grpc-js cannot decompress a message,
- * because it does not know the encoding.
+ * The status that a call failed with. Details that cannot be decoded are left out. There is no code if grpc-js cannot decompress a message
+ * because the encoding is unknown.
  */
 export const decode = ({ code, details, message, metadata: received = new Metadata() }: Received): Status => {
   const bytes = received.get(trailer)[0]

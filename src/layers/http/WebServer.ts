@@ -31,7 +31,7 @@ export const settings = (prefix: string, defaultPort: number): Config.Config<Opt
       unset: "every address"
     }).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_HTTP_PORT`, {
-      description: "The port to listen on; with 0 the system chooses a free port, which is logged.",
+      description: "The port to listen on; 0 selects a free port, which is logged.",
       default: defaultPort
     }),
     variables: Config.succeed({ host: `${prefix}_HTTP_HOST`, port: `${prefix}_HTTP_PORT` }),

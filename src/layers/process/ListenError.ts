@@ -9,7 +9,7 @@ import * as Address from "../config/Address.ts"
 export interface ListenOptions {
   /** A DNS name or an IP address. Undefined listens on all addresses, IPv6 included where available. */
   readonly host?: string | undefined
-  /** 0 lets the system pick a free port. */
+  /** 0 selects a free port. */
   readonly port: number
   /** The environment variables of host and port, for error messages. */
   readonly variables?: { readonly host: string; readonly port: string } | undefined

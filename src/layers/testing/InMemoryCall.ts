@@ -127,7 +127,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus>, Sta
       run(this, decoded)
     } catch (exception) {
       if (!(exception instanceof Rejection)) return this.crash(exception)
-      RejectedCalls.show(interceptors, context, info, this, exception.refusal.status)
+      RejectedCalls.notifyInterceptors(interceptors, context, info, this, exception.refusal.status)
       return this.#end(exception.refusal.encoded)
     }
     if (this.#hasEnded || this.deadline === Infinity) return

@@ -68,7 +68,7 @@ layer(EncodedEcho, { excludeTestServices: true })("an encoded response", (it) =>
         const { reason } = yield* Effect.flip(call)
         assert.deepInclude(reason, {
           _tag: "ResourceExhausted",
-          message: `The response has ${maxResponseSize + 1} bytes, and ${maxResponseSize} are the limit`
+          message: `Response of ${maxResponseSize + 1} bytes exceeds the limit of ${maxResponseSize}`
         })
       }
     })

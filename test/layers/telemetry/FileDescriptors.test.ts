@@ -22,7 +22,7 @@ describe("FileDescriptors", () => {
       const limits = { maxConnections: limit.value + 1 }
       yield* Layer.build(Layer.provide(Echo.serve({}, { limits }), logs.layer))
       const most = limit.value - FileDescriptors.reserved
-      const expected = `gRPC connections are limited to ${most} instead of ${limit.value + 1}: `
+      const expected = `gRPC connection limit lowered from ${limit.value + 1} to ${most}: `
       assert.isTrue(logs.lines().some(({ message }) => String(message).startsWith(expected)))
       const gauge = (yield* Metric.snapshot).find(({ id }) => id === "grpc_server_connections_limit")
       assert.deepStrictEqual(gauge?.state, { value: most })

@@ -228,7 +228,7 @@ describe("a call in memory", () => {
       )
       assert.strictEqual((yield* Effect.flip(call("bidi", "x".repeat(101)))).reason._tag, "ResourceExhausted")
       const tooLarge = yield* Effect.flip(call("serverStream", "x".repeat(60)))
-      assert.match(tooLarge.reason.message, /^The response has \d+ bytes, and 50 are the limit$/)
+      assert.match(tooLarge.reason.message, /^Response of \d+ bytes exceeds the limit of 50$/)
     }).pipe(Effect.provide(echo().pipe(InMemory.listen({ limits: { maxRequestSize: 100, maxResponseSize: 50 } }))))
   )
 

@@ -59,7 +59,7 @@ export const install = (): void => {
       })
     )
     stream.on("trailers", guard("response trailers", onTrailers))
-    ClosedStreams.forget(stream)
+    ClosedStreams.releaseListeners(stream)
   })
   subscribe("http2.client.stream.created", onCreated)
 }

@@ -10,11 +10,11 @@ import { Cause, Deferred, Effect, identity, Pull, type Scope, Stream } from "eff
 import type { Call } from "../GrpcChannel.ts"
 import type * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import { writeAll } from "../Writing.ts"
 import * as CallAttempt from "./CallAttempt.ts"
 import * as ReplaceableClient from "./ReplaceableClient.ts"
 import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 import * as UnaryCall from "./UnaryCall.ts"
+import { writeAll } from "./writeRequests.ts"
 
 /**
  * Succeeds with the responses once the first one has arrived: until then, the call can be retried without the reader receiving

@@ -1,12 +1,12 @@
 /**
  * Keeps the active calls of a client's connection in an array instead of a Set.
  *
- * V8 replaces the table of a Set again and again, and each old table refers to the next: after a full garbage collection, every ended call
- * leads to all that came after it, and none of them is collected before the next full one. Together with {@link ClosedStreams}, which closes
- * the other path of this kind, the patch lowers the memory of a client that makes many calls (docs/decisions/0005).
+ * V8 rehashes a Set repeatedly and each old table references the next, so an ended call that survived a full garbage collection retains all
+ * later calls until the next full collection. Together with {@link ClosedStreams}, which breaks the same kind of chain between streams,
+ * the patch lowers the memory of a client that makes many calls (docs/decisions/0005).
  *
  * Private members: the method `connect` of `Http2SubchannelConnector`, and the field `activeCalls` of the transport that it resolves with.
- * There is no transport before the first connection, so this field is checked then.
+ * There is no transport before the first connection, so this field is only checked then.
  */
 import { Http2SubchannelConnector } from "@grpc/grpc-js/build/src/transport.js"
 
@@ -18,7 +18,7 @@ interface Call {
   [position]?: number
 }
 
-/** As much of a Set as grpc-js uses. A call is in one of them at a time, and knows its position there. */
+/** The Set operations grpc-js uses; each call stores its index. A call is in at most one of these sets. */
 class CallSet {
   readonly #calls: Array<Call> = []
 
@@ -39,7 +39,7 @@ class CallSet {
     last[position] = at
   }
 
-  /** Of the calls that are active now: they may be removed during the iteration. */
+  /** Iterates over a copy, since calls may be removed during the iteration. */
   [Symbol.iterator](): Iterator<Call> {
     return [...this.#calls][Symbol.iterator]()
   }

@@ -1,14 +1,14 @@
 /**
- * The HTTP/2 server that a grpc-js server answers calls on, for connections that are given to it by a connection injector.
+ * The HTTP/2 server of a grpc-js server, for connections that are passed to a connection injector.
  *
- * grpc-js offers no way to set the options of that server or to see its sessions. It creates the server by Node's
- * `http2.createServer`, which is replaced for the time of that one synchronous call. No private member is involved.
+ * grpc-js offers no way to set the options of that server or to access its sessions. It creates the server by Node's
+ * `http2.createServer`, which is replaced during that one synchronous call. No private member is used.
  */
 import http2, { type Http2Server, type ServerOptions } from "node:http2"
 
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js"
 
-/** Creates an injector for plaintext connections. `options` are added to those that grpc-js gives the HTTP/2 server. */
+/** Creates an injector for plaintext connections. `options` are added to those that grpc-js passes to the HTTP/2 server. */
 export const create = (
   server: Server,
   options: ServerOptions

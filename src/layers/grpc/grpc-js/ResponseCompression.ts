@@ -1,10 +1,10 @@
 /**
- * Remembers which messages of responses came compressed, for clients that ask (`observeCompression`).
+ * Records which response messages were received compressed, for channels with the option `observeCompression`.
  *
- * grpc-js decompresses messages and does not say that it did. This patch replaces the one method of grpc-js that sees the compressed flag
- * of a response; the original still does the work.
+ * grpc-js decompresses messages and does not expose their compressed flags. This patch wraps the method of grpc-js that reads the flag of a
+ * response.
  *
- * Private members: the method `receiveMessage` of `CompressionFilter`, which gets a promise of the framed message.
+ * Private members: the method `receiveMessage` of `CompressionFilter`, whose argument is a promise of the framed message.
  *
  * Needed for correctness of `MessageCompression.isCompressed`: without it, no response is reported as compressed. The tests that fail
  * then are those of `test/layers/grpc/grpc-js/ResponseCompression.test.ts`.

@@ -1,9 +1,9 @@
 /**
  * Delivers the status of a failed call after the messages that the server sent before it.
  *
- * grpc-js holds back an OK status until all messages have been read. Any other status it delivers at once, and drops the messages that
- * the reader has not taken yet. This patch delays grpc-js' handling of the trailers of a failed call until its messages have been
- * read. A status that arises on this side (cancellation, deadline, lost connection) is still delivered at once.
+ * grpc-js delivers an OK status after all messages have been read, but any other status at once, and drops the messages that have not been
+ * read yet. This patch delays grpc-js' handling of the trailers of a failed call until its messages have been read. A locally generated
+ * status (cancellation, deadline, lost connection) is still delivered at once.
  *
  * Private members: the methods `handleTrailers` and `maybeOutputStatus` of `Http2SubchannelCall`, and its fields `http2Stream`,
  * `unpushedReadMessages` and `isPushPending`.
@@ -21,9 +21,9 @@ import type { Patch } from "./compat.ts"
 
 interface Call {
   readonly http2Stream: Pick<ClientHttp2Stream, "readableLength" | "once">
-  /** Messages that have arrived and that the reader has not asked for. */
+  /** Messages that have arrived and have not been requested by the reader. */
   readonly unpushedReadMessages: ReadonlyArray<unknown>
-  /** Whether a message is to be delivered in the next tick. */
+  /** Whether a message will be delivered in the next tick. */
   readonly isPushPending: boolean
   handleTrailers(headers: IncomingHttpHeaders): void
   /** Called whenever a message has been delivered, and at the end of the stream. */
@@ -61,7 +61,7 @@ const apply = (): void => {
   }
 }
 
-/** Feeds a call one message and its trailers, without a connection, and looks at each member as it is used. */
+/** Passes one message and its trailers to a call without a connection, and checks each member that the patch uses. */
 const findMismatch = (): string | undefined => {
   const nameOf = (member: string) => `Http2SubchannelCall.${member}`
   for (const method of ["handleTrailers", "maybeOutputStatus"] as const) {

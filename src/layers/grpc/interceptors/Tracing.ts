@@ -14,7 +14,7 @@ import * as ServerSpan from "../../telemetry/ServerSpan.ts"
 import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
-import { unknown } from "../GrpcCall.ts"
+import { otherLabel } from "../GrpcCall.ts"
 import type {
   ClientAttempt,
   ClientAttemptInterceptor,
@@ -132,7 +132,7 @@ const end = (
 const serverAttributes = (call: ServerCall): Record<string, unknown> => ({
   "rpc.system.name": "grpc",
   "rpc.method": methodOf(call),
-  ...(call.method === unknown ? { "rpc.method_original": call.name } : {}),
+  ...(call.method === otherLabel ? { "rpc.method_original": call.name } : {}),
   ...addressOf("client", call.peer.address),
   // OpenTelemetry has no attribute for the subjectAltNames of a client
   ...(call.peer.names.length === 0
@@ -148,7 +148,7 @@ const clientAttributes = ({ method, service, target }: ClientCall): Record<strin
 
 /** The value of OpenTelemetry's attribute rpc.method; `_OTHER` for a method that the server does not have. */
 export const methodOf = ({ method, service }: { readonly method: string; readonly service: string }): string =>
-  method === unknown ? unknown : `${service}/${method}`
+  method === otherLabel ? otherLabel : `${service}/${method}`
 
 /** The host of a target, without scheme and port. */
 export const hostOf = (target: string): string => {

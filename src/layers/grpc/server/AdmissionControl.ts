@@ -1,10 +1,11 @@
 /**
  * Decides when the handler of a call runs: a limited number of calls have a slot at the same time. Above the limit a few calls wait for
- * a short time, and the others are shed at once, since a late answer is wasted together with the slot that it took.
+ * a short time, and the others are shed at once, because a response after the deadline wastes its slot.
  *
  * Slots are shared fairly between clients: waiting calls get slots by round robin over their clients, a full queue sheds a call of the
  * client that has most waiting, and no client gets all slots. A call takes a slot once its request is complete and gives it back once
- * its response is made, so a client that sends or reads slowly holds none.
+ * its handler has finished, so a client that sends or reads slowly holds none. A call with a stream of requests takes its slot when it
+ * starts.
  */
 import { Duration } from "effect"
 
@@ -13,21 +14,21 @@ import type * as GrpcServer from "../GrpcServer.ts"
 
 export interface Limits extends Pick<GrpcServer.Limits, "maxConcurrency" | "maxQueue" | "maxQueueWait"> {
   /**
-   * What happens to a call when all slots are taken: it waits, or the client with most slots loses its oldest call. Use the latter for
-   * calls that last as long as their client wants, such as health watches.
+   * What happens to a call when all slots are taken: it waits, or it evicts the oldest call of the client with most slots. Use the
+   * latter for calls that last until their client cancels them, such as health watches.
    */
   readonly whenFull?: "wait" | "evict" | undefined
 }
 
-/** A call that asks for a slot. Its functions do not throw. */
+/** A call that requests a slot. Its functions do not throw. */
 export interface Candidate {
   /** Identifies the client. Slots are shared between clients. */
   readonly client: string
-  /** The call has a slot. */
+  /** Called when the call gets a slot. */
   readonly run: () => void
-  /** The call gets no slot. */
+  /** Called when the call is shed: it gets no slot. */
   readonly shed: () => void
-  /** The call has lost its slot. */
+  /** Called when the call is evicted: it has lost its slot. */
   readonly evict: () => void
   /** Written by {@link AdmissionControl} only. */
   ticket?: Ticket | undefined
@@ -37,15 +38,15 @@ export interface Candidate {
 interface Ticket extends Linked<Ticket> {
   readonly call: Candidate
   readonly client: Client
-  /** `done` is a call that gives back its slot at the end of this turn of the event loop. */
+  /** `done`: the handler has finished, and the slot is given back at the end of this turn of the event loop. */
   state: "queued" | "running" | "done"
-  /** When a queued call is shed, by `performance.now()`. */
+  /** When a queued call is shed, in milliseconds of `performance.now()`. */
   expiresAt: number
-  /** Since when the handler waits for its client to read, by `performance.now()`; undefined if it does not. */
+  /** Since when the handler has been blocked on a slow reader, in milliseconds of `performance.now()`; undefined if it is not. */
   pausedAt: number | undefined
 }
 
-/** A client that has calls here. */
+/** A client with queued or running calls. */
 interface Client extends Linked<Client> {
   readonly name: string
   /** The longest waiting first. */
@@ -54,13 +55,13 @@ interface Client extends Linked<Client> {
   readonly running: LinkedList<Ticket>
 }
 
-/** How long a running call may wait for its client to read before it can lose its slot to another call, in milliseconds. */
+/** How long a running call may be blocked on a slow reader before it can be evicted in favour of another call, in milliseconds. */
 const stallTimeout = 1_000
 
 /** The share of the slots that one client can have. */
 const clientShare = 7 / 8
 
-/** A client with a smaller share of the slots does not wait for slots of calls that are done. */
+/** Clients below this share may start a call in place of a finished one before the turn ends. */
 const reservedShare = 1 / 2
 
 export class AdmissionControl {
@@ -71,12 +72,12 @@ export class AdmissionControl {
   readonly #whenFull: "wait" | "evict"
   /** The slots that one client can have. */
   readonly #maxOfClient: number
-  /** The slots below which a client does not wait for slots of calls that are done. */
+  /** Clients with fewer slots may start a call in place of a finished one before the turn ends. */
   readonly #reserved: number
   readonly #clients = new Map<string, Client>()
   /** Clients with queued calls, in the order in which they get slots. */
   readonly #rotation = new LinkedList<Client>()
-  /** Calls with a slot, and those of them that are done. */
+  /** Calls with a slot, and how many of them have a finished handler. */
   #running = 0
   #done = 0
   #queued = 0
@@ -84,7 +85,7 @@ export class AdmissionControl {
   #shed = 0
   #isRunningNext = false
   #timer: NodeJS.Timeout | undefined = undefined
-  /** Calls that give back their slots at the end of this turn. */
+  /** Calls that give back their slots at the end of this turn of the event loop. */
   #finished: Array<Ticket> = []
 
   constructor({ maxConcurrency, maxQueue, maxQueueWait, whenFull = "wait" }: Limits) {
@@ -129,14 +130,14 @@ export class AdmissionControl {
     }
   }
 
-  /** A running call waits for its client to read. */
+  /** Marks a running call as blocked on a slow reader. */
   pause({ ticket }: Candidate): void {
     if (ticket?.state !== "running" || ticket.pausedAt !== undefined) return
     ticket.pausedAt = performance.now()
     this.#paused++
   }
 
-  /** A paused call continues. */
+  /** Marks a paused call as running again. */
   resume({ ticket }: Candidate): void {
     if (ticket?.pausedAt === undefined) return
     ticket.pausedAt = undefined
@@ -144,11 +145,11 @@ export class AdmissionControl {
   }
 
   /**
-   * A call is done, and gives back its slot at the end of this turn of the event loop. Until then the slot counts against its own client,
-   * and against clients that have many slots. No-op without a slot.
+   * Gives back the slot of a call at the end of this turn of the event loop. Until then the slot counts against its own client, and
+   * against clients that have many slots. No-op without a slot.
    *
-   * Handlers that never wait run one after the other within a turn. If each gave back its slot at once, no call would ever be shed, even
-   * by a server with far more calls than it can answer in time.
+   * Handlers that never suspend run one after the other within a turn. If each gave back its slot at once, no call would ever be shed,
+   * even by a server with far more calls than it can answer in time.
    */
   finish(call: Candidate): void {
     const { ticket } = call
@@ -166,7 +167,7 @@ export class AdmissionControl {
     for (const { call } of tickets) this.leave(call)
   }
 
-  /** A call gives back its slot, or its place in the queue, at once. No-op without either. */
+  /** Gives back the slot of a call, or its place in the queue, at once. No-op without either. */
   leave(call: Candidate): void {
     const { ticket } = call
     if (ticket === undefined) return
@@ -182,12 +183,12 @@ export class AdmissionControl {
     this.#forgetUnused(ticket.client)
   }
 
-  /** Calls that run, calls that wait, and calls that have been shed since the start. */
+  /** How many calls are running and queued, and how many have been shed since the start. */
   counts(): { readonly answering: number; readonly waiting: number; readonly refused: number } {
     return { answering: this.#running, waiting: this.#queued, refused: this.#shed }
   }
 
-  /** Clients that have calls here. */
+  /** Clients with queued or running calls. */
   clients(): number {
     return this.#clients.size
   }
@@ -292,7 +293,7 @@ export class AdmissionControl {
     if (next < Infinity && this.#queued > 0) this.#startTimer(next - now)
   }
 
-  /** Whether the queue has room. If it is full, the client with most calls there loses its latest one to a client with fewer. */
+  /** Whether the queue has room. If it is full, sheds the latest call of the client with most queued calls in favour of one with fewer. */
   #makeRoom(entering: Client): boolean {
     if (this.#queued < this.#maxQueue) return true
     const most = withMost(this.#rotation, ({ queued }) => queued.size)
@@ -304,8 +305,8 @@ export class AdmissionControl {
   }
 
   /**
-   * Evicts a call that only waits for its client to read, of the client with most slots. If the new call cannot run because of its own
-   * client's share, only a call of that client.
+   * Evicts a call that is blocked on a slow reader, of the client with most slots. If the new call cannot run because of its own client's
+   * share, only a call of that client is evicted.
    */
   #evictStalled(entering: Client): void {
     if (this.#paused === 0) return
@@ -342,7 +343,7 @@ const firstStalled = (client: Client, now: number): Ticket | undefined => {
   return undefined
 }
 
-/** The client with the largest count; the first of several. */
+/** The client with the largest count, or the first of them. */
 const withMost = (clients: Iterable<Client>, count: (client: Client) => number): Client | undefined => {
   let most: Client | undefined
   for (const client of clients) if (most === undefined || count(client) > count(most)) most = client

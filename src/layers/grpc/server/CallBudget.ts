@@ -1,32 +1,32 @@
 /**
- * Limits the bytes that the calls of a server hold in memory, over all connections: what has arrived of requests, what has not been sent
- * of responses, and an allowance for each call.
+ * Limits the memory of the calls of a server, over all connections: received bytes of requests, unsent bytes of responses, and an
+ * allowance per call.
  *
- * Above the limit, the client that holds most loses a call: the one that has waited longest for the client (for the rest of a request,
- * or for a response to be read), or else its oldest. A client that sends parts of large requests, or reads no responses, only evicts its
- * own calls.
+ * Above the limit, the client that holds most has a call evicted: the one that has waited longest for the client (for the rest of a
+ * request, or for a response to be read), or else its oldest. A client that sends parts of large requests, or reads no responses, only
+ * evicts its own calls.
  */
 import { type Linked, LinkedList } from "../../collections/LinkedList.ts"
 
-/** A call that holds memory. */
-export interface Holder {
+/** A call whose memory is counted. */
+export interface BudgetedCall {
   /** Identifies the client. */
   readonly client: string
-  /** The call is not counted any more, and has to release what it holds. Does not throw. */
+  /** Called when the call is evicted: it is no longer counted, and must release its memory. Does not throw. */
   readonly evict: () => void
   /** Written by {@link CallBudget} only. */
   holding?: Holding | undefined
 }
 
-/** What a call holds. */
+/** The memory of a call. */
 interface Holding extends Linked<Holding> {
-  readonly call: Holder
+  readonly call: BudgetedCall
   readonly client: Client
   bytes: number
   isWaiting: boolean
 }
 
-/** What the calls of a client hold. */
+/** The memory of the calls of a client. */
 interface Client {
   readonly name: string
   bytes: number
@@ -40,7 +40,7 @@ export class CallBudget {
   /** In bytes. */
   readonly #maxBytes: number
   readonly #clients = new Map<string, Client>()
-  /** The bytes that all calls hold. */
+  /** The bytes of all calls. */
   #bytes = 0
   #evicted = 0
 
@@ -48,8 +48,8 @@ export class CallBudget {
     this.#maxBytes = maxBytes
   }
 
-  /** Begins to count a call that holds so many bytes. False if they do not fit: the call is not counted. */
-  open(call: Holder, bytes: number): boolean {
+  /** Starts counting a call of `bytes`. Returns false, and does not count it, if they do not fit. */
+  open(call: BudgetedCall, bytes: number): boolean {
     const client = this.#clients.get(call.client) ?? {
       name: call.client,
       bytes: 0,
@@ -66,15 +66,15 @@ export class CallBudget {
     return false
   }
 
-  /** A call holds so many bytes more; fewer if negative. It may be evicted for them. No-op if the call is not open. */
-  add(call: Holder, bytes: number): void {
+  /** Adds `bytes`, which may be negative, to a call. The call itself may be evicted. No-op if the call is not open. */
+  add(call: BudgetedCall, bytes: number): void {
     if (call.holding === undefined) return
     this.#count(call.holding, bytes)
     if (bytes > 0 && !this.#fit(call)) this.#evict(call)
   }
 
-  /** Whether a call waits for its client: it is evicted before calls that do not. */
-  setWaiting({ holding }: Holder, isWaiting: boolean): void {
+  /** Sets whether a call waits for its client: such calls are evicted first. */
+  setWaiting({ holding }: BudgetedCall, isWaiting: boolean): void {
     if (holding === undefined || holding.isWaiting === isWaiting) return
     holding.isWaiting = isWaiting
     const { active, waiting } = holding.client
@@ -83,8 +83,8 @@ export class CallBudget {
     to.add(holding)
   }
 
-  /** A call holds nothing any more. No-op if it is not open. */
-  close(call: Holder): void {
+  /** Stops counting a call. No-op if it is not open. */
+  close(call: BudgetedCall): void {
     const { holding } = call
     if (holding === undefined) return
     call.holding = undefined
@@ -95,7 +95,7 @@ export class CallBudget {
     if (active.size + waiting.size === 0) this.#clients.delete(name)
   }
 
-  /** Bytes that are held, and calls that have been evicted since the start. */
+  /** The bytes of open calls, and how many calls have been evicted since the start. */
   counts(): { readonly bytes: number; readonly evicted: number } {
     return { bytes: this.#bytes, evicted: this.#evicted }
   }
@@ -106,8 +106,8 @@ export class CallBudget {
     this.#bytes += bytes
   }
 
-  /** Evicts other calls until the rest fits. False if this call would be the next one. */
-  #fit(call: Holder): boolean {
+  /** Evicts other calls until the rest fits. Returns false if this call would be the next one. */
+  #fit(call: BudgetedCall): boolean {
     while (this.#bytes > this.#maxBytes) {
       const next = this.#nextToEvict()
       if (next === undefined || next === call) return false
@@ -116,13 +116,13 @@ export class CallBudget {
     return true
   }
 
-  #nextToEvict(): Holder | undefined {
+  #nextToEvict(): BudgetedCall | undefined {
     let most: Client | undefined
     for (const client of this.#clients.values()) if (most === undefined || client.bytes > most.bytes) most = client
     return (most?.waiting.first ?? most?.active.first)?.call
   }
 
-  #evict(call: Holder): void {
+  #evict(call: BudgetedCall): void {
     this.close(call)
     this.#evicted++
     call.evict()

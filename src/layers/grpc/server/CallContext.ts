@@ -1,5 +1,5 @@
 /**
- * {@link GrpcCall} on the server: what the handler and the interceptors of one call know and may say.
+ * {@link GrpcCall} on the server: what the handler and the interceptors of one call can read and send.
  */
 import { randomUUID } from "node:crypto"
 
@@ -7,32 +7,32 @@ import { Metadata } from "@grpc/grpc-js"
 import { Cause, type Context, Effect, Exit } from "effect"
 
 import { RequestInfo } from "../ErrorDetail.ts"
-import { type GrpcCall, type Kind, type Peer, unknown } from "../GrpcCall.ts"
+import { type GrpcCall, type Kind, otherLabel, type Peer } from "../GrpcCall.ts"
 import * as Status from "../Status.ts"
 
-/** What is known of a method. */
+/** The names and the kind of a method. */
 export type MethodInfo = Pick<GrpcCall["Service"], "kind" | "method" | "name" | "service">
 
-/** A method that the server has, by its path "/package.Service/Method". */
+/** A registered method, by its path "/package.Service/Method". */
 export const methodAt = (path: string, kind: Kind): MethodInfo => {
   const [, service = "", method = ""] = path.split("/")
   return { service, method, name: path.slice(1), kind }
 }
 
-/** A method that the server does not have: its names are not used, since callers can make up any number of them. */
+/** An unregistered method: its names are replaced, so that callers cannot create labels of metrics. */
 export const unknownMethodAt = (path: string): MethodInfo => ({
-  service: unknown,
-  method: unknown,
+  service: otherLabel,
+  method: otherLabel,
   name: path.slice(1),
   kind: "unary"
 })
 
-/** What is known of a call, and how metadata is sent to its client. */
+/** The request of a call without its messages, and a function that sends initial metadata to the client. */
 export interface CallInfo extends Pick<GrpcCall["Service"], "deadline" | "metadata" | "peer" | "startedAt"> {
   readonly sendMetadata: (metadata: Metadata) => void
 }
 
-/** There is one for each call, so what few calls use is made when it is used. */
+/** There is one for each call, so rarely used values are created lazily. */
 export class CallContext implements Context.Service.Shape<typeof GrpcCall> {
   readonly service: string
   readonly method: string
@@ -97,7 +97,7 @@ export class CallContext implements Context.Service.Shape<typeof GrpcCall> {
   }
 
   statusOfCause(cause: Cause.Cause<Status.Status>): Status.Status {
-    // a defect beside a failure is a defect
+    // a cause with both is treated as a defect
     const failure = Cause.hasDies(cause) ? undefined : cause.reasons.find(Cause.isFailReason)
     if (failure !== undefined) return failure.error
     if (Cause.hasInterruptsOnly(cause)) return this.interruption ?? cancelled

@@ -1,6 +1,6 @@
 /**
- * The methods and the calls of a server. Gives each call that grpc-js accepts to its method, shows the other streams to interceptors, and
- * keeps the open calls for the drain.
+ * The methods and the calls of a server. Dispatches calls to their methods, notifies interceptors of rejected streams, and tracks open
+ * calls for the drain.
  */
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
 
@@ -25,7 +25,7 @@ import { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 
 export interface Options {
-  /** Of all calls; the first is the outermost. */
+  /** Interceptors of all calls; the first is the outermost. */
   readonly interceptors: ReadonlyArray<ServerInterceptor>
   readonly admission: AdmissionControl
   /** For methods that are exempt from `admission`. */
@@ -37,7 +37,7 @@ export interface Options {
   readonly maxResponseSize: number
   /** Undefined if the connection has closed. */
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
-  /** The context of interceptors when no handler gets the call. */
+  /** The context of interceptors for calls that reach no handler. */
   readonly context: Context.Context<never>
 }
 
@@ -50,7 +50,7 @@ export class CallRegistry {
   readonly #interceptors: ServerInterceptorChain
   readonly #methods = new Map<string, ServedMethod>()
   readonly #shared: Shared
-  /** The stream that grpc-js is about to get, until it makes a call of it. */
+  /** The stream that is passed to grpc-js, until it creates a call for it. */
   #entering: { readonly stream: ServerHttp2Stream; readonly headers: IncomingHttpHeaders } | undefined = undefined
 
   constructor(options: Options) {
@@ -65,7 +65,7 @@ export class CallRegistry {
       ended: 0,
       onRejected: (call, status) => {
         const { info, interceptors } = call.method
-        RejectedCalls.show(interceptors, context, info, call, status)
+        RejectedCalls.notifyInterceptors(interceptors, context, info, call, status)
       },
       overloaded: () => {
         ServerMetrics.shed.updateUnsafe(1, context)
@@ -79,7 +79,7 @@ export class CallRegistry {
     }
   }
 
-  /** Adds a method; false if there is one at its path. */
+  /** Adds a method. Returns false if the path is taken. */
   register<E, R>(server: Server, method: RegisteredMethod<E, R>): boolean {
     const { admission, exemptAdmission, maxRequestSize, maxResponseSize } = this.#options
     const { kind, path, request } = method.definition
@@ -93,35 +93,35 @@ export class CallRegistry {
       maxRequestSize: isExempt ? Math.min(maxExemptRequestSize, maxRequestSize) : maxRequestSize,
       runner: new MethodRunner(method, info, interceptors, maxResponseSize)
     })
-    // grpc-js asks for a handler and a serializer, but the runner calls the handler and encodes its response
+    // grpc-js requires a handler and a serializer, but the runner calls the handler and encodes its response
     return server.register(path, () => {}, identity<Buffer>, request.decode, kind)
   }
 
-  /** To be called with each stream right before grpc-js gets it. */
+  /** Must be called with each stream right before it is passed to grpc-js. */
   readonly onEntering = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     RequestHeaders.prepare(headers)
     this.#entering = { stream, headers }
   }
 
-  /** grpc-js calls it with each call of a registered method. */
+  /** Called by grpc-js with each call of a registered method. */
   readonly interceptor: GrpcJsInterceptor = ({ path }, inner) => {
     const { headers, stream } = this.#entering!
     this.#entering = undefined
     return new ServerCall(inner, stream, headers["grpc-encoding"]?.toString(), this.#methods.get(path)!, this.#shared)
   }
 
-  /** To be called with each stream right after grpc-js got it: it answers some of them without making a call. */
+  /** Must be called with each stream right after it was passed to grpc-js, which answers some of them without creating a call. */
   readonly onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     if (this.#entering === undefined) return
     this.#entering = undefined
-    // HTTP 415 is UNKNOWN to clients of gRPC (doc/http-grpc-status-mapping.md)
+    // gRPC clients map HTTP 415 to UNKNOWN (doc/http-grpc-status-mapping.md)
     const status = Refusals.sentBy(stream) ?? Status.unknown("The content type is not application/grpc")
     this.#onRejectedStream(stream, headers, metadataOf(headers), status)
   }
 
-  /** To be called with each stream that was answered before grpc-js got it. */
+  /** Must be called with each stream that was answered without grpc-js. */
   readonly onRefusedStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status): void =>
-    // it may have been refused for its headers, so these do not become metadata
+    // it may have been refused because of its headers, so they are not parsed into metadata
     this.#onRejectedStream(stream, headers, new Metadata(), status)
 
   #onRejectedStream(
@@ -143,16 +143,16 @@ export class CallRegistry {
       info: unknownMethodAt(path),
       interceptors: this.#interceptors
     }
-    RejectedCalls.show(interceptors, context, info, call, status)
+    RejectedCalls.notifyInterceptors(interceptors, context, info, call, status)
   }
 
-  /** How many calls have begun and not ended, and how many have ended since the start. */
+  /** How many calls are open, and how many have ended since the start. */
   counts(): { readonly inFlight: number; readonly ended: number } {
     const { ended, open } = this.#shared
     return { inFlight: open.size, ended }
   }
 
-  /** Answers the open calls UNAVAILABLE, but for those that have a response. */
+  /** Fails open calls with UNAVAILABLE unless their response is being sent. */
   cut(): void {
     for (const call of this.#shared.open) call.cut()
   }

@@ -12,9 +12,9 @@ import * as Status from "../Status.ts"
 import type { Refusal } from "./ConnectionRefusal.ts"
 
 export interface ClientCertificate {
-  /** When the first certificate of the chain expires, in milliseconds since 1970. */
+  /** The earliest expiry of the chain's certificates, in milliseconds since 1970. */
   readonly notAfter: number
-  /** Every certificate of the chain. */
+  /** The certificates of the chain. */
   readonly ids: ReadonlyArray<RevocationList.CertificateId>
   /** Set when a revocation list names one of {@link ClientCertificate.ids}. */
   isRevoked: boolean
@@ -45,7 +45,7 @@ export const whyInvalid = ({ isRevoked, notAfter }: ClientCertificate): Status.S
   // a certificate is valid through the whole of its last second (RFC 5280, section 4.1.2.5)
   isRevoked ? revoked : Date.now() >= notAfter + 1000 ? expired : undefined
 
-/** OpenSSL's errors that have a reason of their own. */
+/** The reasons of OpenSSL's errors; the others are `certificate_untrusted`. */
 const reasons: { readonly [error: string]: Refusal["reason"] } = {
   CERT_HAS_EXPIRED: "certificate_expired",
   CERT_REVOKED: "certificate_revoked"
@@ -54,7 +54,7 @@ const reasons: { readonly [error: string]: Refusal["reason"] } = {
 /** Why OpenSSL has not authorized the client of a handshake. */
 export const whyUnauthorized = (socket: TLSSocket): Refusal => {
   const certificate = socket.getPeerCertificate()
-  if (Object.keys(certificate).length === 0) return { reason: "no_certificate", detail: "it has no certificate" }
+  if (Object.keys(certificate).length === 0) return { reason: "no_certificate", detail: "no client certificate" }
   const error = String(socket.authorizationError)
   // formatted, since an untrusted certificate may contain line breaks
   const subject =
@@ -62,6 +62,6 @@ export const whyUnauthorized = (socket: TLSSocket): Refusal => {
     PeerIdentity.format([{ type: "CN", value: [certificate.subject.CN ?? "nobody"].flat().join() }])
   return {
     reason: reasons[error] ?? "certificate_untrusted",
-    detail: `its certificate, of ${subject}, is not accepted: ${error}`
+    detail: `client certificate ${subject} rejected: ${error}`
   }
 }

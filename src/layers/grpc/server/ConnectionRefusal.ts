@@ -21,7 +21,7 @@ export const reasons = [
 
 export interface Refusal {
   readonly reason: (typeof reasons)[number]
-  /** For the log: what is wrong, with the connection as "it". */
+  /** The cause in more detail, for the log. */
   readonly detail: string
 }
 
@@ -33,17 +33,17 @@ const evictionReasons = {
 } as const satisfies Record<ConnectionTable.Limit, Refusal["reason"]>
 
 const limitNames = {
-  maxConnections: "connections are the limit",
-  maxConnectionsPerAddress: "connections of one address are the limit",
-  maxHandshakes: "TLS handshakes are the limit",
-  maxHandshakesPerAddress: "TLS handshakes of one address are the limit"
+  maxConnections: "connection limit",
+  maxConnectionsPerAddress: "connection limit per address",
+  maxHandshakes: "TLS handshake limit",
+  maxHandshakesPerAddress: "TLS handshake limit per address"
 } as const satisfies Record<ConnectionTable.Limit, string>
 
 const stateNames = {
-  handshake: "in its TLS handshake",
-  unused: "without a call",
-  idle: "without a call",
-  busy: "with calls"
+  handshake: "during the TLS handshake",
+  unused: "before the first call",
+  idle: "while idle",
+  busy: "with open calls"
 } as const satisfies Record<ConnectionTable.State, string>
 
 /** The refusal of a connection that was evicted from the table because of a limit. */
@@ -53,5 +53,5 @@ export const evicted = (
   state: ConnectionTable.State
 ): Refusal => ({
   reason: evictionReasons[limit],
-  detail: `${limits[limit]} ${limitNames[limit]}; it was ${stateNames[state]}`
+  detail: `${limitNames[limit]} of ${limits[limit]} exceeded; evicted ${stateNames[state]}`
 })

@@ -1,5 +1,5 @@
 /**
- * Logs and counts what happens to the connections of a server.
+ * Logs and counts the events of a server's connections.
  */
 import { Effect, Metric } from "effect"
 
@@ -11,27 +11,28 @@ import * as ServerMetrics from "./ServerMetrics.ts"
 
 const refusals = LogRateLimiter.make("refused connections")
 
-/** A connection is not served, or closed at a limit. */
+/** Reports a connection that is not served, or is closed because of a limit. */
 export const refused = ({ detail, reason }: Refusal, address: string): Effect.Effect<void> =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(ServerMetrics.connectionsRefused, { reason }), 1),
-    refusals.log(
-      Effect.annotateLogs(Effect.logWarning(`Connection from ${address} refused: ${detail}`), { reason, address })
-    )
+    refusals.log(Effect.annotateLogs(Effect.logWarning("Connection refused"), { reason, detail, address }))
   )
 
-/** A connection has completed its TLS handshake. */
+/** Reports a connection that has completed its TLS handshake. */
 export const secured = ({ cipher, peer, version }: Secured): Effect.Effect<void> =>
-  Effect.annotateLogs(
-    Effect.logDebug(`TLS handshake with ${peer.address} completed: ${version}, ${cipher}`),
-    PeerIdentity.annotations(peer)
-  )
+  Effect.annotateLogs(Effect.logDebug("TLS handshake completed"), {
+    version,
+    cipher,
+    ...PeerIdentity.annotations(peer)
+  })
 
 const acceptErrors = LogRateLimiter.make("errors of the listening socket", 1)
 
-/** A connection could not be accepted. */
+/** Reports a connection that could not be accepted. */
 export const acceptFailed = (error: NodeJS.ErrnoException): Effect.Effect<void> =>
   Effect.andThen(
     Metric.update(Metric.withAttributes(ServerMetrics.acceptErrors, { error: error.code ?? "unknown" }), 1),
-    acceptErrors.log(Effect.logError(`gRPC cannot accept connections: ${error.message}`))
+    acceptErrors.log(
+      Effect.annotateLogs(Effect.logError("Accepting a gRPC connection failed"), { error: error.message })
+    )
   )

@@ -1,5 +1,5 @@
 /**
- * The open connections of a server, by client address, with limits in total and for each address. Above a limit, a connection of the
+ * The open connections of a server, by client address, with limits in total and per address. Above a limit, a connection of the
  * address that holds most is evicted, so that a new client can connect while one address holds all other connections.
  */
 import { type Linked, LinkedList } from "../../collections/LinkedList.ts"
@@ -12,7 +12,7 @@ export interface Limits {
   readonly maxHandshakesPerAddress: number
 }
 
-/** Whether a connection is in its TLS handshake, has had no call yet, has no call now, or has calls. */
+/** A connection is in its TLS handshake, has had no call yet, has no open call, or has open calls. */
 export type State = "handshake" | "unused" | "idle" | "busy"
 
 /** The limit that a connection was evicted for. */
@@ -25,7 +25,7 @@ export class Tracked<Connection> implements Linked<Tracked<Connection>> {
   readonly connection: Connection
   readonly group: Group<Connection>
   state: State
-  /** When it entered that state, by `performance.now()`. */
+  /** When it entered that state, in milliseconds of `performance.now()`. */
   since = performance.now()
 
   constructor(connection: Connection, group: Group<Connection>, state: State) {
@@ -35,7 +35,7 @@ export class Tracked<Connection> implements Linked<Tracked<Connection>> {
   }
 }
 
-/** The connections of one address: a list for each state, in the order of {@link Tracked.since}. */
+/** The connections of one address: a list for each state, sorted by {@link Tracked.since}. */
 class Group<Connection> {
   readonly key: string
   readonly states: Readonly<Record<State, LinkedList<Tracked<Connection>>>> = {
@@ -52,7 +52,7 @@ class Group<Connection> {
 }
 
 export interface ConnectionTable<Connection> {
-  /** Adds a connection, and evicts one, possibly the new one, for each limit that is exceeded then. */
+  /** Adds a connection, and evicts one, possibly the new one, for each limit that is then exceeded. */
   readonly add: (connection: Connection, address: string, state: State) => Tracked<Connection>
   readonly move: (tracked: Tracked<Connection>, state: State) => void
   readonly remove: (tracked: Tracked<Connection>) => void
@@ -61,7 +61,7 @@ export interface ConnectionTable<Connection> {
   readonly handshakes: () => number
 }
 
-/** `evict` has to close the connection. It has been removed from the table already. */
+/** `evict` must close the connection, which is already removed from the table. */
 export const make = <Connection>(
   limits: Limits,
   evict: (tracked: Tracked<Connection>, limit: Limit) => void
@@ -113,7 +113,7 @@ export const make = <Connection>(
     if (added.state === "handshake" && own.size > limits.maxHandshakesPerAddress) {
       end(firstOther(own, added) ?? added, "maxHandshakesPerAddress")
     } else if (added.state === "handshake" && handshaking > limits.maxHandshakes) {
-      // any of the addresses that hold most will do
+      // ties are broken arbitrarily
       const [largest = group] = handshakes.largest()
       end(firstOther(largest.states.handshake, added) ?? added, "maxHandshakes")
     }
@@ -148,10 +148,10 @@ export const make = <Connection>(
   }
 }
 
-/** The order in which connections are evicted: the one whose loss matters least first. */
+/** The order in which connections are evicted: the cheapest to lose first. */
 const order = ["handshake", "unused", "idle"] as const
 
-/** The connection without a call that has been in its state longest; else the new one, if it is of the group; else the newest one. */
+/** The connection without a call that has been in its state longest, else the new one if it is of the group, else the newest one. */
 const victimOf = <Connection>(group: Group<Connection>, added: Tracked<Connection>): Tracked<Connection> => {
   for (const state of order) {
     const victim = firstOther(group.states[state], added)
@@ -171,7 +171,7 @@ const victimAmong = <Connection>(
     if (victim !== added && (best === undefined || isBefore(victim, best))) best = victim
   }
   if (best === undefined) return added
-  // if all groups are equally large, a connection with calls is not evicted for one that may never have any
+  // if all groups are equally large, a connection with calls is not evicted in favour of an unused connection
   return best.state === "busy" && best.group.size <= added.group.size ? added : best
 }
 

@@ -14,34 +14,34 @@ import * as StatusCodec from "../StatusCodec.ts"
 import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
-/** How the calls of a method are answered. */
+/** A method with its handler. */
 export interface Method<E, R> {
   readonly definition: ServiceMethod
   /** From a request, or a Stream of them, to an Effect of a response, or a Stream of them. */
   readonly handler: (request: never) => Effect.Effect<unknown, E, R> | Stream.Stream<unknown, E, R>
   readonly toStatus: (error: E) => Status.Status
-  /** The services of the handler but for {@link GrpcCall}, and of the server's own log lines. */
+  /** The services of the handler except {@link GrpcCall}, and of the server's own log lines. */
   readonly context: Context.Context<Exclude<R, GrpcCall>>
 }
 
-/** A handler that has not finished at once. */
+/** A handler that is still running after its first synchronous step. */
 export interface SuspendedHandler {
   readonly context: CallContext
   readonly fiber: Fiber.Fiber<unknown, unknown>
 }
 
-/** A call that a method answers: {@link ServerCall}, or a call in memory. */
+/** A call that is passed to a handler: {@link ServerCall}, or a call in memory. */
 export interface AnsweredCall extends CallInfo {
-  /** The handler waits for something: it is interrupted if the call ends before it. */
+  /** Called when the handler suspends: it must be interrupted if the call ends first. */
   readonly onSuspended: (handler: SuspendedHandler) => void
   /** Sends messages of a stream of responses. */
   readonly write: <Message>(
     messages: ReadonlyArray<Message>,
     encode: (message: Message) => Buffer
   ) => Effect.Effect<void>
-  /** The handler has finished: sends its response, undefined if that is a stream and has been sent, and the status. */
+  /** Sends the response of a finished handler, undefined for a stream, which has been sent already, and the status. */
   readonly respond: (message: Buffer | undefined, status: SentStatus) => void
-  /** Ends the call, for an exception in a callback. */
+  /** Ends the call because of an exception in a callback. */
   readonly crash: (exception: unknown) => void
 }
 
@@ -65,7 +65,7 @@ export class MethodRunner<E, R> {
   readonly #interceptors: ServerInterceptorChain
   /** In bytes. */
   readonly #maxResponseSize: number
-  /** Whether the exit of the handler becomes the response outside of the fiber, which costs less than an effect. */
+  /** Whether the exit of the handler is encoded outside of the fiber, which costs less than an effect. */
   readonly #isPlain: boolean
 
   constructor(
@@ -91,7 +91,7 @@ export class MethodRunner<E, R> {
       (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
     )
     const fiber = Effect.runForkWith(services as Context.Context<R>)(this.#respond(call, context, request))
-    // most handlers do not wait, and have finished
+    // most handlers do not suspend, and have finished
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) return this.#complete(call, context, services, exit)
     call.onSuspended({ context, fiber })
@@ -112,7 +112,7 @@ export class MethodRunner<E, R> {
         return Effect.die(defect)
       }
     }
-    // within the fiber, so that interceptors see whether the response could be encoded
+    // in the fiber, so that interceptors see whether the response could be encoded
     const { around } = this.#interceptors
     const response = isResponseStream(this.#method.definition)
       ? this.#sendStream(call, context, request)
@@ -142,12 +142,12 @@ export class MethodRunner<E, R> {
   #encode(response: unknown): Buffer {
     const bytes =
       response instanceof Encoded ? response.bytes : this.#method.definition.response.encode(response as object)
-    // grpc-js checks it too, but only after interceptors have seen a success
+    // grpc-js checks the size too, but only after interceptors have seen a success
     if (bytes.length > this.#maxResponseSize) throw new TooLarge(bytes.length, this.#maxResponseSize)
     return bytes
   }
 
-  /** Encodes the response of a handler, or makes a status of its error. */
+  /** Encodes the response of a handler, or maps its error to a status. */
   #encodeExit(context: CallContext, exit: Exit.Exit<unknown, E>): ResponseExit {
     try {
       if (Exit.isSuccess(exit)) return Exit.succeed(this.#encode(exit.value))
@@ -188,10 +188,10 @@ export class MethodRunner<E, R> {
   }
 }
 
-/** A message of a response is larger than the limit. */
+/** A response message is larger than the limit. */
 class TooLarge extends Error {
   constructor(size: number, limit: number) {
-    super(`The response has ${size} bytes, and ${limit} are the limit`)
+    super(`Response of ${size} bytes exceeds the limit of ${limit}`)
   }
 }
 

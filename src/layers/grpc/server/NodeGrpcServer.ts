@@ -23,7 +23,7 @@ import { ServerConnections } from "./ServerConnections.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 import { settings } from "./ServerSettings.ts"
 
-/** What a server consists of. */
+/** The parts of a server. */
 interface Parts {
   readonly server: Server
   readonly calls: CallRegistry
@@ -79,7 +79,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
   })
   const server = new Server({
     interceptors: [calls.interceptor],
-    // counts calls for an admin service that is not offered
+    // channelz is not served, so its counters are disabled
     "grpc.enable_channelz": 0,
     "grpc.max_receive_message_length": limits.maxRequestSize,
     "grpc.max_send_message_length": limits.maxResponseSize,
@@ -107,7 +107,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
   return { server, calls, connections, admission }
 })
 
-/** Opens the port. Drains when the scope closes; `leaving` is done when that begins, or when the process drains. */
+/** Opens the port, and drains when the scope closes. Completes `leaving` when the drain of the server or of the process starts. */
 const listenUntilDrained = Effect.fnUntraced(function* (
   parts: Parts,
   options: Options,
@@ -120,14 +120,13 @@ const listenUntilDrained = Effect.fnUntraced(function* (
   )
   if (options.tls === undefined && !Address.isLoopback(bound.host)) {
     yield* Effect.logWarning(
-      `gRPC is served without TLS on ${Address.format(bound)}, which is not a loopback address: ` +
-        "traffic can be read and changed on its way, and any client may call"
-    )
+      "gRPC server without TLS on a non-loopback address: traffic is neither encrypted nor authenticated"
+    ).pipe(Effect.annotateLogs({ address: Address.format(bound) }))
   }
   return bound
 })
 
-/** How long the answers to calls that were cut have to reach their clients. */
+/** How long the statuses of cut calls may take to reach their clients. */
 const cutTimeout = Duration.seconds(1)
 
 /** Waits until calls in flight have finished, cuts those that take too long, and closes all connections. */
@@ -148,19 +147,19 @@ const drain = Effect.fnUntraced(function* ({ calls, connections }: Parts) {
   yield* Effect.logInfo(`gRPC server closed: ${ended - before} calls in flight finished, ${cut} were cut`)
 })
 
-/** Lowers the limit of connections if the process may not open that many files: descriptors are left for the admin port. */
+/** Lowers the connection limit if it exceeds the file descriptors of the process, some of which are reserved for the admin port. */
 const withinDescriptors = Effect.fnUntraced(function* (limits: Limits) {
   const descriptors = Option.getOrElse(yield* FileDescriptors.limit, () => Infinity)
   const maxConnections = Math.max(1, Math.min(limits.maxConnections, descriptors - FileDescriptors.reserved))
   if (maxConnections === limits.maxConnections) return limits
   yield* Effect.logWarning(
-    `gRPC connections are limited to ${maxConnections} instead of ${limits.maxConnections}: ` +
+    `gRPC connection limit lowered from ${limits.maxConnections} to ${maxConnections}: ` +
       `the process may open ${descriptors} file descriptors (ulimit -n)`
   )
   return { ...limits, maxConnections }
 })
 
-/** Opens the port once the services are registered. It closes first, before what the services need. */
+/** Opens the port once the services are registered. It closes before the dependencies of the services. */
 export const listen =
   <const Interceptors extends ReadonlyArray<ServerInterceptor>>(options: Options<Interceptors>) =>
   <E, R>(
@@ -170,11 +169,11 @@ export const listen =
       Effect.gen(function* () {
         const server = yield* GrpcServer
         const address = yield* server.listen
-        yield* Effect.logInfo(`gRPC is served on ${Address.format(address)}`)
+        yield* Effect.logInfo(`gRPC server listening on ${Address.format(address)}`)
       })
     ).pipe(Layer.provide(services), Layer.provideMerge(layer(options)))
 
-/** {@link listen} with {@link settings}, and over TLS with {@link TlsSettings.server}. Interceptors are not settings. */
+/** {@link listen} with {@link settings}, and over TLS with {@link TlsSettings.server}. Interceptors are passed as arguments. */
 export const listenConfig =
   <const Interceptors extends ReadonlyArray<ServerInterceptor>>(
     prefix: string,

@@ -1,6 +1,6 @@
 /**
- * The statuses of calls that end without an answer of their handler. Those of a server under load are encoded once, since a server
- * that has too many calls should not spend its time on refusals.
+ * The statuses of calls that end without a response of their handler. Those of an overloaded server are encoded once, since refusals
+ * must be cheap under load.
  */
 import type { ServerHttp2Stream } from "node:http2"
 
@@ -30,9 +30,7 @@ export const connectionClosed = refusal(Status.unavailable("The connection has b
 
 export const shuttingDown = refusal(Status.unavailable("The server is shutting down"))
 
-export const evicted = Status.resourceExhausted(
-  "Evicted: the call waited for its client while others wanted its memory or its slot"
-)
+export const evicted = Status.resourceExhausted("Evicted: the call stalled while the server was saturated")
 
 export const internalError = Status.internal("Internal error")
 
@@ -57,10 +55,10 @@ export const secondRequest = (kind: Kind) =>
 export const noRequest = (kind: Kind) =>
   refusal(Status.unimplemented(`Received no request message for a ${kindNames[kind]} method`))
 
-/** How long overloaded servers tell clients to wait, in milliseconds: different values spread the retries. */
+/** The retry delays that an overloaded server sends, in milliseconds: different values spread the retries. */
 const pushbacks = [50, 65, 80, 95, 110, 125, 140, 155]
 
-/** The status of calls above the limits, with each pushback in turn (gRPC's A6). */
+/** Returns the status of shed calls, with each pushback in turn (gRPC's A6). */
 export const makeOverloaded = (): (() => Refusal) => {
   let refusals: ReadonlyArray<Refusal> | undefined
   let next = 0
@@ -86,10 +84,10 @@ export const sentBy = ({ sentHeaders, sentTrailers }: ServerHttp2Stream): Status
 
 /**
  * The status of a call whose client has reset its stream. A client also does so when the deadline expires by its own clock, which is
- * earlier than by the server's clock by the time that the headers travelled.
+ * before the server's deadline by the time that the headers travelled.
  */
 export const statusOfReset = (deadline: number): Status.Status =>
   deadline - performance.now() <= maxTravelTime ? deadlineExceeded : cancelled
 
-/** In milliseconds. */
+/** The longest time that headers travel, in milliseconds. */
 const maxTravelTime = 50

@@ -13,9 +13,9 @@ import * as Metrics from "../interceptors/Metrics.ts"
 import type { Method } from "./MethodRunner.ts"
 
 export interface RegisteredMethod<E, R> extends Method<E, R> {
-  /** Those of the service, within those of all calls. */
+  /** Interceptors of the service, inside those of the server. */
   readonly interceptors: ReadonlyArray<ServerInterceptor>
-  /** Calls of exempt methods take no slots of others. Use it for probes: a probe that is refused takes a busy server out of service. */
+  /** Whether calls of the method take no slots of others. Use it for probes: a refused probe would mark a busy server as not ready. */
   readonly isExempt: boolean
 }
 
@@ -25,7 +25,7 @@ export const interceptorsOf = ({
   observers = DefaultObservers.server
 }: Pick<Options, "interceptors" | "observers">): ReadonlyArray<ServerInterceptor> => [...observers, ...interceptors]
 
-/** Adds the peer to log lines within a call. It is read from the call when a line is written. */
+/** Annotates log lines within a call with its peer, which is read when a line is written. */
 export const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.add(context, RequestAnnotations, (within) => {
     const call = Context.getOrUndefined(within, GrpcCall)
@@ -33,8 +33,7 @@ export const annotatePeer = <R>(context: Context.Context<R>): Context.Context<R>
   })
 
 /**
- * Adds each method that has a handler; calls of the others are answered UNIMPLEMENTED. `add` returns false if there is a method at the
- * same path already.
+ * Adds each method that has a handler; calls of the others are answered UNIMPLEMENTED. `add` returns false if the path is taken.
  */
 export const register = Effect.fnUntraced(function* <E, R>(
   { definition, handlers, interceptors = [], isExempt = false, name, toStatus }: Registration<E, R>,
@@ -49,7 +48,7 @@ export const register = Effect.fnUntraced(function* <E, R>(
     if (typeof handler !== "function") continue
     if (hasMetrics) yield* Metrics.startAtZero({ service: name, method: methodName, kind: method.kind })
     if (!add({ definition: method, handler, context, toStatus, interceptors, isExempt })) {
-      return yield* Effect.die(new Error(`${method.path} is served already`))
+      return yield* Effect.die(new Error(`${method.path} is already registered`))
     }
   }
 })

@@ -1,5 +1,5 @@
 /**
- * Shows interceptors the calls that no handler gets: with metrics, a log line and a span each, as any other call.
+ * Runs interceptors for calls that reach no handler, so that these have metrics, a log line and a span like any other call.
  */
 import { Context, Effect, Exit } from "effect"
 
@@ -8,8 +8,8 @@ import type * as Status from "../Status.ts"
 import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
-/** The call has been answered with the status: a status that an interceptor returns is seen only by those further out. */
-export const show = (
+/** The call has been answered with `status` already: a status that an interceptor returns is seen only by outer interceptors. */
+export const notifyInterceptors = (
   interceptors: ServerInterceptorChain,
   context: Context.Context<never>,
   method: MethodInfo,

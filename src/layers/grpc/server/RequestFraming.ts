@@ -1,6 +1,6 @@
 /**
- * Follows the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their bytes
- * arrive, without copying them, so that a server knows the size of a message before it is decoded.
+ * Parses the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their bytes
+ * arrive, without copying them, so that a server can check the size of a message before it is decoded.
  */
 
 /** The compressed flag, and four bytes of length. */
@@ -12,15 +12,15 @@ export interface MessageObserver {
 }
 
 export class RequestFraming {
-  /** How many messages have begun. */
+  /** How many messages have started. */
   messages = 0
   #flag = 0
   #length = 0
   #prefixRead = 0
-  /** The bytes of the current message that have not arrived. */
+  /** The bytes of the current message that have not arrived yet. */
   #left = 0
 
-  /** Whether a message has begun and not ended. */
+  /** Whether a message is incomplete. */
   get isWithinMessage(): boolean {
     return this.#left > 0 || this.#prefixRead > 0
   }

@@ -1,10 +1,10 @@
 /**
- * Changes the headers of a request where grpc-js would take them for something else
+ * Changes the headers of a request that grpc-js misinterprets
  * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
  *
- * - content-type: grpc-js accepts whatever begins with "application/grpc", such as gRPC-Web, which is another protocol.
- * - grpc-timeout: grpc-js computes it in 32 bits of milliseconds, so that a long one would expire at once, and searches for it within the
- *   header, so that "-5S" would be five seconds.
+ * - content-type: grpc-js accepts any value that begins with "application/grpc", including that of gRPC-Web, which is another protocol.
+ * - grpc-timeout: grpc-js computes it in 32 bits of milliseconds, so a long one expires at once, and its pattern is not anchored, so
+ *   "-5S" is parsed as five seconds.
  */
 import type { IncomingHttpHeaders } from "node:http2"
 
@@ -18,7 +18,7 @@ const unitMillis: { readonly [unit: string]: number } = { H: 3_600_000, M: 60_00
 const longestSeconds = Math.floor((2 ** 31 - 1) / 1000)
 
 /**
- * Removes a content type other than gRPC's, so that grpc-js answers HTTP 415. Caps a timeout, and makes one that is malformed something
+ * Removes a content type other than gRPC's, so that grpc-js answers HTTP 415. Caps the timeout, and replaces a malformed one by a value
  * that grpc-js answers INTERNAL.
  */
 export const prepare = (headers: IncomingHttpHeaders): void => {

@@ -3,11 +3,11 @@
  */
 import { Array, Cause, Effect, Stream } from "effect"
 
-/** Where messages come from. */
+/** The source of the messages. */
 export interface RequestSource {
   /** Reads the next message: {@link RequestReader.push} or {@link RequestReader.end} follows, at once or later. */
   readonly startRead: () => void
-  /** The handler has taken messages of so many bytes. */
+  /** Called when the handler has taken messages, with their size in bytes. */
   readonly onTaken: (bytes: number) => void
 }
 
@@ -15,14 +15,14 @@ export interface RequestSource {
 const readAhead = 16
 
 export class RequestReader {
-  /** Ends after the last request. It does not end when the client goes away: the handler is interrupted then. */
+  /** Ends after the last request. It does not end when the client disconnects: the handler is then interrupted. */
   readonly stream: Stream.Stream<unknown>
   readonly #source: RequestSource
   readonly #queue: globalThis.Array<unknown> = []
-  /** The bytes of messages that the handler has not taken, those that are not decoded yet included. */
+  /** The sizes in bytes of messages that the handler has not taken yet, whether they are decoded or not. */
   readonly #sizes: globalThis.Array<number> = []
   #state: "idle" | "reading" | "ended" = "idle"
-  /** Continues the handler, if it waits for a message. */
+  /** Resumes the handler if it waits for a message. */
   #resume: (() => void) | undefined = undefined
 
   constructor(source: RequestSource) {
@@ -30,7 +30,7 @@ export class RequestReader {
     this.stream = Stream.fromPull(Effect.succeed(Effect.suspend(() => this.#pull())))
   }
 
-  /** A message of so many bytes will arrive. */
+  /** Announces a message of `bytes`. */
   expect(bytes: number): void {
     this.#sizes.push(bytes)
   }

@@ -3,37 +3,37 @@
  */
 import { Effect } from "effect"
 
-/** Where messages and the status go. */
+/** The destination of the messages and the status. */
 export interface ResponseSink<Status> {
-  /** `onWritten` is called when the message has been written; never if the call ends before. */
+  /** `onWritten` is called when the message has been written, and never if the call ends first. */
   readonly sendMessage: (message: Buffer, onWritten: () => void) => void
   readonly sendStatus: (status: Status) => void
-  /** So many bytes more wait to be sent; fewer if negative. */
+  /** Called when the bytes that wait to be sent change, with the difference. */
   readonly onUnsent: (bytes: number) => void
-  /** The handler waits for the client to read, or continues. */
+  /** Called when the handler is blocked on a slow reader, and when it is resumed. */
   readonly setPaused: (isPaused: boolean) => void
 }
 
-/** How many messages wait to be sent before the handler has to wait: as many as in Node's streams of objects. */
+/** How many messages may wait to be sent before the handler is suspended: as many as in Node's streams of objects. */
 const highWaterMark = 16
 
-/** Messages below this size are not counted one by one, in bytes. */
+/** Messages below this size, in bytes, are covered by the per-call overhead. */
 const smallMessage = 512
 
 export class ResponseWriter<Status> {
   readonly #sink: ResponseSink<Status>
-  /** The first message is being sent. */
+  /** Messages that wait to be sent; the first one is being sent. */
   readonly #queue: Array<Buffer> = []
   /** Sent once the queue is empty. */
   #status: Status | undefined = undefined
-  /** Continues the handler, if it waits. */
+  /** Resumes the handler if it is suspended. */
   #resume: (() => void) | undefined = undefined
 
   constructor(sink: ResponseSink<Status>) {
     this.#sink = sink
   }
 
-  /** Sends messages, each encoded when its turn comes. */
+  /** Sends messages, and encodes each right before it is sent or queued. */
   write<Message>(messages: ReadonlyArray<Message>, encode: (message: Message) => Buffer): Effect.Effect<void> {
     let next = 0
     const writeMore = (): Effect.Effect<void> => {
@@ -46,7 +46,7 @@ export class ResponseWriter<Status> {
     return Effect.suspend(writeMore)
   }
 
-  /** There are no more messages. */
+  /** Sends the status after the last message. */
   end(status: Status): void {
     if (this.#queue.length === 0) this.#sink.sendStatus(status)
     else this.#status = status

@@ -1,14 +1,14 @@
 /**
- * One call on the server, from its headers to its status. The methods stand in the order of the call: headers, request message, slot,
+ * One call on the server, from its headers to its status. The methods are ordered as a call proceeds: headers, request message, slot,
  * handler, response, end.
  *
- * A method with one request message reads it as a whole before the call asks for a slot ({@link AdmissionControl}). A method with a
- * stream of requests asks for a slot at once, and its handler reads the stream. {@link CallBudget} counts what the call holds in memory,
- * before anything is decoded.
+ * A method with one request message reads all of it before the call requests a slot ({@link AdmissionControl}). A method with a stream
+ * of requests requests a slot at once, and its handler reads the stream. {@link CallBudget} counts the memory of the call before
+ * anything is decoded.
  *
  * grpc-js reads and writes the HTTP/2 stream, and this class is the interceptor between it and the handler. grpc-js may end a call by
- * itself at any time, for its deadline or for a message that it cannot decode: it then calls {@link ServerCall.onCancel} and ignores
- * what is sent afterwards.
+ * itself at any time, because of its deadline or of a message that it cannot decode: it then calls {@link ServerCall.onCancel} and ignores
+ * anything sent afterwards.
  */
 import { constants, type ServerHttp2Stream } from "node:http2"
 
@@ -22,7 +22,7 @@ import type { Peer } from "../GrpcCall.ts"
 import * as MessageCompression from "../MessageCompression.ts"
 import type * as Status from "../Status.ts"
 import type { AdmissionControl, Candidate } from "./AdmissionControl.ts"
-import type { CallBudget, Holder } from "./CallBudget.ts"
+import type { BudgetedCall, CallBudget } from "./CallBudget.ts"
 import type { MethodInfo } from "./CallContext.ts"
 import type { AnsweredCall, SentStatus, SuspendedHandler } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
@@ -32,7 +32,7 @@ import { ResponseWriter } from "./ResponseWriter.ts"
 import type { Connection } from "./ServerConnections.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
-/** A method that the server offers. */
+/** A registered method. */
 export interface ServedMethod {
   readonly info: MethodInfo
   readonly interceptors: ServerInterceptorChain
@@ -43,18 +43,18 @@ export interface ServedMethod {
   readonly runner: { readonly run: (call: ServerCall, request: unknown) => void }
 }
 
-/** What the calls of a server share. */
+/** The state and functions that the calls of a server share. */
 export interface Shared {
   readonly budget: CallBudget
   /** Undefined if the connection has closed. */
   readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
-  /** The calls that have begun and not ended. Calls add and remove themselves. */
+  /** The open calls. Calls add and remove themselves. */
   readonly open: LinkedList<ServerCall>
   /** How many calls have ended. */
   ended: number
-  /** Lets interceptors see a call that has ended before its handler was run. */
+  /** Notifies interceptors of a call that has ended before its handler was run. */
   readonly onRejected: (call: ServerCall, status: Status.Status) => void
-  /** The answer to a call for which there is no slot or no memory. */
+  /** The status of a call for which there is no slot or no memory. */
   readonly overloaded: () => Refusals.Refusal
   /** Logs an exception of a callback. */
   readonly onException: (call: ServerCall, exception: unknown) => void
@@ -64,7 +64,7 @@ export interface Shared {
  * - receiving: the request message is not complete
  * - queued: the call waits for a slot
  * - running: its handler runs
- * - sending: its response is written, and the client has not read all of it
+ * - sending: its handler has finished, and the client has not read all of the response
  * - closed: nothing more is sent or received
  *
  * A call passes them in this order, from receiving if its method has one request message and from queued if it has a stream of them.
@@ -80,7 +80,7 @@ export const unknownPeer: Peer = { address: "unknown", names: [] }
 /** The memory that a call takes besides its messages: objects of grpc-js and Node, and up to 16 KiB of headers. In bytes. */
 const callOverhead = 16 * 1024
 
-/** What HTTP/2 and Node may buffer of a stream of requests before its handler reads it, in bytes. */
+/** Buffers of HTTP/2 and Node for a stream of requests that its handler has not read yet, in bytes. */
 const streamBuffer = 80 * 1024
 
 /** The memory that a message of a stream takes besides its bytes, in bytes. */
@@ -91,19 +91,19 @@ const maxInflation = 1032
 
 export class ServerCall
   extends ServerInterceptingCall
-  implements Listener, MessageObserver, AnsweredCall, Candidate, Holder, Linked<ServerCall>
+  implements Listener, MessageObserver, AnsweredCall, Candidate, BudgetedCall, Linked<ServerCall>
 {
   previous: ServerCall | undefined = undefined
   next: ServerCall | undefined = undefined
   ticket: Candidate["ticket"] = undefined
-  holding: Holder["holding"] = undefined
+  holding: BudgetedCall["holding"] = undefined
 
   readonly method: ServedMethod
   readonly stream: ServerHttp2Stream
-  /** When the headers arrived, by `performance.now()`. */
+  /** When the headers arrived, in milliseconds of `performance.now()`. */
   readonly startedAt = performance.now()
   metadata!: Metadata
-  /** By `performance.now()`; Infinity without one. */
+  /** In milliseconds of `performance.now()`; Infinity without a deadline. */
   deadline = Infinity
   peer = unknownPeer
   client = ""
@@ -143,11 +143,11 @@ export class ServerCall
     this.#requests = kind === "clientStream" || kind === "bidi" ? new RequestReader(this) : undefined
     this.#responses = kind === "serverStream" || kind === "bidi" ? new ResponseWriter(this) : undefined
     this.#state = this.#requests === undefined ? "receiving" : "queued"
-    // before grpc-js' listener, which reads nothing of a stream that is closed here
+    // before grpc-js' listener, which reads nothing from a stream that is closed here
     stream.prependListener("data", (bytes: Buffer) => this.#onData(bytes))
   }
 
-  /** grpc-js starts the call. It offers a listener, which would call the handler that is registered with it. */
+  /** Called by grpc-js. Its listener is ignored: it would invoke the no-op handler registered with grpc-js. */
   override start(): void {
     this.#inner.start(this)
   }
@@ -185,12 +185,12 @@ export class ServerCall
     }
   }
 
-  /** A message of the request begins. */
+  /** Called when a request message starts. */
   onMessagePrefix(length: number, flag: number): void {
     if (this.#state === "closed") return
     const { info, maxRequestSize } = this.method
     const isCompressed = flag === 1
-    // grpc-js takes a message with another flag as not compressed
+    // grpc-js treats a message with another flag as uncompressed
     if (flag > 1 || (isCompressed && !this.#allowsCompression)) return this.reject(Refusals.wrongFlag)
     if (length > maxRequestSize) return this.reject(Refusals.tooLarge(length, maxRequestSize))
     if (this.#allowsCompression) this.#compressed.push(isCompressed)
@@ -218,7 +218,7 @@ export class ServerCall
   onReceiveHalfClose(): void {
     try {
       if (this.#state === "running" || this.#framing.isWithinMessage) {
-        // Node emits the end of a request before it says that the client has cancelled it
+        // Node emits the end of a request before it reports that the client has cancelled it
         setImmediate(() => this.#onEndOfRequest())
         return
       }
@@ -235,7 +235,7 @@ export class ServerCall
   #onEndOfRequest(): void {
     try {
       if (this.stream.aborted || this.stream.rstCode !== constants.NGHTTP2_NO_ERROR) return
-      // grpc-js ignores a message that is not complete
+      // grpc-js ignores an incomplete message
       if (this.#framing.isWithinMessage && this.#state !== "closed") return this.reject(Refusals.cutShort)
       this.#requests?.end()
     } catch (exception) {
@@ -243,12 +243,12 @@ export class ServerCall
     }
   }
 
-  /** The handler has taken messages of so many bytes from the stream of requests. */
+  /** Called when the handler has taken messages from the stream of requests, with their size in bytes. */
   onTaken(bytes: number): void {
     this.#shared.budget.add(this, -bytes)
   }
 
-  /** The call has a slot: runs its handler. */
+  /** Called when the call gets a slot: runs its handler. */
   run(): void {
     try {
       if (this.#state !== "queued") return
@@ -259,7 +259,7 @@ export class ServerCall
     }
   }
 
-  /** The call gets no slot. */
+  /** Called when the call gets no slot. */
   shed(): void {
     try {
       this.reject(this.#shared.overloaded())
@@ -268,16 +268,16 @@ export class ServerCall
     }
   }
 
-  /** The handler waits for something: it is interrupted if the call ends before it. */
+  /** Called when the handler suspends: it is interrupted if the call ends first. */
   onSuspended(handler: SuspendedHandler): void {
     this.#suspended = handler
     if (this.deadline === Infinity || this.#responses === undefined) return
-    // grpc-js sends the status of an expired deadline after the messages, and a client that reads none never gets it
+    // grpc-js sends the status of an expired deadline after the messages, and a client that does not read them never gets it
     const timeLeft = Math.max(0, this.deadline - performance.now())
     this.#deadlineTimer = setTimeout(() => this.interrupt(Refusals.deadlineExceeded, false), timeLeft)
   }
 
-  /** Interrupts the handler. Its exit becomes this status, unless it was interrupted before. */
+  /** Interrupts the handler. The call ends with this status, unless the handler was interrupted before. */
   interrupt(status: Status.Status, isRejected: boolean): void {
     if (this.#suspended === undefined) return
     const { context, fiber } = this.#suspended
@@ -300,19 +300,19 @@ export class ServerCall
     return this.#responses!.write(messages, encode)
   }
 
-  /** So many bytes more of a stream of responses wait to be sent; fewer if negative. */
+  /** Called when the bytes of a stream of responses that wait to be sent change, with the difference. */
   onUnsent(bytes: number): void {
     this.#shared.budget.add(this, bytes)
   }
 
-  /** The handler waits for the client to read, or continues. */
+  /** Called when the handler is blocked on a slow reader, and when it is resumed. */
   setPaused(isPaused: boolean): void {
     const { admission } = this.method
     if (isPaused) admission.pause(this)
     else admission.resume(this)
   }
 
-  /** The handler has finished. Sends its response, unless that is a stream and has been sent, and the status. */
+  /** Sends the response of a finished handler, unless it is a stream, which has been sent already, and the status. */
   respond(message: Buffer | undefined, status: SentStatus): void {
     if (this.#state !== "running") return
     try {
@@ -326,7 +326,7 @@ export class ServerCall
         this.#shared.budget.add(this, message.length)
         this.#inner.sendMessage(message, constVoid)
       }
-      // at once, and not when the message is written, so that both go out together
+      // without waiting for the message to be written, to send both in one write
       this.#inner.sendStatus(status)
     } catch (exception) {
       this.crash(exception)
@@ -352,9 +352,9 @@ export class ServerCall
     }
   }
 
-  /** Ends the call with a status. Its handler is not run, or interrupted. */
+  /** Ends the call with a status. Its handler is interrupted if it runs, and never started otherwise. */
   reject({ encoded, status }: Refusals.Refusal): void {
-    // the status would wait until the client has read the messages before it, and the request would go on
+    // the status would wait until the client has read the messages before it, and the client would keep sending
     if (this.stream.headersSent) return this.#reset(status, constants.NGHTTP2_ENHANCE_YOUR_CALM)
     const isIncomplete = this.#state === "receiving" || this.#requests !== undefined
     this.#inner.sendStatus(encoded)
@@ -366,7 +366,7 @@ export class ServerCall
     })
   }
 
-  /** The call has waited for its client while others needed its memory or its slot. */
+  /** Called when the call has stalled while the server was saturated. */
   evict(): void {
     try {
       this.#reset(Refusals.evicted, constants.NGHTTP2_ENHANCE_YOUR_CALM)
@@ -375,7 +375,7 @@ export class ServerCall
     }
   }
 
-  /** The server closes: ends the call, unless it has a response. */
+  /** Ends the call because the server closes, unless its response is being sent. */
   cut(): void {
     try {
       if (this.#state === "running") this.interrupt(Refusals.shuttingDown.status, false)
@@ -385,7 +385,7 @@ export class ServerCall
     }
   }
 
-  /** The stream has closed, or grpc-js has ended the call: after every response, and when the client cancels. */
+  /** Called when the stream has closed, or grpc-js has ended the call: after every response, and when the client cancels. */
   onCancel(): void {
     try {
       if (this.#state === "sending") this.#end()
@@ -394,13 +394,13 @@ export class ServerCall
         const status = sent ?? Refusals.statusOfReset(this.deadline)
         this.#close(status, sent !== undefined && sent._tag !== "DeadlineExceeded")
       }
-      ClosedStreams.forget(this.stream)
+      ClosedStreams.releaseListeners(this.stream)
     } catch (exception) {
       this.crash(exception)
     }
   }
 
-  /** An exception of a callback: it is logged and ends the call, since nothing above would catch it. */
+  /** Logs an exception of a callback and ends the call, since no caller would catch it. */
   crash(exception: unknown): void {
     this.#shared.onException(this, exception)
     try {

@@ -1,8 +1,8 @@
 /**
- * The connections of a gRPC server: accepts them, limits them, gives them to grpc-js, and drains them.
+ * The connections of a gRPC server: accepts them, limits them, passes them to grpc-js, and drains them.
  *
- * grpc-js does not track connections that have sent nothing yet, are in their TLS handshake, or are never closed by their clients; a
- * drain has to.
+ * grpc-js does not track connections that have sent nothing yet, are in their TLS handshake, or are never closed by their clients, but
+ * a drain must close them.
  */
 import {
   constants,
@@ -35,19 +35,19 @@ import * as StreamGate from "./StreamGate.ts"
 import * as TcpListener from "./TcpListener.ts"
 import * as TlsAcceptor from "./TlsAcceptor.ts"
 
-/** The limits of connections, and what is called about them. */
+/** The limits of connections, and the callbacks for their events. */
 export interface Options {
-  /** Calls that are open at the same time on one connection; a client waits before it opens more. */
+  /** Open calls of one connection; further calls wait in the client. */
   readonly maxConcurrentStreams: number
   /** The headers of one call, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). */
   readonly maxHeaderSize: number
-  /** A connection of this age, give or take a tenth, is sent GOAWAY, so that its client finds new replicas. */
+  /** The age, plus or minus a tenth, at which a connection gets GOAWAY, so that its client finds new replicas. */
   readonly maxConnectionAge: Duration.Duration
-  /** Connections that are open at the same time. */
+  /** Open connections. */
   readonly maxConnections: number
-  /** The same from one address; all of an IPv6 /64 counts as one. */
+  /** Open connections of one client address; an IPv6 /64 counts as one address. */
   readonly maxConnectionsPerAddress: number
-  /** Undefined is plaintext. */
+  /** Plaintext if undefined. */
   readonly tls?: Tls | undefined
   /** Wraps every callback that is registered with Node. */
   readonly guard: Guard
@@ -57,18 +57,18 @@ export interface Options {
   readonly onSecured: (secured: Secured) => void
   /** Called for each connection that could not be accepted. */
   readonly onAcceptError: (error: Error) => void
-  /** Called with each stream before grpc-js gets it: it may change the headers. */
+  /** Called with each stream before it is passed to grpc-js; may change the headers. */
   readonly onEntering?: StreamGate.OnStream | undefined
-  /** Called with each stream after grpc-js got it. */
+  /** Called with each stream after it was passed to grpc-js. */
   readonly onStream: StreamGate.OnStream
-  /** Called with each stream that was answered with a status before grpc-js got it. */
+  /** Called with each stream that was answered with a status and not passed to grpc-js. */
   readonly onRefusedStream: StreamGate.Options["onRefusedStream"]
 }
 
 /** The outcome of a TLS handshake. */
 export interface Secured {
   readonly peer: Peer
-  /** As "TLSv1.3". */
+  /** Such as "TLSv1.3". */
   readonly version: string
   readonly cipher: string
 }
@@ -76,13 +76,13 @@ export interface Secured {
 /** A connection that is served. */
 export interface Connection {
   readonly peer: Peer
-  /** False if the server has a list of clients and none of the names is on it. */
+  /** False if the server has an allow list that has none of the names. */
   readonly isAllowed: boolean
   /** Identifies its client, for fairness between clients: the names of its certificate and its network, without the port. */
   readonly client: string
 }
 
-/** What identifies a connection. */
+/** The addresses that identify a connection. */
 interface ConnectionInfo {
   readonly remoteAddress?: string | undefined
   readonly remotePort?: number | undefined
@@ -103,24 +103,24 @@ const inspectionInterval = 1_000
 /** How often connections are inspected in a drain, in milliseconds. */
 const drainInspectionInterval = 100
 
-/** How long calls may go on after the certificate of their client has expired, in milliseconds. */
+/** How long calls may continue after the certificate of their client has expired, in milliseconds. */
 const expiryGrace = 10_000
 
-/** How long a client may take to read what was sent before its session ended, in milliseconds. */
+/** How long a client may take to read pending data after the session ended, in milliseconds. */
 const flushTimeout = 5_000
 
-/** How long a client that has read all of it may leave the connection open in a drain, in milliseconds. */
+/** How long a client that has read all data may leave the connection open in a drain, in milliseconds. */
 const drainCloseTimeout = 1_000
 
 const sessionOptions = (options: Options): ServerOptions => ({
   settings: { maxConcurrentStreams: options.maxConcurrentStreams, maxHeaderListSize: options.maxHeaderSize },
   // How many streams a client may cancel on one connection, at once and each second. Node's default, made against rapid resets
-  // (CVE-2023-44487), is 33 a second: a client that serves pages and cancels a call with each reader who leaves, and with each
-  // attempt that times out, would lose its connection with all other calls on it. Cancelled calls are bounded by the other limits.
+  // (CVE-2023-44487), is 33 a second: a client that cancels a call whenever a user leaves a page or an attempt times out would lose its
+  // connection with all other calls on it. Cancelled calls are bounded by the other limits.
   streamResetBurst: 10_000,
   streamResetRate: 10_000,
-  // A client within the limit of streams exceeds it in Node's count, which keeps a stream until its events have been handled. Such a
-  // stream is refused (ENHANCE_YOUR_CALM); after a hundred Node would close the connection.
+  // A client within the limit of streams may exceed it in Node's count, which includes streams until their events have been handled. Such
+  // a stream is refused (ENHANCE_YOUR_CALM); after a hundred of them Node would close the connection.
   maxSessionRejectedStreams: maxUint32,
   // Node resets a stream with more headers without an event: StreamGate refuses those above its own, lower limit
   maxHeaderListPairs: 1024
@@ -134,7 +134,7 @@ class Accepted {
   tracked: ConnectionTable.Tracked<Accepted> | undefined = undefined
   /** Whether {@link Options.onRefused} was called. */
   isRefused = false
-  /** Set when it is given to grpc-js. */
+  /** Set when it is passed to grpc-js. */
   served: Served | undefined = undefined
 
   constructor(socket: Socket) {
@@ -143,7 +143,7 @@ class Accepted {
   }
 }
 
-/** A connection that was given to grpc-js. */
+/** A connection that was passed to grpc-js. */
 interface Served {
   readonly connection: Connection
   /** The TLS socket, with TLS. */
@@ -223,7 +223,7 @@ export class ServerConnections {
     return { open: this.#table.size(), handshakes: this.#table.handshakes() }
   }
 
-  /** Uses other certificates for later handshakes, and closes connections whose client certificate has been revoked. */
+  /** Sets the certificates of later handshakes, and closes connections whose client certificate has been revoked. */
   setCertificates(certificates: Certificates.Certificates): void {
     this.#tls?.setCertificates(certificates)
     const { crl } = certificates
@@ -232,19 +232,19 @@ export class ServerConnections {
       const certificate = accepted.served?.certificate
       if (certificate === undefined || !certificate.ids.some((id) => crl.revoked.has(id))) continue
       certificate.isRevoked = true
-      const detail = "its certificate has been revoked since it connected"
+      const detail = "client certificate revoked after the handshake"
       this.#report(accepted, { reason: "certificate_revoked", detail })
       this.#close(accepted)
     }
   }
 
-  /** Takes no new connections, and shuts the others down gracefully. `onEmpty` is called when none is left. */
+  /** Stops accepting, and gracefully shuts down open connections. `onEmpty` is called when none is left. */
   drain(onEmpty: () => void): void {
     this.#state = "draining"
     this.#onEmpty = onEmpty
     this.#listener.close()
     for (const { served, socket } of this.#accepted.values()) {
-      // nothing was received that needs an answer: no call is lost
+      // nothing was received, so no call is lost
       if (served === undefined || socket.bytesRead === 0) socket.destroy()
       else if (served.session !== undefined) this.#goAway(served, served.session)
     }
@@ -252,7 +252,7 @@ export class ServerConnections {
     else this.#inspect(drainInspectionInterval)
   }
 
-  /** Closes the connections that are left, with the calls on them. */
+  /** Closes the remaining connections with the calls on them. */
   destroy(): void {
     clearInterval(this.#inspections)
     for (const { served, socket } of this.#accepted.values()) {
@@ -293,8 +293,8 @@ export class ServerConnections {
           return onSecured({ peer, version: socket.getProtocol() ?? "unknown", cipher: socket.getCipher().name })
         }
         // its first call is answered with PERMISSION_DENIED
-        const names = PeerIdentity.format(identity.names) || "it has none"
-        this.#report(accepted, { reason: "not_on_the_list", detail: `none of its names is allowed: ${names}` })
+        const names = PeerIdentity.format(identity.names) || "no names"
+        this.#report(accepted, { reason: "not_on_the_list", detail: `client is not in the allow list: ${names}` })
       },
       onRefused: (socket, refusal) => {
         const accepted = this.#accepted.get(keyOf(socket))
@@ -324,12 +324,15 @@ export class ServerConnections {
     if (this.#accepted.get(key) === accepted) this.#accepted.delete(key)
     if (accepted.tracked !== undefined) this.#table.remove(accepted.tracked)
     if (accepted.served === undefined) {
-      this.#refuse(accepted.socket, accepted, { reason: "handshake_failed", detail: "it left its TLS handshake" })
+      this.#refuse(accepted.socket, accepted, {
+        reason: "handshake_failed",
+        detail: "the client disconnected during the TLS handshake"
+      })
     }
     if (this.#state === "draining" && this.#accepted.size === 0) this.#onEmpty()
   }
 
-  /** Gives a connection to grpc-js; in a drain it is closed, so that its client finds another server. */
+  /** Passes a connection to grpc-js, or closes it in a drain, so that its client finds another server. */
   #serve(socket: Socket, { certificate, isAllowed, names }: TlsAcceptor.Identity): Accepted | undefined {
     const accepted = this.#accepted.get(keyOf(socket))
     if (accepted === undefined || this.#state === "draining") {
@@ -365,7 +368,7 @@ export class ServerConnections {
       served.hasBegun = true
     })
     const onBug = { recover: () => session.destroy() }
-    // Node closes the session when its calls have ended, but does not notice that the client is broken
+    // Node closes the session when its calls have ended, but does not detect a client that no longer responds
     const onGoAway = () => this.#shutdown.probe(session)
     session.once("goaway", guard("GOAWAY listener", onGoAway, onBug))
     const goAway = () => this.#goAway(served, session)
@@ -384,7 +387,7 @@ export class ServerConnections {
   readonly #onSessionError = (error: NodeJS.ErrnoException, session: ServerHttp2Session) => {
     const accepted = this.#sessions.get(session)
     if (accepted === undefined || error.code?.startsWith("ERR_HTTP2") !== true || this.#state === "draining") return
-    const detail = `it broke HTTP/2 or flooded the server: ${error.message}`
+    const detail = `HTTP/2 protocol error or flood: ${error.message}`
     this.#report(accepted, { reason: "protocol_error", detail })
   }
 
@@ -421,7 +424,8 @@ export class ServerConnections {
   }
 
   /**
-   * Closes a connection that is not served, by its TLS socket in a handshake: Node 26 crashes if the socket under it is destroyed there.
+   * Closes a connection that is not served. In a handshake, `socket` must be the TLS socket: Node 26 crashes if the socket under it is
+   * destroyed.
    * A connection on which nothing was received, such as a load balancer's check of the port, is not reported.
    */
   #refuse(socket: Socket, accepted: Accepted, refusal: Refusal): void {
@@ -429,7 +433,7 @@ export class ServerConnections {
     socket.destroy()
   }
 
-  /** Closes a connection at once, by GOAWAY if it has a session. */
+  /** Closes a connection at once, with a GOAWAY if it has a session. */
   #close({ served, socket }: Accepted): void {
     const session = served?.session
     if (session === undefined || session.destroyed) socket.destroy()
@@ -445,7 +449,7 @@ export class ServerConnections {
     this.#inspections = setInterval(this.#options.guard("inspection timer", inspect), interval).unref()
   }
 
-  /** Closes a connection that has timed out or whose client certificate is no longer valid: no event tells of either. */
+  /** Closes a connection that has timed out or whose client certificate is no longer valid: neither emits an event. */
   #inspectOne(accepted: Accepted): void {
     const { acceptedAt, served, socket } = accepted
     if (served === undefined) return
@@ -458,7 +462,7 @@ export class ServerConnections {
       return
     }
     if (!hasBegun && now - acceptedAt >= handshakeTimeout) {
-      this.#refuse(socket, accepted, { reason: "not_http2", detail: "it did not begin to speak HTTP/2" })
+      this.#refuse(socket, accepted, { reason: "not_http2", detail: "no HTTP/2 SETTINGS received in time" })
     }
     if (certificate === undefined || ClientCertificate.whyInvalid(certificate) === undefined) return
     if (Date.now() >= certificate.notAfter + expiryGrace) this.#shutdown.end(session)
@@ -466,7 +470,7 @@ export class ServerConnections {
   }
 }
 
-/** Identifies a connection, by both addresses: a client may use one port for two addresses of the server. */
+/** Identifies a connection by both addresses: a client may use one port for two addresses of the server. */
 const keyOf = ({ localAddress, remoteAddress, remotePort }: ConnectionInfo): string =>
   `${remoteAddress} ${remotePort} ${localAddress}`
 

@@ -10,9 +10,9 @@ import type { CallBudget } from "./CallBudget.ts"
 import * as ConnectionRefusal from "./ConnectionRefusal.ts"
 import type { ServerConnections } from "./ServerConnections.ts"
 
-/** Calls that were refused since there were too many. */
+/** Calls that were shed because the server was saturated. */
 export const shed = Metric.counter("grpc_server_calls_shed_total", {
-  description: "Calls that were refused since there were too many",
+  description: "Calls that were shed because the server was saturated",
   incremental: true
 })
 
@@ -31,7 +31,7 @@ export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
 /** The errors of accept() when the process or the machine runs out of descriptors or memory. */
 const resourceErrors = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]
 
-/** Counters are exported as 0 from the start, so that their first increase is seen. */
+/** Counters are exported as 0 from the start, so that their first increase is visible. */
 const startAtZero = Effect.all(
   [
     Metric.update(shed, 0),
@@ -49,7 +49,7 @@ const observeConnections = (connections: ServerConnections, limits: Limits) =>
       ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
       ObservableMetric.gauge(
         "grpc_server_connections_limit",
-        "How many connections are open at the same time at the most",
+        "The maximum number of open connections",
         () => limits.maxConnections
       ),
       ObservableMetric.gauge(
@@ -66,17 +66,17 @@ const observeCalls = (admission: AdmissionControl, limits: Limits) =>
     [
       ObservableMetric.gauge(
         "grpc_server_calls_in_flight",
-        "Calls that are being answered, of those that the limit counts",
+        "Calls that have a slot",
         () => admission.counts().answering
       ),
       ObservableMetric.gauge(
         "grpc_server_calls_queued",
-        "Calls that wait for their turn",
+        "Calls that are queued for a slot",
         () => admission.counts().waiting
       ),
       ObservableMetric.gauge(
         "grpc_server_calls_limit",
-        "How many calls are answered at the same time at the most",
+        "The maximum number of calls that have a slot",
         () => limits.maxConcurrency
       )
     ],
@@ -88,24 +88,24 @@ const observeMemory = (budget: CallBudget, limits: Limits) =>
     [
       ObservableMetric.gauge(
         "grpc_server_bytes_in_flight",
-        "Bytes that calls hold: requests and answers that are underway, and an allowance for each call",
+        "Memory of calls in bytes: requests and responses in flight, and an allowance for each call",
         () => budget.counts().bytes
       ),
       ObservableMetric.gauge(
         "grpc_server_bytes_in_flight_limit",
-        "How many bytes calls may hold at the most",
+        "The maximum memory of calls in bytes",
         () => limits.maxBytesInFlight
       ),
       ObservableMetric.counter(
         "grpc_server_calls_evicted_total",
-        "Calls that waited for their client while others wanted the memory they held",
+        "Calls that were evicted because they stalled while the server was saturated",
         () => budget.counts().evicted
       )
     ],
     { discard: true }
   )
 
-/** What is measured of a server. */
+/** The parts of a server that are measured. */
 export interface Observed {
   readonly admission: AdmissionControl
   readonly budget: CallBudget

@@ -6,7 +6,7 @@ import { Config, Option } from "effect"
 import * as Setting from "../../config/Setting.ts"
 import { defaultLimits, type Options } from "../GrpcServer.ts"
 
-/** The least that `maxBytesInFlight` may be: room for a few calls, in bytes. */
+/** Minimum of `maxBytesInFlight`, in bytes: enough for a few calls. */
 const minBytesInFlight = 1024 * 1024
 
 /** The address and the limits from the variables under a prefix, such as `<prefix>_GRPC_PORT`. */
@@ -17,7 +17,7 @@ export const settings = (prefix: string): Config.Config<Options> =>
       unset: "every address"
     }).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_GRPC_PORT`, {
-      description: "The port to listen on; 0 lets the system pick one, which the log names.",
+      description: "The port to listen on; 0 selects a free port, which is logged.",
       default: 50051
     }),
     variables: Config.succeed({ host: `${prefix}_GRPC_HOST`, port: `${prefix}_GRPC_PORT` }),
@@ -58,16 +58,16 @@ const limits = (prefix: string) =>
     }),
     maxBytesInFlight: Setting.count(`${prefix}_MAX_BYTES_IN_FLIGHT`, {
       description:
-        "Memory of all calls together: requests, responses that clients have not read yet, and 16 KiB a call. Above it the " +
-        "client that holds most loses the call that has waited for that client the longest.",
+        "Memory of all calls together: requests, responses that clients have not read yet, and 16 KiB per call. Above it, the " +
+        "client that holds most has a call evicted: the one that has waited for that client the longest.",
       unit: "bytes",
       default: defaultLimits.maxBytesInFlight,
       minimum: minBytesInFlight
     }),
     maxExemptCalls: Setting.count(`${prefix}_MAX_EXEMPT_CALLS`, {
       description:
-        "Health checks, health watches and reflection calls at the same time. Above it the client with most of them loses its " +
-        "oldest.",
+        "Health checks, health watches and reflection calls at the same time. Above it, the oldest call of the client with most " +
+        "of them is evicted.",
       default: defaultLimits.maxExemptCalls,
       minimum: 1
     }),
@@ -84,8 +84,8 @@ const limits = (prefix: string) =>
     }),
     maxConnections: Setting.count(`${prefix}_MAX_CONNECTIONS`, {
       description:
-        "Open connections, of which half may be in their TLS handshake. Above it the address with most connections loses the " +
-        "one that has been without a call the longest, or else its newest. An idle connection takes 20 KiB, with TLS 75 KiB.",
+        "Open connections, of which half may be in their TLS handshake. Above it, a connection of the address with most of them " +
+        "is evicted: the one that has been idle the longest, or else the newest. An idle connection takes 20 KiB, with TLS 75 KiB.",
       default: defaultLimits.maxConnections,
       minimum: 1
     }),
@@ -98,11 +98,11 @@ const limits = (prefix: string) =>
       description: "The age at which a connection gets GOAWAY, so that its client reconnects and finds new replicas.",
       default: defaultLimits.maxConnectionAge,
       minimum: "1 second",
-      // a tenth is added to it at the most
+      // up to a tenth is added to it
       maximum: "20 days"
     }),
     keepaliveTime: Setting.duration(`${prefix}_KEEPALIVE_TIME`, {
-      description: "How often a silent client gets a ping.",
+      description: "Interval of keepalive pings on an idle connection.",
       default: defaultLimits.keepaliveTime,
       minimum: "1 second"
     }),

@@ -1,5 +1,5 @@
 /**
- * Checks each new stream of a server before grpc-js gets it, since grpc-js parses the headers of every stream. Streams of clients that
+ * Checks each new stream of a server before it is passed to grpc-js, which parses the headers of every stream. Streams of clients that
  * are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like POST, are
  * answered here.
  */
@@ -22,7 +22,7 @@ export interface Options {
   /** The headers of one call, in bytes as HTTP/2 counts them. */
   readonly maxHeaderSize: number
   readonly guard: Guard
-  /** Why the client of a stream may not call; undefined if it may. */
+  /** The status of a client that is not allowed; undefined if it is. */
   readonly whyNotAllowed: (stream: ServerHttp2Stream) => Status.Status | undefined
   /** Called after a stream was answered because of {@link Options.whyNotAllowed}. */
   readonly onNotAllowed: (stream: ServerHttp2Stream) => void
@@ -53,7 +53,7 @@ type StreamListener = (
   rawHeaders: Array<string>
 ) => void
 
-/** Replaces grpc-js' stream listeners of a server by one that calls them for the streams that pass. */
+/** Replaces grpc-js' stream listeners of a server by one that calls them for accepted streams. */
 export const install = (http2: Http2Server, options: Options): void => {
   const { annotations, guard, onEntering, onNotAllowed, onRefusedStream, onStream, whyNotAllowed } = options
   const listeners = http2.listeners("stream") as unknown as ReadonlyArray<StreamListener>
@@ -70,8 +70,8 @@ export const install = (http2: Http2Server, options: Options): void => {
       refuse(stream, headers, forbidden)
       return onNotAllowed(stream)
     }
-    const wrong = whyTooLarge(rawHeaders, options.maxHeaderSize)
-    if (wrong !== undefined) return refuse(stream, headers, wrong)
+    const tooLarge = whyTooLarge(rawHeaders, options.maxHeaderSize)
+    if (tooLarge !== undefined) return refuse(stream, headers, tooLarge)
     if (headers[":method"] !== "POST") {
       respond(stream, { ":status": constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: "POST" })
       return onRefusedStream(stream, headers, methodNotAllowed)
@@ -86,7 +86,7 @@ export const install = (http2: Http2Server, options: Options): void => {
     guard("stream listener", onEach, {
       annotations: (stream, headers) => ({ method: headers[":path"]?.slice(1), ...annotations(stream) }),
       recover: (stream) => {
-        // otherwise a later failure of what grpc-js has begun would be an uncaught exception
+        // otherwise a later error of the grpc-js call would be an uncaught exception
         stream.on("error", () => {})
         stream.close(constants.NGHTTP2_INTERNAL_ERROR)
       }
@@ -94,10 +94,10 @@ export const install = (http2: Http2Server, options: Options): void => {
   )
 }
 
-/** The status that observers get for HTTP 405: what gRPC clients make of it. */
+/** The status of HTTP 405 for observers, as gRPC clients map it. */
 const methodNotAllowed = Status.unknown("The method of the HTTP request is not POST")
 
-/** Answers a stream with a status and nothing else; the rest of the request is not read. */
+/** Answers a stream with a trailers-only response; the rest of the request is not read. */
 const answer = (stream: ServerHttp2Stream, status: Status.Status): void => {
   const { code, details, metadata } = StatusCodec.encode(status)
   respond(stream, {
@@ -115,20 +115,20 @@ const respond = (stream: ServerHttp2Stream, headers: OutgoingHttpHeaders): void 
   if (stream.destroyed || stream.closed || stream.headersSent) return
   stream.respond(headers, { endStream: true })
   stream.resume()
-  // Tells the client not to send the rest of the request (RFC 9113, section 8.1). Sent at once, it would replace the response.
+  // Stops the client from sending the rest of the request (RFC 9113, section 8.1). Sent at once, it would replace the response.
   setImmediate(() => {
     if (!stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR)
   })
 }
 
 /**
- * Why the headers of a stream are refused; undefined if they are not. Node resets streams with headers above the limit only after the
- * client has acknowledged it, which may be never.
+ * The status of headers that are too large; undefined if they are not. Node resets streams with headers above the limit only after the
+ * client has acknowledged the SETTINGS, which may be never.
  */
 const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): Status.Status | undefined => {
   const headers = rawHeaders.length / 2
   if (headers > maxHeaders) {
-    return Status.resourceExhausted(`The call has ${headers} headers, and ${maxHeaders} are the limit`)
+    return Status.resourceExhausted(`Number of headers (${headers}) exceeds the limit of ${maxHeaders}`)
   }
   let size = 0
   let values = 0
@@ -139,10 +139,12 @@ const whyTooLarge = (rawHeaders: ReadonlyArray<string>, maxHeaderSize: number): 
     if (name.endsWith("-bin")) values += 1 + commas(value)
   }
   if (size > maxHeaderSize) {
-    return Status.resourceExhausted(`The headers have ${size} bytes, and ${maxHeaderSize} are the limit`)
+    return Status.resourceExhausted(`Headers of ${size} bytes exceed the limit of ${maxHeaderSize}`)
   }
   if (values > maxBinaryValues) {
-    return Status.resourceExhausted(`The "-bin" headers have ${values} values, and ${maxBinaryValues} are the limit`)
+    return Status.resourceExhausted(
+      `Number of values of "-bin" headers (${values}) exceeds the limit of ${maxBinaryValues}`
+    )
   }
   return undefined
 }

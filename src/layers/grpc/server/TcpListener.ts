@@ -9,8 +9,8 @@ import type * as Address from "../../config/Address.ts"
 import { fromCause, type ListenError, type ListenOptions } from "../../process/ListenError.ts"
 
 /**
- * Opens the port. Without a host it listens on every address of both families ("::"), or on those of IPv4 alone where the machine
- * has no IPv6. `onError` is called with later errors, each of which is of one connection that could not be accepted.
+ * Opens the port. Without a host it listens on every address of both families ("::"), or on those of IPv4 alone if the machine has no
+ * IPv6. `onError` is called with later errors: one per connection that could not be accepted.
  */
 export const listen = (
   server: Server,

@@ -1,5 +1,5 @@
 /**
- * Does the TLS handshakes of a server: ALPN, the certificate of the client, the list of clients that may call. Connections are refused
+ * Performs the TLS handshakes of a server: ALPN, the certificate of the client, the list of allowed clients. Connections are refused
  * here, where the reason is known, and not by OpenSSL.
  */
 import type { Socket } from "node:net"
@@ -13,18 +13,18 @@ import type { Tls } from "../GrpcServer.ts"
 import * as ClientCertificate from "./ClientCertificate.ts"
 import type { Refusal } from "./ConnectionRefusal.ts"
 
-/** What a handshake has established about a client. */
+/** The identity of a client after its handshake. */
 export interface Identity {
-  /** The names of its certificate: none without mutual TLS. */
+  /** The names of its certificate; empty without mutual TLS. */
   readonly names: Peer["names"]
-  /** False if the server has a list of clients and none of the names is on it. */
+  /** False if the server has an allow list that has none of the names. */
   readonly isAllowed: boolean
   /** Undefined without mutual TLS. */
   readonly certificate: ClientCertificate.ClientCertificate | undefined
 }
 
 export interface Options extends Tls {
-  /** How long a client has for its handshake, in milliseconds. */
+  /** How long a handshake may take, in milliseconds. */
   readonly handshakeTimeout: number
   readonly guard: Guard
   readonly onSecure: (socket: TLSSocket, identity: Identity) => void
@@ -32,9 +32,9 @@ export interface Options extends Tls {
 }
 
 export interface TlsAcceptor {
-  /** Begins the handshake on a connection. */
+  /** Starts the handshake on a connection. */
   readonly accept: (socket: Socket) => void
-  /** Uses other certificates for later handshakes. */
+  /** Sets the certificates of later handshakes. */
   readonly setCertificates: (certificates: Certificates.Certificates) => void
 }
 
@@ -46,17 +46,18 @@ export const make = (options: Options): TlsAcceptor => {
   const onHandshake = (socket: TLSSocket) => {
     if (isMutual && !socket.authorized) return onRefused(socket, ClientCertificate.whyUnauthorized(socket))
     // OpenSSL refuses clients that offer other protocols only, and accepts those that offer none (RFC 9113, section 3.2)
-    if (socket.alpnProtocol !== "h2") return onRefused(socket, { reason: "not_http2", detail: "it does not offer h2" })
+    if (socket.alpnProtocol !== "h2")
+      return onRefused(socket, { reason: "not_http2", detail: "the client does not offer h2 by ALPN" })
     const identity = isMutual ? identify(socket, allowedClients) : anonymous
     const invalid = identity.certificate === undefined ? undefined : ClientCertificate.whyInvalid(identity.certificate)
     if (invalid === undefined) onSecure(socket, identity)
     else onRefused(socket, { reason: "certificate_expired", detail: invalid.message })
   }
   const onError = (error: Error & { readonly reason?: string }, socket: TLSSocket) =>
-    // OpenSSL's reason is the message without a place in its source
+    // OpenSSL's reason is the message without OpenSSL's file and line
     onRefused(socket, {
       reason: "handshake_failed",
-      detail: `its TLS handshake failed: ${error.reason ?? error.message}`
+      detail: `TLS handshake failed: ${error.reason ?? error.message}`
     })
 
   const server = createServer(
@@ -76,7 +77,7 @@ export const make = (options: Options): TlsAcceptor => {
   }
 }
 
-/** Any client, where certificates are not asked for. */
+/** The identity of any client without mutual TLS. */
 export const anonymous: Identity = { names: [], isAllowed: true, certificate: undefined }
 
 const identify = (socket: TLSSocket, allowedClients: Tls["allowedClients"]): Identity => {

@@ -54,7 +54,7 @@ describe("the validation of a request", () => {
     [{ item: "x" }, 'item: expected Item, a plain object, got "x"'],
     [{ items: [{ name: "a" }, { count: "3" }] }, `items[1].count: ${int32}, got "3"`],
     [{ counts: { a: 1, b: 0.5 } }, `counts["b"]: ${int32}, got 0.5`],
-    [{ left: "a", right: 1 }, "right: choice is left already, and holds one value"],
+    [{ left: "a", right: 1 }, "right: oneof choice is already set by left"],
     [{ txt: "a" }, "txt: EchoRequest has no such field"],
     [{ item: { nam: "a" } }, "item.nam: Item has no such field"],
     ["text", 'expected EchoRequest, a plain object, got "text"']

@@ -45,7 +45,7 @@ describe("a forgotten stream", () => {
       const { answered, request } = yield* open
       let closed = 0
       answered.on("close", () => closed++)
-      ClosedStreams.forget(answered)
+      ClosedStreams.releaseListeners(answered)
       yield* Effect.promise(turn)
       yield* Effect.promise(turn)
       assert.isAbove(listenersOf(answered), 0)
@@ -64,7 +64,7 @@ describe("a forgotten stream", () => {
       const close = once(answered, "close")
       request.end()
       yield* Effect.promise(() => close)
-      ClosedStreams.forget(answered)
+      ClosedStreams.releaseListeners(answered)
       yield* Effect.promise(turn)
       assert.strictEqual(listenersOf(answered), 0)
     }).pipe(Effect.scoped)

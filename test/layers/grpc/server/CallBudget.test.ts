@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 
-import { CallBudget, type Holder } from "../../../../src/layers/grpc/server/CallBudget.ts"
+import { CallBudget, type BudgetedCall } from "../../../../src/layers/grpc/server/CallBudget.ts"
 
 const make = (maxBytes: number) => {
   const evicted: Array<string> = []
   const budget = new CallBudget(maxBytes)
   const open = (name: string, client: string, bytes: number) => {
-    const call: Holder = { client, evict: () => evicted.push(name) }
+    const call: BudgetedCall = { client, evict: () => evicted.push(name) }
     return { call, isOpen: budget.open(call, bytes) }
   }
   const wait = (name: string, client: string, bytes: number) => {

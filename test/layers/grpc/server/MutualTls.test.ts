@@ -35,7 +35,7 @@ interface Trial {
   readonly refused: Effect.Effect<Record<string, number>>
 }
 
-const listening = /^gRPC is served/
+const listening = /^gRPC server listening/
 
 /** Serves Echo to clients with a certificate of the authority and the name "frontend" or "spiffe://shop/frontend". */
 const withServer = <A, E>(
@@ -95,7 +95,7 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
     "without a certificate",
     grpcJs(({ authority }) => Effect.succeed({ ca: authority.cert })),
     "no_certificate",
-    "it has no certificate"
+    "no client certificate"
   ],
   [
     "with a certificate of another authority",
@@ -106,7 +106,7 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
       })
     ),
     "certificate_untrusted",
-    "its certificate, of DNS:frontend, is not accepted: UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+    "client certificate DNS:frontend rejected: UNABLE_TO_VERIFY_LEAF_SIGNATURE"
   ],
   [
     "with a self-signed certificate",
@@ -114,7 +114,7 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
       Effect.map(Tls.makeAuthority({ commonName: String.raw`a\0Ab` }), (identity) => ({ ca: authority.cert, identity }))
     ),
     "certificate_untrusted",
-    String.raw`its certificate, of CN:"a\nb", is not accepted: INVALID_PURPOSE`
+    String.raw`client certificate CN:"a\nb" rejected: INVALID_PURPOSE`
   ],
   [
     "with an expired certificate",
@@ -128,7 +128,7 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
       )
     ),
     "certificate_expired",
-    "its certificate, of DNS:frontend, is not accepted: CERT_HAS_EXPIRED"
+    "client certificate DNS:frontend rejected: CERT_HAS_EXPIRED"
   ],
   [
     "with a certificate that is not valid yet",
@@ -142,7 +142,7 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
       )
     ),
     "certificate_untrusted",
-    "its certificate, of DNS:frontend, is not accepted: CERT_NOT_YET_VALID"
+    "client certificate DNS:frontend rejected: CERT_NOT_YET_VALID"
   ],
   [
     "with a server's certificate",
@@ -153,25 +153,20 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
       }))
     ),
     "certificate_untrusted",
-    "its certificate, of DNS:frontend, is not accepted: INVALID_PURPOSE"
+    "client certificate DNS:frontend rejected: INVALID_PURPOSE"
   ],
-  [
-    "in plaintext",
-    grpcJs(() => Effect.succeed({})),
-    "handshake_failed",
-    "its TLS handshake failed: wrong version number"
-  ],
+  ["in plaintext", grpcJs(() => Effect.succeed({})), "handshake_failed", "TLS handshake failed: wrong version number"],
   [
     "that does not trust the server",
     grpcJs(({ good }) => Effect.map(Tls.makeAuthority(), ({ cert }) => ({ ca: cert, identity: good }))),
     "handshake_failed",
-    "it left its TLS handshake"
+    "the client disconnected during the TLS handshake"
   ],
   [
     "with HTTP/1.1 in plaintext",
     ({ port }) => Effect.flip(Effect.tryPromise(() => fetch(`http://127.0.0.1:${port}/`))),
     "handshake_failed",
-    "its TLS handshake failed: http request"
+    "TLS handshake failed: http request"
   ],
   [
     "with TLS 1.1",
@@ -186,7 +181,7 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
         })
       ),
     "handshake_failed",
-    "its TLS handshake failed: unsupported protocol"
+    "TLS handshake failed: unsupported protocol"
   ],
   [
     "without a common cipher",
@@ -195,14 +190,14 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
         Tls.handshake(port, { ca: authority.cert, maxVersion: "TLSv1.2", ciphers: "ECDHE-ECDSA-AES128-SHA256" })
       ),
     "handshake_failed",
-    "its TLS handshake failed: no shared cipher"
+    "TLS handshake failed: no shared cipher"
   ],
   [
     "that offers only HTTP/1.1 by ALPN",
     ({ authority, good, port }) =>
       Effect.flip(Tls.handshake(port, { ca: authority.cert, ...good, ALPNProtocols: ["http/1.1"] })),
     "handshake_failed",
-    "its TLS handshake failed: no application protocol"
+    "TLS handshake failed: no application protocol"
   ],
   [
     "that does not use ALPN",
@@ -215,13 +210,13 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
         assert.strictEqual(received, "")
       }),
     "not_http2",
-    "it does not offer h2"
+    "the client does not offer h2 by ALPN"
   ],
   [
     "that disconnects during the handshake",
     ({ port }) => sendAndClose(port, halfClientHello),
     "handshake_failed",
-    "it left its TLS handshake"
+    "the client disconnected during the TLS handshake"
   ]
 ]
 
@@ -245,10 +240,9 @@ describe("the server refuses a client", () => {
         yield* act(trial)
         const line = yield* Queue.take(lines)
         assert.strictEqual(line.level, "Warn")
-        const [, address = "", said = ""] =
-          /^Connection from (127\.0\.0\.1:\d+) refused: (.*)$/.exec(line.message) ?? []
-        assert.strictEqual(said, detail, line.message)
-        assert.deepInclude(line.annotations, { reason, address })
+        assert.strictEqual(line.message, "Connection refused")
+        assert.deepInclude(line.annotations, { reason, detail })
+        assert.match(String(line.annotations["address"]), /^127\.0\.0\.1:\d+$/)
         assert.deepStrictEqual(yield* refused, { [reason]: 1 })
 
         // an accepted client is served afterwards, without more log lines
@@ -270,11 +264,11 @@ describe("the server refuses a client", () => {
           details: "This client may not call this server"
         })
         const { annotations, message } = yield* Queue.take(lines)
-        assert.match(
-          message,
-          /^Connection from 127\.0\.0\.1:\d+ refused: none of its names is allowed: DNS:backend, URI:spiffe:\/\/shop\/backend$/
-        )
-        assert.strictEqual(annotations["reason"], "not_on_the_list")
+        assert.strictEqual(message, "Connection refused")
+        assert.deepInclude(annotations, {
+          reason: "not_on_the_list",
+          detail: "client is not in the allow list: DNS:backend, URI:spiffe://shop/backend"
+        })
         assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity: good })).code, 0)
         // the access log line of the call, and no second one of the connection
         assert.deepStrictEqual(
@@ -313,11 +307,8 @@ describe("an accepted client", () => {
           const known = { peer: address, peerNames: 'DNS:"a b", URI:spiffe://shop/frontend' }
 
           const secured = yield* Queue.take(debugLines)
-          assert.strictEqual(
-            secured.message,
-            `TLS handshake with ${address} completed: TLSv1.3, TLS_AES_128_GCM_SHA256`
-          )
-          assert.deepInclude(secured.annotations, known)
+          assert.strictEqual(secured.message, "TLS handshake completed")
+          assert.deepInclude(secured.annotations, { version: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256", ...known })
 
           const { reason } = yield* Effect.flip(client.EchoOnce({}))
           assert.strictEqual(reason._tag, "Internal")

@@ -1,11 +1,11 @@
 /**
- * Writes the messages of a stream of requests to grpc-js' call at the pace of the server.
+ * Writes a stream of requests to a grpc-js call at the pace of the server.
  */
 import type { Writable } from "node:stream"
 
 import { Effect } from "effect"
 
-/** Writes messages in turn. Waits whenever the buffer of the stream is full. */
+/** Writes messages in order, and suspends while the buffer of the stream is full. */
 export const writeAll = (stream: Writable, messages: ReadonlyArray<unknown>): Effect.Effect<void> => {
   let next = 0
   const writeMore = (): Effect.Effect<void> => {
@@ -17,7 +17,7 @@ export const writeAll = (stream: Writable, messages: ReadonlyArray<unknown>): Ef
   return Effect.suspend(writeMore)
 }
 
-/** Waits until the stream takes more. A call that is cancelled never does: its fiber is interrupted. */
+/** Waits for `drain`. A cancelled call never emits it: its fiber is interrupted. */
 const drained = (stream: Writable): Effect.Effect<void> =>
   Effect.callback((resume) => {
     const onDrain = () => resume(Effect.void)
