@@ -51,7 +51,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         yield* recommendations.written(`${signal} received: draining`)
         assert.strictEqual(yield* call.finish, "0")
         assert.strictEqual(yield* recommendations.exitCode, 0)
-        assert.include(yield* recommendations.output, "gRPC server closed: 1 calls in flight finished, 0 were cut")
+        assert.include(yield* recommendations.output, "gRPC server closed: 1 calls in flight finished, 0 aborted")
       })
     )
 
@@ -93,7 +93,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         yield* Effect.retry(refusedBy(recommendations.port), Schedule.spaced("20 millis"))
         assert.strictEqual(yield* before.finish, "0")
         assert.strictEqual(yield* recommendations.exitCode, 0)
-        assert.include(yield* recommendations.output, "gRPC server closed: 1 calls in flight finished, 0 were cut")
+        assert.include(yield* recommendations.output, "gRPC server closed: 1 calls in flight finished, 0 aborted")
       })
     )
 
@@ -126,7 +126,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         assert.strictEqual(code, 0)
         // less than the drain timeout of 25 seconds and the handshake timeout of 10 seconds
         assert.isBelow(Duration.toMillis(elapsed), 8_000)
-        assert.include(yield* output, "0 were cut")
+        assert.include(yield* output, "0 aborted")
         // handshakes that the server interrupted are not logged as refused
         assert.notInclude(yield* output, " refused: ")
       })
@@ -140,7 +140,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         yield* recommendations.signal("SIGTERM")
         const [elapsed, exitCode] = yield* Effect.timed(recommendations.exitCode)
         assert.strictEqual(exitCode, 0)
-        assert.include(yield* recommendations.output, "gRPC server closed: 0 calls in flight finished, 1 were cut")
+        assert.include(yield* recommendations.output, "gRPC server closed: 0 calls in flight finished, 1 aborted")
         // less than the default timeout of 25 seconds
         assert.isBelow(Duration.toMillis(elapsed), 15_000)
       })
@@ -156,7 +156,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
         assert.strictEqual(exitCode, 0)
         // less than the drain timeout of 25 seconds
         assert.isBelow(Duration.toMillis(elapsed), 15_000)
-        assert.include(yield* recommendations.output, "gRPC server closed: 0 calls in flight finished, 0 were cut")
+        assert.include(yield* recommendations.output, "gRPC server closed: 0 calls in flight finished, 0 aborted")
       })
     )
 

@@ -363,7 +363,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
         { code: "OK", response: ["0801", "0802"] }
       ])
       assert.strictEqual(yield* recommendations.exitCode, 0)
-      assert.include(yield* recommendations.output, "0 were cut")
+      assert.include(yield* recommendations.output, "0 aborted")
     })
   )
 

@@ -144,7 +144,7 @@ const drain = Effect.fnUntraced(function* ({ calls, connections }: Parts) {
     yield* awaitClosed(cutTimeout)
   }
   connections.destroy()
-  yield* Effect.logInfo(`gRPC server closed: ${ended - before} calls in flight finished, ${cut} were cut`)
+  yield* Effect.logInfo(`gRPC server closed: ${ended - before} calls in flight finished, ${cut} aborted`)
 })
 
 /** Lowers the connection limit if it exceeds the file descriptors of the process, some of which are reserved for the admin port. */

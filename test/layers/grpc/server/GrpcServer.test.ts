@@ -210,7 +210,7 @@ describe("a closing GrpcServer", () => {
       assert.deepStrictEqual(result, Result.succeed({ text: "in flight", items: [] }))
       assert.strictEqual(Result.isFailure(after) && after.failure.reason._tag, "Unavailable")
       assert.isFalse(interrupted)
-      assert.include(lines, "gRPC server closed: 1 calls in flight finished, 0 were cut")
+      assert.include(lines, "gRPC server closed: 1 calls in flight finished, 0 aborted")
     })
   )
 
@@ -220,7 +220,7 @@ describe("a closing GrpcServer", () => {
       assert.strictEqual(Result.isFailure(result) && result.failure.reason._tag, "Unavailable")
       assert.strictEqual(Result.isFailure(result) && result.failure.reason.message, "The server is shutting down")
       assert.isTrue(interrupted)
-      assert.include(lines, "gRPC server closed: 0 calls in flight finished, 1 were cut")
+      assert.include(lines, "gRPC server closed: 0 calls in flight finished, 1 aborted")
     })
   )
 })

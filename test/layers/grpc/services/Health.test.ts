@@ -146,7 +146,7 @@ describe("health", () => {
       assert.strictEqual((yield* call({ text: "still there" })).text, "still there")
 
       yield* close
-      assert.include(lines, "gRPC server closed: 0 calls in flight finished, 0 were cut")
+      assert.include(lines, "gRPC server closed: 0 calls in flight finished, 0 aborted")
     })
   )
 
@@ -164,7 +164,7 @@ describe("health", () => {
       yield* close
       assert.deepStrictEqual(yield* nextOfAll, all(notServing))
       for (const { ended } of watchers) assert.deepStrictEqual(yield* ended, Result.succeed(undefined))
-      assert.include(lines, "gRPC server closed: 100 calls in flight finished, 0 were cut")
+      assert.include(lines, "gRPC server closed: 100 calls in flight finished, 0 aborted")
     })
   )
 
