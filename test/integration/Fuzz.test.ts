@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Schedule } from "effect"
+import { Effect, Layer, Schedule, Schema } from "effect"
 import { FetchHttpClient } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
@@ -98,57 +98,89 @@ const heldNothing = (subject: Subject, maxSockets = Infinity) =>
     })
   )
 
+/**
+ * An assertion of Node 26.10 that ends the process when an HTTP/2 session is collected before one of its streams:
+ * docs/decisions/0020-a-known-crash-of-node.md.
+ */
+class KnownCrash extends Schema.TaggedError<KnownCrash>()("KnownCrash", {}) {
+  static readonly output = "Assertion failed: (current_nghttp2_memory_) == (0)"
+}
+
 /** Runs the fuzzer against a server, and asserts that the server logs no bug, releases all resources and serves a valid call. */
 const assertUnharmed = Effect.fnUntraced(function* <E, R>(
   start: Effect.Effect<Subject, E, R>,
   methods: ReadonlyArray<Fuzz.Method>,
-  goodPath: string
+  goodPath: string,
+  seed: number
 ) {
   yield* Effect.logInfo(`FUZZ_SEED=${seed}`)
   const subject = yield* start
-  assert.strictEqual(yield* isServed(subject, goodPath), "0")
-  const { sockets } = yield* heldNothing(subject)
-  const suspects = yield* Effect.callback<ReadonlyArray<number>>((resume) =>
-    Fuzz.runAll({ port: subject.port, seed, first, count, methods }, (all) => resume(Effect.succeed(all)))
+  yield* Effect.gen(function* () {
+    assert.strictEqual(yield* isServed(subject, goodPath), "0")
+    const { sockets } = yield* heldNothing(subject)
+    const suspects = yield* Effect.callback<ReadonlyArray<number>>((resume) =>
+      Fuzz.runAll({ port: subject.port, seed, first, count, methods }, (all) => resume(Effect.succeed(all)))
+    )
+    assert.deepStrictEqual(
+      { bugs: bugs(yield* subject.output).slice(0, 20), suspects },
+      { bugs: [], suspects: [] },
+      "suspects are the connections that were open when the server stopped accepting connections"
+    )
+    // the server's timeouts may take a few seconds to close abandoned connections
+    const after = yield* heldNothing(subject, sockets)
+    assert.deepStrictEqual(after.gauges, [])
+    assert.isAtMost(after.sockets, sockets)
+    assert.strictEqual(yield* isServed(subject, goodPath), "0")
+    assert.deepStrictEqual(bugs(yield* subject.output).slice(0, 20), [])
+  }).pipe(
+    Effect.catchCause((cause) =>
+      Effect.flatMap(subject.output, (output) =>
+        output.includes(KnownCrash.output) ? Effect.fail(new KnownCrash()) : Effect.failCause(cause)
+      )
+    )
   )
-  assert.deepStrictEqual(
-    { bugs: bugs(yield* subject.output).slice(0, 20), suspects },
-    { bugs: [], suspects: [] },
-    "suspects are the connections that were open when the server stopped accepting connections"
-  )
-  // the server's timeouts may take a few seconds to close abandoned connections
-  const after = yield* heldNothing(subject, sockets)
-  assert.deepStrictEqual(after.gauges, [])
-  assert.isAtMost(after.sockets, sockets)
-  assert.strictEqual(yield* isServed(subject, goodPath), "0")
-  assert.deepStrictEqual(bugs(yield* subject.output).slice(0, 20), [])
 })
+
+/** Repeats a run with another seed after a known crash of Node, twice at most. */
+const exceptKnownCrash = <E, R>(
+  run: (seed: number) => Effect.Effect<void, E | KnownCrash, R>,
+  attempt = 1
+): Effect.Effect<void, E | KnownCrash, R> => {
+  const attemptSeed = seed + attempt - 1
+  return Effect.tapCause(run(attemptSeed), () => Effect.logError(`FUZZ_SEED=${attemptSeed} reproduces this run`)).pipe(
+    Effect.catchIf(
+      (error): error is KnownCrash => error instanceof KnownCrash && attempt < 3,
+      () => exceptKnownCrash(run, attempt + 1)
+    )
+  )
+}
 
 const services = Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)
 
 describe("20,000 fuzzed connections", () => {
-  const logSeed = <E, R>(test: Effect.Effect<void, E, R>) =>
-    Effect.tapCause(test, () => Effect.logError(`FUZZ_SEED=${seed} reproduces this run`))
-
   it.live(
     "leave Recommendations serving, without errors or leaks",
     () =>
-      assertUnharmed(
-        startRecommendations,
-        Fuzz.recommendationsMethods,
-        "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories"
-      ).pipe(logSeed, Effect.scoped, Effect.provide(Layer.merge(Installation.layer, services))),
-    400_000
+      exceptKnownCrash((seed) =>
+        assertUnharmed(
+          startRecommendations,
+          Fuzz.recommendationsMethods,
+          "/onlinebooks.recommendations.v1.RecommendationsService/ListCategories",
+          seed
+        ).pipe(Effect.scoped, Effect.provide(Layer.merge(Installation.layer, services)))
+      ),
+    600_000
   )
 
   it.live(
     "leave a server with methods of all kinds serving, without errors or leaks",
     () =>
-      assertUnharmed(startEcho, Fuzz.echoMethods, "/onlinebooks.layers.testing.EchoService/Echo").pipe(
-        logSeed,
-        Effect.scoped,
-        Effect.provide(services)
+      exceptKnownCrash((seed) =>
+        assertUnharmed(startEcho, Fuzz.echoMethods, "/onlinebooks.layers.testing.EchoService/Echo", seed).pipe(
+          Effect.scoped,
+          Effect.provide(services)
+        )
       ),
-    400_000
+    600_000
   )
 })
