@@ -11,10 +11,15 @@ const fleet = [
   ...["Cluster", "Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
-/** Tests of the scripts that generate and build, which run them many times in copies of the project. */
-const tools = ["Generate", "SupplyChain"].map((name) => `test/toolchain/${name}.test.ts`)
+/** Tests of scripts, of manifests as processes, and of patches, which start many processes. */
+const tools = [
+  ...["Generate", "SupplyChain"].map((name) => `test/toolchain/${name}.test.ts`),
+  "test/integration/NpmScripts.test.ts",
+  "test/layers/grpc/grpc-js/compat.test.ts",
+  "test/k8s/*.test.ts"
+]
 
-/** Runs a process under load; early with `integration`, since a project with a long file at its end leaves a processor idle. */
+/** Runs a process under load for a while. */
 const leaks = ["test/layers/grpc/Leaks.test.ts"]
 
 /** A million calls take minutes. */
@@ -41,13 +46,13 @@ export default defineConfig({
       // real servers and clients in this process
       project("layers", ["layers"], {
         testTimeout: 20_000,
-        exclude: [...leaks, ...million],
+        exclude: [...leaks, ...million, ...tools],
         setupFiles: ["test/layers/setup/patched.ts"]
       }),
       // the same for gRPC on the public API of grpc-js alone
       project("layers-unpatched", ["layers/grpc"], {
         testTimeout: 20_000,
-        exclude: [...million, ...patches],
+        exclude: [...million, ...patches, ...tools],
         setupFiles: ["test/layers/setup/unpatched.ts"]
       }),
       // gRPC's interoperability tests that need only Node
@@ -56,13 +61,13 @@ export default defineConfig({
       {
         test: {
           name: "integration",
-          include: [...["integration", "toolchain", "k8s"].map((folder) => `test/${folder}/**/*.test.ts`), ...leaks],
+          include: ["integration", "toolchain"].map((folder) => `test/${folder}/**/*.test.ts`),
           exclude: [...fleet, ...tools],
           isolate: false,
           ...slow
         }
       },
-      { test: { name: "tools", include: tools, isolate: false, ...slow } },
+      { test: { name: "tools", include: [...tools, ...leaks], isolate: false, ...slow } },
       {
         test: {
           name: "fleet",
