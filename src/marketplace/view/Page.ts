@@ -1,13 +1,12 @@
 /**
- * The pages of the shop: heading and body of each, in the frame of {@link layout}. They are complete without JavaScript.
+ * The pages of the shop: heading and body of each, in a frame with the menu. They are complete without JavaScript.
  */
 import type { Category } from "../../domain/Category.ts"
 import type { PageBook } from "../RecommendationsClient.ts"
 import type { Content as StorefrontContent } from "../Storefront.ts"
 import { bookCard } from "./bookCard.ts"
-import { labels, linkList, pathOf } from "./categoryLinks.ts"
-import { html, type Html } from "./Html.ts"
-import { type Frame, layout } from "./layout.ts"
+import { labels, linkList, links, pathOf } from "./categoryLinks.ts"
+import { html, type Html, toText, type Value } from "./Html.ts"
 
 /** The content of a page. */
 export type Content =
@@ -18,25 +17,84 @@ export type Content =
   | { readonly _tag: "Failed" }
 
 /** A page to {@link render}. */
-export interface Page extends Pick<Frame, "menu" | "home" | "stylesheetPath"> {
+export interface Page {
   readonly content: Content
+  /** The categories in the menu, in its order. */
+  readonly menu: ReadonlyArray<Category>
+  /** Whether the page is the home page, `/`. */
+  readonly home: boolean
+  /** The address of the stylesheet. */
+  readonly stylesheetPath: string
 }
 
-/** The whole document, from its doctype on. */
-export const render = ({ content, home, menu, stylesheetPath }: Page): string =>
-  layout({
-    ...mainOf(content, home, menu),
-    category: "category" in content ? content.category : undefined,
-    home,
-    menu,
-    stylesheetPath
-  })
+const shop = "Online Books For You"
 
-const mainOf = (
-  content: Content,
-  home: boolean,
-  menu: ReadonlyArray<Category>
-): Pick<Frame, "title" | "heading" | "body"> => {
+/** The whole document, from its doctype on. */
+export const render = ({ content, home, menu, stylesheetPath }: Page): string => {
+  const { body, heading, title } = mainOf(content, home, menu)
+  const category = "category" in content ? content.category : undefined
+  const document = html`<!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <title>${home ? shop : `${title} - ${shop}`}</title>
+        <meta name="description" content="A few good books at a time, drawn by chance." />
+        <link rel="icon" href="/favicon.ico" />
+        <link rel="stylesheet" href="${stylesheetPath}" />
+      </head>
+      <body>
+        <a class="skip" href="#main">Skip to content</a>
+        <header>
+          ${home ? html`<a class="wordmark" href="/" aria-current="page">${shop}</a>` : html`<a class="wordmark" href="/">${shop}</a>`}
+          ${navigation(menu, category, home)}
+        </header>
+        <main id="main" tabindex="-1">
+          <h1>${heading}</h1>
+          ${body}
+        </main>
+        <footer>
+          <p>No prices, no stars, no cookies: only books.</p>
+        </footer>
+      </body>
+    </html>`
+  return toText(document)
+}
+
+/** Caches the rendered menus of each list of categories. */
+const rendered = new WeakMap<ReadonlyArray<Category>, Map<string, Html>>()
+
+const navigation = (menu: ReadonlyArray<Category>, current: Category | undefined, home: boolean): Html | undefined => {
+  if (menu.length === 0) return undefined
+  let variants = rendered.get(menu)
+  if (variants === undefined) rendered.set(menu, (variants = new Map()))
+  const key = `${current} ${home}`
+  let nav = variants.get(key)
+  if (nav === undefined) variants.set(key, (nav = renderNavigation(menu, current, home)))
+  return nav
+}
+
+/** Links without list items, so that the books are the only list items of a page. */
+const renderNavigation = (menu: ReadonlyArray<Category>, current: Category | undefined, home: boolean): Html => {
+  // on the home page the menu link points to another URL, so aria-current is `true`, not `page`
+  const ariaCurrent = home ? "true" : "page"
+  const items = menu.map((category) =>
+    category === current
+      ? html`<a href="${pathOf(category)}" aria-current="${ariaCurrent}">${labels[category]}</a> `
+      : html`${links.get(category)} `
+  )
+  return html`<nav aria-label="Shelves">${items}</nav>`
+}
+
+/** What differs between pages. The home page has the shop's name as the title of its document. */
+interface Main {
+  readonly title: string
+  readonly heading: Value
+  readonly body: Html
+}
+
+const mainOf = (content: Content, home: boolean, menu: ReadonlyArray<Category>): Main => {
   switch (content._tag) {
     case "Books":
     case "Unavailable": {

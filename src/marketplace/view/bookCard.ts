@@ -8,17 +8,18 @@ import { html, type Html, type Value } from "./Html.ts"
 
 /** The list item of a book on the page of a category. Missing fields are omitted. */
 export const bookCard = (category: Category, book: PageBook): Html => {
-  const title = isolate(book.title)
   const others = book.categories.filter((other) => other !== category)
   return html`<li>
     ${cover(book)}
     <div class="about">
-      ${book.title.length > 110 ? html`<h2 class="long">${title}</h2>` : html`<h2>${title}</h2>`}
+      <h2${book.title.length > 110 && longTitle}>${isolated([book.title])}</h2>
       ${byline(book.authors)} ${book.year !== undefined && html`<p>${formatYear(book.year)}</p>`}
       ${others.length > 0 && html`<p class="also">Also in: ${linkList(others)}</p>`}
     </div>
   </li>`
 }
+
+const longTitle = html` class="long"`
 
 /**
  * The stylesheet renders the title and the author with `attr()`. They are not text: screen readers, search and copying
@@ -43,18 +44,16 @@ const typeSize = (title: string): string => {
 /** Shows up to three authors. With more than three, shows two and an expandable list of all. */
 const byline = (authors: ReadonlyArray<string>): Html | undefined => {
   if (authors.length === 0) return undefined
-  const names = authors.map(isolate)
-  if (names.length <= 3) return html`<p class="by">by ${join(names)}</p>`
+  if (authors.length <= 3) return html`<p class="by">by ${isolated(authors)}</p>`
   return html`<details class="by">
-    <summary>by ${join(names.slice(0, 2))} and ${names.length - 2} others</summary>
-    <p>${join(names)}</p>
+    <summary>by ${isolated(authors.slice(0, 2))} and ${authors.length - 2} others</summary>
+    <p>${isolated(authors)}</p>
   </details>`
 }
 
 /** Adds the era to early years, because "8" alone is not recognizable as a year. */
 const formatYear = (year: number): string => (year < 0 ? `${-year} BC` : year < 1000 ? `AD ${year}` : `${year}`)
 
-/** Isolates text of either direction from the surrounding text. */
-const isolate = (text: string): Html => html`<bdi dir="auto">${text}</bdi>`
-
-const join = (items: ReadonlyArray<Html>): Value => items.map((item, index) => (index === 0 ? item : html`, ${item}`))
+/** Texts separated by commas, each isolated from the text around it, since it may be of either direction. */
+const isolated = (texts: ReadonlyArray<string>): Value =>
+  texts.map((text, at) => html`${at > 0 && ", "}<bdi dir="auto">${text}</bdi>`)

@@ -30,9 +30,10 @@ export const links: ReadonlyMap<Category, Html> = new Map(
   categories.map((category) => [category, html`<a href="${pathOf(category)}">${labels[category]}</a>`])
 )
 
-/** Links separated by commas, followed by `end`. No line breaks between a link and its punctuation. */
-export const linkList = (categories: ReadonlyArray<Category>, end = ""): Value =>
-  categories.map((category, index) => {
-    const link = links.get(category)
-    return html`${index > 0 && " "}<span class="item">${link}${index < categories.length - 1 ? "," : end}</span>`
-  })
+/** The links of categories, separated by commas and followed by `end`. No line breaks between a link and its punctuation. */
+export const linkList = (categories: ReadonlyArray<Category>, end = ""): Value => {
+  const last = categories.length - 1
+  return categories.map(
+    (category, at) => html`${at > 0 && " "}<span class="item">${links.get(category)}${at < last ? "," : end}</span>`
+  )
+}

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 
-import { html } from "../../../src/marketplace/view/Html.ts"
+import { html, toText } from "../../../src/marketplace/view/Html.ts"
 
 /** Decodes the character references that {@link html} writes. */
 const unescape = (text: string): string =>
@@ -15,29 +15,29 @@ const Hostile = Schema.Array(Schema.Union([Schema.String, Schema.Literals(["<", 
 describe("html", () => {
   it.prop("escapes every character of markup in a value, and loses nothing", [Hostile], ([parts]) => {
     const text = parts.join("")
-    const escaped = html`${text}`.toString()
+    const escaped = toText(html`${text}`)
     assert.notMatch(escaped, /[<>"']|&(?!(amp|lt|gt|quot|#39);)/)
     assert.strictEqual(unescape(escaped), text)
   })
 
   it("escapes values in text and in attributes, but not the template", () => {
     assert.strictEqual(
-      html`<a title="${`"&'`}">${"<b>"} & so on</a>`.toString(),
+      toText(html`<a title="${`"&'`}">${"<b>"} & so on</a>`),
       `<a title="&quot;&amp;&#39;">&lt;b&gt; & so on</a>`
     )
   })
 
   it("does not escape markup a second time", () => {
     const inner = html`<b>${"R&B"}</b>`
-    assert.strictEqual(html`<p>${inner}</p>`.toString(), "<p><b>R&amp;B</b></p>")
+    assert.strictEqual(toText(html`<p>${inner}</p>`), "<p><b>R&amp;B</b></p>")
   })
 
   it("joins nested arrays, and escapes their strings", () => {
-    assert.strictEqual(html`${[html`<i>1</i>`, "<", [2, ["3"]]]}`.toString(), "<i>1</i>&lt;23")
+    assert.strictEqual(toText(html`${[html`<i>1</i>`, "<", [2, ["3"]]]}`), "<i>1</i>&lt;23")
   })
 
   it("renders nothing for undefined, null and false, and numbers as they are", () => {
-    assert.strictEqual(html`[${undefined}${null}${false}${[]}${""}]${0}${-1.5}`.toString(), "[]0-1.5")
+    assert.strictEqual(toText(html`[${undefined}${null}${false}${[]}${""}]${0}${-1.5}`), "[]0-1.5")
   })
 
   it("does not accept a string as markup", () => {
