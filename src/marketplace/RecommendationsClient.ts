@@ -53,21 +53,22 @@ export class RecommendationsClient extends Context.Service<
       const recommend = (category: Category, count: number) => {
         const request = { category: BookCategory[`BOOK_CATEGORY_${category}`], maxResults: count }
         const responseLimit = { maxFields: count, maxFieldSize: maxBookSize }
-        return Sampling.withSpan("RecommendationsClient.recommend")(
+        return Sampling.withSpan(
           Effect.mapBoth(client.Recommend(request, { responseLimit }), {
             onSuccess: ({ books }) => books.slice(0, count).map(toPageBook),
             onFailure: (cause) =>
               cause.reason._tag === "NotFound"
                 ? new ShelfNotFound({ category })
                 : new RecommendationsUnavailable({ cause })
-          })
+          }),
+          "RecommendationsClient.recommend"
         )
       }
 
       const listCategories = client.ListCategories({}, { responseLimit: categoriesLimit }).pipe(
         Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
         Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
-        Sampling.withSpan("RecommendationsClient.categories")
+        (categories) => Sampling.withSpan(categories, "RecommendationsClient.categories")
       )
 
       return RecommendationsClient.of({ recommend, categories: listCategories })

@@ -91,8 +91,7 @@ export const make = Effect.gen(function* () {
   const page = (query: string) => {
     // the first `category` counts; without one, or with an empty one, it is the home page
     const slug = query === "" ? undefined : new URLSearchParams(query).get("category") || undefined
-    const home = slug === undefined
-    return Effect.map(storefront.display(slug), ({ content, menu }) => toResponse({ content, home, menu }))
+    return Effect.map(storefront.display(slug), toResponse)
   }
 
   const notFound = Effect.map(storefront.menu, (menu) =>

@@ -14,7 +14,7 @@ import { type PageBook, RecommendationsClient } from "./RecommendationsClient.ts
 /** The number of books on a page. */
 const bookCount = 3
 
-/** How long the menu is cached. */
+/** How long the menu is cached, in nanoseconds. */
 const menuTimeToLive = Duration.toNanosUnsafe(Duration.seconds(10))
 
 const pagesWithoutBooks = Metric.counter("marketplace_pages_without_books_total", {
@@ -36,6 +36,8 @@ export type Content =
 export interface Display {
   readonly content: Content
   readonly menu: ReadonlyArray<Category>
+  /** Whether the page is the home page. */
+  readonly home: boolean
 }
 
 export class Storefront extends Context.Service<
@@ -53,29 +55,28 @@ export class Storefront extends Context.Service<
       Storefront,
       Effect.gen(function* () {
         const client = yield* RecommendationsClient
-        const inBudget = Deadline.within(budget)
+        const millis = Duration.toMillis(budget)
         const menu = yield* cacheMenu(client.categories)
 
         // exports the metric from the start, so that rates include its first increase
         yield* Metric.update(pagesWithoutBooks, 0)
 
         const display = (slug: string | undefined): Effect.Effect<Display> => {
-          const category = slug === undefined ? "MYSTERY" : categoryOfSlug(slug)
+          const home = slug === undefined
+          const category = home ? "MYSTERY" : categoryOfSlug(slug)
           const content =
             category === undefined
               ? Effect.succeed<Content>({ _tag: "UnknownCategory", name: slug ?? "" })
               : fetchContent(client, category, slug)
-          return inBudget(
-            Clock.clockWith((clock) => {
-              const cached = menu.cached(clock)
-              return cached === undefined
-                ? Effect.all({ content, menu: menu.get }, { concurrency: "unbounded" })
-                : Effect.map(content, (content) => ({ content, menu: cached }))
-            })
+          const shown = Effect.flatMap(Clock.Clock, (clock) =>
+            clock.monotonicTimeNanosUnsafe() < menu.expiresAt
+              ? Effect.map(content, (content) => ({ content, home, menu: menu.last }))
+              : Effect.all({ content, home: Effect.succeed(home), menu: menu.get }, { concurrency: "unbounded" })
           )
+          return Deadline.within(shown, millis)
         }
 
-        return Storefront.of({ display, menu: inBudget(menu.get) })
+        return Storefront.of({ display, menu: Deadline.within(menu.get, millis) })
       })
     )
 
@@ -95,7 +96,7 @@ export class Storefront extends Context.Service<
 
 /** The content of a category's page, or of the home page if the slug is undefined. */
 const fetchContent = (client: RecommendationsClient["Service"], category: Category, slug: string | undefined) =>
-  Sampling.withSpan("Storefront.content")(
+  Sampling.withSpan(
     Effect.matchEffect(client.recommend(category, bookCount), {
       onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
       onFailure: Match.valueTags({
@@ -110,26 +111,34 @@ const fetchContent = (client: RecommendationsClient["Service"], category: Catego
             Effect.as({ _tag: "Unavailable", category })
           )
       })
-    })
+    }),
+    "Storefront.content"
   )
 
-/** Caches the menu. If it cannot be fetched, the last one is used, initially all categories. */
+/** The cached menu. If it cannot be fetched, the last one is used, initially all categories. */
+interface Menu {
+  last: ReadonlyArray<Category>
+  /** When the last menu expires, in nanoseconds of the monotonic clock. */
+  expiresAt: bigint
+  readonly get: Effect.Effect<ReadonlyArray<Category>>
+}
+
 const cacheMenu = Effect.fnUntraced(function* (fetch: RecommendationsClient["Service"]["categories"]) {
-  let last: ReadonlyArray<Category> = categories
-  /** When the last menu expires, by the monotonic clock. */
-  let expiresAt = 0n
   const refresh = Effect.gen(function* () {
-    last = yield* fetch
-    expiresAt = (yield* Clock.monotonicTimeNanos) + menuTimeToLive
+    menu.last = yield* fetch
+    menu.expiresAt = (yield* Clock.monotonicTimeNanos) + menuTimeToLive
   })
   // Concurrent requests share one call. Cache uses the wall clock, which can be set back, so the entry is invalidated as soon as the call
   // ends, and the expiry is checked by the monotonic clock.
   const shared = yield* Cache.makeWith(() => refresh, { capacity: 1, timeToLive: () => Duration.zero })
   const sharedRefresh = Effect.andThen(Effect.ignore(Cache.get(shared, "menu")), Cache.invalidate(shared, "menu"))
-
-  const cached = (clock: Clock.Clock) => (clock.monotonicTimeNanosUnsafe() < expiresAt ? last : undefined)
-  const get = Clock.clockWith((clock) =>
-    Effect.map(cached(clock) === undefined ? sharedRefresh : Effect.void, () => last)
-  )
-  return { cached, get }
+  const menu: Menu = {
+    last: categories,
+    expiresAt: 0n,
+    get: Effect.gen(function* () {
+      if ((yield* Clock.monotonicTimeNanos) >= menu.expiresAt) yield* sharedRefresh
+      return menu.last
+    })
+  }
+  return menu
 })

@@ -9,7 +9,8 @@ import { type Content, Storefront } from "../../src/marketplace/Storefront.ts"
 const withContent = (content: (slug: string | undefined) => Effect.Effect<Content>) =>
   Effect.provide(
     Layer.mock(Storefront, {
-      display: (slug) => Effect.map(content(slug), (content) => ({ content, menu: ["MYSTERY"] as const })),
+      display: (slug) =>
+        Effect.map(content(slug), (content) => ({ content, menu: ["MYSTERY"] as const, home: slug === undefined })),
       menu: Effect.succeed(["MYSTERY"] as const)
     })
   )

@@ -36,7 +36,8 @@ describe("Storefront", () => {
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* display(), {
         content: { _tag: "Books", category: "MYSTERY", books: threeBooks("MYSTERY") },
-        menu: ["MYSTERY", "HORROR"]
+        menu: ["MYSTERY", "HORROR"],
+        home: true
       })
     }).pipe(withClient({}))
   )
@@ -62,7 +63,8 @@ describe("Storefront", () => {
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* display("cooking"), {
         content: { _tag: "UnknownCategory", name: "cooking" },
-        menu: ["MYSTERY", "HORROR"]
+        menu: ["MYSTERY", "HORROR"],
+        home: false
       })
     }).pipe(withClient({ recommend: () => Effect.die("must not be called") }))
   )
@@ -98,7 +100,8 @@ describe("Storefront", () => {
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* display("horror"), {
         content: { _tag: "Unavailable", category: "HORROR" },
-        menu: categories
+        menu: categories,
+        home: false
       })
       assert.strictEqual((yield* display("cooking")).content._tag, "UnknownCategory")
     }).pipe(withClient({ recommend: () => Effect.fail(unavailable), categories: Effect.fail(unavailable) }))

@@ -15,13 +15,10 @@ export const timeLeft: Effect.Effect<Duration.Duration> = Effect.map(Deadline, (
 )
 
 /**
- * Runs an effect with a deadline after the given time, or with the current deadline if that is earlier. The effect is not interrupted; gRPC
- * calls inside fail with DEADLINE_EXCEEDED.
+ * Runs an effect with a deadline after a number of milliseconds, or with the current deadline if that is earlier. The effect is not
+ * interrupted; gRPC calls inside fail with DEADLINE_EXCEEDED.
  */
-export const within = (budget: Duration.Input) => {
-  const millis = Duration.toMillis(budget)
-  return <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.updateContext(effect, (context: Context.Context<R>) =>
-      Context.add(context, Deadline, Math.min(Context.get(context, Deadline), performance.now() + millis))
-    )
-}
+export const within = <A, E, R>(effect: Effect.Effect<A, E, R>, millis: number): Effect.Effect<A, E, R> =>
+  Effect.updateContext(effect, (context: Context.Context<R>) =>
+    Context.add(context, Deadline, Math.min(Context.get(context, Deadline), performance.now() + millis))
+  )

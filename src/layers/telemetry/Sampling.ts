@@ -110,14 +110,11 @@ const isWithin = (ratio: number, traceId: string | undefined): boolean =>
   (traceId === undefined ? Math.random() : Number.parseInt(traceId.slice(-14), 16) / 2 ** 56) < ratio
 
 /** `Effect.withSpan` in traces that are recorded; a no-op otherwise. Use it on hot paths. */
-export const withSpan =
-  (name: string) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.withFiber((fiber) => {
-      const { span, tracer } = fiber.cache
-      const isRecorded = span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
-      return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
-    })
+export const withSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ cache: { span, tracer } }) => {
+    const isRecorded = span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
+    return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
+  })
 
 /** A non-recording span. Each call may have one, so it is small, and its ids are created on first use. */
 class NonRecordingSpan implements Tracer.Span {

@@ -19,10 +19,9 @@ export const layer = GrpcServer.serve(
     const recommender = yield* Recommender
     return {
       Recommend: (request) =>
-        recommender.recommend(toQuery(request)).pipe(
-          Sampling.withSpan("Recommender.recommend"),
-          Effect.map((books) => ({ recommendations: books.map(({ id, title }) => ({ id, title })) }))
-        )
+        Effect.map(Sampling.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"), (books) => ({
+          recommendations: books.map(({ id, title }) => ({ id, title }))
+        }))
     }
   }),
   statuses

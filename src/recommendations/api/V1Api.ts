@@ -19,9 +19,9 @@ export const layer = GrpcServer.serve(
     const recommender = yield* Recommender
     return {
       Recommend: (request) =>
-        recommender.recommend(toQuery(request)).pipe(
-          Sampling.withSpan("Recommender.recommend"),
-          Effect.map((books) => EncodedBook.response(books))
+        Effect.map(
+          Sampling.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"),
+          EncodedBook.response
         ),
       ListCategories: () =>
         Effect.map(recommender.categories, (summaries) => ({
