@@ -31,23 +31,17 @@ export const reasons = ["connection limit", "address limit", "pipelining", "unre
 export type Reason = (typeof reasons)[number]
 
 /** A request of a connection, until its response has been sent or the connection is closed. */
-export class Exchange {
+export interface Exchange {
   readonly connection: Connection
   readonly response: ServerResponse
   /** active: no response yet; unread: response not fully read; closed. */
-  state: "active" | "unread" | "closed" = "active"
+  state: "active" | "unread" | "closed"
   /** The size of the response, in bytes. */
-  size = 0
+  size: number
   /** Whether it exceeds the limit of its connection: it is refused and ends the connection. */
   readonly isLast: boolean
   /** Called once, when the response ends or the connection is closed. */
-  release: (() => void) | undefined = undefined
-
-  constructor(connection: Connection, response: ServerResponse, isLast: boolean) {
-    this.connection = connection
-    this.response = response
-    this.isLast = isLast
-  }
+  release: (() => void) | undefined
 }
 
 /** An open connection. While it waits for its client, it is in the list of waiting connections of its {@link ClientAddress}. */
@@ -105,35 +99,12 @@ class ClientAddress implements Linked<ClientAddress> {
   previous: ClientAddress | undefined = undefined
   next: ClientAddress | undefined = undefined
   readonly address: string
+  /** The number of its connections. */
   count = 0
   /** The waiting connections, the one that has waited longest first. */
   readonly waiting = new LinkedList<Connection>()
   constructor(address: string) {
     this.address = address
-  }
-}
-
-/** The addresses with waiting connections, by the number of their connections. */
-class ClientRanking {
-  readonly #byCount: Array<LinkedList<ClientAddress> | undefined> = []
-
-  add(client: ClientAddress): void {
-    const rank = (this.#byCount[client.count] ??= new LinkedList())
-    rank.add(client)
-  }
-
-  remove(client: ClientAddress): void {
-    this.#byCount[client.count]!.remove(client)
-  }
-
-  /** The connection that has waited longest, among the addresses with most connections. */
-  longestWaiting(): Connection | undefined {
-    while (this.#byCount.length > 0) {
-      const longest = longestOf(this.#byCount.at(-1)?.first)
-      if (longest !== undefined) return longest
-      this.#byCount.pop()
-    }
-    return undefined
   }
 }
 
@@ -167,7 +138,8 @@ export class HttpConnections {
   readonly #events: Events
   readonly #open = new Set<Connection>()
   readonly #clients = new Map<string, ClientAddress>()
-  readonly #ranking = new ClientRanking()
+  /** The addresses with waiting connections, by the number of their connections; without the proxies. */
+  readonly #ranking: Array<LinkedList<ClientAddress> | undefined> = []
   /** All trusted proxies: their connections are closed only if no other address has a waiting one. */
   readonly #proxies = new ClientAddress("trusted proxies")
   readonly #unread = new LinkedList<Unread>()
@@ -228,9 +200,19 @@ export class HttpConnections {
       this.evict(client.waiting.first, "address limit")
     }
     if (this.#open.size < maxConnections) return undefined
-    const victim = this.#ranking.longestWaiting() ?? this.#proxies.waiting.first
+    const victim = this.#longestWaiting() ?? this.#proxies.waiting.first
     if (victim === undefined) return "connection limit"
     this.evict(victim, "connection limit")
+    return undefined
+  }
+
+  /** The connection that has waited longest, among the addresses with most connections. */
+  #longestWaiting(): Connection | undefined {
+    while (this.#ranking.length > 0) {
+      const longest = longestOf(this.#ranking.at(-1)?.first)
+      if (longest !== undefined) return longest
+      this.#ranking.pop()
+    }
     return undefined
   }
 
@@ -259,9 +241,9 @@ export class HttpConnections {
 
   #changeCount(client: ClientAddress, by: 1 | -1): void {
     const isRanked = client !== this.#proxies && client.waiting.size > 0
-    if (isRanked) this.#ranking.remove(client)
+    if (isRanked) this.#ranking[client.count]!.remove(client)
     client.count += by
-    if (isRanked) this.#ranking.add(client)
+    if (isRanked) (this.#ranking[client.count] ??= new LinkedList()).add(client)
     if (client === this.#proxies) return
     // making room may have closed the last connection of the address, which removed it
     if (client.count > 0) this.#clients.set(client.address, client)
@@ -273,18 +255,19 @@ export class HttpConnections {
     connection.state = "waiting"
     connection.since = performance.now()
     client.waiting.add(connection)
-    if (client !== this.#proxies && client.waiting.size === 1) this.#ranking.add(client)
+    if (client === this.#proxies || client.waiting.size > 1) return
+    ;(this.#ranking[client.count] ??= new LinkedList()).add(client)
   }
 
   #stopWaiting(connection: Connection): void {
     const { client } = connection
     client.waiting.remove(connection)
-    if (client !== this.#proxies && client.waiting.size === 0) this.#ranking.remove(client)
+    if (client !== this.#proxies && client.waiting.size === 0) this.#ranking[client.count]!.remove(client)
   }
 
   /** Registers a request; undefined if it is ignored, since its connection will be closed. */
   begin(request: IncomingMessage, response: ServerResponse): Exchange | undefined {
-    const connection = HttpConnections.of(request.socket)
+    const connection = (request.socket as Tracked)[connectionKey]
     if (connection === undefined || connection.state === "closed") return undefined
     connection.isUsed = true
     if (connection.isFull) {
@@ -297,7 +280,14 @@ export class HttpConnections {
       connection.state = "responding"
     }
     connection.isFull = connection.exchanges.length >= this.#limits.maxRequestsPerConnection
-    const exchange = new Exchange(connection, response, connection.isFull)
+    const exchange: Exchange = {
+      connection,
+      response,
+      state: "active",
+      size: 0,
+      isLast: connection.isFull,
+      release: undefined
+    }
     connection.exchanges.push(exchange)
     connection.active++
     this.#exchanges++
@@ -306,10 +296,10 @@ export class HttpConnections {
 
   /** Call it when a response of `size` bytes has ended: from then on the connection waits for its client. */
   responded(exchange: Exchange, size: number): void {
-    if (exchange.state !== "active") return
-    this.#endActive(exchange)
     const { connection } = exchange
-    if (connection.state === "closed") return
+    if (exchange.state !== "active" || connection.state === "closed") return
+    connection.active--
+    exchange.release?.()
     exchange.state = "unread"
     exchange.size = size
     this.#unreadSize += size
@@ -318,26 +308,22 @@ export class HttpConnections {
     if (this.#unreadSize > this.#limits.maxUnreadSize) this.#closeUnread(minUnreadTime, "unread answers", 1)
   }
 
-  #endActive(exchange: Exchange): void {
-    exchange.state = "closed"
-    exchange.connection.active--
-    exchange.release?.()
-  }
-
   /** Call it when a response has been sent, or its connection is closed. */
   closeExchange(exchange: Exchange): void {
-    const { connection, response, state } = exchange
+    const { connection, response } = exchange
     const at = connection.exchanges.indexOf(exchange)
     if (at === -1) return
     connection.exchanges.splice(at, 1)
     connection.incomplete = response.req.complete ? undefined : response.req
-    if (state === "active") this.#endActive(exchange)
-    if (state === "unread") {
-      exchange.state = "closed"
+    if (exchange.state === "active") {
+      connection.active--
+      exchange.release?.()
+    } else {
       this.#unreadSize -= exchange.size
       this.#unread.remove(connection.unread)
       if (--connection.unread.count > 0) this.#follow(connection.unread)
     }
+    exchange.state = "closed"
     this.#exchanges--
     this.#closedExchanges++
     // Node emits "close" only on the first of several responses of a connection

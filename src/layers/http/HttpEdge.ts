@@ -2,7 +2,7 @@
  * Node's HTTP server with limits: bounded connections, requests and unread responses, checked Host headers, no upgrades, and a metric and
  * a rate-limited log line for every refused request or connection.
  */
-import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { createServer, IncomingMessage, type Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 
 import { NodeHttpServer } from "@effect/platform-node"
@@ -15,11 +15,9 @@ import * as CallbackGuard from "../telemetry/CallbackGuard.ts"
 import * as FileDescriptors from "../telemetry/FileDescriptors.ts"
 import * as ConnectionPacer from "./ConnectionPacer.ts"
 import * as EdgeMetrics from "./EdgeMetrics.ts"
-import { EdgeResponse } from "./EdgeResponse.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
-import { type Connection, HttpConnections } from "./HttpConnections.ts"
-import * as LoadShedder from "./LoadShedder.ts"
-import { RequestLimits } from "./RequestLimits.ts"
+import { type Connection, type Exchange, HttpConnections } from "./HttpConnections.ts"
+import { type LoadShedder, makeLoadShedder, RequestLimits } from "./RequestLimits.ts"
 import {
   checkHeaders,
   connectRefusal,
@@ -80,6 +78,22 @@ export class EdgeRequest extends IncomingMessage {
   readonly startedAt = performance.now()
 }
 
+/** A response that reports its end, and is written in one write. */
+class EdgeResponse<Request extends IncomingMessage> extends ServerResponse<Request> {
+  /** Called with the size of the last chunk of the body, in bytes, before it is written. */
+  onEnd: ((size: number) => void) | undefined = undefined
+
+  override end(...args: Array<unknown>): this {
+    const [chunk] = args
+    this.onEnd?.(typeof chunk === "string" || chunk instanceof Uint8Array ? chunk.length : 0)
+    // Effect sets it, by which Node counts the body against Effect's own Content-Length and then writes the head, the body and the end of
+    // a response separately. Without it, responses are the same and take less CPU time (docs/decisions/0017-what-makes-a-call-cheap.md).
+    this.strictContentLength = false
+    // the overloads of end have no common type
+    return (super.end as (...args: ReadonlyArray<unknown>) => this).apply(this, args)
+  }
+}
+
 type Response = InstanceType<typeof EdgeResponse<EdgeRequest>>
 
 /** How often unread responses are checked, in milliseconds. */
@@ -95,7 +109,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     const timer = setInterval(guard(callbackName, callback), period).unref()
     return { close: () => clearInterval(timer) }
   }
-  const shedder = LoadShedder.make(limits.maxConcurrentRequests, {
+  const shedder = makeLoadShedder(limits.maxConcurrentRequests, {
     every: repeat("load shedding"),
     afterTurn: setImmediate
   })
@@ -157,14 +171,11 @@ export class HttpEdge {
   readonly #pacer: ConnectionPacer.ConnectionPacer
   readonly #refusals: EdgeMetrics.Refusals
   readonly #guard: CallbackGuard.Guard
+  readonly #onResponseEnd: (exchange: Exchange, size: number) => void
+  readonly #onResponseClose: (exchange: Exchange) => void
   #state: "serving" | "draining" = "serving"
 
-  constructor(
-    options: Options,
-    shedder: LoadShedder.LoadShedder,
-    refusals: EdgeMetrics.Refusals,
-    guard: CallbackGuard.Guard
-  ) {
+  constructor(options: Options, shedder: LoadShedder, refusals: EdgeMetrics.Refusals, guard: CallbackGuard.Guard) {
     const { limits } = options
     const maxPerAddress = Option.getOrUndefined(limits.maxConnectionsPerAddress)
     this.#options = options
@@ -192,6 +203,17 @@ export class HttpEdge {
         },
         onRefused: (reason, peer) => refusals.connection(reason, peer)
       }
+    )
+    const onBug = { recover: ({ connection }: Exchange) => void connection.socket.destroy() }
+    this.#onResponseEnd = guard(
+      "HTTP response end",
+      (exchange: Exchange, size: number) => this.connections.responded(exchange, size),
+      onBug
+    )
+    this.#onResponseClose = guard(
+      "HTTP response close",
+      (exchange: Exchange) => this.connections.closeExchange(exchange),
+      onBug
     )
     this.server = makeServer(limits)
     this.#listen()
@@ -259,18 +281,15 @@ export class HttpEdge {
   /** Registers a request and checks its headers and the limits. Returns false if it is refused; the response is then sent here. */
   #admit(request: EdgeRequest, response: Response, expectation?: Refusal): boolean {
     const { servesHost, trustedProxies } = this.#options
-    const { connections } = this
-    const exchange = connections.begin(request, response)
+    const exchange = this.connections.begin(request, response)
     if (exchange === undefined) return false
     const { isProxy, peer } = exchange.connection
     const client: ForwardedClient.Client = isProxy
       ? ForwardedClient.behind(trustedProxies, peer, request.headers)
       : { address: peer, scheme: "http" }
     request.client = client
-    const onBug = { recover: () => void request.socket.destroy() }
-    response.onEnd = this.#guard("HTTP response end", (size: number) => connections.responded(exchange, size), onBug)
-    const onClose = () => connections.closeExchange(exchange)
-    response.on("close", this.#guard("HTTP response close", onClose, onBug))
+    response.onEnd = this.#onResponseEnd.bind(undefined, exchange)
+    response.on("close", this.#onResponseClose.bind(undefined, exchange))
     if (exchange.isLast || this.#state === "draining") response.shouldKeepAlive = false
     const refusal =
       checkHeaders(request, servesHost) ?? expectation ?? this.#requestLimits.enter(exchange, client.address)

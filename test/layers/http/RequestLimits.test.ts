@@ -3,14 +3,14 @@
  */
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 
-import * as LoadShedder from "../../../src/layers/http/LoadShedder.ts"
+import { makeLoadShedder } from "../../../src/layers/http/RequestLimits.ts"
 
 /** A load shedder whose measurements the test triggers, with the delay that it chooses. */
 const measured = (maximum: number) => {
   let measure = () => {}
   let period = 0
   let endTurn = () => {}
-  const shedder = LoadShedder.make(maximum, {
+  const shedder = makeLoadShedder(maximum, {
     every: (callback, every) => {
       measure = callback
       period = every
