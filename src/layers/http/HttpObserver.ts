@@ -39,15 +39,11 @@ export const observe = (app: App, options: Options): App =>
   Effect.withFiber(({ context }) => {
     const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
     const incoming: object = NodeHttpServerRequest.toIncomingMessage(request)
-    const observedRequest = new ObservedRequest(
-      request,
-      incoming instanceof EdgeRequest ? incoming.client : undefined,
-      options
-    )
+    const observedRequest = describe(request, incoming instanceof EdgeRequest ? incoming.client : undefined, options)
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
     const observed = Effect.onExit(withErrorResponse(app, observedRequest, options.failed), (exit) => {
-      const status = observedRequest.statusOf(exit)
+      const status = Exit.isSuccess(exit) ? exit.value.status : statusOfFailure(exit.cause, options.isAborting)
       count(observedRequest, status, context)
       const line = lineOf(observedRequest, status, inSpan)
       const span = Context.get(inSpan, ServerSpan.RecordedSpan)
@@ -68,7 +64,7 @@ export const refused =
   (options: Options, context: Context.Context<never>) =>
   (request: EdgeRequest, status: number, reason: string): void => {
     const { client, headers, method = "", startedAt, url = "" } = request
-    const observedRequest = new ObservedRequest({ method, url, headers }, client, options, startedAt)
+    const observedRequest = describe({ method, url, headers }, client, options, startedAt)
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
     count(observedRequest, status, context)
@@ -92,7 +88,10 @@ const beginSpan = (context: Context.Context<never>, observedRequest: ObservedReq
       observedRequest.route === undefined
         ? observedRequest.method
         : `${observedRequest.method} ${observedRequest.route}`,
-    parent: TraceContext.fromHeaders((name) => headers[name]?.toString(), { isUntrusted: !trustsTraces }),
+    parent:
+      headers["traceparent"] === undefined
+        ? undefined
+        : TraceContext.fromHeaders((name) => headers[name]?.toString(), { isUntrusted: !trustsTraces }),
     attributes: () => attributesOf(observedRequest)
   })
 }
@@ -105,43 +104,32 @@ interface Request {
 }
 
 /** A request that is being observed. */
-class ObservedRequest {
+interface ObservedRequest {
   readonly request: Request
   readonly client: Client | undefined
   readonly method: string
   readonly path: string
   readonly route: string | undefined
+  /** By `performance.now()`. */
   readonly startedAt: number
   /** Whether its handler died, which is logged separately. */
-  hasDied = false
-  readonly #isAborting: () => boolean
-
-  constructor(
-    request: Request,
-    client: Client | undefined,
-    { isAborting = () => false, routeOf }: Options,
-    startedAt = performance.now()
-  ) {
-    const { path } = split(request.url)
-    this.request = request
-    this.client = client
-    this.startedAt = startedAt
-    this.method = methods.has(request.method) ? request.method : "_OTHER"
-    this.path = path
-    this.route = routeOf(path)
-    this.#isAborting = isAborting
-  }
-
-  seconds(): number {
-    return (performance.now() - this.startedAt) / 1000
-  }
-
-  statusOf(exit: Exit.Exit<HttpServerResponse.HttpServerResponse, never>): number {
-    if (Exit.isSuccess(exit)) return exit.value.status
-    if (!Cause.hasInterruptsOnly(exit.cause)) return 500
-    return this.#isAborting() ? 503 : clientClosedRequest
-  }
+  hasDied: boolean
 }
+
+const describe = (
+  request: Request,
+  client: Client | undefined,
+  { routeOf }: Options,
+  startedAt = performance.now()
+): ObservedRequest => {
+  const { path } = split(request.url)
+  const method = methods.has(request.method) ? request.method : "_OTHER"
+  return { request, client, method, path, route: routeOf(path), startedAt, hasDied: false }
+}
+
+/** The status of a request whose handler died or was interrupted. */
+const statusOfFailure = (cause: Cause.Cause<never>, isAborting: Options["isAborting"]): number =>
+  !Cause.hasInterruptsOnly(cause) ? 500 : isAborting?.() === true ? 503 : clientClosedRequest
 
 /** The status of a request whose client has disconnected before the response, as in nginx. */
 const clientClosedRequest = 499
@@ -212,11 +200,9 @@ const durationOf = memoize(
 
 const count = (observedRequest: ObservedRequest, status: number, context: Context.Context<never>): void => {
   activeRequests.modifyUnsafe(-1, context)
-  const { client, method, route } = observedRequest
-  durationOf({ method, route, scheme: client?.scheme ?? "http", status }).updateUnsafe(
-    observedRequest.seconds(),
-    context
-  )
+  const { client, method, route, startedAt } = observedRequest
+  const duration = durationOf({ method, route, scheme: client?.scheme ?? "http", status })
+  duration.updateUnsafe((performance.now() - startedAt) / 1000, context)
 }
 
 // separate limiters, so that client errors do not suppress server errors
@@ -260,6 +246,6 @@ const annotationsOf = (observedRequest: ObservedRequest, status: number): Record
   method: observedRequest.request.method,
   path: observedRequest.path,
   status,
-  durationMs: Math.round(observedRequest.seconds() * 1_000_000) / 1000,
+  durationMs: Math.round((performance.now() - observedRequest.startedAt) * 1000) / 1000,
   ...(observedRequest.client === undefined ? {} : { peer: Address.unmapped(observedRequest.client.address) })
 })

@@ -31,14 +31,14 @@ export const settings: Config.Config<Settings> = Config.all({
   }).pipe(Config.map(Option.getOrElse(() => (process.stdout.isTTY ? "pretty" : "json"))))
 })
 
-/** Returns the current level, which a signal may change. Undefined without {@link layer}: the fiber's minimum level applies. */
-const Threshold = Context.Reference<(() => LogLevel.LogLevel) | undefined>("layers/telemetry/Logging/Threshold", {
+/** The current level, which a signal may change. Undefined without {@link layer}: the fiber's minimum level applies. */
+const Threshold = Context.Reference<{ level: LogLevel.LogLevel } | undefined>("layers/telemetry/Logging/Threshold", {
   defaultValue: () => undefined
 })
 
 /** Whether lines of a level are logged in a context. Use it before creating an expensive line. */
 export const isEnabled = (level: LogLevel.LogLevel, context: Context.Context<never>): boolean => {
-  const threshold = Context.get(context, Threshold)?.() ?? Context.get(context, References.MinimumLogLevel)
+  const threshold = Context.get(context, Threshold)?.level ?? Context.get(context, References.MinimumLogLevel)
   return LogLevel.isGreaterThanOrEqualTo(level, threshold)
 }
 
@@ -46,11 +46,11 @@ export const isEnabled = (level: LogLevel.LogLevel, context: Context.Context<nev
 export const layer = (options: Settings) =>
   Layer.unwrap(
     Effect.gen(function* () {
-      let level = options.level
+      const threshold = { level: options.level }
       const console = yield* Console.Console
       const output = Logger.map(formatter(options.format), (line) => console.log(line))
       const logger = Logger.make<unknown, void>((entry) => {
-        if (LogLevel.isGreaterThanOrEqualTo(entry.logLevel, level)) output.log(entry)
+        if (LogLevel.isGreaterThanOrEqualTo(entry.logLevel, threshold.level)) output.log(entry)
       })
       const logging = Logger.layer([logger])
 
@@ -61,8 +61,8 @@ export const layer = (options: Settings) =>
       // with the log annotations of the layer's context
       const runFork = Effect.runForkWith(Context.merge(yield* Effect.context(), yield* Layer.build(logging)))
       const onSignal = () => {
-        level = level === verbose ? quiet : verbose
-        runFork(Effect.logInfo(`Debug logging is ${level === verbose ? "on" : "off"}`))
+        threshold.level = threshold.level === verbose ? quiet : verbose
+        runFork(Effect.logInfo(`Debug logging is ${threshold.level === verbose ? "on" : "off"}`))
       }
       yield* Effect.acquireRelease(
         Effect.sync(() => process.on("SIGUSR2", onSignal)),
@@ -70,9 +70,9 @@ export const layer = (options: Settings) =>
       )
       return Layer.mergeAll(
         logging,
-        Layer.succeed(Threshold, () => level),
+        Layer.succeed(Threshold, threshold),
         // fibers copy the minimum level at their start, so it must allow the levels that a signal may enable
-        Layer.succeed(References.MinimumLogLevel, LogLevel.isLessThan(level, "Debug") ? level : "Debug")
+        Layer.succeed(References.MinimumLogLevel, LogLevel.isLessThan(options.level, "Debug") ? options.level : "Debug")
       )
     })
   )
