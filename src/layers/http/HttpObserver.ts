@@ -39,15 +39,15 @@ export const observe = (app: App, options: Options): App =>
   Effect.withFiber(({ context }) => {
     const request = Context.getUnsafe(context, HttpServerRequest.HttpServerRequest)
     const incoming: object = NodeHttpServerRequest.toIncomingMessage(request)
-    const observedRequest = describe(request, incoming instanceof EdgeRequest ? incoming.client : undefined, options)
+    const observedRequest = describe(request, incoming instanceof EdgeRequest ? incoming : undefined, options)
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
-    const observed = Effect.onExit(withErrorResponse(app, observedRequest, options.failed), (exit) => {
+    const observed = Effect.onExitPrimitive(withErrorResponse(app, observedRequest, options.failed), (exit) => {
       const status = Exit.isSuccess(exit) ? exit.value.status : statusOfFailure(exit.cause, options.isAborting)
       count(observedRequest, status, context)
       const line = lineOf(observedRequest, status, inSpan)
       const span = Context.get(inSpan, ServerSpan.RecordedSpan)
-      if (span === undefined) return line ?? Effect.void
+      if (span === undefined) return line
       return Effect.andThen(line ?? Effect.void, endOfSpan(span, exit, status))
     })
     return inSpan === context
@@ -63,8 +63,8 @@ export const observe = (app: App, options: Options): App =>
 export const refused =
   (options: Options, context: Context.Context<never>) =>
   (request: EdgeRequest, status: number, reason: string): void => {
-    const { client, headers, method = "", startedAt, url = "" } = request
-    const observedRequest = describe({ method, url, headers }, client, options, startedAt)
+    const { headers, method = "", startedAt, url = "" } = request
+    const observedRequest = describe({ method, url, headers }, request, options, startedAt)
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
     count(observedRequest, status, context)
@@ -82,7 +82,7 @@ export const refused =
   }
 
 const beginSpan = (context: Context.Context<never>, observedRequest: ObservedRequest, { trustsTraces }: Options) => {
-  const { headers } = observedRequest.request
+  const { headers } = observedRequest
   return ServerSpan.start(context, {
     name:
       observedRequest.route === undefined
@@ -106,6 +106,7 @@ interface Request {
 /** A request that is being observed. */
 interface ObservedRequest {
   readonly request: Request
+  readonly headers: Request["headers"]
   readonly client: Client | undefined
   readonly method: string
   readonly path: string
@@ -118,13 +119,22 @@ interface ObservedRequest {
 
 const describe = (
   request: Request,
-  client: Client | undefined,
+  edgeRequest: EdgeRequest | undefined,
   { routeOf }: Options,
   startedAt = performance.now()
 ): ObservedRequest => {
   const { path } = split(request.url)
-  const method = methods.has(request.method) ? request.method : "_OTHER"
-  return { request, client, method, path, route: routeOf(path), startedAt, hasDied: false }
+  return {
+    request,
+    // Effect's request copies Node's headers
+    headers: (edgeRequest ?? request).headers,
+    client: edgeRequest?.client,
+    method: methods.has(request.method) ? request.method : "_OTHER",
+    path,
+    route: routeOf(path),
+    startedAt,
+    hasDied: false
+  }
 }
 
 /** The status of a request whose handler died or was interrupted. */
@@ -165,14 +175,14 @@ const endOfSpan = (
 }
 
 /** The attributes of a span, without the query, which may contain personal data. */
-const attributesOf = ({ client, method, path, request, route }: ObservedRequest): Record<string, unknown> => ({
+const attributesOf = ({ client, headers, method, path, request, route }: ObservedRequest): Record<string, unknown> => ({
   "http.request.method": method,
   ...(method === "_OTHER" ? { "http.request.method_original": request.method } : {}),
   "url.scheme": client?.scheme ?? "http",
   "url.path": path,
   ...(route === undefined ? {} : { "http.route": route }),
   ...(client === undefined ? {} : { "client.address": Address.unmapped(client.address) }),
-  ...(request.headers["user-agent"] === undefined ? {} : { "user_agent.original": request.headers["user-agent"] })
+  ...(headers["user-agent"] === undefined ? {} : { "user_agent.original": headers["user-agent"] })
 })
 
 interface DurationLabels extends Pick<ObservedRequest, "method" | "route">, Pick<Client, "scheme"> {
