@@ -12,7 +12,7 @@ import * as Report from "../../bench/Report.ts"
 import type { Row } from "../../bench/Rows.ts"
 import * as Slope from "../../bench/Slope.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
-import { EncodedBook } from "../../src/recommendations/catalog/EncodedBook.ts"
+import { EncodedBook } from "../../src/recommendations/catalog/EncodedCatalog.ts"
 
 layer(NodeServices.layer)("a benchmark catalogue", (it) => {
   it.effect.each([

@@ -8,7 +8,7 @@ import * as Address from "../config/Address.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
 import { type Reason, reasons } from "./HttpConnections.ts"
-import { connectRefusal, invalidRequest, parseFailures, type Refusal, requestRefusals } from "./RequestRefusal.ts"
+import { connectRefusal, invalidRequest, parseFailures, type Refusal, requestRefusals } from "./RequestAdmission.ts"
 
 /** The reason for a connection that the operating system could not accept. */
 export const acceptFailed = "accept failed"

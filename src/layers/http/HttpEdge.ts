@@ -17,17 +17,19 @@ import * as ConnectionPacer from "./ConnectionPacer.ts"
 import * as EdgeMetrics from "./EdgeMetrics.ts"
 import * as ForwardedClient from "./ForwardedClient.ts"
 import { type Connection, type Exchange, HttpConnections } from "./HttpConnections.ts"
-import { type LoadShedder, makeLoadShedder, RequestLimits } from "./RequestLimits.ts"
 import {
   checkHeaders,
   connectRefusal,
   invalidRequest,
+  type LoadShedder,
+  makeLoadShedder,
   parseFailures,
   rawResponse,
   type Refusal,
+  RequestLimits,
   requestRefusals,
   statusTexts
-} from "./RequestRefusal.ts"
+} from "./RequestAdmission.ts"
 
 export interface Limits {
   /** Open connections. */

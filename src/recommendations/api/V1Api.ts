@@ -8,7 +8,7 @@ import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/re
 import { RecommendationsService } from "../../generated/v1/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
 import * as Sampling from "../../layers/telemetry/Sampling.ts"
-import { EncodedBook } from "../catalog/EncodedBook.ts"
+import { EncodedBook } from "../catalog/EncodedCatalog.ts"
 import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 import { statuses } from "./statusTable.ts"
 

@@ -3,7 +3,7 @@
  */
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 
-import { makeLoadShedder } from "../../../src/layers/http/RequestLimits.ts"
+import { makeLoadShedder } from "../../../src/layers/http/RequestAdmission.ts"
 
 /** A load shedder whose measurements the test triggers, with the delay that it chooses. */
 const measured = (maximum: number) => {
