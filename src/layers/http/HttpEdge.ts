@@ -207,16 +207,9 @@ export class HttpEdge {
       }
     )
     const onBug = { recover: ({ connection }: Exchange) => void connection.socket.destroy() }
-    this.#onResponseEnd = guard(
-      "HTTP response end",
-      (exchange: Exchange, size: number) => this.connections.responded(exchange, size),
-      onBug
-    )
-    this.#onResponseClose = guard(
-      "HTTP response close",
-      (exchange: Exchange) => this.connections.closeExchange(exchange),
-      onBug
-    )
+    const { connections } = this
+    this.#onResponseEnd = guard<[Exchange, number]>("HTTP response end", connections.responded.bind(connections), onBug)
+    this.#onResponseClose = guard("HTTP response close", connections.closeExchange.bind(connections), onBug)
     this.server = makeServer(limits)
     this.#listen()
   }

@@ -42,7 +42,10 @@ export const observe = (app: App, options: Options): App =>
     const observedRequest = describe(request, incoming instanceof EdgeRequest ? incoming : undefined, options)
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
-    const observed = Effect.onExitPrimitive(withErrorResponse(app, observedRequest, options.failed), (exit) => {
+    const answered = Effect.catchCauseIf(app, isUnexpected, (cause) =>
+      toErrorResponse(cause, observedRequest, options.failed)
+    )
+    const observed = Effect.onExitPrimitive(answered, (exit) => {
       const status = Exit.isSuccess(exit) ? exit.value.status : statusOfFailure(exit.cause, options.isAborting)
       count(observedRequest, status, context)
       const line = lineOf(observedRequest, status, inSpan)
@@ -63,8 +66,8 @@ export const observe = (app: App, options: Options): App =>
 export const refused =
   (options: Options, context: Context.Context<never>) =>
   (request: EdgeRequest, status: number, reason: string): void => {
-    const { headers, method = "", startedAt, url = "" } = request
-    const observedRequest = describe({ method, url, headers }, request, options, startedAt)
+    const { headers, method = "", url = "" } = request
+    const observedRequest = describe({ method, url, headers }, request, options)
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
     count(observedRequest, status, context)
@@ -117,12 +120,7 @@ interface ObservedRequest {
   hasDied: boolean
 }
 
-const describe = (
-  request: Request,
-  edgeRequest: EdgeRequest | undefined,
-  { routeOf }: Options,
-  startedAt = performance.now()
-): ObservedRequest => {
+const describe = (request: Request, edgeRequest: EdgeRequest | undefined, { routeOf }: Options): ObservedRequest => {
   const { path } = split(request.url)
   return {
     request,
@@ -132,14 +130,14 @@ const describe = (
     method: methods.has(request.method) ? request.method : "_OTHER",
     path,
     route: routeOf(path),
-    startedAt,
+    startedAt: edgeRequest?.startedAt ?? performance.now(),
     hasDied: false
   }
 }
 
 /** The status of a request whose handler died or was interrupted. */
 const statusOfFailure = (cause: Cause.Cause<never>, isAborting: Options["isAborting"]): number =>
-  !Cause.hasInterruptsOnly(cause) ? 500 : isAborting?.() === true ? 503 : clientClosedRequest
+  isUnexpected(cause) ? 500 : isAborting?.() === true ? 503 : clientClosedRequest
 
 /** The status of a request whose client has disconnected before the response, as in nginx. */
 const clientClosedRequest = 499
@@ -231,26 +229,23 @@ const lineOf = (observedRequest: ObservedRequest, status: number, context: Conte
   return status < 400 ? line : (status < 500 ? clientErrors : serverErrors).log(line)
 }
 
+const isUnexpected = (cause: Cause.Cause<never>): boolean => !Cause.hasInterruptsOnly(cause)
+
 /** Logs and reports an unexpected error, and answers with the id of the log line. */
-const withErrorResponse = (
-  app: App,
+const toErrorResponse = (
+  cause: Cause.Cause<never>,
   observedRequest: ObservedRequest,
   failed: HttpServerResponse.HttpServerResponse
-): App =>
-  Effect.catchCauseIf(
-    app,
-    (cause) => !Cause.hasInterruptsOnly(cause),
-    (cause) => {
-      observedRequest.hasDied = true
-      const requestId = randomUUID()
-      const annotations = { ...annotationsOf(observedRequest, failed.status), requestId }
-      return Effect.logError("Unexpected error in an HTTP handler", cause).pipe(
-        Effect.annotateLogs(annotations),
-        Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
-        Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))
-      )
-    }
+) => {
+  observedRequest.hasDied = true
+  const requestId = randomUUID()
+  const annotations = { ...annotationsOf(observedRequest, failed.status), requestId }
+  return Effect.logError("Unexpected error in an HTTP handler", cause).pipe(
+    Effect.annotateLogs(annotations),
+    Effect.andThen(UnexpectedError.report(cause, () => annotations, Option.some)),
+    Effect.as(HttpServerResponse.setHeader(failed, "x-request-id", requestId))
   )
+}
 
 const annotationsOf = (observedRequest: ObservedRequest, status: number): Record<string, unknown> => ({
   method: observedRequest.request.method,

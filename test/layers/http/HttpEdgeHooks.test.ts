@@ -8,6 +8,7 @@ import { Effect } from "effect"
 import * as NetAddress from "effect/net/NetAddress"
 
 import * as IpNetworks from "../../../src/layers/config/IpNetworks.ts"
+import { HttpConnections } from "../../../src/layers/http/HttpConnections.ts"
 import * as HttpEdge from "../../../src/layers/http/HttpEdge.ts"
 import * as Logs from "../telemetry/Logs.ts"
 
@@ -27,6 +28,14 @@ it.live.each(["responded", "closeExchange"] as const)(
   (hook) => {
     const logs = Logs.recorder()
     return Effect.gen(function* () {
+      yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          vi.spyOn(HttpConnections.prototype, hook).mockImplementationOnce(() => {
+            throw new Error("a bug")
+          })
+        ),
+        (spy) => Effect.sync(() => spy.mockRestore())
+      )
       const edge = yield* HttpEdge.make({
         name: "test",
         limits: HttpEdge.defaultLimits,
@@ -36,9 +45,6 @@ it.live.each(["responded", "closeExchange"] as const)(
       // ends the response outside of the server's listeners
       yield* edge.serve((_, response) => void setImmediate(() => response.end("ok")))
       const port = NetAddress.isInetAddress(address) ? address.port : 0
-      vi.spyOn(edge.connections, hook).mockImplementationOnce(() => {
-        throw new Error("a bug")
-      })
       yield* request(port)
       assert.strictEqual(yield* request(port), 200)
       assert.match(logs.text(), /Exception in a callback: HTTP response (end|close)/)
