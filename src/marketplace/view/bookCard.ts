@@ -37,8 +37,15 @@ const cover = ({ authors, id, title }: PageBook): Html => {
 /** The font size class with which a title fits on the cover without breaking its longest word. */
 const typeSize = (title: string): string => {
   if (title.length > 110) return "tiny"
-  if (title.length > 50 || /[^ -]{13}/.test(title)) return "small"
-  return title.length > 22 || /[^ -]{9}/.test(title) ? "medium" : "large"
+  // a regular expression that counts would begin again at each character
+  let longest = 0
+  let length = 0
+  for (const character of title) {
+    length = character === " " || character === "-" ? 0 : length + character.length
+    if (length > longest) longest = length
+  }
+  if (title.length > 50 || longest > 12) return "small"
+  return title.length > 22 || longest > 8 ? "medium" : "large"
 }
 
 /** Shows up to three authors. With more than three, shows two and an expandable list of all. */
