@@ -100,14 +100,17 @@ export class AdmissionControl {
 
   /** Gives a call a slot and runs it, queues it, or sheds it. */
   enter(call: Candidate): void {
-    const client = this.#clients.get(call.client) ?? {
-      previous: undefined,
-      next: undefined,
-      name: call.client,
-      queued: new LinkedList(),
-      running: new LinkedList()
+    let client = this.#clients.get(call.client)
+    if (client === undefined) {
+      client = {
+        previous: undefined,
+        next: undefined,
+        name: call.client,
+        queued: new LinkedList(),
+        running: new LinkedList()
+      }
+      this.#clients.set(client.name, client)
     }
-    this.#clients.set(client.name, client)
     const ticket: Ticket = {
       previous: undefined,
       next: undefined,
@@ -117,12 +120,7 @@ export class AdmissionControl {
       expiresAt: Infinity,
       pausedAt: undefined
     }
-    if (this.#mayRun(client)) return this.#run(ticket)
-    if (this.#whenFull === "evict") this.#evictOldest(client)
-    else this.#evictStalled(client)
-    // the evicted call may have been the last one of this client
-    this.#clients.set(client.name, client)
-    if (this.#mayRun(client)) this.#run(ticket)
+    if (this.#mayRun(client) || this.#mayRunAfterEviction(client)) this.#run(ticket)
     else if (this.#makeRoom(client)) this.#enqueue(ticket)
     else {
       this.#forgetUnused(client)
@@ -155,7 +153,7 @@ export class AdmissionControl {
     const { ticket } = call
     if (ticket?.state !== "running") return
     if (this.#whenFull === "evict") return this.leave(call)
-    this.resume(call)
+    if (ticket.pausedAt !== undefined) this.resume(call)
     ticket.state = "done"
     this.#done++
     if (this.#finished.push(ticket) === 1) setImmediate(this.#endTurn)
@@ -173,7 +171,7 @@ export class AdmissionControl {
     if (ticket === undefined) return
     if (ticket.state === "queued") this.#dequeue(ticket)
     else {
-      this.resume(call)
+      if (ticket.pausedAt !== undefined) this.resume(call)
       call.ticket = undefined
       if (ticket.state === "done") this.#done--
       ticket.client.running.remove(ticket)
@@ -199,6 +197,14 @@ export class AdmissionControl {
       this.#running < this.#maxConcurrency ||
       (size < this.#reserved && this.#running - this.#done < this.#maxConcurrency)
     )
+  }
+
+  #mayRunAfterEviction(client: Client): boolean {
+    if (this.#whenFull === "evict") this.#evictOldest(client)
+    else this.#evictStalled(client)
+    // the evicted call may have been the last one of this client
+    this.#clients.set(client.name, client)
+    return this.#mayRun(client)
   }
 
   #run(ticket: Ticket): void {

@@ -5,22 +5,21 @@ import { Context, Effect, Exit } from "effect"
 
 import { GrpcCall } from "../GrpcCall.ts"
 import type * as Status from "../Status.ts"
-import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
+import type { CallContext } from "./CallContext.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** The call has been answered with `status` already: a status that an interceptor returns is seen only by outer interceptors. */
 export const notifyInterceptors = (
   interceptors: ServerInterceptorChain,
   context: Context.Context<never>,
-  method: MethodInfo,
-  call: CallInfo,
+  call: CallContext,
   status: Status.Status
 ): void => {
-  const callContext = new CallContext(method, call, true)
-  const services = interceptors.start(callContext, Context.add(context, GrpcCall, callContext))
+  call.isRejected = true
+  const services = interceptors.start(call, Context.add(context, GrpcCall, call))
   const { around } = interceptors
-  if (around === undefined) return interceptors.end(callContext, Exit.fail(status), services)
-  Effect.runForkWith(services)(around(Effect.fail(status), callContext)).addObserver((exit) =>
-    interceptors.end(callContext, exit, services)
+  if (around === undefined) return interceptors.end(call, Exit.fail(status), services)
+  Effect.runForkWith(services)(around(Effect.fail(status), call)).addObserver((exit) =>
+    interceptors.end(call, exit, services)
   )
 }
