@@ -13,7 +13,6 @@ import type { Peer } from "../grpc/GrpcCall.ts"
 import { CallContext, type MethodInfo } from "../grpc/server/CallContext.ts"
 import type { AnsweredCall, SentStatus } from "../grpc/server/MethodRunner.ts"
 import * as Refusals from "../grpc/server/Refusals.ts"
-import * as RejectedCalls from "../grpc/server/RejectedCalls.ts"
 import { RequestReader } from "../grpc/server/RequestReader.ts"
 import { type ResponseSink, ResponseWriter } from "../grpc/server/ResponseWriter.ts"
 import type { ServerInterceptorChain } from "../grpc/server/ServerInterceptorChain.ts"
@@ -123,7 +122,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus>, Sta
       run(this, decoded)
     } catch (exception) {
       if (!(exception instanceof Rejection)) return this.crash(exception)
-      RejectedCalls.notifyInterceptors(interceptors, context, this.context, exception.refusal.status)
+      interceptors.runRejected(this.context, context, exception.refusal.status)
       return this.#end(exception.refusal.encoded)
     }
     const { deadline } = this.context

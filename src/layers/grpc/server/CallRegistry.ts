@@ -17,7 +17,6 @@ import { CallContext, methodAt, unknownMethodAt } from "./CallContext.ts"
 import { MethodRunner } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
 import type { RegisteredMethod } from "./Registration.ts"
-import * as RejectedCalls from "./RejectedCalls.ts"
 import { type ServedMethod, ServerCall, type Shared } from "./ServerCall.ts"
 import { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
@@ -58,8 +57,7 @@ export class CallRegistry implements StreamGate.Calls {
       budget,
       open: new LinkedList(),
       ended: 0,
-      onRejected: (call, status) =>
-        RejectedCalls.notifyInterceptors(call.method.interceptors, context, call.context, status),
+      context,
       overloaded: () => {
         ServerMetrics.shed.updateUnsafe(1, context)
         return overloaded()
@@ -108,7 +106,7 @@ export class CallRegistry implements StreamGate.Calls {
     const call = new CallContext(info, connection.peer, metadata, { sendMetadata: () => {} })
     // gRPC clients map HTTP 415 to UNKNOWN (doc/http-grpc-status-mapping.md)
     const sent = status ?? Refusals.sentBy(stream) ?? Status.unknown("The content type is not application/grpc")
-    RejectedCalls.notifyInterceptors(interceptors, this.#options.context, call, sent)
+    interceptors.runRejected(call, this.#options.context, sent)
   }
 
   /** How many calls are open, and how many have ended since the start. */

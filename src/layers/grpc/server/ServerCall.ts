@@ -13,7 +13,7 @@
 import { constants, type ServerHttp2Stream } from "node:http2"
 
 import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
-import type { Effect, Fiber } from "effect"
+import type { Context, Effect, Fiber } from "effect"
 import { constVoid } from "effect/Function"
 
 import type { Linked, LinkedList } from "../../collections/LinkedList.ts"
@@ -49,8 +49,8 @@ export interface Shared {
   readonly open: LinkedList<ServerCall>
   /** How many calls have ended. */
   ended: number
-  /** Notifies interceptors of a call that has ended before its handler was run. */
-  readonly onRejected: (call: ServerCall, status: Status.Status) => void
+  /** The context of interceptors for calls that reach no handler. */
+  readonly context: Context.Context<never>
   /** The status of a call for which there is no slot or no memory. */
   readonly overloaded: () => Refusals.Refusal
   /** Logs an exception of a callback. */
@@ -409,8 +409,9 @@ export class ServerCall
     const state = this.#state
     if (state === "closed") return
     this.#end()
-    if (state === "receiving" || state === "queued") this.#shared.onRejected(this, status)
-    else this.interrupt(status, isRejected)
+    if (state === "receiving" || state === "queued") {
+      this.method.interceptors.runRejected(this.context, this.#shared.context, status)
+    } else this.interrupt(status, isRejected)
   }
 
   #end(): void {
