@@ -199,6 +199,7 @@ export class AdmissionControl {
     )
   }
 
+  /** Whether a call of this client may run once another call has been evicted in its favour, which is tried here. */
   #mayRunAfterEviction(client: Client): boolean {
     if (this.#whenFull === "evict") this.#evictOldest(client)
     else this.#evictStalled(client)

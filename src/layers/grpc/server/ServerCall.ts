@@ -95,7 +95,7 @@ export class ServerCall
   readonly method: ServedMethod
   readonly stream: ServerHttp2Stream
   readonly client: string
-  /** Set when the headers are received, which is first. */
+  /** Set by {@link ServerCall.onReceiveMetadata}. */
   context!: CallContext
 
   readonly #peer: Connection["peer"]
@@ -134,8 +134,6 @@ export class ServerCall
     this.#requests = kind === "clientStream" || kind === "bidi" ? new RequestReader(this) : undefined
     this.#responses = kind === "serverStream" || kind === "bidi" ? new ResponseWriter(this) : undefined
     this.#state = this.#requests === undefined ? "receiving" : "queued"
-    // before grpc-js' listener, which reads nothing from a stream that is closed here
-    stream.prependListener("data", this.#onData)
   }
 
   /** Called by grpc-js. Its listener is ignored: it would invoke the no-op handler registered with grpc-js. */
@@ -143,10 +141,13 @@ export class ServerCall
     this.#inner.start(this)
   }
 
+  /** Called during `start`, unless the client has reset the stream already; then no other callback follows. */
   onReceiveMetadata(metadata: Metadata): void {
     const context = new CallContext(this.method.info, this.#peer, metadata, this)
     this.context = context
     try {
+      // before grpc-js' listener, which reads nothing from a stream that is closed here
+      this.stream.prependListener("data", this.#onData)
       const { budget, open, overloaded } = this.#shared
       open.add(this)
       const timeLeft = Number(this.#inner.getDeadline()) - Date.now()
