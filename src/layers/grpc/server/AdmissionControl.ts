@@ -122,10 +122,7 @@ export class AdmissionControl {
     }
     if (this.#mayRun(client) || this.#mayRunAfterEviction(client)) this.#run(ticket)
     else if (this.#makeRoom(client)) this.#enqueue(ticket)
-    else {
-      this.#forgetUnused(client)
-      this.#shedCall(call)
-    }
+    else this.#shedCall(ticket)
   }
 
   /** Marks a running call as blocked on a slow reader. */
@@ -228,10 +225,7 @@ export class AdmissionControl {
         const ticket = this.#takeFrom(client)
         // the timer is late on a busy server
         if (ticket.expiresAt > now) this.#run(ticket)
-        else {
-          this.#forgetUnused(client)
-          this.#shedCall(ticket.call)
-        }
+        else this.#shedCall(ticket)
       }
     } finally {
       this.#isRunningNext = false
@@ -276,7 +270,9 @@ export class AdmissionControl {
     call.ticket = undefined
   }
 
-  #shedCall(call: Candidate): void {
+  /** Sheds a call that is not queued, or no longer. */
+  #shedCall({ call, client }: Ticket): void {
+    this.#forgetUnused(client)
     this.#shed++
     call.shed()
   }
@@ -293,8 +289,7 @@ export class AdmissionControl {
           break
         }
         this.#dequeue(ticket)
-        this.#forgetUnused(client)
-        this.#shedCall(ticket.call)
+        this.#shedCall(ticket)
       }
     }
     if (next < Infinity && this.#queued > 0) this.#startTimer(next - now)
@@ -307,7 +302,7 @@ export class AdmissionControl {
     const latest = most?.queued.last
     if (latest === undefined || most!.queued.size <= entering.queued.size + 1) return false
     this.#dequeue(latest)
-    this.#shedCall(latest.call)
+    this.#shedCall(latest)
     return true
   }
 
