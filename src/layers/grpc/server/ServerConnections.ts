@@ -57,6 +57,7 @@ export interface Options {
   readonly onSecured: (secured: Secured) => void
   /** Called for each connection that could not be accepted. */
   readonly onAcceptError: (error: Error) => void
+  /** Receives the streams of all connections. */
   readonly calls: StreamGate.Calls
 }
 
@@ -150,7 +151,7 @@ interface Served {
 const notAllowed = Status.permissionDenied("This client may not call this server")
 const closed = Status.cancelled("The connection has been closed")
 
-/** The connection of streams whose connection has been closed. */
+/** Replaces a connection that has been closed. */
 const closedConnection: StreamGate.Connection = {
   peer: { address: "unknown", names: [] },
   client: "unknown",

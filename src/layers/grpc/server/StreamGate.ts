@@ -33,11 +33,11 @@ export interface NewStream {
   readonly connection: Connection
 }
 
-/** Makes calls of streams. */
+/** Receives the streams of a server. */
 export interface Calls {
-  /** The stream that is being passed to grpc-js. Reset when grpc-js creates a call for it, which it does synchronously. */
+  /** The stream that is being passed to grpc-js. Must be removed when grpc-js creates a call for it, which it does synchronously. */
   entering: NewStream | undefined
-  /** Called after each stream that was answered without a call: with its status if it was answered here, else by grpc-js. */
+  /** Called with each stream that was answered without a call. The status is undefined if grpc-js answered it. */
   readonly onRejectedStream: (stream: NewStream, status: Status.Status | undefined) => void
 }
 
