@@ -133,7 +133,7 @@ const callIn = (context: Context.Context<never>, method: Method, options: CallOp
 
 const methodOf = ({ isIdempotent, kind, path, request, response }: EmbeddedProtos.ServiceMethod): Method => {
   const [, service = "", name = ""] = path.split("/")
-  const validate = RequestValidation.of(request.type())
+  const type = request.type()
   return {
     path,
     service,
@@ -141,7 +141,7 @@ const methodOf = ({ isIdempotent, kind, path, request, response }: EmbeddedProto
     kind,
     isIdempotent,
     encode: (message) => {
-      const violations = validate(message)
+      const violations = RequestValidation.check(type, message)
       if (violations.length > 0) return Exit.fail(Status.invalidArgument(violations))
       try {
         return Exit.succeed(request.encode(message))

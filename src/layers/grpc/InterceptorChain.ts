@@ -4,7 +4,7 @@
  * Hooks up to and including the first interceptor with `around` run synchronously, outside the fiber of the call. Later hooks run as
  * Effects inside that `around`, so they see its result.
  */
-import { type Context, Effect, type Exit } from "effect"
+import { type Context, Effect, Exit } from "effect"
 
 import type { Hooks } from "./GrpcInterceptor.ts"
 import type * as Status from "./Status.ts"
@@ -62,7 +62,7 @@ export class InterceptorChain<Call, Failure, Around> {
 
   /** Runs the `onEnd` hooks of a call, with the context that `start` returned. */
   end(call: Call, exit: Exit.Exit<unknown, Failure>, context: Context.Context<never>): void {
-    const status = this.#statusOf(exit, call)
+    const status = Exit.isSuccess(exit) ? undefined : this.#statusOf(exit, call)
     for (const onEnd of this.#ends) {
       try {
         const effect = onEnd(call, exit, status, context)

@@ -50,7 +50,7 @@ export const install = (): void => {
       "response",
       guard("response headers", (received: ResponseHeaders) => {
         if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-        else if (received[":status"] === 200 && !ContentType.isGrpc(received)) {
+        else if (received[":status"] === 200 && !ContentType.grpc.test(received["content-type"] ?? "")) {
           // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
           Object.assign(received, { ":status": `200 with content type "${received["content-type"] ?? ""}"` })
         }
