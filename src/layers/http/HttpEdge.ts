@@ -88,8 +88,8 @@ class EdgeResponse<Request extends IncomingMessage> extends ServerResponse<Reque
   override end(...args: Array<unknown>): this {
     const [chunk] = args
     this.onEnd?.(typeof chunk === "string" || chunk instanceof Uint8Array ? chunk.length : 0)
-    // Effect sets it, by which Node counts the body against Effect's own Content-Length and then writes the head, the body and the end of
-    // a response separately. Without it, responses are the same and take less CPU time (docs/decisions/0017-what-makes-a-call-cheap.md).
+    // Effect sets this flag, with which Node compares the size of the body with Content-Length, which Effect has computed itself, and writes
+    // the head, the body and the end separately. Without it the response is the same (docs/decisions/0017-what-makes-a-call-cheap.md).
     this.strictContentLength = false
     // the overloads of end have no common type
     return (super.end as (...args: ReadonlyArray<unknown>) => this).apply(this, args)
