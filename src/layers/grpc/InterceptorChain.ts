@@ -4,13 +4,13 @@
  * Hooks up to and including the first interceptor with `around` run synchronously, outside the fiber of the call. Later hooks run as
  * Effects inside that `around`, so they see its result.
  */
-import { type Context, Effect, type Exit } from "effect"
+import { type Context, Effect, Exit } from "effect"
 
 import type { Hooks } from "./GrpcInterceptor.ts"
 import type * as Status from "./Status.ts"
 
-/** The status that a call ends with; undefined is OK. */
-export type StatusOf<Call, Failure> = (exit: Exit.Exit<unknown, Failure>, call: Call) => Status.Status | undefined
+/** The status of a call that failed. */
+export type StatusOf<Call, Failure> = (exit: Exit.Failure<unknown, Failure>, call: Call) => Status.Status | undefined
 
 /** Any `around`; its errors are typed in {@link GrpcInterceptor}. */
 type Wrap<Call, Failure> = <A, E extends Failure, R>(
@@ -62,7 +62,7 @@ export class InterceptorChain<Call, Failure, Around> {
 
   /** Runs the `onEnd` hooks of a call, with the context that `start` returned. */
   end(call: Call, exit: Exit.Exit<unknown, Failure>, context: Context.Context<never>): void {
-    const status = this.#statusOf(exit, call)
+    const status = Exit.isSuccess(exit) ? undefined : this.#statusOf(exit, call)
     for (const onEnd of this.#ends) {
       try {
         const effect = onEnd(call, exit, status, context)
@@ -73,18 +73,18 @@ export class InterceptorChain<Call, Failure, Around> {
     }
   }
 
-  /** Runs hooks and wrappers around an Effect, in the fiber of its caller. `make` is called with the context that the Effect runs in. */
+  /** Runs hooks and wrappers around an Effect, in the fiber of its caller, whose context is `context`. */
   run<A, E extends Failure, R>(
     call: Call,
     context: Context.Context<never>,
-    make: (context: Context.Context<never>) => Effect.Effect<A, E, R>
+    effect: Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R> {
     const within = this.start(call, context)
-    const made = this.#wrap === undefined ? make(within) : this.#wrap(makeWithin(make), call)
+    const wrapped = this.#wrap === undefined ? effect : this.#wrap(effect, call)
     const observed =
       this.#ends.length === 0
-        ? made
-        : Effect.onExit(made, (exit) => {
+        ? wrapped
+        : Effect.onExit(wrapped, (exit) => {
             this.end(call, exit, within)
             return Effect.void
           })
@@ -93,9 +93,6 @@ export class InterceptorChain<Call, Failure, Around> {
       : Effect.updateContext<A, E, R, R>(observed, () => within as Context.Context<R>)
   }
 }
-
-const makeWithin = <A, E, R>(make: (context: Context.Context<never>) => Effect.Effect<A, E, R>) =>
-  Effect.withFiber<A, E, R>(({ context }) => make(context))
 
 /** An exception in a wrapper is a defect of the call, which the outer ones observe. */
 const compose =
@@ -113,7 +110,7 @@ const hooksWithin = <Call, Failure>(
     [{ ...(onStart && { onStart }), ...(onEnd && { onEnd }) }],
     statusOf
   )
-  return (effect, call) => Effect.withFiber(({ context }) => hooks.run(call, context, () => effect))
+  return (effect, call) => Effect.withFiber(({ context }) => hooks.run(call, context, effect))
 }
 
 /** Runs an Effect of a hook in the background. A failure is logged, and does not affect the call. */

@@ -20,9 +20,7 @@ export const open = <Info, A, E, F, R, R2>(
     const untilEnd = Effect.flatMap(Effect.context<never>(), (context) =>
       Effect.andThen(Deferred.succeed(inner, context), Deferred.await(ended))
     )
-    const intercepted = yield* Effect.withFiber<void, E>(({ context }) =>
-      chain.run(info, context, () => untilEnd)
-    ).pipe(
+    const intercepted = yield* Effect.withFiber<void, E>(({ context }) => chain.run(info, context, untilEnd)).pipe(
       // an interceptor that fails first prevents the Stream from starting
       Effect.onExit((exit) =>
         Exit.isFailure(exit) ? Deferred.failCause(inner, exit.cause) : Deferred.interrupt(inner)
