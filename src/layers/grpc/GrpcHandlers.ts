@@ -4,7 +4,7 @@
  */
 import type { Effect, Stream, Types } from "effect"
 
-import type { Encoded } from "./EncodedMessage.ts"
+import type { Encoded } from "./EmbeddedProtos.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import type * as GrpcService from "./GrpcService.ts"
 import type { Status } from "./Status.ts"

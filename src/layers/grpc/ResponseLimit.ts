@@ -43,34 +43,34 @@ export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit)
 /** The end of the field that starts at an offset; undefined if the field is malformed or a group. */
 const endOfField = (bytes: Buffer, at: number): number | undefined => {
   const tagEnd = endOfVarint(bytes, at)
+  let end = tagEnd
   switch (bytes[at]! & 7) {
     case 0:
-      return within(bytes, endOfVarint(bytes, tagEnd))
+      end = endOfVarint(bytes, tagEnd)
+      break
     case 1:
-      return within(bytes, tagEnd + 8)
+      end += 8
+      break
     case 2: {
-      const end = endOfVarint(bytes, tagEnd)
-      return within(bytes, end + lengthAt(bytes, tagEnd, end))
+      const start = endOfVarint(bytes, tagEnd)
+      let length = 0
+      for (let byte = start - 1; byte >= tagEnd; byte--) length = length * 128 + (bytes[byte]! & 0x7f)
+      end = start + length
+      break
     }
     case 5:
-      return within(bytes, tagEnd + 4)
+      end += 4
+      break
     default:
       // groups, which proto3 does not have
       return undefined
   }
+  return end <= bytes.length ? end : undefined
 }
-
-const within = (bytes: Buffer, end: number) => (end <= bytes.length ? end : undefined)
 
 /** NaN beyond the end of the bytes. */
 const endOfVarint = (bytes: Buffer, at: number): number => {
   let end = at
   while (end < bytes.length && bytes[end]! >= 0x80) end++
   return end < bytes.length ? end + 1 : Number.NaN
-}
-
-const lengthAt = (bytes: Buffer, start: number, end: number): number => {
-  let length = 0
-  for (let at = end - 1; at >= start; at--) length = length * 128 + (bytes[at]! & 0x7f)
-  return length
 }

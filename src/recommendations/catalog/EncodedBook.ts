@@ -7,7 +7,6 @@ import definitions from "../../generated/v1/definitions.ts"
 import type { Book__Output } from "../../generated/v1/onlinebooks/recommendations/v1/Book.ts"
 import type { RecommendResponse__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
 import * as EmbeddedProtos from "../../layers/grpc/EmbeddedProtos.ts"
-import { Encoded } from "../../layers/grpc/EncodedMessage.ts"
 import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 
 const { type: responseType } = EmbeddedProtos.codec(definitions, "onlinebooks.recommendations.v1.RecommendResponse")
@@ -61,7 +60,7 @@ export class EncodedBook implements Book {
   }
 
   /** The response with these books. Plain books are encoded first. */
-  static response(books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> {
+  static response(books: ReadonlyArray<Book>): EmbeddedProtos.Encoded<RecommendResponse__Output> {
     // all sizes are read before the first copy, so that memory loads overlap
     let size = 0
     const parts: Array<{ readonly book: EncodedBook; readonly end: number }> = []
@@ -77,7 +76,7 @@ export class EncodedBook implements Book {
       // for this few bytes a loop is faster than Buffer.copy
       for (let at = book.#start; at < end; at++) response[position++] = book.#bytes[at]!
     }
-    return new Encoded(response)
+    return new EmbeddedProtos.Encoded(response)
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { Context, Effect, Layer, Stream } from "effect"
 
-import { Encoded } from "../../../src/layers/grpc/EncodedMessage.ts"
+import { Encoded } from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import type * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"

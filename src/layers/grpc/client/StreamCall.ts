@@ -13,7 +13,6 @@ import * as StatusCodec from "../StatusCodec.ts"
 import type { Lease } from "./ReplaceableClient.ts"
 import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 import * as UnaryCall from "./UnaryCall.ts"
-import { writeAll } from "./writeRequests.ts"
 
 /**
  * Succeeds with the responses once the first one has arrived: until then, the call can be retried without the reader receiving
@@ -153,12 +152,33 @@ const startWith = <Started>({ client, release }: Lease, start: (client: Client) 
   }
 }
 
+/** Writes a stream of requests at the pace of the server. */
 const writeRequests = <E, R>(call: Call, writable: Writable, requests: Stream.Stream<object, E, R>) =>
   requests.pipe(
     Stream.mapEffect((request) => call.definition.encode(request)),
     Stream.runForEachArray((messages) => writeAll(writable, messages)),
     Effect.andThen(Effect.sync(() => void writable.end()))
   )
+
+/** Writes messages in order, and suspends while the buffer of the stream is full. */
+const writeAll = (stream: Writable, messages: ReadonlyArray<unknown>): Effect.Effect<void> => {
+  let next = 0
+  const writeMore = (): Effect.Effect<void> => {
+    while (next < messages.length) {
+      if (!stream.write(messages[next++])) return Effect.flatMap(drained(stream), writeMore)
+    }
+    return Effect.void
+  }
+  return Effect.suspend(writeMore)
+}
+
+/** Waits for `drain`. A cancelled call never emits it: its fiber is interrupted. */
+const drained = (stream: Writable): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const onDrain = () => resume(Effect.void)
+    stream.once("drain", onDrain)
+    return Effect.sync(() => stream.off("drain", onDrain))
+  })
 
 /** The responses of a server, read with back-pressure. */
 const responsesOf = (readable: ClientReadableStream<object>): Stream.Stream<object, Status.Status> =>

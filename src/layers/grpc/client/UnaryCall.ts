@@ -49,16 +49,13 @@ const start = (
   /** The error of a response that does not decode; it takes precedence over the status of the server. */
   let decodeError: Status.Status | undefined
   const cancelWith = ({ code, message }: Status.Status) => call.cancelWithStatus(code, message)
-  const end = (outcome: Exit.Exit<object, Status.Status>) => {
-    lease.release()
-    resume(outcome)
-  }
   const crash = (callback: string, exception: unknown) =>
     onException(callback, exception, {
       annotations: () => ({ method: definition.path, peer: call.getPeer() }),
       recover: () => {
         cancelWith(bug)
-        end(Exit.fail(bug))
+        lease.release()
+        resume(Exit.fail(bug))
       }
     })
   call.start(metadata, {
@@ -90,7 +87,8 @@ const start = (
     onReceiveStatus: (status) => {
       try {
         onResponseMetadata?.({ trailers: status.metadata })
-        end(decodeError === undefined ? exitOf(status, response, extraMessages) : Exit.fail(decodeError))
+        lease.release()
+        resume(decodeError === undefined ? exitOf(status, response, extraMessages) : Exit.fail(decodeError))
       } catch (exception) {
         crash("status of a gRPC call", exception)
       }

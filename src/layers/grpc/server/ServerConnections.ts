@@ -23,7 +23,6 @@ import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as InjectorServer from "../grpc-js/InjectorServer.ts"
-import * as SessionSocket from "../grpc-js/SessionSocket.ts"
 import type { Peer } from "../GrpcCall.ts"
 import type { Tls } from "../GrpcServer.ts"
 import * as Status from "../Status.ts"
@@ -146,8 +145,6 @@ class Accepted {
 /** A connection that was passed to grpc-js. */
 interface Served {
   readonly connection: Connection
-  /** The TLS socket, with TLS. */
-  readonly socket: Socket
   readonly certificate: ClientCertificate.ClientCertificate | undefined
   session: ServerHttp2Session | undefined
   /** Whether the client has sent its SETTINGS. */
@@ -342,7 +339,6 @@ export class ServerConnections {
     const client = clientOf(names, accepted.tracked?.group.key ?? "unknown")
     accepted.served = {
       connection: { peer: { address: accepted.address, names }, isAllowed, client },
-      socket,
       certificate,
       session: undefined,
       hasBegun: false,
@@ -361,7 +357,6 @@ export class ServerConnections {
     if (accepted?.served === undefined) return
     const { served } = accepted
     served.session = session
-    SessionSocket.set(session, served.socket)
     this.#sessions.set(session, accepted)
     session.once("close", () => this.#sessions.delete(session))
     session.once("remoteSettings", () => {

@@ -1,7 +1,7 @@
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
 
-import { Encoded } from "../../../src/layers/grpc/EncodedMessage.ts"
+import { Encoded } from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import type { GrpcError } from "../../../src/layers/grpc/GrpcError.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
