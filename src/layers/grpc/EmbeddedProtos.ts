@@ -19,7 +19,7 @@ export interface Codec {
 }
 
 /**
- * The bytes of a protobuf message. A handler may return it in place of the message: use it for responses that are sent to many calls, or that
+ * A message that is already encoded. A handler may return it in place of the message: for responses that are sent to many calls, or that
  * are stored as bytes.
  */
 export class Encoded<out Message> {

@@ -19,58 +19,45 @@ const invalidTag = Buffer.from([0x07])
  * message, so that the decoder fails there and never decodes the unchecked rest.
  */
 export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit): Buffer => {
+  /** The fields before `start` that are within the limits. */
   const kept: Array<Buffer> = []
-  let at = 0
   let start = 0
-  for (let count = 0; at < bytes.length; count++) {
-    const end = count < maxFields ? endOfField(bytes, at) : at
-    if (end === undefined) return Buffer.concat([...kept, bytes.subarray(start, at), invalidTag])
-    const isOver = count >= maxFields
-    if (!isOver && end - at <= maxFieldSize) {
-      at = end
-      continue
+  let at = 0
+  for (let count = 0; count < maxFields && at < bytes.length; count++) {
+    const end = endOfField(bytes, at)
+    // also if it is NaN
+    if (!(end <= bytes.length)) return Buffer.concat([...kept, bytes.subarray(start, at), invalidTag])
+    if (end - at > maxFieldSize) {
+      kept.push(bytes.subarray(start, at))
+      start = end
     }
-    if (at > start) kept.push(bytes.subarray(start, at))
-    if (isOver) return kept.length === 1 ? kept[0]! : Buffer.concat(kept)
     at = end
-    start = end
   }
-  if (start === 0) return bytes
-  if (at > start) kept.push(bytes.subarray(start, at))
-  return Buffer.concat(kept)
+  if (kept.length > 0) return Buffer.concat([...kept, bytes.subarray(start, at)])
+  return at === bytes.length ? bytes : bytes.subarray(0, at)
 }
 
-/** The end of the field that starts at an offset; undefined if the field is malformed or a group. */
-const endOfField = (bytes: Buffer, at: number): number | undefined => {
-  const tagEnd = endOfVarint(bytes, at)
-  let end = tagEnd
-  switch (bytes[at]! & 7) {
+/** The end of the field that starts at an offset: beyond the end of the bytes if the field is malformed, NaN if it is a group. */
+const endOfField = (bytes: Buffer, start: number): number => {
+  let at = start
+  while (bytes[at]! >= 0x80) at++
+  at++
+  switch (bytes[start]! & 7) {
     case 0:
-      end = endOfVarint(bytes, tagEnd)
-      break
+      while (bytes[at]! >= 0x80) at++
+      return at + 1
     case 1:
-      end += 8
-      break
+      return at + 8
     case 2: {
-      const start = endOfVarint(bytes, tagEnd)
       let length = 0
-      for (let byte = start - 1; byte >= tagEnd; byte--) length = length * 128 + (bytes[byte]! & 0x7f)
-      end = start + length
-      break
+      let unit = 1
+      for (; bytes[at]! >= 0x80; at++, unit *= 128) length += (bytes[at]! & 0x7f) * unit
+      return at + 1 + length + bytes[at]! * unit
     }
     case 5:
-      end += 4
-      break
+      return at + 4
     default:
       // groups, which proto3 does not have
-      return undefined
+      return Number.NaN
   }
-  return end <= bytes.length ? end : undefined
-}
-
-/** NaN beyond the end of the bytes. */
-const endOfVarint = (bytes: Buffer, at: number): number => {
-  let end = at
-  while (end < bytes.length && bytes[end]! >= 0x80) end++
-  return end < bytes.length ? end + 1 : Number.NaN
 }

@@ -87,7 +87,7 @@ export const refused =
 const beginSpan = (context: Context.Context<never>, observedRequest: ObservedRequest, { trustsTraces }: Options) => {
   const { headers } = observedRequest.request
   return TraceContext.startServerSpan(context, {
-    name: () =>
+    name:
       observedRequest.route === undefined
         ? observedRequest.method
         : `${observedRequest.method} ${observedRequest.route}`,

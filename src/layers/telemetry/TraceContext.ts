@@ -48,10 +48,9 @@ const tracestate = /^[\x20-\x7e]{1,512}$/
 
 /** Data of a server span. */
 export interface ServerRequest {
+  readonly name: string
   /** The caller's span, from {@link fromHeaders}. Undefined starts a new trace. */
   readonly parent: Tracer.ExternalSpan | undefined
-  /** Evaluated only if a span is made. */
-  readonly name: () => string
   /** Evaluated only if the span is recorded. */
   readonly attributes: () => Readonly<Record<string, unknown>>
 }
@@ -76,7 +75,7 @@ export const startServerSpan = (
   const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
   const span = Effect.runSyncWith(context)(
     // without `root`, a span without a parent would become a child of the span in which the server was started
-    Effect.makeSpan(name(), parent === undefined ? { ...kind, root: true } : { ...kind, parent })
+    Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })
   )
   const inSpan = Context.add(context, Tracer.ParentSpan, span)
   if (!span.sampled) return inSpan

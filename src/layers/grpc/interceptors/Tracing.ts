@@ -30,8 +30,8 @@ export const server: ServerInterceptor = {
     // nothing to record or to propagate
     if (tracerOf(context) === undefined && call.metadata.get("traceparent").length === 0) return
     return TraceContext.startServerSpan(context, {
+      name: methodOf(call),
       parent: TraceContext.fromHeaders((name) => call.metadata.get(name).join(",") || undefined),
-      name: () => methodOf(call),
       attributes: () => serverAttributes(call)
     })
   },
