@@ -145,6 +145,8 @@ class Accepted {
 /** A connection that was passed to grpc-js. */
 interface Served {
   readonly connection: Connection
+  /** The TLS socket, with TLS. */
+  readonly socket: Socket
   readonly certificate: ClientCertificate.ClientCertificate | undefined
   session: ServerHttp2Session | undefined
   /** Whether the client has sent its SETTINGS. */
@@ -339,6 +341,7 @@ export class ServerConnections {
     const client = clientOf(names, accepted.tracked?.group.key ?? "unknown")
     accepted.served = {
       connection: { peer: { address: accepted.address, names }, isAllowed, client },
+      socket,
       certificate,
       session: undefined,
       hasBegun: false,

@@ -1,7 +1,7 @@
 /**
  * Composes the interceptors of a server into one.
  */
-import { Stream } from "effect"
+import { Exit, Stream } from "effect"
 
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 import { InterceptorChain } from "../InterceptorChain.ts"
@@ -17,7 +17,7 @@ export class ServerInterceptorChain extends InterceptorChain<
   readonly aroundStream: NonNullable<ServerInterceptor["aroundStream"]>
 
   constructor(interceptors: ReadonlyArray<ServerInterceptor>) {
-    super(interceptors, ({ cause }, call) => call.statusOfCause(cause))
+    super(interceptors, (exit, call) => (Exit.isSuccess(exit) ? undefined : call.statusOfCause(exit.cause)))
     const streams = interceptors.flatMap(({ aroundStream }) => aroundStream ?? [])
     this.aroundStream = (messages, call) =>
       streams.reduceRight((inner, wrap) => Stream.suspend(() => wrap(inner, call)), messages)
