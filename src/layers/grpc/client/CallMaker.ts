@@ -32,8 +32,8 @@ export interface Options {
   readonly transport: Transport
   /** Creates the state of a service, at its first call. */
   readonly makeServiceState: (service: string) => ServiceState
-  readonly calls: InterceptorChain<ClientCall, unknown, unknown>
-  readonly attempts: InterceptorChain<ClientAttempt, unknown, unknown>
+  readonly calls: InterceptorChain<ClientCall, unknown>
+  readonly attempts: InterceptorChain<ClientAttempt, unknown>
   readonly observeCompression: boolean
 }
 

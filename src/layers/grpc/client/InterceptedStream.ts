@@ -10,7 +10,7 @@ import * as Status from "../Status.ts"
 
 /** Begins a Stream within the interceptors of a call. `begin` runs in the context that the interceptors provide. */
 export const open = <Info, A, E, F, R, R2>(
-  chain: InterceptorChain<Info, unknown, unknown>,
+  chain: InterceptorChain<Info, unknown>,
   info: Info,
   begin: Effect.Effect<Stream.Stream<A, F, R2>, E, R>
 ): Effect.Effect<Stream.Stream<A, F, R2>, E, R | Scope.Scope> =>

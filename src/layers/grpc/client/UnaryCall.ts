@@ -88,7 +88,8 @@ const start = (
       try {
         onResponseMetadata?.({ trailers: status.metadata })
         lease.release()
-        resume(decodeError === undefined ? exitOf(status, response, extraMessages) : Exit.fail(decodeError))
+        if (status.code === 0 && response !== undefined && extraMessages === 0) resume(Exit.succeed(response))
+        else resume(Exit.fail(decodeError ?? failureOf(status, extraMessages)))
       } catch (exception) {
         crash("status of a gRPC call", exception)
       }
@@ -118,17 +119,12 @@ const cancelled = Status.cancelled("Cancelled on client")
 
 const tooMany = Status.unimplemented("Too many responses received")
 
-const exitOf = (
-  status: StatusObject,
-  response: object | undefined,
-  extraMessages: number
-): Exit.Exit<object, Status.Status> => {
-  if (status.code !== 0) return Exit.fail(StatusCodec.decode(status))
-  const { metadata } = status
-  if (extraMessages > 0) return Exit.fail(Status.unimplemented(tooMany.message, { metadata }))
-  return response === undefined
-    ? Exit.fail(Status.unimplemented("No message received", { metadata }))
-    : Exit.succeed(response)
+/** Why a call failed: its status, or, if that is OK, that it did not have one response message. */
+const failureOf = (status: StatusObject, extraMessages: number): Status.Status => {
+  if (status.code !== 0) return StatusCodec.decode(status)
+  return Status.unimplemented(extraMessages > 0 ? tooMany.message : "No message received", {
+    metadata: status.metadata
+  })
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
