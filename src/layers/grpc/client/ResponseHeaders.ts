@@ -67,7 +67,9 @@ const onResponse = ({ headers, stream }: StreamMessage): void => {
 const onTrailers = (headers: IncomingHttpHeaders): void => {
   if (removeExcess(headers)) {
     setStatus(headers, Status.codes.ResourceExhausted, "Too many values in the metadata of the response")
-  } else if (headers["grpc-status"] !== "0") correctStatus(headers)
+  }
+  // an OK status needs no correction: its message is not used
+  else if (headers["grpc-status"] !== "0") correctStatus(headers)
 }
 
 const setStatus = (headers: IncomingHttpHeaders, code: number, message: string): void => {

@@ -65,6 +65,7 @@ const serverErrors = statuses.filter((status) => status !== undefined && Status.
 
 const codeOf = (status: Status.Status | undefined): Code => status?._tag ?? "OK"
 
+/** Makes an object for each status. */
 const byCode = <A>(make: (status: Status.Status | undefined) => A) =>
   Object.fromEntries(statuses.map((status) => [codeOf(status), make(status)])) as { readonly [C in Code]: A }
 
@@ -75,9 +76,10 @@ const types: { readonly [K in Kind]: string } = {
   bidi: "bidi_stream"
 }
 
-/** By service and method. A key that joins both would be built for each call. */
+/** Series by service and method: a map with a joined key would build that key for each call. */
 type ByMethod<Series> = Map<string, Map<string, Series>>
 
+/** Adds the series of a method, and returns them. */
 const insert = <Series>(all: ByMethod<Series>, { method, service }: Called, series: Series): Series => {
   const methods = all.get(service) ?? new Map<string, Series>()
   all.set(service, methods.set(method, series))
