@@ -81,10 +81,10 @@ export const make = (options: Options): GrpcChannel["Service"] => {
     const { circuit, retry } = states.get(call.service) ?? addState(call.service)
     const made = Effect.withFiber<object, GrpcError>(({ context }) => {
       const encoded = call.definition.encode(request)
-      if (Exit.isFailure(encoded)) return Effect.mapError(encoded, (status) => Retry.errorOf(call, status))
-      if (call.deadline <= performance.now()) return Effect.fail(Retry.errorOf(call, deadlineExceeded))
+      if (Exit.isFailure(encoded)) return Effect.mapError(encoded, (status) => errorOf(call, status))
+      if (call.deadline <= performance.now()) return Effect.fail(errorOf(call, deadlineExceeded))
       return circuit(call.definition.path.slice(1), () =>
-        Retry.run(call, retry, (number, timeout) => {
+        retried(call, retry, (number, timeout) => {
           const attempt = attemptOf(call, number, timeout)
           return attempts.run(attempt, context, transport.unary(attempt, encoded.value))
         })
@@ -95,10 +95,10 @@ export const make = (options: Options): GrpcChannel["Service"] => {
 
   const serverStream = (call: Call, request: object): Stream.Stream<object, GrpcError> => {
     const made = Effect.gen(function* () {
-      const encoded = yield* Effect.mapError(call.definition.encode(request), (status) => Retry.errorOf(call, status))
+      const encoded = yield* Effect.mapError(call.definition.encode(request), (status) => errorOf(call, status))
       yield* failIfLate(call)
       const { streamRetry } = states.get(call.service) ?? addState(call.service)
-      const responses = yield* Retry.run(call, streamRetry, (number, timeout) => {
+      const responses = yield* retried(call, streamRetry, (number, timeout) => {
         const attempt = attemptOf(call, number, timeout)
         return InterceptedStream.open(
           attempts,
@@ -106,7 +106,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
           Effect.suspend(() => transport.serverStream(attempt, encoded))
         )
       })
-      return Stream.mapError(responses, (status) => Retry.errorOf(call, status))
+      return Stream.mapError(responses, (status) => errorOf(call, status))
     })
     return Stream.unwrap(InterceptedStream.open(calls, call, made))
   }
@@ -139,7 +139,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       const attempt = attemptOf(call, 1, timeLeft(call))
       const begin = Effect.suspend(() => transport.bidi(attempt, requests))
       const responses = yield* Effect.mapError(InterceptedStream.open(attempts, attempt, begin), (status) =>
-        Retry.errorOf(call, status)
+        errorOf(call, status)
       )
       return Stream.mapError(responses, (error) => toGrpcError(call, error))
     })
@@ -149,13 +149,49 @@ export const make = (options: Options): GrpcChannel["Service"] => {
   return { target, unary, serverStream, clientStream, bidi }
 }
 
+/** Makes an attempt, and the next one after a retryable failure. The timeout of an attempt is in milliseconds. */
+const retried = <A, R>(
+  call: Call,
+  state: Retry.RetryState,
+  make: (attempt: number, timeout: number) => Effect.Effect<A, Status.Status, R>,
+  attempt = 1
+): Effect.Effect<A, GrpcError, R> => {
+  const { attemptTimeout, budget, policy } = state
+  const left = call.deadline - performance.now()
+  const isLast =
+    !call.definition.isIdempotent ||
+    attempt >= policy.maxAttempts ||
+    // without a deadline the attempt timeout is kept: nothing else ends a call to a server that hangs
+    (left < Infinity && !budget.allows)
+  const timeout = isLast ? left : Math.min(attemptTimeout * 2 ** (attempt - 1), left)
+  return Effect.matchEffect(make(attempt, timeout), {
+    onSuccess: (response) => {
+      if (!budget.isFull) budget.onSuccess()
+      return Effect.succeed(response)
+    },
+    onFailure: (status) =>
+      Effect.flatMap(Retry.decide(call, state, { attempt, isLast, isLimited: timeout < left, status }), (wait) => {
+        if (wait === undefined) return Effect.fail(errorOf(call, status))
+        call.metadata.set("grpc-previous-rpc-attempts", String(attempt))
+        return Effect.andThen(
+          Effect.sleep(wait),
+          Effect.suspend(() => retried(call, state, make, attempt + 1))
+        )
+      })
+  })
+}
+
+/** The error of a call that ended with a status. */
+const errorOf = ({ definition }: Call, reason: Status.Status): GrpcError =>
+  new GrpcError({ method: definition.path.slice(1), reason })
+
 const timeLeft = ({ deadline }: Call): number => deadline - performance.now()
 
 const failIfLate = (call: Call): Effect.Effect<void, GrpcError> =>
-  Effect.suspend(() => (timeLeft(call) > 0 ? Effect.void : Effect.fail(Retry.errorOf(call, deadlineExceeded))))
+  Effect.suspend(() => (timeLeft(call) > 0 ? Effect.void : Effect.fail(errorOf(call, deadlineExceeded))))
 
 const deadlineExceeded = Status.deadlineExceeded("Deadline exceeded before the call was sent")
 
 /** Errors of the request Stream are passed through. */
 const toGrpcError = <E>(call: Call, error: E | Status.Status): Exclude<E, Status.Status> | GrpcError =>
-  Status.isStatus(error) ? Retry.errorOf(call, error) : (error as Exclude<E, Status.Status>)
+  Status.isStatus(error) ? errorOf(call, error) : (error as Exclude<E, Status.Status>)

@@ -1,5 +1,5 @@
 /**
- * Makes attempts of a call until success or a non-retryable failure.
+ * Decides which failed attempts of calls are followed by another one, and when.
  *
  * It follows gRPC's A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md): only idempotent methods are retried, with
  * exponential backoff and jitter, the pushback of the server is respected, and a budget for all calls of a service keeps retries from
@@ -9,7 +9,6 @@
 import { Duration, Effect, Option, Random } from "effect"
 
 import type { Call } from "../GrpcChannel.ts"
-import { GrpcError } from "../GrpcError.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
 import type { Status } from "../Status.ts"
 
@@ -21,58 +20,21 @@ export interface RetryState {
   readonly attemptTimeout: number
 }
 
-/** Makes one attempt. Attempts are counted from 1; `timeout` is how long it may take, in milliseconds. */
-export type Attempt<A, R> = (attempt: number, timeout: number) => Effect.Effect<A, Status, R>
-
-interface Plan {
+/** An attempt that has failed. */
+export interface FailedAttempt {
+  /** Counted from 1. */
   readonly attempt: number
   readonly isLast: boolean
   /** Whether the timeout of the attempt is shorter than that of the call. */
   readonly isLimited: boolean
+  readonly status: Status
 }
-
-/** Makes an attempt, and makes the next one after a retryable failure. */
-export const run = <A, R>(
-  call: Call,
-  state: RetryState,
-  make: Attempt<A, R>,
-  attempt = 1
-): Effect.Effect<A, GrpcError, R> => {
-  const { attemptTimeout, budget, policy } = state
-  const timeLeft = call.deadline - performance.now()
-  const isLast =
-    !call.definition.isIdempotent ||
-    attempt >= policy.maxAttempts ||
-    // without a deadline the attempt timeout is kept: nothing else ends a call to a server that hangs
-    (timeLeft < Infinity && !budget.allows)
-  const timeout = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (attempt - 1), timeLeft)
-  return Effect.matchEffect(make(attempt, timeout), {
-    onSuccess: (response) => {
-      if (!budget.isFull) budget.onSuccess()
-      return Effect.succeed(response)
-    },
-    onFailure: (status) =>
-      Effect.flatMap(decide(call, state, { attempt, isLast, isLimited: timeout < timeLeft }, status), (wait) => {
-        if (wait === undefined) return Effect.fail(errorOf(call, status))
-        call.metadata.set("grpc-previous-rpc-attempts", String(attempt))
-        return Effect.andThen(
-          Effect.sleep(wait),
-          Effect.suspend(() => run(call, state, make, attempt + 1))
-        )
-      })
-  })
-}
-
-/** The error of a call that ended with a status. */
-export const errorOf = ({ definition }: Call, reason: Status): GrpcError =>
-  new GrpcError({ method: definition.path.slice(1), reason })
 
 /** The wait before the next attempt; undefined if the call is not retried. */
-const decide = Effect.fnUntraced(function* (
+export const decide = Effect.fnUntraced(function* (
   { deadline, definition }: Call,
   { budget, policy }: RetryState,
-  { attempt, isLast, isLimited }: Plan,
-  status: Status
+  { attempt, isLast, isLimited, status }: FailedAttempt
 ): Effect.fn.Return<Duration.Duration | undefined> {
   if (!definition.isIdempotent || !isRetryableStatus(status, isLimited)) return undefined
   if (!budget.onFailure() || isLast) return undefined
