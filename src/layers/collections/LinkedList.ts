@@ -14,50 +14,38 @@ export interface Linked<Self> {
   next: Self | undefined
 }
 
-/** The list. Adding and removing take constant time. */
+/** The list. Adding and removing take constant time. Its fields are written only by its methods. */
 export class LinkedList<A extends Linked<A>> {
-  #first: A | undefined
-  #last: A | undefined
-  #size = 0
-
-  get size(): number {
-    return this.#size
-  }
-
   /** The oldest element. */
-  get first(): A | undefined {
-    return this.#first
-  }
-
+  first: A | undefined = undefined
   /** The newest element. */
-  get last(): A | undefined {
-    return this.#last
-  }
+  last: A | undefined = undefined
+  size = 0
 
   /** Appends an element that is in no list. */
   add(one: A): void {
-    one.previous = this.#last
-    if (this.#last === undefined) this.#first = one
-    else this.#last.next = one
-    this.#last = one
-    this.#size++
+    one.previous = this.last
+    if (this.last === undefined) this.first = one
+    else this.last.next = one
+    this.last = one
+    this.size++
   }
 
   /** Removes an element that is in this list. */
   remove(one: A): void {
     const { next, previous } = one
-    if (previous === undefined) this.#first = next
+    if (previous === undefined) this.first = next
     else previous.next = next
-    if (next === undefined) this.#last = previous
+    if (next === undefined) this.last = previous
     else next.previous = previous
     one.previous = undefined
     one.next = undefined
-    this.#size--
+    this.size--
   }
 
   /** From the oldest to the newest. The current element may be removed during iteration. */
   *[Symbol.iterator](): Generator<A> {
-    let one = this.#first
+    let one = this.first
     while (one !== undefined) {
       const { next }: A = one
       yield one

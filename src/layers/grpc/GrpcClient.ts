@@ -147,7 +147,7 @@ const callIn = (
 
 const methodOf = ({ isIdempotent, kind, path, request, response }: EmbeddedProtos.ServiceMethod): Method => {
   const [, service = "", name = ""] = path.split("/")
-  const validate = RequestValidation.of(request.type())
+  const type = request.type()
   return {
     path,
     service,
@@ -155,7 +155,7 @@ const methodOf = ({ isIdempotent, kind, path, request, response }: EmbeddedProto
     kind,
     isIdempotent,
     encode: (message) => {
-      const violations = validate(message)
+      const violations = RequestValidation.check(type, message)
       if (violations.length > 0) return Exit.fail(Status.invalidArgument(violations))
       try {
         return Exit.succeed(request.encode(message))

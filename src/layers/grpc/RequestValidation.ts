@@ -7,24 +7,18 @@ import protobuf from "protobufjs"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
-/** Returns a violation for each value that does not fit its field type, by its path, such as `items[0].count`. */
-export type MessageCheck = (message: unknown) => ReadonlyArray<FieldViolation>
-
-/** Returns the check for messages of a type. */
-export const of =
-  (type: protobuf.Type): MessageCheck =>
-  (message) => {
-    const violations: Array<FieldViolation> = []
-    checkMessage(type, message, "", violations)
-    return violations
-  }
-
-const checkMessage = (type: protobuf.Type, message: unknown, path: string, violations: Array<FieldViolation>): void => {
+/** Adds a violation for each value that does not fit its field type, by its path, such as `items[0].count`; returns all violations. */
+export const check = (
+  type: protobuf.Type,
+  message: unknown,
+  path = "",
+  violations: Array<FieldViolation> = []
+): ReadonlyArray<FieldViolation> => {
   if (!isRecord(message)) {
     violations.push({ field: path, description: `expected ${type.name}, a plain object, got ${show(message)}` })
-    return
+    return violations
   }
-  const set = new Map<protobuf.OneOf, string>()
+  let oneofs: Map<protobuf.OneOf, string> | undefined
   for (const [key, value] of Object.entries(message)) {
     // unset fields are not sent
     if (value === undefined || value === null) continue
@@ -35,14 +29,17 @@ const checkMessage = (type: protobuf.Type, message: unknown, path: string, viola
       continue
     }
     if (field.partOf !== null) {
-      const other = set.get(field.partOf)
+      oneofs ??= new Map()
+      const other = oneofs.get(field.partOf)
       if (other !== undefined) {
         violations.push({ field: at, description: `oneof ${field.partOf.name} is already set by ${other}` })
       }
-      set.set(field.partOf, key)
+      oneofs.set(field.partOf, key)
     }
-    checkField(field, value, at, violations)
+    if (field.repeated || field.map) checkItems(field, value, at, violations)
+    else checkValue(field, value, at, violations)
   }
+  return violations
 }
 
 /** A plain object, and not one whose content is not in its properties, such as a Map or a Date. */
@@ -51,7 +48,8 @@ const isRecord = (value: unknown): value is object =>
   !Array.isArray(value) &&
   !(value instanceof Map || value instanceof Set || value instanceof Date)
 
-const checkField = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
+/** Checks a map or an array. */
+const checkItems = (field: protobuf.Field, value: unknown, path: string, violations: Array<FieldViolation>): void => {
   if (field instanceof protobuf.MapField) {
     const key = { type: field.keyType, resolvedType: null }
     if (!isRecord(value)) {
@@ -63,14 +61,10 @@ const checkField = (field: protobuf.Field, value: unknown, path: string, violati
       checkValue(key, toKey(field.keyType, name), at, violations)
       checkValue(field, item, at, violations)
     }
-  } else if (field.repeated) {
-    if (!Array.isArray(value)) {
-      violations.push({ field: path, description: `expected an array, got ${show(value)}` })
-      return
-    }
+  } else if (Array.isArray(value)) {
     for (const [index, item] of value.entries()) checkValue(field, item, `${path}[${index}]`, violations)
   } else {
-    checkValue(field, value, path, violations)
+    violations.push({ field: path, description: `expected an array, got ${show(value)}` })
   }
 }
 
@@ -89,13 +83,10 @@ const checkValue = (
 ): void => {
   const type = field.resolvedType
   if (type instanceof protobuf.Type) {
-    checkMessage(type, value, path, violations)
+    check(type, value, path, violations)
   } else if (type instanceof protobuf.Enum) {
     // enums of proto3 are open: any int32 is valid
-    if (
-      !isInteger(-0x8000_0000, 0x7fff_ffff)(value) &&
-      !(Predicate.isString(value) && Object.hasOwn(type.values, value))
-    ) {
+    if (!int32.carries(value) && !(Predicate.isString(value) && Object.hasOwn(type.values, value))) {
       violations.push({ field: path, description: `expected a value of ${type.name}, got ${show(value)}` })
     }
   } else {

@@ -95,7 +95,7 @@ const makeServer = Effect.fnUntraced(function* (options: Options) {
     if (methods.has(path)) return false
     const info = methodAt(path, kind)
     const chain = new ServerInterceptorChain([...interceptors, ...method.interceptors])
-    const runner = new MethodRunner(method, info, chain, maxResponseSize)
+    const runner = new MethodRunner(method, chain, maxResponseSize)
     methods.set(path, {
       info,
       interceptors: chain,

@@ -5,14 +5,13 @@
  * handed over one at a time, when the writer has one and the reader wants one.
  */
 import { Metadata } from "@grpc/grpc-js"
-import { type Context, Effect } from "effect"
+import { type Context, Effect, type Fiber } from "effect"
 
 import type { Attempt } from "../grpc/client/Transport.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
-import type { MethodInfo } from "../grpc/server/CallContext.ts"
-import type { AnsweredCall, SentStatus, SuspendedHandler } from "../grpc/server/MethodRunner.ts"
+import { CallContext, type MethodInfo } from "../grpc/server/CallContext.ts"
+import type { AnsweredCall, SentStatus } from "../grpc/server/MethodRunner.ts"
 import * as Refusals from "../grpc/server/Refusals.ts"
-import * as RejectedCalls from "../grpc/server/RejectedCalls.ts"
 import { RequestReader } from "../grpc/server/RequestReader.ts"
 import { type ResponseSink, ResponseWriter } from "../grpc/server/ResponseWriter.ts"
 import type { ServerInterceptorChain } from "../grpc/server/ServerInterceptorChain.ts"
@@ -79,10 +78,7 @@ class Handover {
 }
 
 export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
-  readonly peer: Peer
-  readonly deadline: number
-  readonly metadata: Metadata
-  readonly startedAt = performance.now()
+  readonly context: CallContext
 
   readonly #method: InMemoryMethod
   readonly #shared: Shared
@@ -93,14 +89,13 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
   readonly #toServer = new Handover((message) => this.#onRequest(message))
   readonly #toClient = new Handover((message) => this.#onResponse(message))
   #hasSentHeaders = false
-  #suspended: SuspendedHandler | undefined = undefined
+  #suspended: Fiber.Fiber<unknown, unknown> | undefined = undefined
   #timer: NodeJS.Timeout | undefined = undefined
   #hasEnded = false
 
   constructor(method: InMemoryMethod, attempt: Attempt, client: Client, shared: Shared) {
-    this.peer = shared.peer
-    this.deadline = performance.now() + attempt.timeout
-    this.metadata = attempt.call.metadata.clone()
+    this.context = new CallContext(method.info, shared.peer, attempt.call.metadata.clone(), this)
+    this.context.deadline = this.context.startedAt + attempt.timeout
     this.#method = method
     this.#shared = shared
     this.#attempt = attempt
@@ -118,7 +113,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
   /** Starts the call: with its request, or without one if it has a stream of them. */
   start(request?: Buffer): void {
     const { context, open } = this.#shared
-    const { info, interceptors, run } = this.#method
+    const { interceptors, run } = this.#method
     open.add(this)
     try {
       const decoded = request === undefined ? this.#requests!.stream : this.#decode(request)
@@ -126,11 +121,12 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
       run(this, decoded)
     } catch (exception) {
       if (!(exception instanceof Rejection)) return this.crash(exception)
-      RejectedCalls.notifyInterceptors(interceptors, context, info, this, exception.refusal.status)
+      interceptors.runRejected(this.context, context, exception.refusal.status)
       return this.#end(exception.refusal.encoded)
     }
-    if (this.#hasEnded || this.deadline === Infinity) return
-    const timeLeft = Math.max(0, this.deadline - performance.now())
+    const { deadline } = this.context
+    if (this.#hasEnded || deadline === Infinity) return
+    const timeLeft = Math.max(0, deadline - performance.now())
     this.#timer = setTimeout(() => this.#abort(Refusals.deadlineExceeded, false), timeLeft)
   }
 
@@ -150,7 +146,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
   }
 
   cancel(): void {
-    this.#abort(Refusals.statusOfReset(this.deadline), false)
+    this.#abort(Refusals.statusOfReset(this.context.deadline), false)
   }
 
   getPeer(): string {
@@ -159,8 +155,8 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
 
   // the server's end
 
-  onSuspended(handler: SuspendedHandler): void {
-    this.#suspended = handler
+  onSuspended(fiber: Fiber.Fiber<unknown, unknown>): void {
+    this.#suspended = fiber
   }
 
   sendMetadata(metadata: Metadata): void {
@@ -230,11 +226,11 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
   #abort(status: Status.Status, isRejected: boolean): void {
     if (this.#hasEnded) return
     this.#end(StatusCodec.encode(status))
-    if (this.#suspended === undefined) return
-    const { context, fiber } = this.#suspended
+    const fiber = this.#suspended
+    if (fiber === undefined) return
     this.#suspended = undefined
-    context.interruption = status
-    context.isRejected = isRejected
+    this.context.interruption = status
+    this.context.isRejected = isRejected
     fiber.interruptUnsafe()
   }
 

@@ -56,7 +56,7 @@ const grpc = "application/grpc"
 const onResponse = ({ headers, stream }: StreamMessage): void => {
   if (stream.sentHeaders["content-type"] !== grpc) return
   if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-  else if (headers[":status"] === 200 && !ContentType.isGrpc(headers)) {
+  else if (headers[":status"] === 200 && !ContentType.grpc.test(headers["content-type"] ?? "")) {
     // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
     Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
   }

@@ -100,14 +100,17 @@ export class AdmissionControl {
 
   /** Gives a call a slot and runs it, queues it, or sheds it. */
   enter(call: Candidate): void {
-    const client = this.#clients.get(call.client) ?? {
-      previous: undefined,
-      next: undefined,
-      name: call.client,
-      queued: new LinkedList(),
-      running: new LinkedList()
+    let client = this.#clients.get(call.client)
+    if (client === undefined) {
+      client = {
+        previous: undefined,
+        next: undefined,
+        name: call.client,
+        queued: new LinkedList(),
+        running: new LinkedList()
+      }
+      this.#clients.set(client.name, client)
     }
-    this.#clients.set(client.name, client)
     const ticket: Ticket = {
       previous: undefined,
       next: undefined,
@@ -117,17 +120,9 @@ export class AdmissionControl {
       expiresAt: Infinity,
       pausedAt: undefined
     }
-    if (this.#mayRun(client)) return this.#run(ticket)
-    if (this.#whenFull === "evict") this.#evictOldest(client)
-    else this.#evictStalled(client)
-    // the evicted call may have been the last one of this client
-    this.#clients.set(client.name, client)
-    if (this.#mayRun(client)) this.#run(ticket)
+    if (this.#mayRun(client) || this.#mayRunAfterEviction(client)) this.#run(ticket)
     else if (this.#makeRoom(client)) this.#enqueue(ticket)
-    else {
-      this.#forgetUnused(client)
-      this.#shedCall(call)
-    }
+    else this.#shedCall(ticket)
   }
 
   /** Marks a running call as blocked on a slow reader. */
@@ -155,7 +150,7 @@ export class AdmissionControl {
     const { ticket } = call
     if (ticket?.state !== "running") return
     if (this.#whenFull === "evict") return this.leave(call)
-    this.resume(call)
+    if (ticket.pausedAt !== undefined) this.resume(call)
     ticket.state = "done"
     this.#done++
     if (this.#finished.push(ticket) === 1) setImmediate(this.#endTurn)
@@ -173,7 +168,7 @@ export class AdmissionControl {
     if (ticket === undefined) return
     if (ticket.state === "queued") this.#dequeue(ticket)
     else {
-      this.resume(call)
+      if (ticket.pausedAt !== undefined) this.resume(call)
       call.ticket = undefined
       if (ticket.state === "done") this.#done--
       ticket.client.running.remove(ticket)
@@ -201,6 +196,15 @@ export class AdmissionControl {
     )
   }
 
+  /** Whether a call of this client may run once another call has been evicted in its favour, which is tried here. */
+  #mayRunAfterEviction(client: Client): boolean {
+    if (this.#whenFull === "evict") this.#evictOldest(client)
+    else this.#evictStalled(client)
+    // the evicted call may have been the last one of this client
+    this.#clients.set(client.name, client)
+    return this.#mayRun(client)
+  }
+
   #run(ticket: Ticket): void {
     const { call, client } = ticket
     ticket.state = "running"
@@ -221,10 +225,7 @@ export class AdmissionControl {
         const ticket = this.#takeFrom(client)
         // the timer is late on a busy server
         if (ticket.expiresAt > now) this.#run(ticket)
-        else {
-          this.#forgetUnused(client)
-          this.#shedCall(ticket.call)
-        }
+        else this.#shedCall(ticket)
       }
     } finally {
       this.#isRunningNext = false
@@ -269,7 +270,9 @@ export class AdmissionControl {
     call.ticket = undefined
   }
 
-  #shedCall(call: Candidate): void {
+  /** Sheds a call that is not queued, or no longer. */
+  #shedCall({ call, client }: Ticket): void {
+    this.#forgetUnused(client)
     this.#shed++
     call.shed()
   }
@@ -286,8 +289,7 @@ export class AdmissionControl {
           break
         }
         this.#dequeue(ticket)
-        this.#forgetUnused(client)
-        this.#shedCall(ticket.call)
+        this.#shedCall(ticket)
       }
     }
     if (next < Infinity && this.#queued > 0) this.#startTimer(next - now)
@@ -300,7 +302,7 @@ export class AdmissionControl {
     const latest = most?.queued.last
     if (latest === undefined || most!.queued.size <= entering.queued.size + 1) return false
     this.#dequeue(latest)
-    this.#shedCall(latest.call)
+    this.#shedCall(latest)
     return true
   }
 

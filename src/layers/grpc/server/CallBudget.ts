@@ -50,27 +50,29 @@ export class CallBudget {
 
   /** Starts counting a call of `bytes`. Returns false, and does not count it, if they do not fit. */
   open(call: BudgetedCall, bytes: number): boolean {
-    const client = this.#clients.get(call.client) ?? {
-      name: call.client,
-      bytes: 0,
-      waiting: new LinkedList(),
-      active: new LinkedList()
+    let client = this.#clients.get(call.client)
+    if (client === undefined) {
+      client = { name: call.client, bytes: 0, waiting: new LinkedList(), active: new LinkedList() }
+      this.#clients.set(client.name, client)
     }
-    this.#clients.set(client.name, client)
-    const holding: Holding = { previous: undefined, next: undefined, call, client, bytes: 0, isWaiting: false }
+    const holding: Holding = { previous: undefined, next: undefined, call, client, bytes, isWaiting: false }
     call.holding = holding
     client.active.add(holding)
-    this.#count(holding, bytes)
-    if (this.#fit(call)) return true
+    client.bytes += bytes
+    this.#bytes += bytes
+    if (this.#bytes <= this.#maxBytes || this.#makeRoom(call)) return true
     this.close(call)
     return false
   }
 
   /** Adds `bytes`, which may be negative, to a call. The call itself may be evicted. No-op if the call is not open. */
   add(call: BudgetedCall, bytes: number): void {
-    if (call.holding === undefined) return
-    this.#count(call.holding, bytes)
-    if (bytes > 0 && !this.#fit(call)) this.#evict(call)
+    const { holding } = call
+    if (holding === undefined) return
+    holding.bytes += bytes
+    holding.client.bytes += bytes
+    this.#bytes += bytes
+    if (bytes > 0 && this.#bytes > this.#maxBytes && !this.#makeRoom(call)) this.#evict(call)
   }
 
   /** Sets whether a call waits for its client: such calls are evicted first. */
@@ -88,9 +90,11 @@ export class CallBudget {
     const { holding } = call
     if (holding === undefined) return
     call.holding = undefined
-    this.#count(holding, -holding.bytes)
-    const { active, name, waiting } = holding.client
-    const list = holding.isWaiting ? waiting : active
+    const { bytes, client, isWaiting } = holding
+    const { active, name, waiting } = client
+    client.bytes -= bytes
+    this.#bytes -= bytes
+    const list = isWaiting ? waiting : active
     list.remove(holding)
     if (active.size + waiting.size === 0) this.#clients.delete(name)
   }
@@ -100,14 +104,8 @@ export class CallBudget {
     return { bytes: this.#bytes, evicted: this.#evicted }
   }
 
-  #count(holding: Holding, bytes: number): void {
-    holding.bytes += bytes
-    holding.client.bytes += bytes
-    this.#bytes += bytes
-  }
-
   /** Evicts other calls until the rest fits. Returns false if this call would be the next one. */
-  #fit(call: BudgetedCall): boolean {
+  #makeRoom(call: BudgetedCall): boolean {
     while (this.#bytes > this.#maxBytes) {
       const next = this.#nextToEvict()
       if (next === undefined || next === call) return false

@@ -27,11 +27,6 @@ export const unknownMethodAt = (path: string): MethodInfo => ({
   kind: "unary"
 })
 
-/** The request of a call without its messages, and a function that sends initial metadata to the client. */
-export interface CallInfo extends Pick<GrpcCall["Service"], "deadline" | "metadata" | "peer" | "startedAt"> {
-  readonly sendMetadata: (metadata: Metadata) => void
-}
-
 /** There is one for each call, so rarely used values are created lazily. */
 export class CallContext implements Context.Service.Shape<typeof GrpcCall> {
   readonly service: string
@@ -39,28 +34,31 @@ export class CallContext implements Context.Service.Shape<typeof GrpcCall> {
   readonly kind: Kind
   readonly name: string
   readonly peer: Peer
-  readonly deadline: number
   readonly metadata: Metadata
-  readonly startedAt: number
-  isRejected: boolean
+  readonly startedAt = performance.now()
+  deadline = Infinity
+  isRejected = false
   /** Added by the handler; sent with the status. */
   trailers: Metadata | undefined = undefined
   /** The status of a call whose handler is interrupted; CANCELLED if undefined. */
   interruption: Status.Status | undefined = undefined
   failure: unknown = undefined
-  readonly #call: CallInfo
+  readonly #call: { readonly sendMetadata: (metadata: Metadata) => void }
   #id: string | undefined = undefined
 
-  constructor(method: MethodInfo, call: CallInfo, isRejected: boolean) {
-    this.service = method.service
-    this.method = method.method
-    this.kind = method.kind
-    this.name = method.name
-    this.peer = call.peer
-    this.deadline = call.deadline
-    this.metadata = call.metadata
-    this.startedAt = call.startedAt
-    this.isRejected = isRejected
+  /** `call` sends initial metadata to the client. */
+  constructor(
+    { kind, method, name, service }: MethodInfo,
+    peer: Peer,
+    metadata: Metadata,
+    call: { readonly sendMetadata: (metadata: Metadata) => void }
+  ) {
+    this.service = service
+    this.method = method
+    this.kind = kind
+    this.name = name
+    this.peer = peer
+    this.metadata = metadata
     this.#call = call
   }
 

@@ -2,7 +2,7 @@
  * The methods and the calls of a server. Dispatches calls to their methods, notifies interceptors of rejected streams, and tracks open
  * calls for the drain.
  */
-import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
+import type { IncomingHttpHeaders } from "node:http2"
 
 import { Metadata, type Server, type ServerInterceptor as GrpcJsInterceptor } from "@grpc/grpc-js"
 import { Cause, type Context, Effect, identity } from "effect"
@@ -13,16 +13,14 @@ import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
-import { methodAt, unknownMethodAt } from "./CallContext.ts"
+import { CallContext, methodAt, unknownMethodAt } from "./CallContext.ts"
 import { MethodRunner } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
 import type { RegisteredMethod } from "./Registration.ts"
-import * as RejectedCalls from "./RejectedCalls.ts"
-import * as RequestHeaders from "./RequestHeaders.ts"
-import { type ServedMethod, ServerCall, type Shared, unknownPeer } from "./ServerCall.ts"
-import type { Connection } from "./ServerConnections.ts"
+import { type ServedMethod, ServerCall, type Shared } from "./ServerCall.ts"
 import { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
+import type * as StreamGate from "./StreamGate.ts"
 
 export interface Options {
   /** Interceptors of all calls; the first is the outermost. */
@@ -35,8 +33,6 @@ export interface Options {
   readonly maxRequestSize: number
   /** The largest message of a response, in bytes. */
   readonly maxResponseSize: number
-  /** Undefined if the connection has closed. */
-  readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
   /** The context of interceptors for calls that reach no handler. */
   readonly context: Context.Context<never>
 }
@@ -44,36 +40,31 @@ export interface Options {
 /** The largest request of an exempt method, such as the name of a service to watch. In bytes. */
 const maxExemptRequestSize = 4 * 1024
 
-export class CallRegistry {
+export class CallRegistry implements StreamGate.Calls {
+  entering: StreamGate.NewStream | undefined = undefined
   readonly #options: Options
   /** For streams of unknown methods. */
   readonly #interceptors: ServerInterceptorChain
   readonly #methods = new Map<string, ServedMethod>()
   readonly #shared: Shared
-  /** The stream that is passed to grpc-js, until it creates a call for it. */
-  #entering: { readonly stream: ServerHttp2Stream; readonly headers: IncomingHttpHeaders } | undefined = undefined
 
   constructor(options: Options) {
-    const { budget, connectionOf, context, interceptors } = options
+    const { budget, context, interceptors } = options
     const overloaded = Refusals.makeOverloaded()
     this.#options = options
     this.#interceptors = new ServerInterceptorChain(interceptors)
     this.#shared = {
       budget,
-      connectionOf,
       open: new LinkedList(),
       ended: 0,
-      onRejected: (call, status) => {
-        const { info, interceptors } = call.method
-        RejectedCalls.notifyInterceptors(interceptors, context, info, call, status)
-      },
+      context,
       overloaded: () => {
         ServerMetrics.shed.updateUnsafe(1, context)
         return overloaded()
       },
-      onException: ({ method, peer }, exception) => {
+      onException: ({ context: { name, peer } }, exception) => {
         const line = Effect.logError("Exception in a callback of a gRPC call", Cause.die(exception))
-        const annotations = { method: method.info.name, peer: peer.address }
+        const annotations = { method: name, peer: peer.address }
         Effect.runForkWith(context)(exceptions.log(Effect.annotateLogs(line, annotations)))
       }
     }
@@ -91,59 +82,31 @@ export class CallRegistry {
       interceptors,
       admission: isExempt ? exemptAdmission : admission,
       maxRequestSize: isExempt ? Math.min(maxExemptRequestSize, maxRequestSize) : maxRequestSize,
-      runner: new MethodRunner(method, info, interceptors, maxResponseSize)
+      runner: new MethodRunner(method, interceptors, maxResponseSize)
     })
     // grpc-js requires a handler and a serializer, but the runner calls the handler and encodes its response
     return server.register(path, () => {}, identity<Buffer>, request.decode, kind)
   }
 
-  /** Must be called with each stream right before it is passed to grpc-js. */
-  readonly onEntering = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
-    RequestHeaders.prepare(headers)
-    this.#entering = { stream, headers }
-  }
-
   /** Called by grpc-js with each call of a registered method. */
   readonly interceptor: GrpcJsInterceptor = ({ path }, inner) => {
-    const { headers, stream } = this.#entering!
-    this.#entering = undefined
-    return new ServerCall(inner, stream, headers["grpc-encoding"]?.toString(), this.#methods.get(path)!, this.#shared)
+    const entering = this.entering!
+    this.entering = undefined
+    return new ServerCall(inner, entering, this.#methods.get(path)!, this.#shared)
   }
 
-  /** Must be called with each stream right after it was passed to grpc-js, which answers some of them without creating a call. */
-  readonly onStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
-    if (this.#entering === undefined) return
-    this.#entering = undefined
-    // gRPC clients map HTTP 415 to UNKNOWN (doc/http-grpc-status-mapping.md)
-    const status = Refusals.sentBy(stream) ?? Status.unknown("The content type is not application/grpc")
-    this.#onRejectedStream(stream, headers, metadataOf(headers), status)
-  }
-
-  /** Must be called with each stream that was answered without grpc-js. */
-  readonly onRefusedStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status): void =>
-    // it may have been refused because of its headers, so they are not parsed into metadata
-    this.#onRejectedStream(stream, headers, new Metadata(), status)
-
-  #onRejectedStream(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    metadata: Metadata,
-    status: Status.Status
-  ): void {
-    const { connectionOf, context } = this.#options
+  onRejectedStream({ connection, headers, stream }: StreamGate.NewStream, status: Status.Status | undefined): void {
     const path = headers[":path"] ?? ""
-    const call = {
-      peer: connectionOf(stream)?.peer ?? unknownPeer,
-      deadline: Infinity,
-      startedAt: performance.now(),
-      metadata,
-      sendMetadata: () => {}
-    }
     const { info, interceptors } = this.#methods.get(path) ?? {
       info: unknownMethodAt(path),
       interceptors: this.#interceptors
     }
-    RejectedCalls.notifyInterceptors(interceptors, context, info, call, status)
+    // without grpc-js, the stream may have been refused because of its headers, so they are not parsed
+    const metadata = status === undefined ? metadataOf(headers) : new Metadata()
+    const call = new CallContext(info, connection.peer, metadata, { sendMetadata: () => {} })
+    // gRPC clients map HTTP 415 to UNKNOWN (doc/http-grpc-status-mapping.md)
+    const sent = status ?? Refusals.sentBy(stream) ?? Status.unknown("The content type is not application/grpc")
+    interceptors.runRejected(call, this.#options.context, sent)
   }
 
   /** How many calls are open, and how many have ended since the start. */

@@ -18,31 +18,40 @@ export type State = "handshake" | "unused" | "idle" | "busy"
 /** The limit that a connection was evicted for. */
 export type Limit = keyof Limits
 
+/** The phases of a connection. A used one is idle or busy, depending on {@link Tracked.openCalls}. */
+export type Phase = "handshake" | "unused" | "used"
+
 /** A connection in the table. */
 export class Tracked<Connection> implements Linked<Tracked<Connection>> {
   previous: Tracked<Connection> | undefined = undefined
   next: Tracked<Connection> | undefined = undefined
   readonly connection: Connection
   readonly group: Group<Connection>
-  state: State
-  /** When it entered that state, in milliseconds of `performance.now()`. */
-  since = performance.now()
+  phase: Phase
+  /** The open calls of a used connection. Written by the owner of the connection, since it changes with each call. */
+  openCalls = 0
+  /** When it entered its {@link State}, in milliseconds of `performance.now()`. Written as well when a used one becomes idle or busy. */
+  since = 0
 
-  constructor(connection: Connection, group: Group<Connection>, state: State) {
+  constructor(connection: Connection, group: Group<Connection>, phase: Phase) {
     this.connection = connection
     this.group = group
-    this.state = state
+    this.phase = phase
+  }
+
+  get state(): State {
+    if (this.phase !== "used") return this.phase
+    return this.openCalls === 0 ? "idle" : "busy"
   }
 }
 
-/** The connections of one address: a list for each state, sorted by {@link Tracked.since}. */
+/** The connections of one address: a list for each phase, in the order in which they entered it. */
 class Group<Connection> {
   readonly key: string
-  readonly states: Readonly<Record<State, LinkedList<Tracked<Connection>>>> = {
+  readonly phases: Readonly<Record<Phase, LinkedList<Tracked<Connection>>>> = {
     handshake: new LinkedList(),
     unused: new LinkedList(),
-    idle: new LinkedList(),
-    busy: new LinkedList()
+    used: new LinkedList()
   }
   size = 0
 
@@ -53,8 +62,9 @@ class Group<Connection> {
 
 export interface ConnectionTable<Connection> {
   /** Adds a connection, and evicts one, possibly the new one, for each limit that is then exceeded. */
-  readonly add: (connection: Connection, address: string, state: State) => Tracked<Connection>
-  readonly move: (tracked: Tracked<Connection>, state: State) => void
+  readonly add: (connection: Connection, address: string, phase: Phase) => Tracked<Connection>
+  /** Moves a connection to a later phase. No-op after its removal. */
+  readonly move: (tracked: Tracked<Connection>, phase: Phase) => void
   readonly remove: (tracked: Tracked<Connection>) => void
   readonly size: () => number
   /** How many connections are in their TLS handshake. */
@@ -73,22 +83,22 @@ export const make = <Connection>(
   let size = 0
   let handshaking = 0
 
-  const enter = (tracked: Tracked<Connection>, state: State) => {
+  const enter = (tracked: Tracked<Connection>, phase: Phase) => {
     const { group } = tracked
-    tracked.state = state
+    tracked.phase = phase
     tracked.since = performance.now()
-    group.states[state].add(tracked)
-    if (state !== "handshake") return
+    group.phases[phase].add(tracked)
+    if (phase !== "handshake") return
     handshaking++
-    handshakes.move(group, group.states.handshake.size - 1, group.states.handshake.size)
+    handshakes.move(group, group.phases.handshake.size - 1, group.phases.handshake.size)
   }
 
   const leave = (tracked: Tracked<Connection>) => {
-    const { group, state } = tracked
-    group.states[state].remove(tracked)
-    if (state !== "handshake") return
+    const { group, phase } = tracked
+    group.phases[phase].remove(tracked)
+    if (phase !== "handshake") return
     handshaking--
-    handshakes.move(group, group.states.handshake.size + 1, group.states.handshake.size)
+    handshakes.move(group, group.phases.handshake.size + 1, group.phases.handshake.size)
   }
 
   const remove = (tracked: Tracked<Connection>) => {
@@ -109,13 +119,13 @@ export const make = <Connection>(
 
   const enforce = (added: Tracked<Connection>) => {
     const { group } = added
-    const own = group.states.handshake
-    if (added.state === "handshake" && own.size > limits.maxHandshakesPerAddress) {
+    const own = group.phases.handshake
+    if (added.phase === "handshake" && own.size > limits.maxHandshakesPerAddress) {
       end(firstOther(own, added) ?? added, "maxHandshakesPerAddress")
-    } else if (added.state === "handshake" && handshaking > limits.maxHandshakes) {
+    } else if (added.phase === "handshake" && handshaking > limits.maxHandshakes) {
       // ties are broken arbitrarily
       const [largest = group] = handshakes.largest()
-      end(firstOther(largest.states.handshake, added) ?? added, "maxHandshakes")
+      end(firstOther(largest.phases.handshake, added) ?? added, "maxHandshakes")
     }
     if (removed.has(added)) return
     if (group.size > limits.maxConnectionsPerAddress) {
@@ -126,21 +136,21 @@ export const make = <Connection>(
   }
 
   return {
-    add: (connection, address, state) => {
+    add: (connection, address, phase) => {
       let group = groups.get(address)
       if (group === undefined) groups.set(address, (group = new Group(address)))
       size++
       group.size++
       sizes.move(group, group.size - 1, group.size)
-      const tracked = new Tracked(connection, group, state)
-      enter(tracked, state)
+      const tracked = new Tracked(connection, group, phase)
+      enter(tracked, phase)
       enforce(tracked)
       return tracked
     },
-    move: (tracked, state) => {
-      if (tracked.state === state || removed.has(tracked)) return
+    move: (tracked, phase) => {
+      if (tracked.phase === phase || removed.has(tracked)) return
       leave(tracked)
-      enter(tracked, state)
+      enter(tracked, phase)
     },
     remove,
     size: () => size,
@@ -149,15 +159,18 @@ export const make = <Connection>(
 }
 
 /** The order in which connections are evicted: the cheapest to lose first. */
-const order = ["handshake", "unused", "idle"] as const
+const order: ReadonlyArray<State> = ["handshake", "unused", "idle", "busy"]
 
 /** The connection without a call that has been in its state longest, else the new one if it is of the group, else the newest one. */
 const victimOf = <Connection>(group: Group<Connection>, added: Tracked<Connection>): Tracked<Connection> => {
-  for (const state of order) {
-    const victim = firstOther(group.states[state], added)
-    if (victim !== undefined) return victim
-  }
-  return added.group === group ? added : (group.states.busy.last ?? added)
+  const { handshake, unused, used } = group.phases
+  const victim = firstOther(handshake, added) ?? firstOther(unused, added)
+  if (victim !== undefined) return victim
+  // used connections are not sorted, since a call would then cost more than this rare search
+  let best: Tracked<Connection> | undefined
+  for (const tracked of used) if (best === undefined || isBefore(tracked, best)) best = tracked
+  if (best?.state === "idle") return best
+  return added.group === group ? added : (best ?? added)
 }
 
 /** {@link victimOf} among several groups of equal size. */
@@ -176,10 +189,9 @@ const victimAmong = <Connection>(
 }
 
 const isBefore = <Connection>(one: Tracked<Connection>, other: Tracked<Connection>): boolean => {
-  const ranks = [...order, "busy"]
-  const difference = ranks.indexOf(one.state) - ranks.indexOf(other.state)
+  const difference = order.indexOf(one.state) - order.indexOf(other.state)
   if (difference !== 0) return difference < 0
-  return one.state === "busy" ? one.since > other.since : one.since < other.since
+  return one.state === "busy" ? one.since >= other.since : one.since < other.since
 }
 
 const firstOther = <A extends Linked<A>>(list: LinkedList<A>, except: A): A | undefined =>

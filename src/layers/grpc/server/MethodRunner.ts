@@ -10,7 +10,7 @@ import { Encoded, type ServiceMethod } from "../EmbeddedProtos.ts"
 import { GrpcCall } from "../GrpcCall.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import { CallContext, type CallInfo, type MethodInfo } from "./CallContext.ts"
+import type { CallContext } from "./CallContext.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** A method with its handler. */
@@ -23,16 +23,11 @@ export interface Method<E, R> {
   readonly context: Context.Context<Exclude<R, GrpcCall>>
 }
 
-/** A handler that is still running after its first synchronous step. */
-export interface SuspendedHandler {
-  readonly context: CallContext
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-}
-
 /** A call that is passed to a handler: {@link ServerCall}, or a call in memory. */
-export interface AnsweredCall extends CallInfo {
-  /** Called when the handler suspends: it must be interrupted if the call ends first. */
-  readonly onSuspended: (handler: SuspendedHandler) => void
+export interface AnsweredCall {
+  readonly context: CallContext
+  /** Called when the handler suspends: its fiber must be interrupted if the call ends first. */
+  readonly onSuspended: (fiber: Fiber.Fiber<unknown, unknown>) => void
   /** Sends messages of a stream of responses. */
   readonly write: <Message>(
     messages: ReadonlyArray<Message>,
@@ -60,7 +55,6 @@ type ResponseExit = Exit.Exit<Buffer | void, Status.Status>
 
 export class MethodRunner<E, R> {
   readonly #method: Method<E, R>
-  readonly #info: MethodInfo
   readonly #interceptors: ServerInterceptorChain
   /** In bytes. */
   readonly #maxResponseSize: number
@@ -69,55 +63,54 @@ export class MethodRunner<E, R> {
 
   constructor(
     method: Method<E, R>,
-    info: MethodInfo,
     interceptors: ServerInterceptorChain,
     /** The largest message of a response, in bytes. */
     maxResponseSize: number
   ) {
     this.#method = method
-    this.#info = info
     this.#interceptors = interceptors
     this.#maxResponseSize = maxResponseSize
     this.#isPlain = !isResponseStream(method.definition) && interceptors.around === undefined
   }
 
   run(call: AnsweredCall, request: unknown): void {
-    const { deadline } = call
-    const context = new CallContext(this.#info, call, false)
+    const { context } = call
+    const { deadline } = context
     const withCall = Context.add(this.#method.context, GrpcCall, context)
     const services = this.#interceptors.start(
       context,
       (deadline === Infinity ? withCall : Context.add(withCall, Deadline, deadline)) as Context.Context<never>
     )
-    const fiber = Effect.runForkWith(services as Context.Context<R>)(this.#respond(call, context, request))
+    let response: Response<E, R>
+    try {
+      response = this.#isPlain
+        ? (this.#method.handler(request as never) as Response<E, R>)
+        : this.#respondWithin(call, request)
+    } catch (defect) {
+      response = Effect.die(defect)
+    }
+    const fiber = Effect.runForkWith(services as Context.Context<R>)(response)
     // most handlers do not suspend, and have finished
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return this.#complete(call, context, services, exit)
-    call.onSuspended({ context, fiber })
+    if (exit !== undefined) return this.#complete(call, services, exit)
+    call.onSuspended(fiber)
     fiber.addObserver((exit) => {
       try {
-        this.#complete(call, context, services, exit)
+        this.#complete(call, services, exit)
       } catch (exception) {
         call.crash(exception)
       }
     })
   }
 
-  #respond(call: AnsweredCall, context: CallContext, request: unknown): Response<E, R> {
-    if (this.#isPlain) {
-      try {
-        return this.#method.handler(request as never) as Response<E, R>
-      } catch (defect) {
-        return Effect.die(defect)
-      }
-    }
-    // in the fiber, so that interceptors see whether the response could be encoded
+  /** Runs the handler and encodes its response in the fiber, so that interceptors see whether the response could be encoded. */
+  #respondWithin(call: AnsweredCall, request: unknown): Response<E, R> {
     const { around } = this.#interceptors
     const response = isResponseStream(this.#method.definition)
-      ? this.#sendStream(call, context, request)
-      : this.#encodeResponse(context, request)
+      ? this.#sendStream(call, request)
+      : this.#encodeResponse(call.context, request)
     const checked = Effect.catchDefect(response, exitOfDefect)
-    return around === undefined ? checked : around(checked, context)
+    return around === undefined ? checked : around(checked, call.context)
   }
 
   #encodeResponse(context: CallContext, request: unknown): Effect.Effect<Buffer, Status.Status, R> {
@@ -128,8 +121,9 @@ export class MethodRunner<E, R> {
     )
   }
 
-  #sendStream(call: AnsweredCall, context: CallContext, request: unknown): Effect.Effect<void, Status.Status, R> {
+  #sendStream(call: AnsweredCall, request: unknown): Effect.Effect<void, Status.Status, R> {
     const { handler, toStatus } = this.#method
+    const { context } = call
     const encode = (response: unknown) => this.#encode(response)
     return Stream.suspend(() => handler(request as never) as Stream.Stream<unknown, E, R>).pipe(
       Stream.mapError((error) => toStatus(context.fail(error))),
@@ -146,23 +140,22 @@ export class MethodRunner<E, R> {
     return bytes
   }
 
-  /** Encodes the response of a handler, or maps its error to a status. */
-  #encodeExit(context: CallContext, exit: Exit.Exit<unknown, E>): ResponseExit {
-    try {
-      if (Exit.isSuccess(exit)) return Exit.succeed(this.#encode(exit.value))
-      return Exit.mapError(exit as Exit.Failure<never, E>, (error) => this.#method.toStatus(context.fail(error)))
-    } catch (defect) {
-      return exitOfDefect(defect)
-    }
-  }
-
   #complete(
     call: AnsweredCall,
-    context: CallContext,
     services: Context.Context<never>,
     handled: Exit.Exit<unknown, E | Status.Status>
   ): void {
-    const exit = this.#isPlain ? this.#encodeExit(context, handled as Exit.Exit<unknown, E>) : (handled as ResponseExit)
+    const { context } = call
+    let exit = handled as ResponseExit
+    if (this.#isPlain) {
+      try {
+        exit = Exit.isSuccess(handled)
+          ? Exit.succeed(this.#encode(handled.value))
+          : Exit.mapError(handled as Exit.Failure<never, E>, (error) => this.#method.toStatus(context.fail(error)))
+      } catch (defect) {
+        exit = exitOfDefect(defect)
+      }
+    }
     this.#interceptors.end(context, exit, services)
     if (Exit.isFailure(exit)) return call.respond(undefined, this.#encodeStatus(context, exit.cause))
     call.respond(exit.value ?? undefined, { code: 0, details: "OK", metadata: context.trailers ?? null })

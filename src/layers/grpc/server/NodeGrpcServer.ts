@@ -74,7 +74,6 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     }),
     budget,
     interceptors: interceptorsOf(options),
-    connectionOf: (stream) => connections.of(stream),
     context
   })
   const server = new Server({
@@ -86,16 +85,14 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     "grpc.keepalive_time_ms": Duration.toMillis(limits.keepaliveTime),
     "grpc.keepalive_timeout_ms": Duration.toMillis(limits.keepaliveTimeout)
   })
-  const connections: ServerConnections = new ServerConnections(server, {
+  const connections = new ServerConnections(server, {
     ...limits,
     tls: options.tls,
     guard: CallbackGuard.make(context),
     onRefused: (refusal, address) => void runFork(ConnectionReports.refused(refusal, address)),
     onSecured: (secured) => void runFork(ConnectionReports.secured(secured)),
     onAcceptError: (error) => void runFork(ConnectionReports.acceptFailed(error)),
-    onEntering: calls.onEntering,
-    onStream: calls.onStream,
-    onRefusedStream: calls.onRefusedStream
+    calls
   })
   yield* ServerMetrics.observe({ admission, budget, connections, limits })
   if (options.tls !== undefined) {

@@ -26,8 +26,6 @@ export const wrongFlag = refusal(
 
 export const cutShort = refusal(Status.internal("The request ended within a message"))
 
-export const connectionClosed = refusal(Status.unavailable("The connection has been closed"))
-
 export const shuttingDown = refusal(Status.unavailable("The server is shutting down"))
 
 export const evicted = Status.resourceExhausted("Evicted: the call stalled while the server was saturated")

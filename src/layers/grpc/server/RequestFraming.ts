@@ -14,16 +14,13 @@ export interface MessageObserver {
 export class RequestFraming {
   /** How many messages have started. */
   messages = 0
+  /** Whether a message is incomplete. */
+  isWithinMessage = false
   #flag = 0
   #length = 0
   #prefixRead = 0
   /** The bytes of the current message that have not arrived yet. */
   #left = 0
-
-  /** Whether a message is incomplete. */
-  get isWithinMessage(): boolean {
-    return this.#left > 0 || this.#prefixRead > 0
-  }
 
   /** Reads the next bytes. */
   read(bytes: Uint8Array, observer: MessageObserver): void {
@@ -46,5 +43,6 @@ export class RequestFraming {
       this.#left = this.#length
       observer.onMessagePrefix(this.#length, this.#flag)
     }
+    this.isWithinMessage = this.#left > 0 || this.#prefixRead > 0
   }
 }

@@ -13,24 +13,23 @@
 import { constants, type ServerHttp2Stream } from "node:http2"
 
 import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
-import type { Effect } from "effect"
+import type { Context, Effect, Fiber } from "effect"
 import { constVoid } from "effect/Function"
 
 import type { Linked, LinkedList } from "../../collections/LinkedList.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
-import type { Peer } from "../GrpcCall.ts"
 import * as MessageCompression from "../MessageCompression.ts"
 import type * as Status from "../Status.ts"
 import type { AdmissionControl, Candidate } from "./AdmissionControl.ts"
 import type { BudgetedCall, CallBudget } from "./CallBudget.ts"
-import type { MethodInfo } from "./CallContext.ts"
-import type { AnsweredCall, SentStatus, SuspendedHandler } from "./MethodRunner.ts"
+import { CallContext, type MethodInfo } from "./CallContext.ts"
+import type { AnsweredCall, SentStatus } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
 import { type MessageObserver, RequestFraming } from "./RequestFraming.ts"
 import { RequestReader } from "./RequestReader.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
-import type { Connection } from "./ServerConnections.ts"
 import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
+import type { Connection, NewStream } from "./StreamGate.ts"
 
 /** A registered method. */
 export interface ServedMethod {
@@ -46,14 +45,12 @@ export interface ServedMethod {
 /** The state and functions that the calls of a server share. */
 export interface Shared {
   readonly budget: CallBudget
-  /** Undefined if the connection has closed. */
-  readonly connectionOf: (stream: ServerHttp2Stream) => Connection | undefined
   /** The open calls. Calls add and remove themselves. */
   readonly open: LinkedList<ServerCall>
   /** How many calls have ended. */
   ended: number
-  /** Notifies interceptors of a call that has ended before its handler was run. */
-  readonly onRejected: (call: ServerCall, status: Status.Status) => void
+  /** The context of interceptors for calls that reach no handler. */
+  readonly context: Context.Context<never>
   /** The status of a call for which there is no slot or no memory. */
   readonly overloaded: () => Refusals.Refusal
   /** Logs an exception of a callback. */
@@ -73,9 +70,6 @@ export interface Shared {
 type State = "receiving" | "queued" | "running" | "sending" | "closed"
 
 type Listener = Parameters<ServerInterceptingCallInterface["start"]>[0]
-
-/** The peer on a connection that has closed. */
-export const unknownPeer: Peer = { address: "unknown", names: [] }
 
 /** The memory that a call takes besides its messages: objects of grpc-js and Node, and up to 16 KiB of headers. In bytes. */
 const callOverhead = 16 * 1024
@@ -100,51 +94,46 @@ export class ServerCall
 
   readonly method: ServedMethod
   readonly stream: ServerHttp2Stream
-  /** When the headers arrived, in milliseconds of `performance.now()`. */
-  readonly startedAt = performance.now()
-  metadata!: Metadata
-  /** In milliseconds of `performance.now()`; Infinity without a deadline. */
-  deadline = Infinity
-  peer = unknownPeer
-  client = ""
+  readonly client: string
+  /** Set by {@link ServerCall.onReceiveMetadata}. */
+  context!: CallContext
 
+  readonly #peer: Connection["peer"]
   readonly #shared: Shared
   /** The call of grpc-js. */
   readonly #inner: ServerInterceptingCallInterface
   readonly #framing = new RequestFraming()
-  /** Whether the compressed flag of a message may be set. */
-  readonly #allowsCompression: boolean
-  /** The compressed flags of messages that are not decoded yet. */
-  readonly #compressed: Array<boolean> = []
+  /** The compressed flags of messages that are not decoded yet. Undefined if no message may be compressed. */
+  readonly #compressed: Array<boolean> | undefined
   /** Undefined if the method has one response message. */
   readonly #responses: ResponseWriter<SentStatus> | undefined
   /** Undefined if the method has one request message. */
   readonly #requests: RequestReader | undefined
   #request: unknown = undefined
-  #suspended: SuspendedHandler | undefined = undefined
+  /** The fiber of the handler if it has suspended. */
+  #suspended: Fiber.Fiber<unknown, unknown> | undefined = undefined
   #deadlineTimer: NodeJS.Timeout | undefined = undefined
   #state: State
 
   constructor(
     inner: ServerInterceptingCallInterface,
-    stream: ServerHttp2Stream,
-    /** The header grpc-encoding. */
-    encoding: string | undefined,
+    { connection, headers, stream }: NewStream,
     method: ServedMethod,
     shared: Shared
   ) {
     super(inner)
     this.method = method
     this.stream = stream
+    this.client = connection.client
+    this.#peer = connection.peer
     this.#shared = shared
     this.#inner = inner
-    this.#allowsCompression = encoding !== undefined && encoding !== "identity"
+    const encoding = headers["grpc-encoding"]
+    this.#compressed = encoding === undefined || encoding === "identity" ? undefined : []
     const { kind } = method.info
     this.#requests = kind === "clientStream" || kind === "bidi" ? new RequestReader(this) : undefined
     this.#responses = kind === "serverStream" || kind === "bidi" ? new ResponseWriter(this) : undefined
     this.#state = this.#requests === undefined ? "receiving" : "queued"
-    // before grpc-js' listener, which reads nothing from a stream that is closed here
-    stream.prependListener("data", (bytes: Buffer) => this.#onData(bytes))
   }
 
   /** Called by grpc-js. Its listener is ignored: it would invoke the no-op handler registered with grpc-js. */
@@ -152,17 +141,17 @@ export class ServerCall
     this.#inner.start(this)
   }
 
+  /** Called during `start`, unless the client has reset the stream already; then no other callback follows. */
   onReceiveMetadata(metadata: Metadata): void {
+    const context = new CallContext(this.method.info, this.#peer, metadata, this)
+    this.context = context
     try {
-      const { budget, connectionOf, open, overloaded } = this.#shared
+      // before grpc-js' listener, which reads nothing from a stream that is closed here
+      this.stream.prependListener("data", this.#onData)
+      const { budget, open, overloaded } = this.#shared
       open.add(this)
-      this.metadata = metadata
       const timeLeft = Number(this.#inner.getDeadline()) - Date.now()
-      if (timeLeft < Infinity) this.deadline = this.startedAt + timeLeft
-      const connection = connectionOf(this.stream)
-      if (connection === undefined) return this.reject(Refusals.connectionClosed)
-      this.peer = connection.peer
-      this.client = connection.client
+      if (timeLeft < Infinity) context.deadline = context.startedAt + timeLeft
       const hasRequestStream = this.#requests !== undefined
       if (!budget.open(this, hasRequestStream ? callOverhead + streamBuffer : callOverhead)) {
         return this.reject(overloaded())
@@ -176,7 +165,7 @@ export class ServerCall
   }
 
   /** Checks and counts the messages of a request before grpc-js reads their bytes. */
-  #onData(bytes: Buffer): void {
+  readonly #onData = (bytes: Buffer): void => {
     if (this.#state === "closed") return
     try {
       this.#framing.read(bytes, this)
@@ -191,9 +180,9 @@ export class ServerCall
     const { info, maxRequestSize } = this.method
     const isCompressed = flag === 1
     // grpc-js treats a message with another flag as uncompressed
-    if (flag > 1 || (isCompressed && !this.#allowsCompression)) return this.reject(Refusals.wrongFlag)
+    if (flag > 1 || (isCompressed && this.#compressed === undefined)) return this.reject(Refusals.wrongFlag)
     if (length > maxRequestSize) return this.reject(Refusals.tooLarge(length, maxRequestSize))
-    if (this.#allowsCompression) this.#compressed.push(isCompressed)
+    this.#compressed?.push(isCompressed)
     const size = isCompressed ? Math.min(maxRequestSize, length * maxInflation) : length
     if (this.#requests === undefined) {
       if (this.#framing.messages > 1) return this.reject(Refusals.secondRequest(info.kind))
@@ -205,7 +194,7 @@ export class ServerCall
 
   onReceiveMessage(message: unknown): void {
     try {
-      if (this.#compressed.shift() === true) MessageCompression.markCompressed(message)
+      if (this.#compressed?.shift() === true) MessageCompression.markCompressed(message)
       if (this.#state === "running") return this.#requests?.push(message)
       if (this.#state !== "receiving") return
       this.#request = message
@@ -269,21 +258,22 @@ export class ServerCall
   }
 
   /** Called when the handler suspends: it is interrupted if the call ends first. */
-  onSuspended(handler: SuspendedHandler): void {
-    this.#suspended = handler
-    if (this.deadline === Infinity || this.#responses === undefined) return
+  onSuspended(fiber: Fiber.Fiber<unknown, unknown>): void {
+    this.#suspended = fiber
+    const { deadline } = this.context
+    if (deadline === Infinity || this.#responses === undefined) return
     // grpc-js sends the status of an expired deadline after the messages, and a client that does not read them never gets it
-    const timeLeft = Math.max(0, this.deadline - performance.now())
+    const timeLeft = Math.max(0, deadline - performance.now())
     this.#deadlineTimer = setTimeout(() => this.interrupt(Refusals.deadlineExceeded, false), timeLeft)
   }
 
   /** Interrupts the handler. The call ends with this status, unless the handler was interrupted before. */
   interrupt(status: Status.Status, isRejected: boolean): void {
-    if (this.#suspended === undefined) return
-    const { context, fiber } = this.#suspended
+    const fiber = this.#suspended
+    if (fiber === undefined) return
     this.#suspended = undefined
-    context.interruption = status
-    context.isRejected = isRejected
+    this.context.interruption = status
+    this.context.isRejected = isRejected
     fiber.interruptUnsafe()
   }
 
@@ -391,7 +381,7 @@ export class ServerCall
       if (this.#state === "sending") this.#end()
       else {
         const sent = Refusals.sentBy(this.stream)
-        const status = sent ?? Refusals.statusOfReset(this.deadline)
+        const status = sent ?? Refusals.statusOfReset(this.context.deadline)
         this.#close(status, sent !== undefined && sent._tag !== "DeadlineExceeded")
       }
       ClosedStreams.releaseListeners(this.stream)
@@ -420,8 +410,9 @@ export class ServerCall
     const state = this.#state
     if (state === "closed") return
     this.#end()
-    if (state === "receiving" || state === "queued") this.#shared.onRejected(this, status)
-    else this.interrupt(status, isRejected)
+    if (state === "receiving" || state === "queued") {
+      this.method.interceptors.runRejected(this.context, this.#shared.context, status)
+    } else this.interrupt(status, isRejected)
   }
 
   #end(): void {

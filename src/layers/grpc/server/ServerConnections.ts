@@ -56,12 +56,8 @@ export interface Options {
   readonly onSecured: (secured: Secured) => void
   /** Called for each connection that could not be accepted. */
   readonly onAcceptError: (error: Error) => void
-  /** Called with each stream before it is passed to grpc-js; may change the headers. */
-  readonly onEntering?: StreamGate.OnStream | undefined
-  /** Called with each stream after it was passed to grpc-js. */
-  readonly onStream: StreamGate.OnStream
-  /** Called with each stream that was answered with a status and not passed to grpc-js. */
-  readonly onRefusedStream: StreamGate.Options["onRefusedStream"]
+  /** Receives the streams of all connections. */
+  readonly calls: StreamGate.Calls
 }
 
 /** The outcome of a TLS handshake. */
@@ -70,15 +66,6 @@ export interface Secured {
   /** Such as "TLSv1.3". */
   readonly version: string
   readonly cipher: string
-}
-
-/** A connection that is served. */
-export interface Connection {
-  readonly peer: Peer
-  /** False if the server has an allow list that has none of the names. */
-  readonly isAllowed: boolean
-  /** Identifies its client, for fairness between clients: the names of its certificate and its network, without the port. */
-  readonly client: string
 }
 
 /** The addresses that identify a connection. */
@@ -144,14 +131,14 @@ class Accepted {
 
 /** A connection that was passed to grpc-js. */
 interface Served {
-  readonly connection: Connection
-  /** The TLS socket, with TLS. */
-  readonly socket: Socket
+  readonly connection: StreamGate.Connection
+  readonly tracked: ConnectionTable.Tracked<Accepted>
   readonly certificate: ClientCertificate.ClientCertificate | undefined
   session: ServerHttp2Session | undefined
   /** Whether the client has sent its SETTINGS. */
   hasBegun: boolean
-  openStreams: number
+  /** The listener of the end of each stream. */
+  readonly onStreamClose: () => void
   /** Set by a graceful shutdown: called when the last stream has ended. */
   onIdle: (() => void) | undefined
   /** When the session was first seen to have ended before its connection, by `performance.now()`. */
@@ -160,6 +147,13 @@ interface Served {
 
 const notAllowed = Status.permissionDenied("This client may not call this server")
 const closed = Status.cancelled("The connection has been closed")
+
+/** Replaces a connection that has been closed. */
+const closedConnection: StreamGate.Connection = {
+  peer: { address: "unknown", names: [] },
+  client: "unknown",
+  whyNotAllowed: () => closed
+}
 
 export class ServerConnections {
   readonly #options: Options
@@ -186,16 +180,14 @@ export class ServerConnections {
     StreamGate.install(http2, {
       maxHeaderSize: options.maxHeaderSize,
       guard,
-      whyNotAllowed: this.#whyNotAllowed,
+      calls: options.calls,
+      connectionOf: this.#connectionOf,
       onNotAllowed: ({ session }) => {
         if (session !== undefined) this.#shutdown.endSoon(session as ServerHttp2Session)
       },
-      onRefusedStream: options.onRefusedStream,
-      onEntering: options.onEntering,
-      onStream: options.onStream,
       annotations: (stream) => {
-        const peer = this.of(stream)?.peer
-        return peer === undefined ? {} : PeerIdentity.annotations(peer)
+        const served = stream.session && this.#sessions.get(stream.session)?.served
+        return served === undefined ? {} : PeerIdentity.annotations(served.connection.peer)
       }
     })
     this.#tls = tls === undefined ? undefined : this.#makeTlsAcceptor(tls)
@@ -210,11 +202,6 @@ export class ServerConnections {
     const { guard, onAcceptError } = this.#options
     this.#inspect(inspectionInterval)
     return TcpListener.listen(this.#listener, options, guard("listening socket error listener", onAcceptError))
-  }
-
-  /** The connection of a stream; undefined if it has been closed. */
-  of(stream: ServerHttp2Stream): Connection | undefined {
-    return this.#servedOf(stream)?.connection
   }
 
   /** How many connections are open, and how many of them are in their TLS handshake. */
@@ -334,22 +321,31 @@ export class ServerConnections {
   /** Passes a connection to grpc-js, or closes it in a drain, so that its client finds another server. */
   #serve(socket: Socket, { certificate, isAllowed, names }: TlsAcceptor.Identity): Accepted | undefined {
     const accepted = this.#accepted.get(keyOf(socket))
-    if (accepted === undefined || this.#state === "draining") {
+    const tracked = accepted?.tracked
+    if (accepted === undefined || tracked === undefined || this.#state === "draining") {
       socket.destroy()
       return undefined
     }
-    const client = clientOf(names, accepted.tracked?.group.key ?? "unknown")
-    accepted.served = {
-      connection: { peer: { address: accepted.address, names }, isAllowed, client },
-      socket,
+    const served: Served = {
+      connection: {
+        peer: { address: accepted.address, names },
+        client: clientOf(names, tracked.group.key),
+        whyNotAllowed: certificate && (() => (isAllowed ? ClientCertificate.whyInvalid(certificate) : notAllowed))
+      },
+      tracked,
       certificate,
       session: undefined,
       hasBegun: false,
-      openStreams: 0,
+      onStreamClose: this.#options.guard("stream close listener", () => {
+        if (--tracked.openCalls > 0) return
+        tracked.since = performance.now()
+        served.onIdle?.()
+      }),
       onIdle: undefined,
       endedAt: undefined
     }
-    if (accepted.tracked !== undefined) this.#table.move(accepted.tracked, "unused")
+    accepted.served = served
+    this.#table.move(tracked, "unused")
     this.#injector.injectConnection(socket)
     return accepted
   }
@@ -378,7 +374,7 @@ export class ServerConnections {
   }
 
   #goAway(served: Served, session: ServerHttp2Session): void {
-    served.onIdle = this.#shutdown.goAway(session, served.openStreams === 0)
+    served.onIdle = this.#shutdown.goAway(session, served.tracked.openCalls === 0)
   }
 
   /** Node and nghttp2 end a session for unknown frames, for floods of PING or SETTINGS, and the like. */
@@ -389,30 +385,15 @@ export class ServerConnections {
     this.#report(accepted, { reason: "protocol_error", detail })
   }
 
-  readonly #whyNotAllowed = (stream: ServerHttp2Stream): Status.Status | undefined => {
-    const served = this.#servedOf(stream)
-    if (served === undefined) return closed
-    this.#count(stream)
-    const { certificate, connection } = served
-    if (!connection.isAllowed) return notAllowed
-    return certificate === undefined ? undefined : ClientCertificate.whyInvalid(certificate)
-  }
-
-  #servedOf({ session }: ServerHttp2Stream): Served | undefined {
-    return session === undefined ? undefined : this.#sessions.get(session)?.served
-  }
-
-  /** Counts the open streams of a connection, and moves it between busy and idle. */
-  #count(stream: ServerHttp2Stream): void {
-    const { served, tracked } = this.#sessions.get(stream.session!) ?? {}
-    if (tracked === undefined || served === undefined) return
-    if (++served.openStreams === 1) this.#table.move(tracked, "busy")
-    const onClose = () => {
-      if (--served.openStreams > 0) return
-      this.#table.move(tracked, "idle")
-      served.onIdle?.()
-    }
-    stream.once("close", this.#options.guard("stream close listener", onClose))
+  /** The connection of a new stream, which is counted until it closes. */
+  readonly #connectionOf = (stream: ServerHttp2Stream): StreamGate.Connection => {
+    const served = stream.session && this.#sessions.get(stream.session)?.served
+    if (served === undefined) return closedConnection
+    const { connection, onStreamClose, tracked } = served
+    if (tracked.phase !== "used") this.#table.move(tracked, "used")
+    if (++tracked.openCalls === 1) tracked.since = performance.now()
+    stream.once("close", onStreamClose)
+    return connection
   }
 
   #report(accepted: Accepted, refusal: Refusal): void {

@@ -1,7 +1,7 @@
 /**
  * Checks each new stream of a server before it is passed to grpc-js, which parses the headers of every stream. Streams of clients that
  * are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like POST, are
- * answered here.
+ * answered here. Headers that grpc-js misinterprets are changed ({@link correctHeaders}).
  */
 import {
   constants,
@@ -12,24 +12,44 @@ import {
 } from "node:http2"
 
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
+import * as ContentType from "../ContentType.ts"
+import type { Peer } from "../GrpcCall.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
-/** Called synchronously with a stream and its headers. */
-export type OnStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void
+/** A connection that is served. */
+export interface Connection {
+  readonly peer: Peer
+  /** Identifies its client, for fairness between clients: the names of its certificate and its network, without the port. */
+  readonly client: string
+  /** Returns the status of a client that is not allowed, and undefined if it is. Undefined if every client is allowed. */
+  readonly whyNotAllowed: (() => Status.Status | undefined) | undefined
+}
+
+/** A new stream. */
+export interface NewStream {
+  readonly stream: ServerHttp2Stream
+  readonly headers: IncomingHttpHeaders
+  readonly connection: Connection
+}
+
+/** Receives the streams of a server. */
+export interface Calls {
+  /** The stream that is being passed to grpc-js. Must be removed when grpc-js creates a call for it, which it does synchronously. */
+  entering: NewStream | undefined
+  /** Called with each stream that was answered without a call. The status is undefined if grpc-js answered it. */
+  readonly onRejectedStream: (stream: NewStream, status: Status.Status | undefined) => void
+}
 
 export interface Options {
   /** The headers of one call, in bytes as HTTP/2 counts them. */
   readonly maxHeaderSize: number
   readonly guard: Guard
-  /** The status of a client that is not allowed; undefined if it is. */
-  readonly whyNotAllowed: (stream: ServerHttp2Stream) => Status.Status | undefined
-  /** Called after a stream was answered because of {@link Options.whyNotAllowed}. */
+  readonly calls: Calls
+  /** Called once for each stream, which it counts. Returns the connection of the stream. */
+  readonly connectionOf: (stream: ServerHttp2Stream) => Connection
+  /** Called after a stream was answered because of {@link Connection.whyNotAllowed}. */
   readonly onNotAllowed: (stream: ServerHttp2Stream) => void
-  /** Called after each stream that was answered here, with its status; HTTP 405 is UNKNOWN. */
-  readonly onRefusedStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => void
-  readonly onEntering?: OnStream | undefined
-  readonly onStream: OnStream
   /** Annotations for the log line of a listener that threw. */
   readonly annotations: (stream: ServerHttp2Stream) => Readonly<Record<string, unknown>>
 }
@@ -55,30 +75,35 @@ type StreamListener = (
 
 /** Replaces grpc-js' stream listeners of a server by one that calls them for accepted streams. */
 export const install = (http2: Http2Server, options: Options): void => {
-  const { annotations, guard, onEntering, onNotAllowed, onRefusedStream, onStream, whyNotAllowed } = options
+  const { annotations, calls, connectionOf, guard, maxHeaderSize, onNotAllowed } = options
   const listeners = http2.listeners("stream") as unknown as ReadonlyArray<StreamListener>
   http2.removeAllListeners("stream")
 
-  const refuse = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, status: Status.Status) => {
-    answer(stream, status)
-    onRefusedStream(stream, headers, status)
+  const refuse = (entering: NewStream, status: Status.Status) => {
+    answer(entering.stream, status)
+    calls.onRejectedStream(entering, status)
   }
 
   const onEach: StreamListener = (stream, headers, flags, rawHeaders) => {
-    const forbidden = whyNotAllowed(stream)
+    const connection = connectionOf(stream)
+    const entering = { stream, headers, connection }
+    const forbidden = connection.whyNotAllowed?.()
     if (forbidden !== undefined) {
-      refuse(stream, headers, forbidden)
+      refuse(entering, forbidden)
       return onNotAllowed(stream)
     }
-    const tooLarge = whyTooLarge(rawHeaders, options.maxHeaderSize)
-    if (tooLarge !== undefined) return refuse(stream, headers, tooLarge)
+    const tooLarge = whyTooLarge(rawHeaders, maxHeaderSize)
+    if (tooLarge !== undefined) return refuse(entering, tooLarge)
     if (headers[":method"] !== "POST") {
       respond(stream, { ":status": constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: "POST" })
-      return onRefusedStream(stream, headers, methodNotAllowed)
+      return calls.onRejectedStream(entering, methodNotAllowed)
     }
-    onEntering?.(stream, headers)
+    correctHeaders(headers)
+    calls.entering = entering
     for (const listener of listeners) listener(stream, headers, flags, rawHeaders)
-    onStream(stream, headers)
+    if (calls.entering === undefined) return
+    calls.entering = undefined
+    calls.onRejectedStream(entering, undefined)
   }
 
   http2.on(
@@ -153,4 +178,29 @@ const commas = (text: string): number => {
   let count = 0
   for (let at = text.indexOf(","); at !== -1; at = text.indexOf(",", at + 1)) count++
   return count
+}
+
+const timeout = /^(\d{1,8})([HMSmun])$/
+
+const unitMillis: { readonly [unit: string]: number } = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
+
+/** 24.8 days: the longest timeout in whole seconds that Node's timers can wait. */
+const longestSeconds = Math.floor((2 ** 31 - 1) / 1000)
+
+/**
+ * Changes the headers of a request that grpc-js misinterprets
+ * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+ *
+ * - content-type: grpc-js accepts any value that begins with "application/grpc", including that of gRPC-Web, which is another protocol.
+ *   Others than gRPC's are removed, so that grpc-js answers HTTP 415.
+ * - grpc-timeout: grpc-js computes it in 32 bits of milliseconds, so a long one expires at once, and its pattern is not anchored, so
+ *   "-5S" is parsed as five seconds. Long ones are capped, and malformed ones replaced by a value that grpc-js answers INTERNAL.
+ */
+export const correctHeaders = (headers: IncomingHttpHeaders): void => {
+  if (!ContentType.grpc.test(headers["content-type"] ?? "")) delete headers["content-type"]
+  const value = headers["grpc-timeout"]
+  if (typeof value !== "string") return
+  const [, amount, unit] = timeout.exec(value) ?? []
+  if (amount === undefined || unit === undefined) headers["grpc-timeout"] = "malformed"
+  else if (Number(amount) * unitMillis[unit]! > longestSeconds * 1000) headers["grpc-timeout"] = `${longestSeconds}S`
 }

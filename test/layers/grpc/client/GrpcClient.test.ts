@@ -13,7 +13,7 @@ const { request: codec } = EmbeddedProtos.methods(Echo.EchoService)["Echo"]!
 
 /** The violations of a request, as "field: description". */
 const check = (request: unknown) =>
-  RequestValidation.of(codec.type())(request).map(({ description, field }) => `${field}: ${description}`)
+  RequestValidation.check(codec.type(), request).map(({ description, field }) => `${field}: ${description}`)
 
 const int32 = "expected a whole number from -2147483648 to 2147483647"
 

@@ -46,6 +46,6 @@ describe("an exception in a callback of a unary call", () => {
       assert.match(line?.cause ?? "", /a bug/)
       assert.deepStrictEqual(others, [])
       assert.strictEqual((yield* client.Echo({ text: "next" })).text, "next")
-    }).pipe(Effect.scoped, Effect.provide(EchoServer.layer()), Effect.provide(logs.layer))
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(EchoServer.layer(), logs.layer)))
   })
 })

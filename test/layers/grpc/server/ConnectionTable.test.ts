@@ -14,14 +14,19 @@ const setUp = (overrides: Partial<ConnectionTable.Limits> = {}) => {
   const table = ConnectionTable.make<string>({ ...limits, ...overrides }, ({ connection }, limit) =>
     evicted.push(`${connection} ${limit}`)
   )
+  const use = (tracked: ConnectionTable.Tracked<string>, state: "idle" | "busy") => {
+    table.move(tracked, "used")
+    tracked.openCalls = state === "busy" ? 1 : 0
+    tracked.since = performance.now()
+  }
   /** Adds connections in a state. The first letter of a name is the address: "a1" is a connection of "a". */
   const add = (state: ConnectionTable.State, ...names: ReadonlyArray<string>) =>
     names.map((name) => {
       const tracked = table.add(name, name[0]!, state === "handshake" ? state : "unused")
-      table.move(tracked, state)
+      if (state === "idle" || state === "busy") use(tracked, state)
       return tracked
     })
-  return { add, evicted, table }
+  return { add, evicted, table, use }
 }
 
 describe("above maxConnectionsPerAddress", () => {
@@ -35,12 +40,13 @@ describe("above maxConnectionsPerAddress", () => {
   })
 
   it("evicts the connection that has been idle longest if all have had calls", () => {
-    const { add, evicted } = setUp()
-    const [a1] = add("idle", "a1", "a2")
-    add("busy", "a3", "a4")
-    a1!.since = performance.now()
+    const { add, evicted, use } = setUp()
+    const [a1] = add("idle", "a1", "a2", "a3")
+    add("busy", "a4")
+    use(a1!, "busy")
+    use(a1!, "idle")
     add("unused", "a5")
-    assert.deepStrictEqual(evicted, ["a1 maxConnectionsPerAddress"])
+    assert.deepStrictEqual(evicted, ["a2 maxConnectionsPerAddress"])
   })
 
   it("evicts the new connection if all others have calls in flight", () => {
@@ -98,7 +104,7 @@ describe("TLS handshakes", () => {
     // evicted connections are removed only once
     table.remove(a1!)
     table.remove(a2!)
-    table.move(a2!, "busy")
+    table.move(a2!, "used")
     assert.strictEqual(table.size(), 3)
   })
 

@@ -129,10 +129,9 @@ describe("an exception in the listener of streams", () => {
     StreamGate.install(http2, {
       maxHeaderSize: 16_384,
       guard,
-      whyNotAllowed: () => undefined,
+      calls: { entering: undefined, onRejectedStream: () => {} },
+      connectionOf: () => ({ peer: { address: "someone", names: [] }, client: "someone", whyNotAllowed: undefined }),
       onNotAllowed: () => {},
-      onRefusedStream: () => {},
-      onStream: () => {},
       annotations: () => ({ peer: "someone" })
     })
   }

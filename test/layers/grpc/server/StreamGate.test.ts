@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 
-import * as RequestHeaders from "../../../../src/layers/grpc/server/RequestHeaders.ts"
+import * as StreamGate from "../../../../src/layers/grpc/server/StreamGate.ts"
 
-const prepared = (headers: Record<string, string>) => {
-  RequestHeaders.prepare(headers)
+const corrected = (headers: Record<string, string>) => {
+  StreamGate.correctHeaders(headers)
   return headers
 }
 
-const timeoutOf = (value: string) => prepared({ "grpc-timeout": value })["grpc-timeout"] ?? ""
+const timeoutOf = (value: string) => corrected({ "grpc-timeout": value })["grpc-timeout"] ?? ""
 
 describe("grpc-timeout", () => {
   it.each(["0n", "1n", "99999999u", "99999999n", "99999999m", "2147483S", "35791M", "596H"])("%s is kept", (value) =>
@@ -26,13 +26,13 @@ describe("grpc-timeout", () => {
 
 describe("content-type", () => {
   it.each(["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"])("%s is kept", (value) =>
-    assert.deepStrictEqual(prepared({ "content-type": value }), { "content-type": value })
+    assert.deepStrictEqual(corrected({ "content-type": value }), { "content-type": value })
   )
 
   it.each(["application/grpc-web", "application/grpc-web+proto", "application/json", ""])(
     "%j is not gRPC, and removed",
-    (value) => assert.deepStrictEqual(prepared({ "content-type": value }), {})
+    (value) => assert.deepStrictEqual(corrected({ "content-type": value }), {})
   )
 })
 
-it("absent headers are not added", () => assert.deepStrictEqual(prepared({}), {}))
+it("absent headers are not added", () => assert.deepStrictEqual(corrected({}), {}))
