@@ -53,7 +53,6 @@ const servers: ReadonlyArray<Variant> = [
   { name: "tracing, 100 %", part: "tracing", ...sampling("1") },
   { name: "access log at Info: no lines", part: "log" },
   { name: "access log at Debug: a line a call", part: "log", env: { LOG_LEVEL: "Debug" } },
-  { name: "error report", part: "errors" },
   { name: "everything, no collector", part: "everything" },
   { name: "everything, 1 %", part: "everything", ...exporting },
   { name: "everything, 1 %, called by who is traced", part: "everything", ...exporting, headers: [traceparent] }

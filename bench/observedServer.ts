@@ -8,7 +8,6 @@ import type { ServerInterceptor } from "../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../src/layers/grpc/GrpcServer.ts"
 import * as AccessLog from "../src/layers/grpc/interceptors/AccessLog.ts"
 import * as DefaultObservers from "../src/layers/grpc/interceptors/DefaultObservers.ts"
-import * as ErrorReport from "../src/layers/grpc/interceptors/ErrorReport.ts"
 import * as Metrics from "../src/layers/grpc/interceptors/Metrics.ts"
 import * as Tracing from "../src/layers/grpc/interceptors/Tracing.ts"
 import * as NodeGrpcServer from "../src/layers/grpc/server/NodeGrpcServer.ts"
@@ -25,7 +24,6 @@ const parts: { readonly [part: string]: ReadonlyArray<ServerInterceptor> } = {
   metrics: [Metrics.server],
   tracing: [Tracing.server],
   log: [AccessLog.server],
-  errors: [ErrorReport.server],
   everything: DefaultObservers.server
 }
 

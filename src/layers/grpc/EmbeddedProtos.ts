@@ -69,8 +69,14 @@ const makeCodec = (lookup: () => protobuf.Type): Codec => {
   const type = () => (found ??= lookup())
   return {
     type,
-    encode: (message) => type().encode(type().fromObject(message)).finish() as Buffer,
-    decode: (bytes) => type().toObject(type().decode(bytes), conversion)
+    encode: (message) => {
+      const known = found ?? type()
+      return known.encode(known.fromObject(message)).finish() as Buffer
+    },
+    decode: (bytes) => {
+      const known = found ?? type()
+      return known.toObject(known.decode(bytes), conversion)
+    }
   }
 }
 

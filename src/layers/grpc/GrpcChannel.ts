@@ -9,6 +9,7 @@ import { Context, type Effect, type Exit, type Stream } from "effect"
 
 import type { Kind } from "./GrpcCall.ts"
 import type { GrpcError } from "./GrpcError.ts"
+import type { ClientCall } from "./GrpcInterceptor.ts"
 import type { ResponseLimit } from "./ResponseLimit.ts"
 import type { Status } from "./Status.ts"
 
@@ -36,13 +37,11 @@ export interface ResponseMetadata {
   readonly trailers: Metadata
 }
 
-/** A call that is about to be made. */
-export interface Call {
-  readonly method: Method
-  /** Deadline, in milliseconds of `performance.now()`; Infinity without one. */
-  readonly deadline: number
-  /** The initial metadata. It is not shared with other calls: interceptors and retries change it. */
-  readonly metadata: Metadata
+/** A call that is about to be made. Its metadata is not shared with other calls: interceptors and retries change it. */
+export interface Call extends ClientCall {
+  readonly definition: Method
+  /** The context that the call is made in. */
+  readonly context: Context.Context<never>
   readonly responseLimit: ResponseLimit | undefined
   /** Called with the headers and the trailers of each attempt when they arrive. */
   readonly onResponseMetadata: ((metadata: Partial<ResponseMetadata>) => void) | undefined

@@ -94,13 +94,16 @@ export const make = Effect.fnUntraced(function* <Methods>(
 })
 
 const callerOf = (channel: GrpcChannel["Service"], method: Method) => {
+  const { target } = channel
   const withCall = <A, E, R>(options: CallOptions | undefined, make: (call: Call) => Effect.Effect<A, E, R>) =>
-    Effect.withFiber<A, E, R>(({ context }) => make(callIn(context, method, options)))
+    Effect.withFiber<A, E, R>(({ context }) => make(callIn(context, target, method, options)))
   switch (method.kind) {
     case "unary":
       // hot path: nearly all calls are unary
       return (request: object, options?: CallOptions) =>
-        Effect.withFiber<object, GrpcError>(({ context }) => channel.unary(callIn(context, method, options), request))
+        Effect.withFiber<object, GrpcError>(({ context }) =>
+          channel.unary(callIn(context, target, method, options), request)
+        )
     case "serverStream":
       return (request: object, options?: CallOptions) =>
         Stream.unwrap(withCall(options, (call) => Effect.succeed(channel.serverStream(call, request))))
@@ -114,18 +117,29 @@ const callerOf = (channel: GrpcChannel["Service"], method: Method) => {
 }
 
 /** A call configured by its options and by the context. */
-const callIn = (context: Context.Context<never>, method: Method, options: CallOptions | undefined): Call => {
-  const deadline = Context.get(context, Deadline)
-  const own = options?.timeout === undefined ? Infinity : performance.now() + Duration.toMillis(options.timeout)
+const callIn = (
+  context: Context.Context<never>,
+  target: string,
+  definition: Method,
+  options: CallOptions | undefined
+): Call => {
+  const startedAt = performance.now()
+  const own = options?.timeout === undefined ? Infinity : startedAt + Duration.toMillis(options.timeout)
   const metadata = Context.get(context, RequestMetadata).clone()
   if (options?.metadata !== undefined) {
     metadata.merge(options.metadata)
     metadata.setOptions(options.metadata.getOptions())
   }
   return {
-    method,
-    deadline: Math.min(own, deadline),
+    service: definition.service,
+    method: definition.name,
+    kind: definition.kind,
+    target,
+    startedAt,
+    deadline: Math.min(own, Context.get(context, Deadline)),
     metadata,
+    definition,
+    context,
     responseLimit: options?.responseLimit,
     onResponseMetadata: Context.get(context, ResponseListener)
   }

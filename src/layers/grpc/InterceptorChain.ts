@@ -9,11 +9,11 @@ import { type Context, Effect, Exit } from "effect"
 import type { Hooks } from "./GrpcInterceptor.ts"
 import type * as Status from "./Status.ts"
 
-/** The status that a call ends with; undefined is OK. */
-export type StatusOf<Call, Failure> = (exit: Exit.Exit<unknown, Failure>, call: Call) => Status.Status | undefined
+/** The status of a call that failed. */
+export type StatusOf<Call, Failure> = (exit: Exit.Failure<unknown, Failure>, call: Call) => Status.Status | undefined
 
-/** Any `around`; its errors are typed in {@link GrpcInterceptor}. */
-type Wrap<Call, Failure> = <A, E extends Failure, R>(
+/** An `around` of an interceptor. Its errors are typed in {@link GrpcInterceptor}. */
+export type Around<Call, Failure> = <A, E extends Failure, R>(
   effect: Effect.Effect<A, E, R>,
   call: Call
 ) => Effect.Effect<A, E, R>
@@ -22,17 +22,16 @@ type OnStart<Call> = NonNullable<Hooks<Call, never>["onStart"]>
 
 type OnEnd<Call, Failure> = NonNullable<Hooks<Call, Failure>["onEnd"]>
 
-export class InterceptorChain<Call, Failure, Around> {
+export class InterceptorChain<Call, Failure> {
   /** Wraps a call in the interceptors from the first with `around` on; undefined if there is none, as with only observers. */
-  readonly around: Around | undefined
+  readonly around: Around<Call, Failure> | undefined
   readonly #starts: ReadonlyArray<OnStart<Call>>
   /** The innermost first. */
   readonly #ends: ReadonlyArray<OnEnd<Call, Failure>>
-  readonly #wrap: Wrap<Call, Failure> | undefined
   readonly #statusOf: StatusOf<Call, Failure>
 
   constructor(
-    interceptors: ReadonlyArray<Hooks<Call, Failure> & { readonly around?: Around }>,
+    interceptors: ReadonlyArray<Hooks<Call, Failure> & { readonly around?: unknown }>,
     statusOf: StatusOf<Call, Failure>
   ) {
     const firstAround = interceptors.findIndex(({ around }) => around !== undefined)
@@ -42,9 +41,11 @@ export class InterceptorChain<Call, Failure, Around> {
     this.#statusOf = statusOf
     if (firstAround === -1) return
     const [first, ...inside] = interceptors.slice(firstAround)
-    const wraps = [first?.around, ...inside.flatMap((inner) => [hooksWithin(inner, statusOf), inner.around])]
-    this.#wrap = compose(wraps.filter((wrap) => wrap !== undefined) as ReadonlyArray<Wrap<Call, Failure>>)
-    this.around = this.#wrap as Around
+    const wraps: ReadonlyArray<unknown> = [
+      first?.around,
+      ...inside.flatMap((inner) => [hooksWithin(inner, statusOf), inner.around])
+    ]
+    this.around = compose(wraps.filter((wrap): wrap is Around<Call, Failure> => wrap !== undefined))
   }
 
   /** Runs the `onStart` hooks, and returns the context to run the call in. */
@@ -73,18 +74,18 @@ export class InterceptorChain<Call, Failure, Around> {
     }
   }
 
-  /** Runs hooks and wrappers around an Effect, in the fiber of its caller. `make` is called with the context that the Effect runs in. */
+  /** Runs hooks and wrappers around an Effect, in the fiber of its caller, whose context is `context`. */
   run<A, E extends Failure, R>(
     call: Call,
     context: Context.Context<never>,
-    make: (context: Context.Context<never>) => Effect.Effect<A, E, R>
+    effect: Effect.Effect<A, E, R>
   ): Effect.Effect<A, E, R> {
     const within = this.start(call, context)
-    const made = this.#wrap === undefined ? make(within) : this.#wrap(makeWithin(make), call)
+    const wrapped = this.around === undefined ? effect : this.around(effect, call)
     const observed =
       this.#ends.length === 0
-        ? made
-        : Effect.onExit(made, (exit) => {
+        ? wrapped
+        : Effect.onExit(wrapped, (exit) => {
             this.end(call, exit, within)
             return Effect.void
           })
@@ -94,12 +95,9 @@ export class InterceptorChain<Call, Failure, Around> {
   }
 }
 
-const makeWithin = <A, E, R>(make: (context: Context.Context<never>) => Effect.Effect<A, E, R>) =>
-  Effect.withFiber<A, E, R>(({ context }) => make(context))
-
 /** An exception in a wrapper is a defect of the call, which the outer ones observe. */
 const compose =
-  <Call, Failure>(wraps: ReadonlyArray<Wrap<Call, Failure>>): Wrap<Call, Failure> =>
+  <Call, Failure>(wraps: ReadonlyArray<Around<Call, Failure>>): Around<Call, Failure> =>
   (effect, call) =>
     wraps.reduceRight((inner, wrap) => Effect.suspend(() => wrap(inner, call)), effect)
 
@@ -107,13 +105,13 @@ const compose =
 const hooksWithin = <Call, Failure>(
   { onEnd, onStart }: Hooks<Call, Failure>,
   statusOf: StatusOf<Call, Failure>
-): Wrap<Call, Failure> | undefined => {
+): Around<Call, Failure> | undefined => {
   if (onStart === undefined && onEnd === undefined) return undefined
-  const hooks = new InterceptorChain<Call, Failure, never>(
+  const hooks = new InterceptorChain<Call, Failure>(
     [{ ...(onStart && { onStart }), ...(onEnd && { onEnd }) }],
     statusOf
   )
-  return (effect, call) => Effect.withFiber(({ context }) => hooks.run(call, context, () => effect))
+  return (effect, call) => Effect.withFiber(({ context }) => hooks.run(call, context, effect))
 }
 
 /** Runs an Effect of a hook in the background. A failure is logged, and does not affect the call. */

@@ -13,7 +13,6 @@ import * as Address from "../config/Address.ts"
 import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as Logging from "../telemetry/Logging.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
-import * as ServerSpan from "../telemetry/ServerSpan.ts"
 import { endSpan, errorExit } from "../telemetry/spans.ts"
 import * as TraceContext from "../telemetry/TraceContext.ts"
 import * as UnexpectedError from "../telemetry/UnexpectedError.ts"
@@ -49,7 +48,7 @@ export const observe = (app: App, options: Options): App =>
       const status = Exit.isSuccess(exit) ? exit.value.status : statusOfFailure(exit.cause, options.isAborting)
       count(observedRequest, status, context)
       const line = lineOf(observedRequest, status, inSpan)
-      const span = Context.get(inSpan, ServerSpan.RecordedSpan)
+      const span = Context.get(inSpan, TraceContext.RecordedSpan)
       if (span === undefined) return line
       return Effect.andThen(line ?? Effect.void, endOfSpan(span, exit, status))
     })
@@ -71,7 +70,7 @@ export const refused =
     const inSpan = beginSpan(context, observedRequest, options)
     activeRequests.modifyUnsafe(1, context)
     count(observedRequest, status, context)
-    const span = Context.get(inSpan, ServerSpan.RecordedSpan)
+    const span = Context.get(inSpan, TraceContext.RecordedSpan)
     if (span !== undefined) {
       Effect.runSyncWith(context)(endOfSpan(span, Exit.succeed(HttpServerResponse.empty({ status })), status))
     }
@@ -86,7 +85,7 @@ export const refused =
 
 const beginSpan = (context: Context.Context<never>, observedRequest: ObservedRequest, { trustsTraces }: Options) => {
   const { headers } = observedRequest
-  return ServerSpan.start(context, {
+  return TraceContext.startServerSpan(context, {
     name:
       observedRequest.route === undefined
         ? observedRequest.method

@@ -7,7 +7,7 @@ import { Cause, Context, Effect } from "effect"
 
 import * as LogRateLimiter from "./LogRateLimiter.ts"
 
-/** What happens when a guarded callback throws. Both functions receive the arguments of the callback. */
+/** What happens when a callback throws. Both functions receive the arguments of the callback. */
 export interface OnBug<Args extends ReadonlyArray<unknown>> {
   /** Annotations of the log line, such as the call and its peer. */
   readonly annotations?: ((...args: Args) => Readonly<Record<string, unknown>>) | undefined
@@ -31,7 +31,28 @@ export type Guard = <Args extends ReadonlyArray<unknown>>(
 const bugs = LogRateLimiter.make("exceptions of callbacks")
 
 /** Makes a {@link Guard} that logs with the loggers of a context. Callbacks are called without a receiver (`this`). */
-export const make = (context: Context.Context<never> = Context.empty()): Guard => {
+export const make = (context?: Context.Context<never>): Guard => {
+  const onException = makeHandler(context)
+  return (name, callback, onBug) =>
+    (...args) => {
+      try {
+        callback(...args)
+      } catch (exception) {
+        onException(name, exception, onBug, ...args)
+      }
+    }
+}
+
+/** Logs an exception of a callback, and runs the recovery; never throws. */
+export type Handler = <Args extends ReadonlyArray<unknown>>(
+  name: string,
+  exception: unknown,
+  onBug: OnBug<Args> | undefined,
+  ...args: Args
+) => void
+
+/** Makes the handler of a {@link Guard}, for callbacks on a hot path, which catch their exceptions themselves. */
+export const makeHandler = (context: Context.Context<never> = Context.empty()): Handler => {
   const runFork = Effect.runForkWith(context)
 
   const log = (name: string, annotations: Readonly<Record<string, unknown>>, exception: unknown) =>
@@ -41,19 +62,14 @@ export const make = (context: Context.Context<never> = Context.empty()): Guard =
       )
     )
 
-  return (name, callback, { annotations, recover } = {}) =>
-    (...args) => {
-      try {
-        callback(...args)
-      } catch (exception) {
-        log(name, attempt(() => annotations?.(...args)) ?? {}, exception)
-        try {
-          recover?.(...args)
-        } catch (next) {
-          log(`${name}, while recovering`, {}, next)
-        }
-      }
+  return (name, exception, { annotations, recover } = {}, ...args) => {
+    log(name, attempt(() => annotations?.(...args)) ?? {}, exception)
+    try {
+      recover?.(...args)
+    } catch (next) {
+      log(`${name}, while recovering`, {}, next)
     }
+  }
 }
 
 const attempt = <A>(evaluate: () => A): A | undefined => {

@@ -7,8 +7,6 @@
 import { Context, Effect, Option, Tracer } from "effect"
 import { Hex } from "effect/encoding"
 
-import * as TraceContext from "./TraceContext.ts"
-
 /** The values of OTEL_TRACES_SAMPLER. */
 export const names = [
   "always_on",
@@ -18,6 +16,11 @@ export const names = [
   "parentbased_always_off",
   "parentbased_traceidratio"
 ] as const
+
+/** Whether the caller's span is from an untrusted source, whose sampled flag is ignored: an annotation of the span. */
+export const IsUntrusted = Context.Reference<boolean>("layers/telemetry/Sampling/IsUntrusted", {
+  defaultValue: () => false
+})
 
 /** Decides which traces are recorded. */
 export interface Sampler {
@@ -100,7 +103,7 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
       ? () => false
       : (traceId: string | undefined) => isWithin(ratio, traceId)
   return (caller) => {
-    const known = caller === undefined || Context.get(caller.annotations, TraceContext.IsUntrusted) ? undefined : caller
+    const known = caller === undefined || Context.get(caller.annotations, IsUntrusted) ? undefined : caller
     return known !== undefined && isParentBased ? known.sampled : own(known?.traceId)
   }
 }

@@ -1,17 +1,15 @@
 /**
- * Trace propagation between processes in the headers traceparent and tracestate (W3C Trace Context,
- * https://www.w3.org/TR/trace-context/).
+ * Traces across processes: the headers traceparent and tracestate of requests (W3C Trace Context, https://www.w3.org/TR/trace-context/),
+ * and the server span of a request, in the trace of its caller.
  */
-import { Context, Tracer } from "effect"
+import { Context, Effect, Tracer } from "effect"
+
+import * as Sampling from "./Sampling.ts"
+import { setAttributes } from "./spans.ts"
 
 /** The tracestate header of the caller, which is forwarded unchanged. */
 const State = Context.Reference<string | undefined>("layers/telemetry/TraceContext/State", {
   defaultValue: () => undefined
-})
-
-/** Whether the caller's span is from an untrusted source, whose sampled flag is ignored. */
-export const IsUntrusted = Context.Reference<boolean>("layers/telemetry/TraceContext/IsUntrusted", {
-  defaultValue: () => false
 })
 
 /** Returns the value of a header by its lower-case name. Repeated headers are joined by commas. */
@@ -35,7 +33,7 @@ export const fromHeaders = (
   const isUntrusted = options?.isUntrusted === true
   const state = headers("tracestate")
   let annotations = Context.empty()
-  if (isUntrusted) annotations = Context.add(annotations, IsUntrusted, true)
+  if (isUntrusted) annotations = Context.add(annotations, Sampling.IsUntrusted, true)
   if (state !== undefined && tracestate.test(state)) annotations = Context.add(annotations, State, state)
   const sampled = !isUntrusted && (Number.parseInt(flags, 16) & 1) === 1
   return Tracer.externalSpan({ traceId, spanId, sampled, annotations })
@@ -47,6 +45,43 @@ const zeros = /^0+$/
 
 /** The specification requires that 512 characters are propagated; longer values are dropped. */
 const tracestate = /^[\x20-\x7e]{1,512}$/
+
+/** Data of a server span. */
+export interface ServerRequest {
+  readonly name: string
+  /** The caller's span, from {@link fromHeaders}. Undefined starts a new trace. */
+  readonly parent: Tracer.ExternalSpan | undefined
+  /** Evaluated only if the span is recorded. */
+  readonly attributes: () => Readonly<Record<string, unknown>>
+}
+
+/** The server span of the current request; undefined if it is not recorded. */
+export const RecordedSpan = Context.Reference<Tracer.Span | undefined>("layers/telemetry/TraceContext/RecordedSpan", {
+  defaultValue: () => undefined
+})
+
+/**
+ * Adds a span of kind server to the context that a request is handled in, and sets {@link RecordedSpan}. If the trace is not recorded,
+ * the context gets a non-recording span, so that outgoing requests still propagate the trace.
+ */
+export const startServerSpan = (
+  context: Context.Context<never>,
+  { attributes, name, parent }: ServerRequest
+): Context.Context<never> => {
+  const tracer = Context.get(context, Tracer.Tracer)
+  const nonRecording = tracer === Tracer.nativeTracer ? parent : Sampling.nonRecordingSpan(tracer, parent)
+  if (nonRecording !== undefined) return Context.add(context, Tracer.ParentSpan, nonRecording)
+  if (tracer === Tracer.nativeTracer) return context
+  const kind = { kind: "server", annotations: Sampling.alreadySampled } as const
+  const span = Effect.runSyncWith(context)(
+    // without `root`, a span without a parent would become a child of the span in which the server was started
+    Effect.makeSpan(name, parent === undefined ? { ...kind, root: true } : { ...kind, parent })
+  )
+  const inSpan = Context.add(context, Tracer.ParentSpan, span)
+  if (!span.sampled) return inSpan
+  setAttributes(span, attributes())
+  return Context.add(inSpan, RecordedSpan, span)
+}
 
 /** The headers of an outgoing request. */
 export interface TraceHeaders {

@@ -106,7 +106,7 @@ const makeServer = Effect.fnUntraced(function* (options: Options) {
   }
 
   const open: Open = (attempt, client) => {
-    const { path } = attempt.call.method
+    const { path } = attempt.call.definition
     return new InMemoryCall(methods.get(path) ?? unknownMethod(path), attempt, client, shared)
   }
   const unknownMethods = new ServerInterceptorChain(interceptors)
@@ -141,12 +141,13 @@ const makeServer = Effect.fnUntraced(function* (options: Options) {
 const makeChannel = (open: Open, { client = {} }: Options): GrpcChannel["Service"] => {
   const { attemptInterceptors = [], interceptors = [] } = client
   const { attemptObservers = DefaultObservers.clientAttempt, observers = DefaultObservers.client } = client
-  const retry = { policy: RetryPolicy.never, budget: Retry.makeBudget(RetryPolicy.never), attemptTimeout: Infinity }
-  const state: CallMaker.ServiceState = { circuit: (_method, call) => call, retry, streamRetry: retry }
+  const policy = RetryPolicy.never
+  const retry = { policy, budget: new Retry.RetryBudget(policy), attemptTimeout: Infinity }
+  const state: CallMaker.ServiceState = { circuit: (_method, make) => make(), retry, streamRetry: retry }
   return CallMaker.make({
     target,
     transport: makeTransport(open),
-    serviceState: () => state,
+    makeServiceState: () => state,
     calls: new InterceptorChain([...observers, ...interceptors], clientStatusOf),
     attempts: new InterceptorChain([...attemptObservers, ...attemptInterceptors], clientStatusOf),
     observeCompression: false
@@ -167,7 +168,7 @@ const makeTransport = (open: Open): Transport => {
       },
       onStatus: (status) => resume(exitOf(attempt, response, status))
     })
-    attempt.onStarted(call)
+    attempt.started = call
     call.start(request)
     return call
   }
@@ -190,7 +191,7 @@ const makeTransport = (open: Open): Transport => {
             responses.end()
           }
         })
-        attempt.onStarted(call)
+        attempt.started = call
         call.start(request)
         const stream = Stream.concat(
           responses.stream as Stream.Stream<object>,
@@ -227,9 +228,9 @@ const makeTransport = (open: Open): Transport => {
   }
 }
 
-const sendAll = <E, R>({ call: { method } }: Attempt, call: InMemoryCall, requests: Stream.Stream<object, E, R>) =>
+const sendAll = <E, R>({ call: { definition } }: Attempt, call: InMemoryCall, requests: Stream.Stream<object, E, R>) =>
   requests.pipe(
-    Stream.mapEffect((request) => method.encode(request)),
+    Stream.mapEffect((request) => definition.encode(request)),
     Stream.runForEach((message) => call.sendRequest(message)),
     Effect.andThen(Effect.sync(() => call.endRequests()))
   )

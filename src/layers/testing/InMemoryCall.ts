@@ -7,7 +7,6 @@
 import { Metadata } from "@grpc/grpc-js"
 import { type Context, Effect, type Fiber } from "effect"
 
-import type { StartedCall } from "../grpc/client/CallAttempt.ts"
 import type { Attempt } from "../grpc/client/Transport.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
 import { CallContext, type MethodInfo } from "../grpc/server/CallContext.ts"
@@ -78,7 +77,7 @@ class Handover {
   }
 }
 
-export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus>, StartedCall {
+export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
   readonly context: CallContext
 
   readonly #method: InMemoryMethod
@@ -101,7 +100,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus>, Sta
     this.#shared = shared
     this.#attempt = attempt
     this.#client = client
-    const { kind } = attempt.call.method
+    const { kind } = attempt
     const hasRequestStream = kind === "clientStream" || kind === "bidi"
     this.#requests = hasRequestStream
       ? new RequestReader({ startRead: () => this.#toServer.want(), onTaken: () => {} })
@@ -118,7 +117,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus>, Sta
     open.add(this)
     try {
       const decoded = request === undefined ? this.#requests!.stream : this.#decode(request)
-      if (run === undefined) throw new Rejection(unimplemented(this.#attempt.call.method.path))
+      if (run === undefined) throw new Rejection(unimplemented(this.#attempt.call.definition.path))
       run(this, decoded)
     } catch (exception) {
       if (!(exception instanceof Rejection)) return this.crash(exception)

@@ -14,7 +14,6 @@ import type { InterceptorChain } from "../InterceptorChain.ts"
 import * as MessageCompression from "../MessageCompression.ts"
 import * as ResponseLimit from "../ResponseLimit.ts"
 import * as Status from "../Status.ts"
-import * as CallAttempt from "./CallAttempt.ts"
 import type { CircuitBreaker } from "./CircuitBreaker.ts"
 import * as InterceptedStream from "./InterceptedStream.ts"
 import * as Retry from "./Retry.ts"
@@ -31,121 +30,168 @@ export interface ServiceState {
 export interface Options {
   readonly target: string
   readonly transport: Transport
-  readonly serviceState: (service: string) => ServiceState
-  readonly calls: InterceptorChain<ClientCall, unknown, unknown>
-  readonly attempts: InterceptorChain<ClientAttempt, unknown, unknown>
+  /** Creates the state of a service, at its first call. */
+  readonly makeServiceState: (service: string) => ServiceState
+  readonly calls: InterceptorChain<ClientCall, unknown>
+  readonly attempts: InterceptorChain<ClientAttempt, unknown>
   readonly observeCompression: boolean
 }
 
 export const make = (options: Options): GrpcChannel["Service"] => {
-  const { attempts, calls, serviceState, target, transport } = options
+  const { attempts, calls, makeServiceState, observeCompression, target, transport } = options
 
-  const describe = ({ deadline, metadata, method }: Call): ClientCall => ({
-    service: method.service,
-    method: method.name,
-    kind: method.kind,
-    target,
-    startedAt: performance.now(),
-    deadline,
-    metadata
-  })
+  const states = new Map<string, ServiceState>()
+  const addState = (service: string): ServiceState => {
+    const state = makeServiceState(service)
+    states.set(service, state)
+    return state
+  }
 
-  const attemptOf = (call: Call, timeout: number, attempt: CallAttempt.CallAttempt): Attempt => ({
-    call,
-    timeout,
-    decode:
-      call.responseLimit === undefined && !options.observeCompression
-        ? call.method.decode
-        : decoder(call, options.observeCompression),
-    onStarted: (started: CallAttempt.StartedCall) => {
-      attempt.started = started
+  const attemptOf = (call: Call, attempt: number, timeout: number): Attempt => {
+    const { deadline, definition, kind, metadata, method, responseLimit, service, target } = call
+    const made: Attempt = {
+      service,
+      method,
+      kind,
+      target,
+      deadline,
+      metadata,
+      attempt,
+      startedAt: performance.now(),
+      peer: () => made.started?.getPeer(),
+      call,
+      timeout,
+      decode:
+        responseLimit === undefined && !observeCompression
+          ? definition.decode
+          : (bytes) => {
+              const kept = responseLimit === undefined ? bytes : ResponseLimit.apply(bytes, responseLimit)
+              const response = definition.decode(kept)
+              if (observeCompression && MessageCompression.isCompressed(bytes)) {
+                MessageCompression.markCompressed(response)
+              }
+              return response
+            },
+      started: undefined
     }
-  })
+    return made
+  }
 
-  const unary = (call: Call, request: object): Effect.Effect<object, GrpcError> =>
-    Effect.withFiber(({ context }) => {
-      const info = describe(call)
-      const { circuit, retry } = serviceState(info.service)
-      return calls.run(info, context, (inner) => {
-        const encoded = call.method.encode(request)
-        if (Exit.isFailure(encoded)) return Effect.mapError(encoded, (status) => Retry.errorOf(call, status))
-        if (call.deadline <= performance.now()) return Effect.fail(Retry.errorOf(call, deadlineExceeded))
-        const made = Retry.run(call, retry, (number, timeout) => {
-          const attempt = CallAttempt.make(info, number)
-          return attempts.run(attempt, inner, () => transport.unary(attemptOf(call, timeout, attempt), encoded.value))
+  const unary = (call: Call, request: object): Effect.Effect<object, GrpcError> => {
+    const { circuit, retry } = states.get(call.service) ?? addState(call.service)
+    const made = Effect.withFiber<object, GrpcError>(({ context }) => {
+      const encoded = call.definition.encode(request)
+      if (Exit.isFailure(encoded)) return Effect.mapError(encoded, (status) => errorOf(call, status))
+      if (call.deadline <= performance.now()) return Effect.fail(errorOf(call, deadlineExceeded))
+      return circuit(call.definition.path.slice(1), () =>
+        retried(call, retry, (number, timeout) => {
+          const attempt = attemptOf(call, number, timeout)
+          return attempts.run(attempt, context, transport.unary(attempt, encoded.value))
         })
-        return circuit(call.method.path.slice(1), made)
-      })
+      )
     })
+    return calls.run(call, call.context, made)
+  }
 
   const serverStream = (call: Call, request: object): Stream.Stream<object, GrpcError> => {
-    const info = describe(call)
     const made = Effect.gen(function* () {
-      const encoded = yield* Effect.mapError(call.method.encode(request), (status) => Retry.errorOf(call, status))
+      const encoded = yield* Effect.mapError(call.definition.encode(request), (status) => errorOf(call, status))
       yield* failIfLate(call)
-      const { streamRetry } = serviceState(info.service)
-      const responses = yield* Retry.run(call, streamRetry, (number, timeout) => {
-        const attempt = CallAttempt.make(info, number)
-        const begin = Effect.suspend(() => transport.serverStream(attemptOf(call, timeout, attempt), encoded))
-        return InterceptedStream.open(attempts, attempt, begin)
+      const { streamRetry } = states.get(call.service) ?? addState(call.service)
+      const responses = yield* retried(call, streamRetry, (number, timeout) => {
+        const attempt = attemptOf(call, number, timeout)
+        return InterceptedStream.open(
+          attempts,
+          attempt,
+          Effect.suspend(() => transport.serverStream(attempt, encoded))
+        )
       })
-      return Stream.mapError(responses, (status) => Retry.errorOf(call, status))
+      return Stream.mapError(responses, (status) => errorOf(call, status))
     })
-    return Stream.unwrap(InterceptedStream.open(calls, info, made))
+    return Stream.unwrap(InterceptedStream.open(calls, call, made))
   }
 
   const clientStream = <E, R>(
     call: Call,
     requests: Stream.Stream<object, E, R>
-  ): Effect.Effect<object, GrpcError | E, R> =>
-    Effect.withFiber(({ context }) => {
-      const info = describe(call)
-      return calls.run(info, context, () => {
-        const attempt = CallAttempt.make(info, 1)
-        const made = Effect.withFiber<object, Status.Status | E, R>(({ context }) =>
-          attempts.run(attempt, context, () =>
-            Effect.suspend(() => transport.clientStream(attemptOf(call, timeLeft(call), attempt), requests))
-          )
-        )
-        return Effect.andThen(
-          failIfLate(call),
-          Effect.mapError(made, (error) => toGrpcError(call, error))
-        )
-      })
+  ): Effect.Effect<object, GrpcError | E, R> => {
+    const made = Effect.withFiber<object, Status.Status | E, R>(({ context }) => {
+      const attempt = attemptOf(call, 1, timeLeft(call))
+      return attempts.run(
+        attempt,
+        context,
+        Effect.suspend(() => transport.clientStream(attempt, requests))
+      )
     })
+    return calls.run(
+      call,
+      call.context,
+      Effect.andThen(
+        failIfLate(call),
+        Effect.mapError(made, (error) => toGrpcError(call, error))
+      )
+    )
+  }
 
   const bidi = <E, R>(call: Call, requests: Stream.Stream<object, E, R>): Stream.Stream<object, GrpcError | E, R> => {
-    const info = describe(call)
     const made = Effect.gen(function* () {
       yield* failIfLate(call)
-      const attempt = CallAttempt.make(info, 1)
-      const begin = Effect.suspend(() => transport.bidi(attemptOf(call, timeLeft(call), attempt), requests))
+      const attempt = attemptOf(call, 1, timeLeft(call))
+      const begin = Effect.suspend(() => transport.bidi(attempt, requests))
       const responses = yield* Effect.mapError(InterceptedStream.open(attempts, attempt, begin), (status) =>
-        Retry.errorOf(call, status)
+        errorOf(call, status)
       )
       return Stream.mapError(responses, (error) => toGrpcError(call, error))
     })
-    return Stream.unwrap(InterceptedStream.open(calls, info, made))
+    return Stream.unwrap(InterceptedStream.open(calls, call, made))
   }
 
   return { target, unary, serverStream, clientStream, bidi }
 }
 
+/** Makes an attempt, and the next one after a retryable failure. The timeout of an attempt is in milliseconds. */
+const retried = <A, R>(
+  call: Call,
+  state: Retry.RetryState,
+  make: (attempt: number, timeout: number) => Effect.Effect<A, Status.Status, R>,
+  attempt = 1
+): Effect.Effect<A, GrpcError, R> => {
+  const { attemptTimeout, budget, policy } = state
+  const left = call.deadline - performance.now()
+  const isLast =
+    !call.definition.isIdempotent ||
+    attempt >= policy.maxAttempts ||
+    // without a deadline the attempt timeout is kept: nothing else ends a call to a server that hangs
+    (left < Infinity && !budget.allows)
+  const timeout = isLast ? left : Math.min(attemptTimeout * 2 ** (attempt - 1), left)
+  return Effect.matchEffect(make(attempt, timeout), {
+    onSuccess: (response) => {
+      if (!budget.isFull) budget.onSuccess()
+      return Effect.succeed(response)
+    },
+    onFailure: (status) =>
+      Effect.flatMap(Retry.decide(call, state, { attempt, isLast, isLimited: timeout < left, status }), (wait) => {
+        if (wait === undefined) return Effect.fail(errorOf(call, status))
+        call.metadata.set("grpc-previous-rpc-attempts", String(attempt))
+        return Effect.andThen(
+          Effect.sleep(wait),
+          Effect.suspend(() => retried(call, state, make, attempt + 1))
+        )
+      })
+  })
+}
+
+/** The error of a call that ended with a status. */
+const errorOf = ({ definition }: Call, reason: Status.Status): GrpcError =>
+  new GrpcError({ method: definition.path.slice(1), reason })
+
 const timeLeft = ({ deadline }: Call): number => deadline - performance.now()
 
 const failIfLate = (call: Call): Effect.Effect<void, GrpcError> =>
-  Effect.suspend(() => (timeLeft(call) > 0 ? Effect.void : Effect.fail(Retry.errorOf(call, deadlineExceeded))))
+  Effect.suspend(() => (timeLeft(call) > 0 ? Effect.void : Effect.fail(errorOf(call, deadlineExceeded))))
 
 const deadlineExceeded = Status.deadlineExceeded("Deadline exceeded before the call was sent")
 
 /** Errors of the request Stream are passed through. */
 const toGrpcError = <E>(call: Call, error: E | Status.Status): Exclude<E, Status.Status> | GrpcError =>
-  Status.isStatus(error) ? Retry.errorOf(call, error) : (error as Exclude<E, Status.Status>)
-
-const decoder =
-  ({ method, responseLimit }: Call, observeCompression: boolean) =>
-  (bytes: Buffer): object => {
-    const response = method.decode(responseLimit === undefined ? bytes : ResponseLimit.apply(bytes, responseLimit))
-    if (observeCompression && MessageCompression.isCompressed(bytes)) MessageCompression.markCompressed(response)
-    return response
-  }
+  Status.isStatus(error) ? errorOf(call, error) : (error as Exclude<E, Status.Status>)

@@ -5,7 +5,7 @@
  * Effect's CircuitBreaker does not fit: it uses the wall clock, counting each success with it is too slow for the hot path, and without
  * successes it cannot detect consecutive failures.
  */
-import { Cause, Duration, Effect, type Exit, type Scope } from "effect"
+import { Cause, Duration, Effect, Exit, type Scope } from "effect"
 
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
 import { GrpcError } from "../GrpcError.ts"
@@ -22,10 +22,13 @@ export interface Options {
   readonly openDuration: Duration.Duration
 }
 
-/** Makes a call of a method ("package.Service/Method") and records its outcome, or fails with UNAVAILABLE while the circuit is open. */
+/**
+ * Makes a call of a method ("package.Service/Method") and records its outcome, or fails with UNAVAILABLE while the circuit is open. `make`
+ * is called at most once, when the call is made.
+ */
 export type CircuitBreaker = <A, R>(
   method: string,
-  call: Effect.Effect<A, GrpcError, R>
+  make: () => Effect.Effect<A, GrpcError, R>
 ) => Effect.Effect<A, GrpcError, R>
 
 type State =
@@ -80,60 +83,47 @@ export const make = Effect.fnUntraced(function* (
       )
     )
   }
-  const onReachable = () => {
-    if (state._tag === "closed") {
-      state.failuresInARow = 0
-      return
-    }
-    // the probe succeeded, or a call that started before the circuit opened
-    state = { _tag: "closed", failuresInARow: 0 }
-    log(Effect.logInfo(`Circuit breaker closed for ${service}`))
-  }
-  const onUnreachable = () => {
-    // in the other states, only calls that started before the circuit opened reach this line
-    if (state._tag === "closed" && ++state.failuresInARow >= failures) open()
+  const record = (outcome: Outcome, isProbe: boolean) => {
+    if (outcome === "reachable") {
+      // the probe succeeded, or a call that started before the circuit opened
+      if (state._tag !== "closed") log(Effect.logInfo(`Circuit breaker closed for ${service}`))
+      state = { _tag: "closed", failuresInARow: 0 }
+    } else if (isProbe) {
+      if (state._tag !== "half_open") return
+      if (outcome === "unreachable") open()
+      // it was interrupted, or the service is overloaded: the next call is the probe
+      else state = { _tag: "open", until: performance.now() }
+    } else if (outcome === "unreachable" && state._tag === "closed" && ++state.failuresInARow >= failures) open()
   }
 
-  const observe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
-    Effect.matchCauseEffect(call, {
-      onSuccess: (value) => {
-        if (state._tag === "closed") state.failuresInARow = 0
-        else onReachable()
-        return Effect.succeed(value)
-      },
-      onFailure: (cause) => {
-        const outcome = outcomeOf(cause)
-        if (outcome === "reachable") onReachable()
-        else if (outcome === "unreachable") onUnreachable()
-        return Effect.failCause(cause)
-      }
-    })
-
-  const onProbed = (exit: Exit.Exit<unknown, GrpcError>) => {
-    const outcome = exit._tag === "Success" ? "reachable" : outcomeOf(exit.cause)
-    if (outcome === "reachable") return onReachable()
-    if (state._tag !== "half_open") return
-    if (outcome === "unreachable") open()
-    // it was interrupted, or the service is overloaded: the next call is the probe
-    else state = { _tag: "open", until: performance.now() }
+  const onSuccess = <A>(value: A): Effect.Effect<A> => {
+    if (state._tag === "closed") state.failuresInARow = 0
+    else record("reachable", false)
+    return Effect.succeed(value)
+  }
+  const onFailure = (cause: Cause.Cause<GrpcError>) => {
+    record(outcomeOf(cause), false)
+    return Effect.failCause(cause)
   }
   // uninterruptible between the two states, so that the circuit never stays half-open
-  const probe = <A, R>(call: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
+  const probe = <A, R>(make: () => Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
     Effect.uninterruptibleMask((restore) => {
-      if (state._tag !== "open") return restore(call)
+      if (state._tag !== "open") return restore(make())
       state = { _tag: "half_open" }
-      return Effect.onExit(restore(call), (exit) => Effect.sync(() => onProbed(exit)))
+      return Effect.onExit(restore(make()), (exit) =>
+        Effect.sync(() => record(Exit.isSuccess(exit) ? "reachable" : outcomeOf(exit.cause), true))
+      )
     })
 
-  const refuse = (method: string) =>
-    Effect.fail(new GrpcError({ method, reason: Status.unavailable(`Circuit breaker is open for ${target}`) }))
-
-  return (method, call) => {
-    if (state._tag === "closed") return observe(call)
+  return <A, R>(method: string, make: () => Effect.Effect<A, GrpcError, R>) => {
+    const observers = { onSuccess: onSuccess<A>, onFailure }
+    if (state._tag === "closed") return Effect.matchCauseEffect(make(), observers)
     // the state may change before the call runs
     return Effect.suspend(() => {
-      if (state._tag === "closed") return observe(call)
-      return state._tag === "open" && performance.now() >= state.until ? probe(call) : refuse(method)
+      if (state._tag === "closed") return Effect.matchCauseEffect(make(), observers)
+      if (state._tag === "open" && performance.now() >= state.until) return probe(make)
+      const reason = Status.unavailable(`Circuit breaker is open for ${target}`)
+      return Effect.fail(new GrpcError({ method, reason }))
     })
   }
 })

@@ -10,7 +10,7 @@ import * as Status from "../Status.ts"
 
 /** Begins a Stream within the interceptors of a call. `begin` runs in the context that the interceptors provide. */
 export const open = <Info, A, E, F, R, R2>(
-  chain: InterceptorChain<Info, unknown, unknown>,
+  chain: InterceptorChain<Info, unknown>,
   info: Info,
   begin: Effect.Effect<Stream.Stream<A, F, R2>, E, R>
 ): Effect.Effect<Stream.Stream<A, F, R2>, E, R | Scope.Scope> =>
@@ -20,9 +20,7 @@ export const open = <Info, A, E, F, R, R2>(
     const untilEnd = Effect.flatMap(Effect.context<never>(), (context) =>
       Effect.andThen(Deferred.succeed(inner, context), Deferred.await(ended))
     )
-    const intercepted = yield* Effect.withFiber<void, E>(({ context }) =>
-      chain.run(info, context, () => untilEnd)
-    ).pipe(
+    const intercepted = yield* Effect.withFiber<void, E>(({ context }) => chain.run(info, context, untilEnd)).pipe(
       // an interceptor that fails first prevents the Stream from starting
       Effect.onExit((exit) =>
         Exit.isFailure(exit) ? Deferred.failCause(inner, exit.cause) : Deferred.interrupt(inner)

@@ -50,7 +50,10 @@ class Replicas {
   size = 1
   suspension = 0
 
-  get(address: string): Replica {
+  /** The replica that was picked; undefined if none was. */
+  of({ subchannel }: experimental.PickResult): Replica | undefined {
+    if (subchannel === null) return undefined
+    const address = subchannel.getAddress()
     let replica = this.#byAddress.get(address)
     if (replica === undefined) {
       replica = { answeredAt: 0, isSuspended: false, probeAt: 0 }
@@ -120,39 +123,36 @@ class SuspendingPicker implements experimental.Picker {
 
   /** Called by grpc-js for each call, and when a connection changes; an exception would end the process then. */
   pick(args: experimental.PickArgs): experimental.PickResult {
+    const startedAt = performance.now()
     let picked = this.#picker.pick(args)
+    let replica = this.#replicas.of(picked)
     // after one round, all replicas are suspended
-    for (let turn = this.#replicas.size; turn > 0 && picked.subchannel !== null; turn--) {
-      const replica = this.#replicas.get(picked.subchannel.getAddress())
-      if (!replica.isSuspended) return this.#watch(picked, replica)
-      const now = performance.now()
-      if (now >= replica.probeAt) {
+    for (let turn = this.#replicas.size; turn > 0 && replica?.isSuspended === true; turn--) {
+      if (startedAt >= replica.probeAt) {
         // the next probe does not wait until this one ends, which may take long
-        replica.probeAt = now + this.#replicas.suspension
-        return this.#watch(picked, replica)
+        replica.probeAt = startedAt + this.#replicas.suspension
+        break
       }
       picked = this.#picker.pick(args)
+      replica = this.#replicas.of(picked)
     }
-    return picked.subchannel === null ? picked : this.#watch(picked, this.#replicas.get(picked.subchannel.getAddress()))
-  }
-
-  #watch(picked: experimental.PickResult, replica: Replica): experimental.PickResult {
+    if (replica === undefined) return picked
     const { onCallEnded } = picked
-    const startedAt = performance.now()
+    const called = replica
     return {
       ...picked,
       onCallEnded: guard("end of a call of a gRPC replica", (code, details, metadata) => {
         onCallEnded?.(code, details, metadata)
         if (code === status.DEADLINE_EXCEEDED) {
-          if (replica.answeredAt < startedAt) {
-            replica.isSuspended = true
-            replica.probeAt = performance.now() + this.#replicas.suspension
+          if (called.answeredAt < startedAt) {
+            called.isSuspended = true
+            called.probeAt = performance.now() + this.#replicas.suspension
           }
         } else if (code !== status.CANCELLED) {
           // A cancelled call is inconclusive. A lost connection ends the suspension, since round robin itself skips replicas without a
           // connection.
-          replica.answeredAt = performance.now()
-          replica.isSuspended = false
+          called.answeredAt = performance.now()
+          called.isSuspended = false
         }
       })
     } as experimental.PickResult

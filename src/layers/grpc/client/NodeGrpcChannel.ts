@@ -9,7 +9,7 @@ import {
   compressionAlgorithms,
   credentials
 } from "@grpc/grpc-js"
-import { Duration, Effect, Layer, Scope, Stream } from "effect"
+import { type Context, Duration, Effect, Layer, type Scope, Stream } from "effect"
 
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as Certificates from "../../tls/Certificates.ts"
@@ -74,7 +74,8 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
     changes: tls === undefined ? Stream.empty : Stream.drop(tls.certificates.changes, 1),
     maxCalls: policy.maxCalls
   })
-  const context = { lease, guard: CallbackGuard.make(yield* Effect.context<never>()) }
+  const services = yield* Effect.context<never>()
+  const context = { lease, guard: CallbackGuard.make(services), onException: CallbackGuard.makeHandler(services) }
   return GrpcChannel.of(
     CallMaker.make({
       target,
@@ -84,7 +85,7 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
         clientStream: StreamCall.clientStream(context),
         bidi: StreamCall.bidi(context)
       },
-      serviceState: yield* makeServiceStates(target, policy),
+      makeServiceState: serviceStates(target, policy, yield* Effect.context<Scope.Scope>()),
       calls: new InterceptorChain(
         [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
         clientStatusOf
@@ -98,23 +99,18 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
   )
 })
 
-/** The circuit breaker and the retry budget of each gRPC service, created at its first call. */
-const makeServiceStates = Effect.fnUntraced(function* (target: string, policy: ChannelPolicy) {
-  const states = new Map<string, CallMaker.ServiceState>()
-  const context = yield* Effect.context<Scope.Scope>()
-  const makeState = (service: string): CallMaker.ServiceState => {
+/** Creates the circuit breaker and the retry budget of a gRPC service. */
+const serviceStates =
+  (target: string, policy: ChannelPolicy, context: Context.Context<Scope.Scope>) =>
+  (service: string): CallMaker.ServiceState => {
     const { circuitFailures: failures, circuitOpen: openDuration, retry } = policy
-    const budget = Retry.makeBudget(retry)
-    const state = {
+    const budget = new Retry.RetryBudget(retry)
+    return {
       circuit: Effect.runSyncWith(context)(CircuitBreaker.make({ target, service, failures, openDuration })),
       retry: { policy: retry, budget, attemptTimeout: Duration.toMillis(retry.attemptTimeout) },
       streamRetry: { policy: retry, budget, attemptTimeout: Infinity }
     }
-    states.set(service, state)
-    return state
   }
-  return (service: string) => states.get(service) ?? makeState(service)
-})
 
 const toCredentials = (tls: ChannelTls | undefined): ChannelCredentials =>
   tls === undefined

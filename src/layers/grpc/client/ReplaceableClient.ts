@@ -46,16 +46,6 @@ interface Generation {
   calls: number
 }
 
-/** Starts a call with the client of a lease, and releases the lease if that throws. */
-export const start = <Call>({ client, release }: Lease, begin: (client: Client) => Call): Call => {
-  try {
-    return begin(client)
-  } catch (exception) {
-    release()
-    throw exception
-  }
-}
-
 /** Returns a function that grants leases until the scope closes. The client connects at the first call. */
 export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<() => Leased, never, Scope.Scope> {
   const context = yield* Effect.context<never>()

@@ -13,17 +13,11 @@
  *
  * It also releases the listeners of streams that have ended: see {@link ClosedStreams}.
  *
- * A diagnostics channel of node:http2 announces each new client stream, so that the listeners here run before those of grpc-js. They
- * ignore streams that are not gRPC.
+ * Diagnostics channels of node:http2 announce each new client stream, and the headers of its response before any listener receives them.
+ * Streams that are not gRPC are ignored.
  */
 import { subscribe } from "node:diagnostics_channel"
-import {
-  type ClientHttp2Stream,
-  constants,
-  type IncomingHttpHeaders,
-  type IncomingHttpStatusHeader,
-  type OutgoingHttpHeaders
-} from "node:http2"
+import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
 
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
 import * as ContentType from "../ContentType.ts"
@@ -34,8 +28,6 @@ import * as StatusCodec from "../StatusCodec.ts"
 /** Maximum number of values of a header whose name ends in "-bin". */
 const maxBinaryValues = 64
 
-type ResponseHeaders = IncomingHttpHeaders & IncomingHttpStatusHeader
-
 let isInstalled = false
 
 /** Checks the responses to all gRPC clients of this process from now on. */
@@ -43,31 +35,41 @@ export const install = (): void => {
   if (isInstalled) return
   isInstalled = true
   const guard = CallbackGuard.make()
-  const onCreated = guard("new HTTP/2 stream", (message: unknown) => {
-    const { headers, stream } = message as { readonly stream: ClientHttp2Stream; readonly headers: OutgoingHttpHeaders }
-    if (headers["content-type"] !== "application/grpc") return
-    stream.on(
-      "response",
-      guard("response headers", (received: ResponseHeaders) => {
-        if (removeExcess(received)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-        else if (received[":status"] === 200 && !ContentType.grpc.test(received["content-type"] ?? "")) {
-          // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
-          Object.assign(received, { ":status": `200 with content type "${received["content-type"] ?? ""}"` })
-        }
-        // trailers-only response
-        correctStatus(received)
-      })
-    )
-    stream.on("trailers", guard("response trailers", onTrailers))
+  const guardedTrailers = guard("response trailers", onTrailers)
+  const onCreated = ({ headers, stream }: StreamMessage) => {
+    if (headers["content-type"] !== grpc) return
+    stream.on("trailers", guardedTrailers)
     ClosedStreams.releaseListeners(stream)
-  })
-  subscribe("http2.client.stream.created", onCreated)
+  }
+  subscribe("http2.client.stream.created", guard("new HTTP/2 stream", onCreated as (message: unknown) => void))
+  subscribe("http2.client.stream.finish", guard("response headers", onResponse as (message: unknown) => void))
+}
+
+/** The messages of both channels, the first with the headers of the request, the second with those of the response. */
+interface StreamMessage {
+  readonly stream: ClientHttp2Stream
+  readonly headers: OutgoingHttpHeaders & IncomingHttpHeaders
+}
+
+const grpc = "application/grpc"
+
+const onResponse = ({ headers, stream }: StreamMessage): void => {
+  if (stream.sentHeaders["content-type"] !== grpc) return
+  if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  else if (headers[":status"] === 200 && !ContentType.grpc.test(headers["content-type"] ?? "")) {
+    // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
+    Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
+  }
+  // trailers-only response
+  if (headers["grpc-status"] !== undefined) correctStatus(headers)
 }
 
 const onTrailers = (headers: IncomingHttpHeaders): void => {
   if (removeExcess(headers)) {
     setStatus(headers, Status.codes.ResourceExhausted, "Too many values in the metadata of the response")
-  } else correctStatus(headers)
+  }
+  // an OK status needs no correction: its message is not used
+  else if (headers["grpc-status"] !== "0") correctStatus(headers)
 }
 
 const setStatus = (headers: IncomingHttpHeaders, code: number, message: string): void => {

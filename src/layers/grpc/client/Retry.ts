@@ -1,5 +1,5 @@
 /**
- * Makes attempts of a call until success or a non-retryable failure.
+ * Decides which failed attempts of calls are followed by another one, and when.
  *
  * It follows gRPC's A6 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md): only idempotent methods are retried, with
  * exponential backoff and jitter, the pushback of the server is respected, and a budget for all calls of a service keeps retries from
@@ -9,7 +9,6 @@
 import { Duration, Effect, Option, Random } from "effect"
 
 import type { Call } from "../GrpcChannel.ts"
-import { GrpcError } from "../GrpcError.ts"
 import type { RetryPolicy } from "../RetryPolicy.ts"
 import type { Status } from "../Status.ts"
 
@@ -21,66 +20,23 @@ export interface RetryState {
   readonly attemptTimeout: number
 }
 
-/** Makes one attempt. Attempts are counted from 1; `timeout` is how long it may take, in milliseconds. */
-export type Attempt<A, R> = (attempt: number, timeout: number) => Effect.Effect<A, Status, R>
-
-interface Plan {
+/** An attempt that has failed. */
+export interface FailedAttempt {
+  /** Counted from 1. */
   readonly attempt: number
-  /** In milliseconds. */
-  readonly timeout: number
   readonly isLast: boolean
   /** Whether the timeout of the attempt is shorter than that of the call. */
   readonly isLimited: boolean
-}
-
-/** Makes an attempt, and makes the next one after a retryable failure. */
-export const run = <A, R>(
-  call: Call,
-  state: RetryState,
-  make: Attempt<A, R>,
-  attempt = 1
-): Effect.Effect<A, GrpcError, R> => {
-  const plan = planOf(call, state, attempt)
-  return Effect.matchEffect(make(attempt, plan.timeout), {
-    onSuccess: (response) => {
-      state.budget.onSuccess()
-      return Effect.succeed(response)
-    },
-    onFailure: (status) =>
-      Effect.flatMap(decide(call, state, plan, status), (wait) => {
-        if (wait === undefined) return Effect.fail(errorOf(call, status))
-        call.metadata.set("grpc-previous-rpc-attempts", String(attempt))
-        return Effect.andThen(
-          Effect.sleep(wait),
-          Effect.suspend(() => run(call, state, make, attempt + 1))
-        )
-      })
-  })
-}
-
-/** The error of a call that ended with a status. */
-export const errorOf = ({ method }: Call, reason: Status): GrpcError =>
-  new GrpcError({ method: method.path.slice(1), reason })
-
-const planOf = ({ deadline, method }: Call, { attemptTimeout, budget, policy }: RetryState, attempt: number): Plan => {
-  const timeLeft = deadline - performance.now()
-  const isLast =
-    !method.isIdempotent ||
-    attempt >= policy.maxAttempts ||
-    // without a deadline the attempt timeout is kept: nothing else ends a call to a server that hangs
-    (timeLeft < Infinity && !budget.allows())
-  const timeout = isLast ? timeLeft : Math.min(attemptTimeout * 2 ** (attempt - 1), timeLeft)
-  return { attempt, timeout, isLast, isLimited: timeout < timeLeft }
+  readonly status: Status
 }
 
 /** The wait before the next attempt; undefined if the call is not retried. */
-const decide = Effect.fnUntraced(function* (
-  { deadline, method }: Call,
+export const decide = Effect.fnUntraced(function* (
+  { deadline, definition }: Call,
   { budget, policy }: RetryState,
-  { attempt, isLast, isLimited }: Plan,
-  status: Status
+  { attempt, isLast, isLimited, status }: FailedAttempt
 ): Effect.fn.Return<Duration.Duration | undefined> {
-  if (!method.isIdempotent || !isRetryableStatus(status, isLimited)) return undefined
+  if (!definition.isIdempotent || !isRetryableStatus(status, isLimited)) return undefined
   if (!budget.onFailure() || isLast) return undefined
   const pushback = pushbackOf(status)
   if (pushback !== undefined && Option.isNone(pushback)) return undefined
@@ -89,25 +45,34 @@ const decide = Effect.fnUntraced(function* (
 })
 
 /** The retry budget of a service. */
-export interface RetryBudget {
+export class RetryBudget {
+  readonly #policy: RetryPolicy
+  #tokens = 0
   /** Whether a call that fails now may be retried. */
-  readonly allows: () => boolean
-  readonly onSuccess: () => void
-  /** Takes a token; returns whether a retry is allowed. */
-  readonly onFailure: () => boolean
-}
+  allows = true
+  /** Whether a success has no effect. */
+  isFull = true
 
-export const makeBudget = ({ maxTokens, tokenRatio }: RetryPolicy): RetryBudget => {
-  let tokens = maxTokens
-  return {
-    allows: () => tokens - 1 > maxTokens / 2,
-    onSuccess: () => {
-      tokens = Math.min(maxTokens, tokens + tokenRatio)
-    },
-    onFailure: () => {
-      tokens = Math.max(0, tokens - 1)
-      return tokens > maxTokens / 2
-    }
+  constructor(policy: RetryPolicy) {
+    this.#policy = policy
+    this.#set(policy.maxTokens)
+  }
+
+  onSuccess(): void {
+    this.#set(this.#tokens + this.#policy.tokenRatio)
+  }
+
+  /** Takes a token; returns whether a retry is allowed. */
+  onFailure(): boolean {
+    this.#set(this.#tokens - 1)
+    return this.#tokens > this.#policy.maxTokens / 2
+  }
+
+  #set(tokens: number): void {
+    const { maxTokens } = this.#policy
+    this.#tokens = Math.min(maxTokens, Math.max(0, tokens))
+    this.allows = this.#tokens - 1 > maxTokens / 2
+    this.isFull = this.#tokens === maxTokens
   }
 }
 

@@ -10,11 +10,9 @@ import { Cause, Deferred, Effect, identity, Pull, type Scope, Stream } from "eff
 import type { Call } from "../GrpcChannel.ts"
 import type * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import * as CallAttempt from "./CallAttempt.ts"
-import * as ReplaceableClient from "./ReplaceableClient.ts"
+import type { Lease } from "./ReplaceableClient.ts"
 import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 import * as UnaryCall from "./UnaryCall.ts"
-import { writeAll } from "./writeRequests.ts"
 
 /**
  * Succeeds with the responses once the first one has arrived: until then, the call can be retried without the reader receiving
@@ -24,7 +22,14 @@ export const serverStream = (context: TransportContext): Transport["serverStream
   Effect.fnUntraced(function* (attempt, request) {
     const { call, decode } = attempt
     const started = yield* open(context, attempt, (client, callOptions) =>
-      client.makeServerStreamRequest(call.method.path, identity<Buffer>, decode, request, call.metadata, callOptions)
+      client.makeServerStreamRequest(
+        call.definition.path,
+        identity<Buffer>,
+        decode,
+        request,
+        call.metadata,
+        callOptions
+      )
     )
     const pull = yield* Stream.toPull(responsesOf(started))
     let first: typeof pull | undefined = yield* pull.pipe(
@@ -52,7 +57,7 @@ export const clientStream =
       let outcome: Effect.Effect<object, Status.Status>
       const started = yield* open(context, attempt, (client, callOptions) =>
         client.makeClientStreamRequest(
-          call.method.path,
+          call.definition.path,
           identity<Buffer>,
           decode,
           call.metadata,
@@ -81,7 +86,7 @@ export const bidi =
     const { call, decode } = attempt
     return Effect.map(
       open(context, attempt, (client, callOptions) =>
-        client.makeBidiStreamRequest(call.method.path, identity<Buffer>, decode, call.metadata, callOptions)
+        client.makeBidiStreamRequest(call.definition.path, identity<Buffer>, decode, call.metadata, callOptions)
       ),
       (started) =>
         Stream.merge(responsesOf(started), Stream.fromEffectDrain(writeRequests(call, started, requests)), {
@@ -91,7 +96,9 @@ export const bidi =
   }
 
 /** The common interface of grpc-js' stream calls. */
-interface StreamCall extends CallAttempt.StartedCall {
+interface StreamCall {
+  readonly cancel: () => void
+  readonly getPeer: () => string
   on(event: "error", listener: (error: Error) => void): unknown
   on(event: "metadata", listener: (metadata: Metadata) => void): unknown
   on(event: "status", listener: (status: StatusObject) => void): unknown
@@ -100,18 +107,19 @@ interface StreamCall extends CallAttempt.StartedCall {
 /** Starts a call. When the scope closes, it is cancelled unless it has ended, and its lease is released. */
 const open = <Started extends StreamCall>(
   { guard, lease }: TransportContext,
-  { call, onStarted, timeout }: Attempt,
+  attempt: Attempt,
   start: (client: Client, options: CallOptions) => Started
 ): Effect.Effect<Started, Status.Status, Scope.Scope> => {
   const leased = lease()
   if (leased._tag !== "Lease") return Effect.fail(leased)
   return Effect.acquireRelease(
     Effect.sync(() => {
-      const started = ReplaceableClient.start(leased, (client) =>
-        start(client, { deadline: CallAttempt.deadlineIn(timeout) })
+      const started = startWith(leased, (client) =>
+        // grpc-js expects wall-clock time, and converts it to a timer at once
+        start(client, { deadline: Date.now() + attempt.timeout })
       )
-      onStarted(started)
-      const { onResponseMetadata } = call
+      attempt.started = started
+      const { onResponseMetadata } = attempt.call
       if (onResponseMetadata !== undefined) {
         started.on(
           "metadata",
@@ -128,18 +136,49 @@ const open = <Started extends StreamCall>(
     }),
     (started) =>
       Effect.sync(() => {
-        CallAttempt.cancel(guard, started)
+        UnaryCall.cancel(guard, () => started.cancel())
         leased.release()
       })
   )
 }
 
+/** Starts a call with the client of a lease, and releases the lease if that throws. */
+const startWith = <Started>({ client, release }: Lease, start: (client: Client) => Started): Started => {
+  try {
+    return start(client)
+  } catch (exception) {
+    release()
+    throw exception
+  }
+}
+
+/** Writes a stream of requests at the pace of the server. */
 const writeRequests = <E, R>(call: Call, writable: Writable, requests: Stream.Stream<object, E, R>) =>
   requests.pipe(
-    Stream.mapEffect((request) => call.method.encode(request)),
+    Stream.mapEffect((request) => call.definition.encode(request)),
     Stream.runForEachArray((messages) => writeAll(writable, messages)),
     Effect.andThen(Effect.sync(() => void writable.end()))
   )
+
+/** Writes messages in order, and suspends while the buffer of the stream is full. */
+const writeAll = (stream: Writable, messages: ReadonlyArray<unknown>): Effect.Effect<void> => {
+  let next = 0
+  const writeMore = (): Effect.Effect<void> => {
+    while (next < messages.length) {
+      if (!stream.write(messages[next++])) return Effect.flatMap(drained(stream), writeMore)
+    }
+    return Effect.void
+  }
+  return Effect.suspend(writeMore)
+}
+
+/** Waits for `drain`. A cancelled call never emits it: its fiber is interrupted. */
+const drained = (stream: Writable): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const onDrain = () => resume(Effect.void)
+    stream.once("drain", onDrain)
+    return Effect.sync(() => stream.off("drain", onDrain))
+  })
 
 /** The responses of a server, read with back-pressure. */
 const responsesOf = (readable: ClientReadableStream<object>): Stream.Stream<object, Status.Status> =>

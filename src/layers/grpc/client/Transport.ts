@@ -3,21 +3,21 @@
  */
 import type { Effect, Scope, Stream } from "effect"
 
-import type { Guard } from "../../telemetry/CallbackGuard.ts"
+import type { Guard, Handler } from "../../telemetry/CallbackGuard.ts"
 import type { Call } from "../GrpcChannel.ts"
+import type { ClientAttempt } from "../GrpcInterceptor.ts"
 import type { Status } from "../Status.ts"
-import type { StartedCall } from "./CallAttempt.ts"
 import type { Leased } from "./ReplaceableClient.ts"
 
-/** An attempt that is about to be made. */
-export interface Attempt {
+/** An attempt of a call. */
+export interface Attempt extends ClientAttempt {
   readonly call: Call
   /** Timeout of the attempt, in milliseconds. */
   readonly timeout: number
   /** Decodes a response; throws if decoding fails. */
   readonly decode: (bytes: Buffer) => object
-  /** Called once the call has started. */
-  readonly onStarted: (started: StartedCall) => void
+  /** Set once the attempt has started, by its transport. */
+  started: { readonly getPeer: () => string } | undefined
 }
 
 /** One function for each kind of method. Each makes one attempt, and cancels it when it is interrupted or its scope closes. */
@@ -43,4 +43,6 @@ export interface TransportContext {
   readonly lease: () => Leased
   /** Wraps callbacks of grpc-js. */
   readonly guard: Guard
+  /** For callbacks of grpc-js that catch their exceptions themselves. */
+  readonly onException: Handler
 }

@@ -10,9 +10,7 @@ import { Effect, Exit } from "effect"
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import type { StartedCall } from "./CallAttempt.ts"
-import * as CallAttempt from "./CallAttempt.ts"
-import * as ReplaceableClient from "./ReplaceableClient.ts"
+import type { Lease } from "./ReplaceableClient.ts"
 import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 
 /** How many extra response messages are read before the call is cancelled. */
@@ -20,101 +18,113 @@ const maxExtraMessages = 8
 
 /** Succeeds with the response once the trailers have arrived as well. */
 export const make =
-  ({ guard, lease }: TransportContext): Transport["unary"] =>
+  (context: TransportContext): Transport["unary"] =>
   (attempt, request) =>
     Effect.callback((resume) => {
-      const leased = lease()
-      if (leased._tag !== "Lease") return resume(Effect.fail(leased))
-      const started = ReplaceableClient.start(leased, (client) =>
-        start(client.getChannel(), attempt, request, guard, (outcome) => {
-          leased.release()
-          resume(outcome)
-        })
-      )
-      attempt.onStarted(started)
-      return Effect.sync(() => {
-        CallAttempt.cancel(guard, started)
-        leased.release()
-      })
+      const lease = context.lease()
+      if (lease._tag !== "Lease") return resume(Effect.fail(lease))
+      try {
+        return start(context, lease, attempt, request, resume)
+      } catch (exception) {
+        lease.release()
+        throw exception
+      }
     })
 
+/** Starts an attempt, and returns the Effect that cancels it. */
 const start = (
-  channel: ReturnType<ReplaceableClient.Lease["client"]["getChannel"]>,
-  { call: { metadata, method, onResponseMetadata }, decode, timeout }: Attempt,
+  { guard, onException }: TransportContext,
+  lease: Lease,
+  attempt: Attempt,
   request: Buffer,
-  guard: Guard,
-  onEnd: (outcome: Exit.Exit<object, Status.Status>) => void
-): StartedCall => {
-  const call = channel.createCall(method.path, CallAttempt.deadlineIn(timeout), undefined, null, undefined)
+  resume: (outcome: Exit.Exit<object, Status.Status>) => void
+): Effect.Effect<void> => {
+  const { definition, metadata, onResponseMetadata } = attempt.call
+  // grpc-js expects wall-clock time, and converts it to a timer at once
+  const deadline = Date.now() + attempt.timeout
+  const call = lease.client.getChannel().createCall(definition.path, deadline, undefined, null, undefined)
+  attempt.started = call
   let response: object | undefined
   let extraMessages = 0
   /** The error of a response that does not decode; it takes precedence over the status of the server. */
   let decodeError: Status.Status | undefined
-  const fail = (status: Status.Status) => call.cancelWithStatus(status.code, status.message)
-  const onBug = {
-    annotations: () => ({ method: method.path, peer: call.getPeer() }),
-    recover: () => {
-      call.cancelWithStatus(Status.codes.Internal, bug)
-      onEnd(Exit.fail(Status.internal(bug)))
-    }
-  }
+  const cancelWith = ({ code, message }: Status.Status) => call.cancelWithStatus(code, message)
+  const crash = (callback: string, exception: unknown) =>
+    onException(callback, exception, {
+      annotations: () => ({ method: definition.path, peer: call.getPeer() }),
+      recover: () => {
+        cancelWith(bug)
+        lease.release()
+        resume(Exit.fail(bug))
+      }
+    })
   call.start(metadata, {
-    onReceiveMetadata: guard(
-      "response headers of a gRPC call",
-      (headers: Metadata) => onResponseMetadata?.({ headers }),
-      onBug
-    ),
-    onReceiveMessage: guard(
-      "response of a gRPC call",
-      (bytes: Buffer) => {
+    onReceiveMetadata: (headers) => {
+      try {
+        onResponseMetadata?.({ headers })
+      } catch (exception) {
+        crash("response headers of a gRPC call", exception)
+      }
+    },
+    onReceiveMessage: (bytes: Buffer) => {
+      try {
         // grpc-js delivers the status after the messages, once all of them have been read
         call.startRead()
         if (response !== undefined) {
-          if (++extraMessages > maxExtraMessages) fail(tooMany)
+          if (++extraMessages > maxExtraMessages) cancelWith(tooMany)
           return
         }
         try {
-          response = decode(bytes)
+          response = attempt.decode(bytes)
         } catch (error) {
           decodeError = Status.internal(`Response message parsing error: ${messageOf(error)}`)
-          fail(decodeError)
+          cancelWith(decodeError)
         }
-      },
-      onBug
-    ),
-    onReceiveStatus: guard(
-      "status of a gRPC call",
-      (status: StatusObject) => {
+      } catch (exception) {
+        crash("response of a gRPC call", exception)
+      }
+    },
+    onReceiveStatus: (status) => {
+      try {
         onResponseMetadata?.({ trailers: status.metadata })
-        onEnd(decodeError === undefined ? exitOf(status, response, extraMessages) : Exit.fail(decodeError))
-      },
-      onBug
-    )
+        lease.release()
+        if (status.code === 0 && response !== undefined && extraMessages === 0) resume(Exit.succeed(response))
+        else resume(Exit.fail(decodeError ?? failureOf(status, extraMessages)))
+      } catch (exception) {
+        crash("status of a gRPC call", exception)
+      }
+    }
   })
   call.startRead()
   call.sendMessageWithContext({}, request)
   call.halfClose()
-  return {
-    cancel: () => call.cancelWithStatus(Status.codes.Cancelled, "Cancelled on client"),
-    getPeer: () => call.getPeer()
-  }
+  return Effect.sync(() => {
+    cancel(guard, () => cancelWith(cancelled))
+    lease.release()
+  })
 }
 
-const bug = "Internal error of the client"
+/**
+ * Cancels a call, and once more in the next turn of the event loop: while a call starts, grpc-js does not check whether it has been
+ * cancelled, and would send it to a handler that is never cancelled.
+ */
+export const cancel = (guard: Guard, cancelOnce: () => void): void => {
+  cancelOnce()
+  setImmediate(guard("cancellation of a gRPC call", cancelOnce))
+}
+
+const bug = Status.internal("Internal error of the client")
+
+const cancelled = Status.cancelled("Cancelled on client")
 
 const tooMany = Status.unimplemented("Too many responses received")
 
-const exitOf = (
-  status: StatusObject,
-  response: object | undefined,
-  extraMessages: number
-): Exit.Exit<object, Status.Status> => {
-  if (status.code !== 0) return Exit.fail(StatusCodec.decode(status))
-  const { metadata } = status
-  if (extraMessages > 0) return Exit.fail(Status.unimplemented(tooMany.message, { metadata }))
-  return response === undefined
-    ? Exit.fail(Status.unimplemented("No message received", { metadata }))
-    : Exit.succeed(response)
+/** Why a call failed: its status, or, if that is OK, that it did not have one response message. */
+const failureOf = (status: StatusObject, extraMessages: number): Status.Status => {
+  if (status.code !== 0) return StatusCodec.decode(status)
+  return Status.unimplemented(extraMessages > 0 ? tooMany.message : "No message received", {
+    metadata: status.metadata
+  })
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

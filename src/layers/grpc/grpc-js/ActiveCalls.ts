@@ -21,19 +21,19 @@ interface Call {
 /** The Set operations grpc-js uses; each call stores its index. A call is in at most one of these sets. */
 class CallSet {
   readonly #calls: Array<Call> = []
-
-  get size(): number {
-    return this.#calls.length
-  }
+  size = 0
 
   add(call: Call): void {
-    if (this.#calls[call[position] ?? -1] !== call) call[position] = this.#calls.push(call) - 1
+    if (this.#calls[call[position] ?? -1] === call) return
+    call[position] = this.size
+    this.size = this.#calls.push(call)
   }
 
   delete(call: Call): void {
     const at = call[position] ?? -1
     if (this.#calls[at] !== call) return
     const last = this.#calls.pop()!
+    this.size--
     if (last === call) return
     this.#calls[at] = last
     last[position] = at

@@ -12,14 +12,15 @@ import type { Http2Stream } from "node:http2"
 
 /** Removes all listeners of a stream after `close` was emitted; no later event may be awaited. */
 export const releaseListeners = (stream: Http2Stream): void => {
-  if (stream.destroyed) setImmediate(removeListeners, stream)
-  else stream.once("close", () => setImmediate(removeListeners, stream))
+  // Other listeners of the same event are still called: an emitter calls those that it had when the event was emitted.
+  if (stream.destroyed) setImmediate(() => removeListeners.call(stream))
+  else stream.once("close", removeListeners)
 }
 
 const { removeAllListeners } = EventEmitter.prototype
 
-const removeListeners = (stream: Http2Stream): void => {
+function removeListeners(this: Http2Stream): void {
   // while there is a listener of this event, all others are removed one by one
-  removeAllListeners.call(stream, "removeListener")
-  removeAllListeners.call(stream)
+  removeAllListeners.call(this, "removeListener")
+  removeAllListeners.call(this)
 }

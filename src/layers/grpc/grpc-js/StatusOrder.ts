@@ -38,26 +38,22 @@ const hasUnreadMessages = ({ http2Stream, isPushPending, unpushedReadMessages }:
 
 const apply = (): void => {
   const { handleTrailers, maybeOutputStatus } = prototype
-  const heldTrailers = new WeakMap<Call, IncomingHttpHeaders>()
   const guard = CallbackGuard.make()
-  const release = (call: Call) => {
-    const trailers = heldTrailers.get(call)
-    if (trailers === undefined) return
-    heldTrailers.delete(call)
-    handleTrailers.call(call, trailers)
-  }
   prototype.handleTrailers = function (this: Call, headers) {
     if (headers["grpc-status"] === "0" || !hasUnreadMessages(this)) return handleTrailers.call(this, headers)
-    heldTrailers.set(this, headers)
+    let isHeld = true
+    const release = () => {
+      if (!isHeld) return
+      isHeld = false
+      this.maybeOutputStatus = maybeOutputStatus
+      handleTrailers.call(this, headers)
+    }
+    this.maybeOutputStatus = () => {
+      if (!hasUnreadMessages(this)) release()
+      maybeOutputStatus.call(this)
+    }
     // messages that have not been read when the stream closes are lost, but the status is known
-    this.http2Stream.once(
-      "close",
-      guard("close of an HTTP/2 stream", () => release(this))
-    )
-  }
-  prototype.maybeOutputStatus = function (this: Call) {
-    if (heldTrailers.has(this) && !hasUnreadMessages(this)) release(this)
-    maybeOutputStatus.call(this)
+    this.http2Stream.once("close", guard("close of an HTTP/2 stream", release))
   }
 }
 

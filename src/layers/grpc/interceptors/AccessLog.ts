@@ -1,27 +1,47 @@
 /**
- * The access log of a server: one line for each call. Success is logged at Debug, an error of the caller at Info, and an error of the
- * server at Error with its cause.
+ * The access log of a server, and its report of unexpected errors.
+ *
+ * Each call has a line: success is logged at Debug, an error of the caller at Info, and an error of the server at Error with its cause.
+ * Unexpected errors of handlers are also passed to Effect's {@link ErrorReporter}, for an error tracker such as Sentry:
+ *
+ * ```ts
+ * ErrorReporter.layer([ErrorReporter.make(({ attributes, error }) => Sentry.captureException(error, { extra: attributes }))])
+ * ```
  */
-import { Cause, Effect, Exit, type LogLevel } from "effect"
+import { Cause, type Context, Effect, Exit, type LogLevel, Option } from "effect"
 
 import * as Logging from "../../telemetry/Logging.ts"
 import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
+import * as UnexpectedError from "../../telemetry/UnexpectedError.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import type { ServerCall, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 
-/** Logs the end of each call, within its span. Failures above the rate limit are counted and not logged. */
+/** Logs the end of each call, and reports unexpected errors, within the span of the call. */
 export const server: ServerInterceptor = {
   onEnd: (call, exit, status, context) => {
-    const defects = Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit.cause : undefined
-    const level = status === undefined ? "Debug" : defects === undefined ? levelOf(call, status) : "Error"
-    if (!Logging.isEnabled(level, context)) return
-    const line = Effect.suspend(() => lineOf(call, status, level, defects))
-    // the rate limit does not hold for defects: clients know them by the id in their line
-    return status === undefined || defects !== undefined
-      ? line
-      : (level === "Error" ? serverErrors : callerErrors).log(line)
+    if (Exit.isFailure(exit) && status !== undefined) return onFailure(call, exit.cause, status, context)
+    return Logging.isEnabled("Debug", context)
+      ? Effect.suspend(() => lineOf(call, undefined, "Debug", undefined))
+      : undefined
   }
+}
+
+/** Failures above the rate limit are counted and not logged. */
+const onFailure = (
+  call: ServerCall,
+  cause: Cause.Cause<Status.Status>,
+  status: Status.Status,
+  context: Context.Context<never>
+): Effect.Effect<void> => {
+  const defects = Cause.hasDies(cause) ? cause : undefined
+  const level = defects === undefined ? levelOf(call, status) : "Error"
+  const reported = report(call, cause)
+  if (!Logging.isEnabled(level, context)) return reported
+  const line = Effect.suspend(() => lineOf(call, status, level, defects))
+  // the rate limit does not hold for defects: clients know them by the id in their line
+  const logged = defects === undefined ? (level === "Error" ? serverErrors : callerErrors).log(line) : line
+  return Effect.andThen(logged, reported)
 }
 
 // two limits, so that callers cannot suppress the errors of the server
@@ -62,3 +82,19 @@ const lineOf = (
     })
   )
 }
+
+/** Reports defects, and failures whose status is INTERNAL, UNKNOWN or DATA_LOSS, each once and with its call. */
+const report = (call: ServerCall, cause: Cause.Cause<Status.Status>): Effect.Effect<void> => {
+  const attributes = () => ({
+    method: call.name,
+    // the response and the log line have it, too
+    ...(Cause.hasDies(cause) ? { requestId: call.id } : {}),
+    ...PeerIdentity.annotations(call.peer)
+  })
+  return UnexpectedError.report(cause, attributes, (status) =>
+    // a call that reached no handler is an error of its caller, whatever status grpc-js gives it
+    !call.isRejected && unexpected.has(status._tag) ? Option.some(call.failure ?? status) : Option.none()
+  )
+}
+
+const unexpected: ReadonlySet<string> = new Set(["Internal", "Unknown", "DataLoss"])

@@ -4,16 +4,10 @@
  */
 import type { ClientAttemptInterceptor, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as AccessLog from "./AccessLog.ts"
-import * as ErrorReport from "./ErrorReport.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Tracing from "./Tracing.ts"
 
-export const server: ReadonlyArray<ServerInterceptor> = [
-  Tracing.server,
-  Metrics.server,
-  AccessLog.server,
-  ErrorReport.server
-]
+export const server: ReadonlyArray<ServerInterceptor> = [Tracing.server, Metrics.server, AccessLog.server]
 
 export const client: ReadonlyArray<ClientInterceptor> = [Tracing.client, Metrics.client]
 

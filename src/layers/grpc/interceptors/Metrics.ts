@@ -7,7 +7,6 @@
  */
 import { Effect, Metric } from "effect"
 
-import { memoize } from "../../collections/memoize.ts"
 import { durationBoundaries } from "../../telemetry/durationBoundaries.ts"
 import type { GrpcCall, Kind } from "../GrpcCall.ts"
 import type { ClientAttemptInterceptor, ClientCall, ClientInterceptor, ServerInterceptor } from "../GrpcInterceptor.ts"
@@ -20,7 +19,7 @@ export const server: ServerInterceptor = {
   onEnd: (call, _exit, status, context) => {
     const seconds = (performance.now() - call.startedAt) / 1000
     const series = serverSeries(call)
-    const ended = series.ended(status)
+    const ended = series.ended[status?._tag ?? "OK"]
     ended.handled.updateUnsafe(1, context)
     ended.rejected.updateUnsafe(call.isRejected ? 1 : 0, context)
     ended.duration.updateUnsafe(seconds, context)
@@ -34,7 +33,7 @@ export const startAtZero = (method: ServedMethod): Effect.Effect<void> =>
     const series = serverSeries(method)
     series.started.updateUnsafe(0, context)
     for (const status of [undefined, ...serverErrors]) {
-      const { handled, rejected } = series.ended(status)
+      const { handled, rejected } = series.ended[codeOf(status)]
       handled.updateUnsafe(0, context)
       rejected.updateUnsafe(0, context)
     }
@@ -43,10 +42,10 @@ export const startAtZero = (method: ServedMethod): Effect.Effect<void> =>
 
 /** Measures the calls of a client, each with all its attempts. */
 export const client: ClientInterceptor = {
-  onEnd: (call, _exit, status, context) =>
-    clientSeries(call)
-      .duration(status)
-      .updateUnsafe((performance.now() - call.startedAt) / 1000, context)
+  onEnd: (call, _exit, status, context) => {
+    const duration = clientSeries(call).durations[status?._tag ?? "OK"]
+    duration.updateUnsafe((performance.now() - call.startedAt) / 1000, context)
+  }
 }
 
 /** Counts the attempts after the first. */
@@ -54,11 +53,21 @@ export const clientAttempt: ClientAttemptInterceptor = {
   onStart: (attempt, context) => clientSeries(attempt).retries.updateUnsafe(attempt.attempt === 1 ? 0 : 1, context)
 }
 
-type ServedMethod = Pick<GrpcCall["Service"], "kind" | "method" | "service">
+type Called = Pick<GrpcCall["Service"], "method" | "service">
+type ServedMethod = Called & Pick<GrpcCall["Service"], "kind">
 
-const serverErrors = Object.values(Status.codes)
-  .map((code) => Status.fromCode(code, ""))
-  .filter(Status.isServerError)
+type Code = Status.StatusName | "OK"
+
+/** Each status; undefined is OK. */
+const statuses = [undefined, ...Object.values(Status.codes).map((code) => Status.fromCode(code, ""))]
+
+const serverErrors = statuses.filter((status) => status !== undefined && Status.isServerError(status))
+
+const codeOf = (status: Status.Status | undefined): Code => status?._tag ?? "OK"
+
+/** Makes an object for each status. */
+const byCode = <A>(make: (status: Status.Status | undefined) => A) =>
+  Object.fromEntries(statuses.map((status) => [codeOf(status), make(status)])) as { readonly [C in Code]: A }
 
 const types: { readonly [K in Kind]: string } = {
   unary: "unary",
@@ -67,78 +76,95 @@ const types: { readonly [K in Kind]: string } = {
   bidi: "bidi_stream"
 }
 
-const codeOf = (status: Status.Status | undefined): string => status?._tag ?? "OK"
+/** Series by service and method: a map with a joined key would build that key for each call. */
+type ByMethod<Series> = Map<string, Map<string, Series>>
 
-/** The series of a method; those of a status are created when it first occurs. */
-const serverSeries = memoize(
-  ({ method, service }: ServedMethod) => `${service}/${method}`,
-  ({ kind, method, service }) => {
-    const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
-    return {
-      started: Metric.counter("grpc_server_started_total", {
-        description: "Calls that have begun",
-        attributes,
-        incremental: true
-      }),
-      handling: Metric.histogram("grpc_server_handling_seconds", {
-        description: "How long calls took, from their headers to their end",
-        attributes,
-        boundaries: durationBoundaries
-      }),
-      ended: memoize(codeOf, (status) => {
-        const withCode = { ...attributes, grpc_code: codeOf(status) }
-        return {
-          handled: Metric.counter("grpc_server_handled_total", {
-            description: "Calls that have ended, by their status",
-            attributes: withCode,
-            incremental: true
-          }),
-          rejected: Metric.counter("grpc_server_rejected_total", {
-            description:
-              "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
-            attributes: withCode,
-            incremental: true
-          }),
-          duration: Metric.histogram("rpc.server.call.duration", {
-            description: "How long calls took, from their headers to their end",
-            attributes: {
-              ...rpcAttributes({ method, service }, status),
-              ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
-            },
-            boundaries: durationBoundaries
-          })
-        }
-      })
-    }
-  }
-)
+/** Adds the series of a method, and returns them. */
+const insert = <Series>(all: ByMethod<Series>, { method, service }: Called, series: Series): Series => {
+  const methods = all.get(service) ?? new Map<string, Series>()
+  all.set(service, methods.set(method, series))
+  return series
+}
 
-const clientSeries = memoize(
-  ({ method, service, target }: Pick<ClientCall, "method" | "service" | "target">) => `${target} ${service}/${method}`,
-  ({ method, service, target }) => ({
-    retries: Metric.counter("grpc_client_retries_total", {
-      description: "Attempts of calls after the first",
-      attributes: { grpc_service: service, grpc_method: method },
+const served: ByMethod<ReturnType<typeof makeServerSeries>> = new Map()
+
+/** The series of a method. Each is registered when it is first updated. */
+const serverSeries = (call: ServedMethod) =>
+  served.get(call.service)?.get(call.method) ?? insert(served, call, makeServerSeries(call))
+
+const makeServerSeries = ({ kind, method, service }: ServedMethod) => {
+  const attributes = { grpc_type: types[kind], grpc_service: service, grpc_method: method }
+  return {
+    started: Metric.counter("grpc_server_started_total", {
+      description: "Calls that have begun",
+      attributes,
       incremental: true
     }),
-    duration: memoize(codeOf, (status) =>
-      Metric.histogram("rpc.client.call.duration", {
-        description: "How long calls took with all their attempts",
-        attributes: {
-          ...rpcAttributes({ method, service }, status),
-          ...(status === undefined ? {} : errorType(status)),
-          "server.address": Tracing.hostOf(target)
-        },
-        boundaries: durationBoundaries
-      })
-    )
-  })
-)
+    handling: Metric.histogram("grpc_server_handling_seconds", {
+      description: "How long calls took, from their headers to their end",
+      attributes,
+      boundaries: durationBoundaries
+    }),
+    ended: byCode((status) => {
+      const withCode = { ...attributes, grpc_code: codeOf(status) }
+      return {
+        handled: Metric.counter("grpc_server_handled_total", {
+          description: "Calls that have ended, by their status",
+          attributes: withCode,
+          incremental: true
+        }),
+        rejected: Metric.counter("grpc_server_rejected_total", {
+          description:
+            "Calls among those handled that were answered without a handler: refused, unknown, or not to be understood",
+          attributes: withCode,
+          incremental: true
+        }),
+        duration: Metric.histogram("rpc.server.call.duration", {
+          description: "How long calls took, from their headers to their end",
+          attributes: {
+            ...rpcAttributes({ method, service }, status),
+            ...(status === undefined || !Status.isServerError(status) ? {} : errorType(status))
+          },
+          boundaries: durationBoundaries
+        })
+      }
+    })
+  }
+}
 
-const rpcAttributes = (
-  call: { readonly method: string; readonly service: string },
-  status: Status.Status | undefined
-): Record<string, string> => ({
+/** By target, service and method. */
+const called = new Map<string, ByMethod<ReturnType<typeof makeClientSeries>>>()
+
+/** The series of a method of a target. Each is registered when it is first updated. */
+const clientSeries = (call: ClientCall) =>
+  called.get(call.target)?.get(call.service)?.get(call.method) ?? addClientSeries(call)
+
+const addClientSeries = (call: ClientCall) => {
+  const methods = called.get(call.target) ?? (new Map() as NonNullable<ReturnType<typeof called.get>>)
+  called.set(call.target, methods)
+  return insert(methods, call, makeClientSeries(call))
+}
+
+const makeClientSeries = ({ method, service, target }: ClientCall) => ({
+  retries: Metric.counter("grpc_client_retries_total", {
+    description: "Attempts of calls after the first",
+    attributes: { grpc_service: service, grpc_method: method },
+    incremental: true
+  }),
+  durations: byCode((status) =>
+    Metric.histogram("rpc.client.call.duration", {
+      description: "How long calls took with all their attempts",
+      attributes: {
+        ...rpcAttributes({ method, service }, status),
+        ...(status === undefined ? {} : errorType(status)),
+        "server.address": Tracing.hostOf(target)
+      },
+      boundaries: durationBoundaries
+    })
+  )
+})
+
+const rpcAttributes = (call: Called, status: Status.Status | undefined): Record<string, string> => ({
   // read by the exporter; it is not a label
   unit: "s",
   "rpc.system.name": "grpc",

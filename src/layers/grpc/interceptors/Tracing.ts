@@ -10,7 +10,6 @@ import type { Metadata } from "@grpc/grpc-js"
 import { Cause, Context, Effect, Exit, References, Tracer } from "effect"
 
 import * as Sampling from "../../telemetry/Sampling.ts"
-import * as ServerSpan from "../../telemetry/ServerSpan.ts"
 import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
@@ -27,14 +26,17 @@ import * as Status from "../Status.ts"
 
 /** Answers each call in a span, with the caller as an attribute. */
 export const server: ServerInterceptor = {
-  onStart: (call, context) =>
-    ServerSpan.start(context, {
+  onStart: (call, context) => {
+    // nothing to record or to propagate
+    if (tracerOf(context) === undefined && call.metadata.get("traceparent").length === 0) return
+    return TraceContext.startServerSpan(context, {
       name: methodOf(call),
       parent: TraceContext.fromHeaders((name) => call.metadata.get(name).join(",") || undefined),
       attributes: () => serverAttributes(call)
-    }),
+    })
+  },
   onEnd: (_call, exit, status, context) => {
-    const span = Context.get(context, ServerSpan.RecordedSpan)
+    const span = Context.get(context, TraceContext.RecordedSpan)
     if (span === undefined) return
     return end(span, exit, status, status !== undefined && Status.isServerError(status))
   }
@@ -62,11 +64,11 @@ export const clientAttempt: ClientAttemptInterceptor = {
     const outer = Context.getOrUndefined(context, Tracer.ParentSpan)
     // attempts of a call that is not recorded have no spans of their own
     if (tracerOf(context) === undefined || outer?.sampled === false) {
-      return send(attempt.metadata, TraceContext.toHeaders(context))
+      return outer === undefined ? undefined : send(attempt.metadata, context)
     }
     const span = makeSpan(context, methodOf(attempt), { kind: "client" })
     const inSpan = Context.add(context, Tracer.ParentSpan, span)
-    send(attempt.metadata, TraceContext.toHeaders(inSpan))
+    send(attempt.metadata, inSpan)
     if (!span.sampled) return inSpan
     // gRPC's A72
     span.attribute("previous-rpc-attempts", attempt.attempt - 1)
@@ -109,10 +111,12 @@ function onClientEnd(
   return end(span, exit, status, Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
 }
 
-const send = (metadata: Metadata, context: TraceContext.TraceHeaders | undefined): void => {
-  if (context === undefined) return
-  metadata.set("traceparent", context.traceparent)
-  if (context.tracestate !== undefined) metadata.set("tracestate", context.tracestate)
+/** Adds the trace context of the current span to metadata. */
+const send = (metadata: Metadata, context: Context.Context<never>): void => {
+  const headers = TraceContext.toHeaders(context)
+  if (headers === undefined) return
+  metadata.set("traceparent", headers.traceparent)
+  if (headers.tracestate !== undefined) metadata.set("tracestate", headers.tracestate)
 }
 
 /** Ends a span with the status of a call; undefined is OK. A defect is recorded with its stack, any other error with its status. */

@@ -23,7 +23,6 @@ import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type * as Certificates from "../../tls/Certificates.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import * as InjectorServer from "../grpc-js/InjectorServer.ts"
-import * as SessionSocket from "../grpc-js/SessionSocket.ts"
 import type { Peer } from "../GrpcCall.ts"
 import type { Tls } from "../GrpcServer.ts"
 import * as Status from "../Status.ts"
@@ -134,8 +133,6 @@ class Accepted {
 interface Served {
   readonly connection: StreamGate.Connection
   readonly tracked: ConnectionTable.Tracked<Accepted>
-  /** The TLS socket, with TLS. */
-  readonly socket: Socket
   readonly certificate: ClientCertificate.ClientCertificate | undefined
   session: ServerHttp2Session | undefined
   /** Whether the client has sent its SETTINGS. */
@@ -336,7 +333,6 @@ export class ServerConnections {
         whyNotAllowed: certificate && (() => (isAllowed ? ClientCertificate.whyInvalid(certificate) : notAllowed))
       },
       tracked,
-      socket,
       certificate,
       session: undefined,
       hasBegun: false,
@@ -360,7 +356,6 @@ export class ServerConnections {
     if (accepted?.served === undefined) return
     const { served } = accepted
     served.session = session
-    SessionSocket.set(session, served.socket)
     this.#sessions.set(session, accepted)
     session.once("close", () => this.#sessions.delete(session))
     session.once("remoteSettings", () => {

@@ -9,11 +9,7 @@ import { InterceptorChain } from "../InterceptorChain.ts"
 import type * as Status from "../Status.ts"
 import type { CallContext } from "./CallContext.ts"
 
-export class ServerInterceptorChain extends InterceptorChain<
-  CallContext,
-  Status.Status,
-  NonNullable<ServerInterceptor["around"]>
-> {
+export class ServerInterceptorChain extends InterceptorChain<CallContext, Status.Status> {
   /** See {@link ServerInterceptor.aroundStream}. */
   readonly aroundStream: NonNullable<ServerInterceptor["aroundStream"]>
 

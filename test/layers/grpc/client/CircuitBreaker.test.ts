@@ -23,10 +23,14 @@ const make = (openDuration: Duration.Input) =>
       openDuration: Duration.fromInputUnsafe(openDuration)
     }),
     (circuit) => (call: Effect.Effect<string, GrpcError>) =>
-      Effect.match(circuit("Echo", call), {
-        onSuccess: (text) => text,
-        onFailure: ({ reason }) => (reason.message === "Circuit breaker is open for books" ? "refused" : reason.message)
-      })
+      Effect.match(
+        circuit("Echo", () => call),
+        {
+          onSuccess: (text) => text,
+          onFailure: ({ reason }) =>
+            reason.message === "Circuit breaker is open for books" ? "refused" : reason.message
+        }
+      )
   )
 
 /** Starts a call that the test ends. */

@@ -7,7 +7,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream } from "effect"
 
-import { type ChannelPolicy, defaultPolicy } from "../../../../src/layers/grpc/client/ChannelOptions.ts"
+import {
+  type ChannelOptions,
+  type ChannelPolicy,
+  defaultPolicy
+} from "../../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
@@ -26,9 +30,15 @@ const serve = Effect.fnUntraced(function* (
 })
 
 /** A client of servers on 127.0.0.1. */
-const connect = Effect.fnUntraced(function* (ports: ReadonlyArray<number>, policy: Partial<ChannelPolicy> = {}) {
+const connect = Effect.fnUntraced(function* (
+  ports: ReadonlyArray<number>,
+  policy: Partial<ChannelPolicy> = {},
+  options: Partial<ChannelOptions> = {}
+) {
   const target = `ipv4:${ports.map((port) => `127.0.0.1:${port}`).join(",")}`
-  const context = yield* Layer.build(NodeGrpcChannel.layer({ target, policy: { retry: patient, ...policy } }))
+  const context = yield* Layer.build(
+    NodeGrpcChannel.layer({ ...options, target, policy: { retry: patient, ...policy } })
+  )
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })
 
@@ -309,6 +319,19 @@ describe("the circuit breaker of a service", () => {
         .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
       assert.strictEqual(text, "up")
       assert.strictEqual(calls, 4)
+    })
+  )
+
+  it.live("does not begin attempts while it is open", () =>
+    Effect.gen(function* () {
+      let begun = 0
+      const attemptObservers = [{ onStart: () => void begun++ }]
+      const { count, handler } = counted(() => unavailable())
+      const client = yield* connect([yield* serve({ EchoOnce: handler })], { circuitFailures: 1 }, { attemptObservers })
+      yield* Effect.flip(client.EchoOnce({}))
+      const { reason } = yield* Effect.flip(client.EchoOnce({}))
+      assert.match(reason.message, /^Circuit breaker is open for /)
+      assert.deepStrictEqual([count.calls, begun], [1, 1])
     })
   )
 

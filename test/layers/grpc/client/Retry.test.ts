@@ -66,11 +66,11 @@ describe("Retry", () => {
 
 describe("the retry budget", () => {
   it("is spent by failures down to half of its tokens, and refilled by successes", () => {
-    const budget = Retry.makeBudget({ ...RetryPolicy.defaults, maxTokens: 4, tokenRatio: 0.5 })
-    assert.isTrue(budget.allows())
+    const budget = new Retry.RetryBudget({ ...RetryPolicy.defaults, maxTokens: 4, tokenRatio: 0.5 })
+    assert.isTrue(budget.allows)
     // 3 of 4 tokens are more than half
     assert.isTrue(budget.onFailure())
-    assert.isFalse(budget.allows())
+    assert.isFalse(budget.allows)
     assert.isFalse(budget.onFailure())
     assert.isFalse(budget.onFailure())
     // 3 again; a failure leaves 2, which is not more than half
