@@ -8,7 +8,6 @@ import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Context, Effect, Exit, Metric, Option, type Tracer } from "effect"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
 
-import { memoize } from "../collections/memoize.ts"
 import * as Address from "../config/Address.ts"
 import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as Logging from "../telemetry/Logging.ts"
@@ -188,27 +187,30 @@ interface DurationLabels extends Pick<ObservedRequest, "method" | "route">, Pick
 
 const activeRequests = Metric.gauge("http.server.active_requests", { description: "Requests that are being processed" })
 
-const durationOf = memoize(
-  ({ method, route, scheme, status }: DurationLabels) => `${method} ${status} ${scheme} ${route}`,
-  ({ method, route, scheme, status }) =>
-    Metric.histogram("http.server.request.duration", {
-      description: "Duration of requests",
-      attributes: {
-        unit: "s",
-        "http.request.method": method,
-        "http.response.status_code": String(status),
-        ...(route === undefined ? {} : { "http.route": route }),
-        "url.scheme": scheme,
-        ...(status < 500 ? {} : { "error.type": String(status) })
-      },
-      boundaries: durationBoundaries
-    })
-)
+const makeDuration = ({ method, route, scheme, status }: DurationLabels) =>
+  Metric.histogram("http.server.request.duration", {
+    description: "Duration of requests",
+    attributes: {
+      unit: "s",
+      "http.request.method": method,
+      "http.response.status_code": String(status),
+      ...(route === undefined ? {} : { "http.route": route }),
+      "url.scheme": scheme,
+      ...(status < 500 ? {} : { "error.type": String(status) })
+    },
+    boundaries: durationBoundaries
+  })
+
+/** By their labels, of which there are few. Creating a metric is slow. */
+const durations = new Map<string, ReturnType<typeof makeDuration>>()
 
 const count = (observedRequest: ObservedRequest, status: number, context: Context.Context<never>): void => {
   activeRequests.modifyUnsafe(-1, context)
   const { client, method, route, startedAt } = observedRequest
-  const duration = durationOf({ method, route, scheme: client?.scheme ?? "http", status })
+  const scheme = client?.scheme ?? "http"
+  const labels = `${method} ${status} ${scheme} ${route}`
+  let duration = durations.get(labels)
+  if (duration === undefined) durations.set(labels, (duration = makeDuration({ method, route, scheme, status })))
   duration.updateUnsafe((performance.now() - startedAt) / 1000, context)
 }
 
