@@ -67,7 +67,9 @@ export class Recommender extends Context.Service<
           if (violations.length > 0) return Effect.fail(new InvalidQuery({ violations }))
           const { category, maxResults = defaultLimit } = query
           const shelf = category === undefined ? catalog.allBooks : catalog.shelf(category)
-          return Effect.flatMapEager(shelf, (shelf) => draw(shelf, Math.min(maxResults, maxLimit)))
+          return Effect.zipWith(shelf, Random.Random, (shelf, random) =>
+            draw(shelf, Math.min(maxResults, maxLimit), random)
+          )
         },
         categories: catalog.summaries
       })
@@ -90,14 +92,13 @@ const violationsOf = ({ maxResults = defaultLimit, userId }: Query): ReadonlyArr
  * This is a Fisher-Yates shuffle that stops after `count` steps and stores only the positions that it has swapped: it takes O(count)
  * time and memory, whatever the size of the shelf.
  */
-export const draw = (shelf: Shelf, count: number): Effect.Effect<ReadonlyArray<Book>> =>
-  Effect.map(Random.Random, (random) => {
-    const swapped = new Map<number, number>()
-    const drawn: Array<Book> = []
-    for (let next = 0; next < Math.min(count, shelf.size); next++) {
-      const position = next + Math.floor(random.nextDoubleUnsafe() * (shelf.size - next))
-      drawn.push(shelf.at(swapped.get(position) ?? position))
-      swapped.set(position, swapped.get(next) ?? next)
-    }
-    return drawn
-  })
+export const draw = (shelf: Shelf, count: number, random: Random.Random): ReadonlyArray<Book> => {
+  const swapped = new Map<number, number>()
+  const drawn: Array<Book> = []
+  for (let next = 0; next < Math.min(count, shelf.size); next++) {
+    const position = next + Math.floor(random.nextDoubleUnsafe() * (shelf.size - next))
+    drawn.push(shelf.at(swapped.get(position) ?? position))
+    swapped.set(position, swapped.get(next) ?? next)
+  }
+  return drawn
+}

@@ -3,10 +3,12 @@ import { Effect, Layer, Random, Schema } from "effect"
 
 import type { Book } from "../../src/domain/Book.ts"
 import { BookCatalog, CatalogUnavailable, CategoryNotFound, type Shelf } from "../../src/domain/BookCatalog.ts"
-import { draw, type Query, Recommender } from "../../src/domain/Recommender.ts"
+import { draw as drawWith, type Query, Recommender } from "../../src/domain/Recommender.ts"
 import { book, books } from "./Books.ts"
 
 const shelfOf = (books: ReadonlyArray<Book>): Shelf => ({ size: books.length, at: (position) => books[position]! })
+
+const draw = (shelf: Shelf, count: number) => Effect.map(Random.Random, (random) => drawWith(shelf, count, random))
 
 const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 

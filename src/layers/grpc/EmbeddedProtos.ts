@@ -25,7 +25,7 @@ export interface Codec {
 export class Encoded<out Message> {
   /** Exists only in the type, so that the bytes of one message type are not used as another. */
   declare protected readonly Message: Message
-  readonly bytes: Buffer
+  declare readonly bytes: Buffer
 
   constructor(bytes: Buffer) {
     this.bytes = bytes
