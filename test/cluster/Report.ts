@@ -33,13 +33,11 @@ const percent = (share: number) => `${100 * share} %`
 
 const rowsOf = ({ notDone, parts, problems, scenario }: Result): ReadonlyArray<ReadonlyArray<string | number>> => {
   if (notDone !== undefined) return [[scenario, `not done: ${notDone}`, "", "", "", "", "", "", ""]]
-  const rows = parts.map((part) => [
-    ...[scenario, part.title, part.pages, lost(part.failed) + part.refused, percent(part.allowedLoss)],
-    ...[part.p50, part.p99, part.max, part.restarts],
-    Object.entries(part.exits)
-      .map(([code, count]) => `${count} x ${code}`)
-      .join(", ")
-  ])
+  const rows = parts.map(({ allowedLoss, exits, failed, max, p50, p99, pages, refused, restarts, title }) => {
+    const codes = Object.entries(exits).map(([code, count]) => `${count} x ${code}`)
+    const failures = lost(failed) + refused
+    return [scenario, title, pages, failures, percent(allowedLoss), p50, p99, max, restarts, codes.join(", ")]
+  })
   const others = problems.length === 0 && parts.length === 0 ? ["as expected"] : problems
   return [...rows, ...others.map((text) => [scenario, text, "", "", "", "", "", "", "", ""])]
 }

@@ -95,7 +95,8 @@ export const format = (part: Part): string => {
   return [
     `${part.title}: ${part.pages} pages`,
     `${lost(part.failed) + part.refused} failed (at most ${percent(part.allowedLoss)})`,
-    ...[...failures, ...refused],
+    ...failures,
+    ...refused,
     `p50 ${part.p50} ms, p99 ${part.p99} ms, slowest ${part.max} ms`,
     `${part.restarts} restarts`,
     ...(exits.length === 0 ? [] : [`exit codes: ${exits.join(", ")}`])

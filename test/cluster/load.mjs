@@ -86,7 +86,7 @@ if (RATE === undefined) for (let reader = 0; reader < Number(CONNECTIONS); reade
 else {
   const sendDue = () => {
     const due = Math.floor(((performance.now() - began) * Number(RATE)) / 1_000)
-    while (pages < due) send()
+    for (let missing = due - pages; missing > 0; missing--) send()
   }
   timers.push(setInterval(sendDue, 5))
 }

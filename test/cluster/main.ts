@@ -91,11 +91,18 @@ const flags = {
     ),
     Flag.withDefault<Images>({})
   ),
-  json: Flag.Boolean("json").pipe(Flag.withDescription("Print the results as JSON, and everything else to stderr")),
-  disruptive: Flag.Boolean("disruptive").pipe(
-    Flag.withDescription("Also run drain and dns, which others on the cluster notice")
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("Print the results as JSON, and everything else to stderr"),
+    Flag.withDefault(false)
   ),
-  undo: Flag.Boolean("undo").pipe(Flag.withDescription("Only restore what a killed run has left")),
+  disruptive: Flag.Boolean("disruptive").pipe(
+    Flag.withDescription("Also run drain and dns, which others on the cluster notice"),
+    Flag.withDefault(false)
+  ),
+  undo: Flag.Boolean("undo").pipe(
+    Flag.withDescription("Only restore what a killed run has left"),
+    Flag.withDefault(false)
+  ),
   names: Argument.Literals(
     "scenario",
     scenarios.map(({ name }) => name)
