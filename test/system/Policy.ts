@@ -289,7 +289,7 @@ function* pace(subject: Subject): Iterable<string> {
 }
 
 const probes = {
-  startupProbe: { path: "/readyz", from: 30, to: 120 },
+  startupProbe: { path: "/livez", from: 30, to: 120 },
   readinessProbe: { path: "/readyz", from: 5, to: 15 },
   // longer than it takes to detect that a replica is not ready
   livenessProbe: { path: "/livez", from: 30, to: 120 }
