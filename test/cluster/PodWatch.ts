@@ -12,10 +12,12 @@ export interface Counts {
   readonly exits: Readonly<Record<string, number>>
 }
 
+const container = ".status.containerStatuses[0]"
+
 /** A line for each change of a pod: its id, and the restarts and exit codes of its container. */
 const template =
-  "{.metadata.uid}{range .status.containerStatuses[*]} {.restartCount} now={.state.terminated.exitCode} " +
-  'last={.lastState.terminated.exitCode}{end}{"\\n"}'
+  `{.metadata.uid} {${container}.restartCount} now={${container}.state.terminated.exitCode} ` +
+  `last={${container}.lastState.terminated.exitCode}{"\\n"}`
 
 interface Seen {
   readonly restarts: number
