@@ -8,15 +8,14 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 /** Tests that load several servers for minutes, or build images: they run one after the other, after all others. */
 const fleet = [
   ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
-  ...["Cluster", "Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
+  ...["Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
 ]
 
-/** Tests of scripts, of manifests as processes, and of patches, which start many processes. */
+/** Tests of scripts and of patches, which start many processes. */
 const tools = [
   ...["Generate", "SupplyChain"].map((name) => `test/toolchain/${name}.test.ts`),
   "test/integration/NpmScripts.test.ts",
-  "test/layers/grpc/grpc-js/compat.test.ts",
-  "test/k8s/*.test.ts"
+  "test/layers/grpc/grpc-js/compat.test.ts"
 ]
 
 /** Runs a process under load for a while. */

@@ -1,5 +1,5 @@
 /**
- * Writes docs/settings.md from the settings that the services read. Each service is started in this process, and its settings
+ * Writes docs/settings.md and src/settingNames.json from the settings that the services read. Each service is started in this process, and its settings
  * document themselves as they are read, so that the document cannot miss one.
  */
 import { fileURLToPath } from "node:url"
@@ -183,13 +183,23 @@ export const document: Effect.Effect<string> = Effect.gen(function* () {
   ].join("\n\n")}\n`
 })
 
-/** Where the document is. */
-export const file = new URL("../docs/settings.md", import.meta.url)
+/** The names of all settings, as the text of src/settingNames.json: the services warn about variables that are none of them. */
+export const names: Effect.Effect<string> = Effect.gen(function* () {
+  const all = [...(yield* settingsOf("recommendations")), ...(yield* settingsOf("marketplace"))]
+  const variables = [...new Set(all.map(({ variable }) => variable))].toSorted()
+  return `${JSON.stringify(variables, undefined, 2)}\n`
+})
+
+/** What is written, and where. */
+export const files = [
+  { file: fileURLToPath(new URL("../docs/settings.md", import.meta.url)), text: document },
+  { file: fileURLToPath(new URL("../src/settingNames.json", import.meta.url)), text: names }
+]
 
 if (import.meta.main) {
   const write = Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    yield* fs.writeFileString(fileURLToPath(file), yield* document)
+    for (const { file, text } of files) yield* fs.writeFileString(file, yield* text)
   })
   NodeRuntime.runMain(Effect.provide(write, NodeServices.layer))
 }

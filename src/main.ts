@@ -7,6 +7,7 @@ import { Effect, Layer } from "effect"
 import project from "../package.json" with { type: "json" }
 import * as Address from "./layers/config/Address.ts"
 import { ProjectRoot } from "./layers/config/ProjectRoot.ts"
+import { warnAbout } from "./layers/config/unknownSettings.ts"
 import * as ChannelSettings from "./layers/grpc/client/ChannelSettings.ts"
 import * as NodeGrpcChannel from "./layers/grpc/client/NodeGrpcChannel.ts"
 import { GrpcServer } from "./layers/grpc/GrpcServer.ts"
@@ -16,6 +17,7 @@ import * as Logging from "./layers/telemetry/Logging.ts"
 import * as Telemetry from "./layers/telemetry/Telemetry.ts"
 import * as Marketplace from "./marketplace/Marketplace.ts"
 import * as Recommendations from "./recommendations/Recommendations.ts"
+import settingNames from "./settingNames.json" with { type: "json" }
 
 /**
  * A channel to the server in this process, by the address that it listens on: a name such as localhost could resolve to an address on
@@ -43,6 +45,7 @@ Marketplace.layer(project.version, ChannelToServer).pipe(
   Layer.provide(NodePath.layer),
   Layer.provide(Telemetry.layerShared),
   Drain.launch,
+  warnAbout(settingNames),
   Effect.provide(Logging.layerConfig),
   Effect.annotateLogs({ service: project.name, version: project.version }),
   runMain

@@ -1,20 +1,18 @@
 /**
- * docs/settings.md lists the settings that the services read.
+ * docs/settings.md and src/settingNames.json list the settings that the services read.
  */
-import { fileURLToPath } from "node:url"
-
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem } from "effect"
 
-import { document, file } from "../../scripts/settings.ts"
+import { document, files } from "../../scripts/settings.ts"
 import { knownSettings } from "./KnownSettings.ts"
 
 layer(NodeServices.layer, { excludeTestServices: true })("the settings", (it) => {
-  it.effect("match docs/settings.md; if not, run `npm run settings`", () =>
+  it.effect("match docs/settings.md and src/settingNames.json; if not, run `npm run settings`", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
-      assert.strictEqual(yield* fs.readFileString(fileURLToPath(file)), yield* document)
+      for (const { file, text } of files) assert.strictEqual(yield* fs.readFileString(file), yield* text)
     })
   )
 

@@ -165,6 +165,21 @@ layer(Installation.layer)("a start with an invalid setting", (it) => {
   )
 })
 
+layer(Installation.layer, { excludeTestServices: true })("a start with a misspelt setting", (it) => {
+  it.effect.each([
+    { service: "recommendations", env: { RECOMMENDATIONS_TARGT: "a:1" }, nearest: "RECOMMENDATIONS_TARGET" },
+    { service: "marketplace", env: { MARKETPLACE_PAGE_BUGET: "1s" }, nearest: "MARKETPLACE_PAGE_BUDGET" }
+  ] as const)("warns about it: $nearest", ({ env, nearest, service }) =>
+    Effect.gen(function* () {
+      const { output } = yield* (yield* Installation).start(service, { ...env, RECOMMENDATIONS_TARGET: "localhost:1" })
+      const [name] = Object.keys(env)
+      const warnings = (yield* output).split("\n").filter((line) => line.includes("Unknown setting"))
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0], `Unknown setting ${name}: did you mean ${nearest}?`)
+    })
+  )
+})
+
 const portInUse = Effect.acquireRelease(
   Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
     const server = createServer()

@@ -7,7 +7,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
 import { Effect, FileSystem, Path } from "effect"
 
-import * as Kustomize from "../../k8s/cluster/Kustomize.ts"
+import * as Kustomize from "./Kustomize.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 

@@ -2,7 +2,7 @@
  * Checks references between resources that are applied together: names must exist and selectors must match something. A cluster
  * accepts dangling references silently.
  */
-import type { Resource } from "../../k8s/cluster/Kustomize.ts"
+import type { Resource } from "./Kustomize.ts"
 import {
   type Container,
   containersOf,

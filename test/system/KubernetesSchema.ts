@@ -11,7 +11,7 @@ import * as networking from "kubernetes-models/networking.k8s.io/v1"
 import * as policy from "kubernetes-models/policy/v1"
 import * as core from "kubernetes-models/v1"
 
-import type { Resource } from "../../k8s/cluster/Kustomize.ts"
+import type { Resource } from "./Kustomize.ts"
 
 const versions: { readonly [apiVersion: string]: object } = {
   v1: core,

@@ -9,10 +9,10 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer } from "effect"
 import { parse, parseAllDocuments } from "yaml"
 
-import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import * as KubernetesReferences from "./KubernetesReferences.ts"
 import * as KubernetesSchema from "./KubernetesSchema.ts"
+import type { Resource } from "./Kustomize.ts"
 import {
   components,
   containersOf,

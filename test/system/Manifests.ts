@@ -17,7 +17,7 @@ import type * as policy from "kubernetes-models/policy/v1"
 import type * as core from "kubernetes-models/v1"
 import { parse, stringify } from "yaml"
 
-import { type KustomizeError, render, type Resource } from "../../k8s/cluster/Kustomize.ts"
+import { type KustomizeError, render, type Resource } from "./Kustomize.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const k8s = path.join(root, "k8s")

@@ -7,7 +7,6 @@ import { isDeepStrictEqual } from "node:util"
 import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer } from "effect"
 import { parse } from "yaml"
 
-import type { Resource } from "../../k8s/cluster/Kustomize.ts"
 import * as Settings from "../../scripts/settings.ts"
 import * as ChannelSettings from "../../src/layers/grpc/client/ChannelSettings.ts"
 import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
@@ -22,6 +21,7 @@ import type { Service } from "../integration/Installation.ts"
 import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
 import * as KubernetesReferences from "./KubernetesReferences.ts"
 import * as KubernetesSchema from "./KubernetesSchema.ts"
+import type { Resource } from "./Kustomize.ts"
 import {
   type Container,
   containersOf,
@@ -289,7 +289,7 @@ function* pace(subject: Subject): Iterable<string> {
 }
 
 const probes = {
-  startupProbe: { path: "/readyz", from: 30, to: 120 },
+  startupProbe: { path: "/livez", from: 30, to: 120 },
   readinessProbe: { path: "/readyz", from: 5, to: 15 },
   // longer than it takes to detect that a replica is not ready
   livenessProbe: { path: "/livez", from: 30, to: 120 }

@@ -182,8 +182,10 @@ const drain = Effect.fnUntraced(function* ({ connections, server }: HttpEdge.Htt
 
 const announce = Effect.fnUntraced(function* ({ address }: HttpServer.HttpServer["Service"]) {
   if (!NetAddress.isInetAddress(address)) return
-  const reachable = Address.toReachable({ host: NetAddress.formatIp(address.address), port: address.port })
-  yield* Effect.logInfo(`HTTP server listening on http://${Address.format(reachable)}`)
+  const bound = { host: NetAddress.formatIp(address.address), port: address.port }
+  const reachable = Address.toReachable(bound)
+  const others = reachable.host === bound.host ? "" : ` and all other addresses (${bound.host})`
+  yield* Effect.logInfo(`HTTP server listening on http://${Address.format(reachable)}${others}`)
 })
 
 /** {@link serve} with {@link settings}. */

@@ -1,0 +1,159 @@
+/**
+ * `npm run test:cluster -- --context NAME`: rehearses what an operator fears on a real cluster, while readers request pages, and prints
+ * what was lost. It exits with 1 if more was lost than the scenario allows. k8s/README.md describes it.
+ */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Cause, Console, Effect, Exit, Option, Schema } from "effect"
+import { Argument, Command, Flag } from "effect/cli"
+import { identity } from "effect/Function"
+
+import project from "../../package.json" with { type: "json" }
+import { Kubectl } from "./Kubectl.ts"
+import { PodWatch } from "./PodWatch.ts"
+import * as Report from "./Report.ts"
+import { Findings, NotDone, type Scenario } from "./Scenario.ts"
+import { autoscale } from "./scenarios/autoscale.ts"
+import { badImage, badSetting } from "./scenarios/badVersion.ts"
+import { dns } from "./scenarios/dns.ts"
+import { drain } from "./scenarios/drain.ts"
+import { kill } from "./scenarios/kill.ts"
+import { overload } from "./scenarios/overload.ts"
+import { policies } from "./scenarios/policies.ts"
+import { rollout } from "./scenarios/rollout.ts"
+import { scale } from "./scenarios/scale.ts"
+import { security } from "./scenarios/security.ts"
+import { settings } from "./scenarios/settings.ts"
+import { tls } from "./scenarios/tls.ts"
+import { remove, settled, Shop } from "./Shop.ts"
+import * as Undo from "./Undo.ts"
+
+const scenarios = [
+  rollout,
+  scale,
+  kill,
+  badSetting,
+  badImage,
+  settings,
+  tls,
+  policies,
+  autoscale,
+  security,
+  overload,
+  drain,
+  dns
+]
+
+/** A scenario lost more than it allows, or found something that is not as it should be. */
+class RehearsalFailed extends Schema.TaggedError<RehearsalFailed>()("RehearsalFailed", { names: Schema.String }) {
+  override get message(): string {
+    return `Failed: ${this.names}`
+  }
+}
+
+/** Runs a scenario, and restores the manifests after it. */
+const rehearse = Effect.fnUntraced(function* ({ description, name, run }: Scenario) {
+  yield* Console.log(`\n${name}: ${description}`)
+  const { parts, problems } = yield* Findings
+  const exit = yield* Effect.exit(Effect.scoped(run))
+  if (Exit.isFailure(exit)) {
+    if (Cause.hasInterrupts(exit.cause)) return yield* Effect.failCause(exit.cause)
+    const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+    if (error instanceof NotDone) {
+      yield* Console.log(`  not done: ${error.reason}`)
+      return { scenario: name, parts, problems, notDone: error.reason }
+    }
+    problems.push(error?.message ?? Cause.pretty(exit.cause))
+  }
+  yield* (yield* Shop).apply({})
+  yield* settled
+  for (const problem of problems) yield* Console.log(`  ${problem}`)
+  return { scenario: name, parts, problems }
+})
+
+type Images = Parameters<typeof Shop.layer>[1]
+
+const flags = {
+  context: Flag.String("context").pipe(Flag.withDescription("The context of the cluster in the kubeconfig")),
+  manifests: Flag.Directory("manifests", { mustExist: true }).pipe(
+    Flag.withDescription("The folder of the kustomization"),
+    Flag.withDefault("k8s/overlays/local")
+  ),
+  images: Flag.String("images").pipe(
+    Flag.withDescription("Images in place of those of the manifests: RECOMMENDATIONS,MARKETPLACE"),
+    Flag.filterMap(
+      (text) => {
+        const [recommendations, marketplace, ...rest] = text.split(",")
+        return recommendations && marketplace && rest.length === 0
+          ? Option.some<Images>({ recommendations, marketplace })
+          : Option.none()
+      },
+      (text) => `Expected RECOMMENDATIONS,MARKETPLACE, got ${text}`
+    ),
+    Flag.withDefault<Images>({})
+  ),
+  json: Flag.Boolean("json").pipe(
+    Flag.withDescription("Print the results as JSON, and everything else to stderr"),
+    Flag.withDefault(false)
+  ),
+  disruptive: Flag.Boolean("disruptive").pipe(
+    Flag.withDescription("Also run drain and dns, which others on the cluster notice"),
+    Flag.withDefault(false)
+  ),
+  undo: Flag.Boolean("undo").pipe(
+    Flag.withDescription("Only restore what a killed run has left"),
+    Flag.withDefault(false)
+  ),
+  names: Argument.Literals(
+    "scenario",
+    scenarios.map(({ name }) => name)
+  ).pipe(Argument.withDescription("Without any, all are run"), Argument.variadic())
+}
+
+/** Runs scenarios on the cluster of a context. */
+const rehearseAll = (
+  chosen: ReadonlyArray<Scenario>,
+  { context, images, manifests }: { readonly context: string; readonly manifests: string; readonly images: Images }
+) =>
+  Effect.gen(function* () {
+    yield* Undo.restore
+    yield* Console.log(`${manifests} on ${context}: ${yield* Report.versions}\n${Report.summary}`)
+    return yield* Effect.forEach(chosen, (scenario) => Effect.provide(rehearse(scenario), Findings.layer)).pipe(
+      Effect.provide(PodWatch.layer),
+      Effect.provide(Shop.layer(manifests, images))
+    )
+  })
+
+const command = Command.make(
+  "test:cluster",
+  flags,
+  Effect.fnUntraced(function* ({ context, disruptive, images, json, manifests, names, undo }) {
+    const kubectl = Kubectl.layer(context)
+    if (undo) return yield* Effect.provide(Effect.andThen(Undo.restore, remove), kubectl)
+    const chosen = scenarios
+      .filter(({ name }) => names.length === 0 || names.includes(name))
+      .filter(({ isDisruptive }) => disruptive || isDisruptive !== true)
+    const results = yield* rehearseAll(chosen, { context, manifests, images }).pipe(
+      Effect.provide(kubectl),
+      json ? Effect.provideService(Console.Console, new console.Console(process.stderr)) : identity
+    )
+    yield* Console.log(json ? JSON.stringify(results, undefined, 2) : `\n${Report.table(results)}`)
+    const failed = results.filter(Report.hasFailed).map(({ scenario }) => scenario)
+    if (failed.length > 0) return yield* new RehearsalFailed({ names: failed.join(", ") })
+  })
+).pipe(Command.withDescription("Rehearses rollouts, failures and an overload of the shop on a cluster, under load"))
+
+command.pipe(
+  Command.run({ version: project.version }),
+  Effect.tapCauseIf(
+    (cause) => !Cause.hasInterruptsOnly(cause),
+    (cause) =>
+      Console.error(
+        Option.match(Cause.findErrorOption(cause), {
+          onSome: ({ message }) => message,
+          onNone: () => Cause.pretty(cause)
+        })
+      )
+  ),
+  Effect.provide(NodeServices.layer),
+  NodeRuntime.runMain({ disableErrorReporting: true })
+)

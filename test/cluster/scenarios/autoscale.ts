@@ -1,0 +1,61 @@
+import { Effect } from "effect"
+
+import * as Kubectl from "../Kubectl.ts"
+import * as PageLoad from "../PageLoad.ts"
+import { NotDone, type Scenario, underLoad } from "../Scenario.ts"
+import { namespaces, replicas, services, settled, Shop } from "../Shop.ts"
+
+/** Readers that keep the replicas busy, in addition to the usual ones. */
+const connections = 32
+
+interface Autoscaler extends Kubectl.Resource {
+  readonly spec: { readonly minReplicas: number; readonly scaleTargetRef: { readonly name: string } }
+}
+
+const autoscalers = Kubectl.list<Autoscaler>("horizontalpodautoscalers", "--namespace", namespaces.shop)
+
+const total = Effect.map(Effect.forEach(services, replicas), (counts) => counts.reduce((sum, count) => sum + count, 0))
+
+export const autoscale: Scenario = {
+  name: "autoscale",
+  description: "Loads the shop until its autoscalers add replicas, and waits until they have removed them",
+  run: Effect.gen(function* () {
+    const { apply, hasAutoscalers } = yield* Shop
+    if (!hasAutoscalers) return yield* new NotDone({ reason: "the manifests have no HorizontalPodAutoscaler" })
+    if (!(yield* Kubectl.exists("apiservice", "v1beta1.metrics.k8s.io"))) {
+      return yield* new NotDone({ reason: "the cluster has no metrics-server" })
+    }
+    const minimum = (yield* autoscalers).reduce((sum, { spec }) => sum + spec.minReplicas, 0)
+    yield* underLoad(
+      "scaled up",
+      Effect.gen(function* () {
+        const busy = yield* PageLoad.start({ name: "busy", connections })
+        yield* Kubectl.until(
+          "replicas added by an autoscaler",
+          Effect.map(total, (count) => count > minimum)
+        )
+        yield* settled
+        yield* busy.finish
+      }).pipe(Effect.scoped)
+    )
+    // without the wait of some minutes
+    yield* apply({
+      patches: [
+        {
+          target: { kind: "HorizontalPodAutoscaler" },
+          patch: [{ op: "add", path: "/spec/behavior/scaleDown/stabilizationWindowSeconds", value: 0 }]
+        }
+      ]
+    })
+    yield* underLoad(
+      "scaled down",
+      Effect.andThen(
+        Kubectl.until(
+          "replicas removed by the autoscalers",
+          Effect.map(total, (count) => count === minimum)
+        ),
+        settled
+      )
+    )
+  })
+}
