@@ -3,7 +3,7 @@
  * what was lost. It exits with 1 if more was lost than the scenario allows. k8s/README.md describes it.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Console, Effect, Exit, Option, Schema } from "effect"
+import { Cause, Console, Effect, Exit, Layer, Option, Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { identity } from "effect/Function"
 
@@ -118,8 +118,7 @@ const rehearseAll = (
     yield* Undo.restore
     yield* Console.log(`${manifests} on ${context}: ${yield* Report.versions}\n${Report.summary}`)
     return yield* Effect.forEach(chosen, (scenario) => Effect.provide(rehearse(scenario), Findings.layer)).pipe(
-      Effect.provide(PodWatch.layer),
-      Effect.provide(Shop.layer(manifests, images))
+      Effect.provide(Layer.provideMerge(PodWatch.layer, Shop.layer(manifests, images)))
     )
   })
 
