@@ -68,6 +68,8 @@ export const start = Effect.fnUntraced(function* ({ connections, fresh, name = "
     namespace: namespaces.readers,
     image,
     command: ["node", "/scripts/load.mjs"],
+    // more than one of the shop's pods, so that it does not measure its own waiting for a processor
+    cpu: "500m",
     env: {
       URL: url,
       ...(rate === undefined ? {} : { RATE: String(rate) }),

@@ -33,6 +33,8 @@ export const pod = (options: {
   readonly namespace: string
   readonly image: string
   readonly command: ReadonlyArray<string>
+  /** The requested CPU, 50m if undefined. */
+  readonly cpu?: string
   readonly env?: Readonly<Record<string, string>>
 }) => ({
   apiVersion: "v1",
@@ -51,7 +53,7 @@ export const pod = (options: {
         imagePullPolicy: "IfNotPresent",
         command: options.command,
         env: Object.entries(options.env ?? {}).map(([name, value]) => ({ name, value })),
-        resources: { requests: { cpu: "50m", memory: "64Mi" } },
+        resources: { requests: { cpu: options.cpu ?? "50m", memory: "64Mi" } },
         securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
         volumeMounts: [{ name: "scripts", mountPath: "/scripts", readOnly: true }]
       }
