@@ -12,7 +12,7 @@ export interface Options {
   readonly name?: string
   /** Pages a second. Undefined: each reader requests one page after another. */
   readonly rate?: number
-  /** Readers without a rate. */
+  /** Connections that are opened before; without a rate, the number of readers. */
   readonly connections?: number
   /** The share of pages that are requested on a new connection. */
   readonly fresh?: number
@@ -79,7 +79,8 @@ export const start = Effect.fnUntraced(function* ({ connections, fresh, name = "
   })
   const pages = Effect.map(lastLine(name, Progress), (line) => (line?._tag === "Some" ? line.value.pages : 0))
   const finish = Effect.gen(function* () {
-    yield* Scripts.exec(namespaces.readers, name, ["--eval", "process.kill(1, 'SIGTERM')"])
+    // the command may be killed with the container
+    yield* Effect.ignore(Scripts.exec(namespaces.readers, name, ["--eval", "process.kill(1, 'SIGTERM')"]))
     const phase = Effect.map(
       Kubectl.get<{ readonly status: { readonly phase: string } }>("pod", name, "--namespace", namespaces.readers),
       ({ status }) => status.phase

@@ -3,15 +3,16 @@
  *
  * It prints a line of JSON each second (the counts so far), and the figures when it receives SIGTERM.
  *
- * - `RATE`: pages a second, whether or not earlier ones have been answered. Without it, `CONNECTIONS` readers each request one page after
- *   another.
+ * - `RATE`: pages a second, whether or not earlier ones have been answered, on `CONNECTIONS` connections that are opened before, and on more
+ *   if these are busy. Without it, `CONNECTIONS` readers each request one page after another.
  * - `FRESH`: the share of pages that are requested on a new connection.
  *
  * It uses sockets instead of node:http, which would take as much CPU for a page as the shop does.
  */
+import { once } from "node:events"
 import { connect } from "node:net"
 
-const { CONNECTIONS = "16", FRESH = "0", RATE, URL: url } = process.env
+const { CONNECTIONS = "0", FRESH = "0", RATE, URL: url } = process.env
 
 /** A page that takes longer than this is late, in milliseconds. */
 const maxLatency = 3_000
@@ -115,6 +116,17 @@ const send = () => {
   const [kept] = isFresh ? [] : idle
   idle.delete(kept)
   ;(kept ?? new Connection()).send({ isFresh, onEnd, startedAt: performance.now() })
+}
+
+/** Connections are opened this many at a time, so that a storm of them is not part of the load. */
+const opened = 20
+
+if (RATE !== undefined) {
+  while (idle.size < Number(CONNECTIONS)) {
+    const next = Array.from({ length: opened }, () => new Connection())
+    await Promise.all(next.map(({ socket }) => once(socket, "connect")))
+    for (const connection of next) idle.add(connection)
+  }
 }
 
 const began = performance.now()

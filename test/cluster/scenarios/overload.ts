@@ -7,6 +7,9 @@ import { check, Findings, lost, rate, readers, type Scenario } from "../Scenario
 /** Readers that request one page after another, to find out how many pages a second the shop makes. */
 const connections = 48
 
+/** Connections that are open before the overload begins. */
+const keptOpen = 1_000
+
 /** How long the capacity is measured, and how long the overload lasts, in seconds. */
 const measured = 10
 const overloaded = 20
@@ -35,7 +38,7 @@ export const overload: Scenario = {
     yield* runLoad({ connections }, measured)
     const capacity = yield* runLoad({ connections }, measured)
     const pagesPerSecond = Math.round((capacity.pages - capacity.refused - lost(capacity.failed)) / capacity.seconds)
-    const over = yield* runLoad({ rate: factor * pagesPerSecond }, overloaded)
+    const over = yield* runLoad({ rate: factor * pagesPerSecond, connections: keptOpen }, overloaded)
     // the readers' pod takes about two seconds to start
     const after = yield* runLoad(readers, 10)
     const counts = PodWatch.difference(before, yield* watch.counts)
@@ -46,7 +49,9 @@ export const overload: Scenario = {
         `${over.refused} refused with 503 (p99 ${over.refusedP99} ms), ${lost(over.failed)} failed: ` +
         `${JSON.stringify(over.failed)}`
     )
-    yield* check(lost(over.failed) === 0, `${lost(over.failed)} pages of the overload failed`)
+    // late pages are among those of which 99 % have to be answered in time
+    const { late = 0 } = over.failed
+    yield* check(lost(over.failed) === late, `${lost(over.failed) - late} of ${over.pages} pages failed`)
     yield* check(over.p99 <= maxP99, `p99 of answered pages is ${over.p99} ms, above ${maxP99} ms`)
     yield* check(over.refusedP99 <= maxP99, `p99 of refused pages is ${over.refusedP99} ms, above ${maxP99} ms`)
     yield* check(over.refused > 0, "no page was refused")
