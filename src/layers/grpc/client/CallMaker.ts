@@ -83,7 +83,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       const encoded = call.definition.encode(request)
       if (Exit.isFailure(encoded)) return Effect.mapError(encoded, (status) => errorOf(call, status))
       if (call.deadline <= performance.now()) return Effect.fail(errorOf(call, deadlineExceeded))
-      return circuit(call.definition.path.slice(1), () =>
+      return circuit(call, () =>
         retried(call, retry, (number, timeout) => {
           const attempt = attemptOf(call, number, timeout)
           return attempts.run(attempt, context, transport.unary(attempt, encoded.value))

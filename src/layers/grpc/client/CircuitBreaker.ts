@@ -22,14 +22,19 @@ export interface Options {
   readonly openDuration: Duration.Duration
 }
 
-/**
- * Makes a call of a method ("package.Service/Method") and records its outcome, or fails with UNAVAILABLE while the circuit is open. `make`
- * is called at most once, when the call is made.
- */
+/** Makes a call and records its outcome, or fails with UNAVAILABLE while the circuit is open. `make` is called at most once. */
 export type CircuitBreaker = <A, R>(
-  method: string,
+  call: CalledMethod,
   make: () => Effect.Effect<A, GrpcError, R>
 ) => Effect.Effect<A, GrpcError, R>
+
+/** The parts of a call that its circuit breaker needs. */
+export interface CalledMethod {
+  /** In milliseconds of `performance.now()`. */
+  readonly deadline: number
+  /** `path` is "/package.Service/Method". */
+  readonly definition: { readonly path: string }
+}
 
 type State =
   | { readonly _tag: "closed"; failuresInARow: number }
@@ -43,16 +48,23 @@ const stateTags = ["closed", "open", "half_open"] as const
 /** What a finished call shows about the service. */
 type Outcome = "reachable" | "unreachable" | "inconclusive"
 
+/**
+ * How late the failure of an expired deadline may be noticed, in milliseconds. Later ones are inconclusive: this process itself was too busy
+ * to read the response in time.
+ */
+const maxLateness = 50
+
 /** A service that answers with an error is reachable. */
-const outcomeOf = (cause: Cause.Cause<GrpcError>): Outcome => {
+const outcomeOf = (cause: Cause.Cause<GrpcError>, { deadline }: CalledMethod): Outcome => {
   const failure = cause.reasons.find(Cause.isFailReason)?.error
   switch (failure?.reason._tag) {
     case undefined:
     case "ResourceExhausted":
       return "inconclusive"
     case "Unavailable":
-    case "DeadlineExceeded":
       return "unreachable"
+    case "DeadlineExceeded":
+      return performance.now() - deadline > maxLateness ? "inconclusive" : "unreachable"
     default:
       return "reachable"
   }
@@ -101,29 +113,32 @@ export const make = Effect.fnUntraced(function* (
     else record("reachable", false)
     return Effect.succeed(value)
   }
-  const onFailure = (cause: Cause.Cause<GrpcError>) => {
-    record(outcomeOf(cause), false)
-    return Effect.failCause(cause)
-  }
+  const observe = <A, R>(call: CalledMethod, made: Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
+    Effect.matchCauseEffect(made, {
+      onSuccess: onSuccess<A>,
+      onFailure: (cause) => {
+        record(outcomeOf(cause, call), false)
+        return Effect.failCause(cause)
+      }
+    })
   // uninterruptible between the two states, so that the circuit never stays half-open
-  const probe = <A, R>(make: () => Effect.Effect<A, GrpcError, R>): Effect.Effect<A, GrpcError, R> =>
+  const probe: CircuitBreaker = (call, make) =>
     Effect.uninterruptibleMask((restore) => {
       if (state._tag !== "open") return restore(make())
       state = { _tag: "half_open" }
       return Effect.onExit(restore(make()), (exit) =>
-        Effect.sync(() => record(Exit.isSuccess(exit) ? "reachable" : outcomeOf(exit.cause), true))
+        Effect.sync(() => record(Exit.isSuccess(exit) ? "reachable" : outcomeOf(exit.cause, call), true))
       )
     })
 
-  return <A, R>(method: string, make: () => Effect.Effect<A, GrpcError, R>) => {
-    const observers = { onSuccess: onSuccess<A>, onFailure }
-    if (state._tag === "closed") return Effect.matchCauseEffect(make(), observers)
+  return (call, make) => {
+    if (state._tag === "closed") return observe(call, make())
     // the state may change before the call runs
     return Effect.suspend(() => {
-      if (state._tag === "closed") return Effect.matchCauseEffect(make(), observers)
-      if (state._tag === "open" && performance.now() >= state.until) return probe(make)
+      if (state._tag === "closed") return observe(call, make())
+      if (state._tag === "open" && performance.now() >= state.until) return probe(call, make)
       const reason = Status.unavailable(`Circuit breaker is open for ${target}`)
-      return Effect.fail(new GrpcError({ method, reason }))
+      return Effect.fail(new GrpcError({ method: call.definition.path.slice(1), reason }))
     })
   }
 })

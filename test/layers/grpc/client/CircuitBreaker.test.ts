@@ -22,15 +22,16 @@ const make = (openDuration: Duration.Input) =>
       failures: 2,
       openDuration: Duration.fromInputUnsafe(openDuration)
     }),
-    (circuit) => (call: Effect.Effect<string, GrpcError>) =>
-      Effect.match(
-        circuit("Echo", () => call),
-        {
-          onSuccess: (text) => text,
-          onFailure: ({ reason }) =>
-            reason.message === "Circuit breaker is open for books" ? "refused" : reason.message
-        }
-      )
+    (circuit) =>
+      (call: Effect.Effect<string, GrpcError>, deadline = Infinity) =>
+        Effect.match(
+          circuit({ deadline, definition: { path: "/Books/Echo" } }, () => call),
+          {
+            onSuccess: (text) => text,
+            onFailure: ({ reason }) =>
+              reason.message === "Circuit breaker is open for books" ? "refused" : reason.message
+          }
+        )
   )
 
 /** Starts a call that the test ends. */
@@ -70,6 +71,17 @@ describe("CircuitBreaker", () => {
       yield* call(busy)
       yield* (yield* begin(call)).interrupt
       yield* call(fails(Status.deadlineExceeded("late")))
+      assert.strictEqual(yield* call(succeeds), "refused")
+    })
+  )
+
+  it.effect("does not count an expired deadline that a busy process notices late", () =>
+    Effect.gen(function* () {
+      const call = yield* make("1 hour")
+      const late = fails(Status.deadlineExceeded("late"))
+      for (let count = 0; count < 5; count++) yield* call(late, performance.now() - 1_000)
+      assert.strictEqual(yield* call(succeeds), "OK")
+      for (let count = 0; count < 2; count++) yield* call(late, performance.now())
       assert.strictEqual(yield* call(succeeds), "refused")
     })
   )
