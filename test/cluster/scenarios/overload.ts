@@ -8,7 +8,7 @@ import { check, Findings, lost, rate, readers, type Scenario } from "../Scenario
 const connections = 48
 
 /** Connections that are open before the overload begins. */
-const keptOpen = 1_000
+const keptOpen = 3_000
 
 /** How long the capacity is measured, and how long the overload lasts, in seconds. */
 const measured = 10
