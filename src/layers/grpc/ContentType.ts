@@ -3,4 +3,4 @@
  */
 
 /** Matches the content type of gRPC. gRPC-Web is not accepted. */
-export const grpc = /^application\/grpc(?:$|[+;])/
+export const grpcPattern = /^application\/grpc(?:$|[+;])/

@@ -1,5 +1,6 @@
 /**
- * Encodes and decodes the messages of protos that scripts/generate.ts has embedded in the program as protobufjs' JSON.
+ * Encodes and decodes the messages of protos that scripts/generate.ts has embedded in the program as protobufjs' JSON. Also
+ * has the type of a message that is already encoded.
  *
  * Definitions are parsed when one of their messages is first used, since a program uses few of the messages that its protos define.
  * proto-loader does the same for every message at once, which delays the start.
@@ -25,7 +26,7 @@ export interface Codec {
 export class Encoded<out Message> {
   /** Exists only in the type, so that the bytes of one message type are not used as another. */
   declare protected readonly Message: Message
-  declare readonly bytes: Buffer
+  readonly bytes: Buffer
 
   constructor(bytes: Buffer) {
     this.bytes = bytes

@@ -40,7 +40,7 @@ export interface ResponseMetadata {
 /** A call that is about to be made. Its metadata is not shared with other calls: interceptors and retries change it. */
 export interface Call extends ClientCall {
   readonly definition: Method
-  /** The context that the call is made in. */
+  /** The context that the call is made in, instead of that of the fiber that runs its Effect. */
   readonly context: Context.Context<never>
   readonly responseLimit: ResponseLimit | undefined
   /** Called with the headers and the trailers of each attempt when they arrive. */
@@ -52,8 +52,10 @@ export class GrpcChannel extends Context.Service<
   {
     /** As gRPC names it: see https://github.com/grpc/grpc/blob/master/doc/naming.md. */
     readonly target: string
+    /** Starts the interceptors of the call at once: run the Effect immediately, and only once. */
     readonly unary: (call: Call, request: object) => Effect.Effect<object, GrpcError>
     readonly serverStream: (call: Call, request: object) => Stream.Stream<object, GrpcError>
+    /** As `unary`. */
     readonly clientStream: <E, R>(
       call: Call,
       requests: Stream.Stream<object, E, R>

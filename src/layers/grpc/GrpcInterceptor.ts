@@ -24,7 +24,7 @@
  * }
  * ```
  *
- * Tracing, metrics, the access log and the error report are interceptors too: see {@link DefaultObservers}.
+ * Tracing, metrics and the access log, which also reports unexpected errors, are interceptors too: see {@link DefaultObservers}.
  */
 import type { Metadata } from "@grpc/grpc-js"
 import { Cause, type Context, Effect, Exit, type Stream } from "effect"

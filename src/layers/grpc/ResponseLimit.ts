@@ -25,7 +25,7 @@ export const apply = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit)
   let at = 0
   for (let count = 0; count < maxFields && at < bytes.length; count++) {
     const end = endOfField(bytes, at)
-    // also if it is NaN
+    // not `end > bytes.length`, which is false for NaN
     if (!(end <= bytes.length)) return Buffer.concat([...kept, bytes.subarray(start, at), invalidTag])
     if (end - at > maxFieldSize) {
       kept.push(bytes.subarray(start, at))

@@ -143,7 +143,7 @@ const makeChannel = (open: Open, { client = {} }: Options): GrpcChannel["Service
   const { attemptObservers = DefaultObservers.clientAttempt, observers = DefaultObservers.client } = client
   const policy = RetryPolicy.never
   const retry = { policy, budget: new Retry.RetryBudget(policy), attemptTimeout: Infinity }
-  const state: CallMaker.ServiceState = { circuit: (_method, make) => make(), retry, streamRetry: retry }
+  const state: CallMaker.ServiceState = { circuit: (_call, make) => make(), retry, streamRetry: retry }
   return CallMaker.make({
     target,
     transport: makeTransport(open),

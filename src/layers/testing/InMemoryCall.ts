@@ -95,7 +95,7 @@ export class InMemoryCall implements AnsweredCall, ResponseSink<SentStatus> {
 
   constructor(method: InMemoryMethod, attempt: Attempt, client: Client, shared: Shared) {
     this.context = new CallContext(method.info, shared.peer, attempt.call.metadata.clone(), this)
-    this.context.deadline = this.context.startedAt + attempt.timeout
+    this.context.deadline = Math.min(this.context.startedAt + attempt.timeout, attempt.deadline)
     this.#method = method
     this.#shared = shared
     this.#attempt = attempt

@@ -746,3 +746,22 @@ it.live("a stream of responses is read in the context that interceptors provide"
     assert.strictEqual(yield* Deferred.await(inner), "outer")
   })
 )
+
+it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
+  "an interceptor of attempts that takes time does not move the deadline of a $kind call",
+  ({ kind }) =>
+    Effect.gen(function* () {
+      const { call } = yield* EchoServer
+      const deadline = performance.now() + 1_000
+      yield* Effect.flip(call(kind, "hang", { timeout: 1_000 }))
+      // it would end later by the time that the interceptor takes
+      assert.isBelow(performance.now() - deadline, 700)
+    }).pipe(
+      Effect.provide(
+        EchoServer.layer({
+          inputs: { hang: Effect.never },
+          client: { attemptInterceptors: [{ around: (attempt) => Effect.delay(attempt, "800 millis") }] }
+        })
+      )
+    )
+)

@@ -1,6 +1,7 @@
 /**
  * The circuit breaker of a gRPC service: after several consecutive calls that failed with UNAVAILABLE or DEADLINE_EXCEEDED, calls fail
- * immediately for a while; then one call at a time probes whether the service is reachable again. Times are monotonic.
+ * immediately for a while; then one call at a time probes whether the service is reachable again. An expired deadline that is noticed
+ * late does not count: this process was too busy to read the response. Times are monotonic.
  *
  * Effect's CircuitBreaker does not fit: it uses the wall clock, counting each success with it is too slow for the hot path, and without
  * successes it cannot detect consecutive failures.
@@ -126,7 +127,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.uninterruptibleMask((restore) => {
       if (state._tag !== "open") return restore(make())
       state = { _tag: "half_open" }
-      return Effect.onExit(restore(make()), (exit) =>
+      return Effect.onExit(restore(Effect.suspend(make)), (exit) =>
         Effect.sync(() => record(Exit.isSuccess(exit) ? "reachable" : outcomeOf(exit.cause, call), true))
       )
     })

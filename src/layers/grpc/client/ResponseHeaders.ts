@@ -47,16 +47,20 @@ export const install = (): void => {
 
 /** The messages of both channels, the first with the headers of the request, the second with those of the response. */
 interface StreamMessage {
-  readonly stream: ClientHttp2Stream
+  readonly stream: ClientHttp2Stream & {
+    /** Undefined for a stream that the server has pushed. */
+    readonly sentHeaders: OutgoingHttpHeaders | undefined
+  }
+  /** The object that listeners of the stream receive afterwards. */
   readonly headers: OutgoingHttpHeaders & IncomingHttpHeaders
 }
 
 const grpc = "application/grpc"
 
 const onResponse = ({ headers, stream }: StreamMessage): void => {
-  if (stream.sentHeaders["content-type"] !== grpc) return
+  if (stream.sentHeaders?.["content-type"] !== grpc) return
   if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-  else if (headers[":status"] === 200 && !ContentType.grpc.test(headers["content-type"] ?? "")) {
+  else if (headers[":status"] === 200 && !ContentType.grpcPattern.test(headers["content-type"] ?? "")) {
     // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
     Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
   }

@@ -114,9 +114,11 @@ const open = <Started extends StreamCall>(
   if (leased._tag !== "Lease") return Effect.fail(leased)
   return Effect.acquireRelease(
     Effect.sync(() => {
+      // an interceptor of the attempt may have taken some of the time
+      const timeLeft = Math.min(attempt.timeout, attempt.deadline - performance.now())
       const started = startWith(leased, (client) =>
         // grpc-js expects wall-clock time, and converts it to a timer at once
-        start(client, { deadline: Date.now() + attempt.timeout })
+        start(client, { deadline: Date.now() + timeLeft })
       )
       attempt.started = started
       const { onResponseMetadata } = attempt.call

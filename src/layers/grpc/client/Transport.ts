@@ -16,7 +16,7 @@ export interface Attempt extends ClientAttempt {
   readonly timeout: number
   /** Decodes a response; throws if decoding fails. */
   readonly decode: (bytes: Buffer) => object
-  /** Set once the attempt has started, by its transport. */
+  /** The call of grpc-js, set by the transport when it creates it. */
   started: { readonly getPeer: () => string } | undefined
 }
 

@@ -40,8 +40,10 @@ const start = (
   resume: (outcome: Exit.Exit<object, Status.Status>) => void
 ): Effect.Effect<void> => {
   const { definition, metadata, onResponseMetadata } = attempt.call
+  // an interceptor of the attempt may have taken some of the time
+  const timeLeft = Math.min(attempt.timeout, attempt.deadline - performance.now())
   // grpc-js expects wall-clock time, and converts it to a timer at once
-  const deadline = Date.now() + attempt.timeout
+  const deadline = Date.now() + timeLeft
   const call = lease.client.getChannel().createCall(definition.path, deadline, undefined, null, undefined)
   attempt.started = call
   let response: object | undefined

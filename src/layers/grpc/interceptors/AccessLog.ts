@@ -41,7 +41,7 @@ const onFailure = (
   const line = Effect.suspend(() => lineOf(call, status, level, defects))
   // the rate limit does not hold for defects: clients know them by the id in their line
   const logged = defects === undefined ? (level === "Error" ? serverErrors : callerErrors).log(line) : line
-  return Effect.andThen(logged, reported)
+  return Effect.ensuring(logged, reported)
 }
 
 // two limits, so that callers cannot suppress the errors of the server

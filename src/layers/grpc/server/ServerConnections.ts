@@ -148,7 +148,7 @@ interface Served {
 const notAllowed = Status.permissionDenied("This client may not call this server")
 const closed = Status.cancelled("The connection has been closed")
 
-/** Replaces a connection that has been closed. */
+/** The connection of a stream whose session has already closed. */
 const closedConnection: StreamGate.Connection = {
   peer: { address: "unknown", names: [] },
   client: "unknown",
@@ -181,7 +181,7 @@ export class ServerConnections {
       maxHeaderSize: options.maxHeaderSize,
       guard,
       calls: options.calls,
-      connectionOf: this.#connectionOf,
+      countStream: this.#countStream,
       onNotAllowed: ({ session }) => {
         if (session !== undefined) this.#shutdown.endSoon(session as ServerHttp2Session)
       },
@@ -330,7 +330,10 @@ export class ServerConnections {
       connection: {
         peer: { address: accepted.address, names },
         client: clientOf(names, tracked.group.key),
-        whyNotAllowed: certificate && (() => (isAllowed ? ClientCertificate.whyInvalid(certificate) : notAllowed))
+        whyNotAllowed:
+          isAllowed && certificate === undefined
+            ? undefined
+            : () => (isAllowed && certificate !== undefined ? ClientCertificate.whyInvalid(certificate) : notAllowed)
       },
       tracked,
       certificate,
@@ -385,8 +388,8 @@ export class ServerConnections {
     this.#report(accepted, { reason: "protocol_error", detail })
   }
 
-  /** The connection of a new stream, which is counted until it closes. */
-  readonly #connectionOf = (stream: ServerHttp2Stream): StreamGate.Connection => {
+  /** Counts a new stream until it closes, and returns its connection. */
+  readonly #countStream = (stream: ServerHttp2Stream): StreamGate.Connection => {
     const served = stream.session && this.#sessions.get(stream.session)?.served
     if (served === undefined) return closedConnection
     const { connection, onStreamClose, tracked } = served

@@ -46,8 +46,8 @@ export interface Options {
   readonly maxHeaderSize: number
   readonly guard: Guard
   readonly calls: Calls
-  /** Called once for each stream, which it counts. Returns the connection of the stream. */
-  readonly connectionOf: (stream: ServerHttp2Stream) => Connection
+  /** Counts a new stream until it closes, and returns its connection. */
+  readonly countStream: (stream: ServerHttp2Stream) => Connection
   /** Called after a stream was answered because of {@link Connection.whyNotAllowed}. */
   readonly onNotAllowed: (stream: ServerHttp2Stream) => void
   /** Annotations for the log line of a listener that threw. */
@@ -75,7 +75,7 @@ type StreamListener = (
 
 /** Replaces grpc-js' stream listeners of a server by one that calls them for accepted streams. */
 export const install = (http2: Http2Server, options: Options): void => {
-  const { annotations, calls, connectionOf, guard, maxHeaderSize, onNotAllowed } = options
+  const { annotations, calls, countStream, guard, maxHeaderSize, onNotAllowed } = options
   const listeners = http2.listeners("stream") as unknown as ReadonlyArray<StreamListener>
   http2.removeAllListeners("stream")
 
@@ -85,7 +85,7 @@ export const install = (http2: Http2Server, options: Options): void => {
   }
 
   const onEach: StreamListener = (stream, headers, flags, rawHeaders) => {
-    const connection = connectionOf(stream)
+    const connection = countStream(stream)
     const entering = { stream, headers, connection }
     const forbidden = connection.whyNotAllowed?.()
     if (forbidden !== undefined) {
@@ -111,6 +111,7 @@ export const install = (http2: Http2Server, options: Options): void => {
     guard("stream listener", onEach, {
       annotations: (stream, headers) => ({ method: headers[":path"]?.slice(1), ...annotations(stream) }),
       recover: (stream) => {
+        calls.entering = undefined
         // otherwise a later error of the grpc-js call would be an uncaught exception
         stream.on("error", () => {})
         stream.close(constants.NGHTTP2_INTERNAL_ERROR)
@@ -197,7 +198,7 @@ const longestSeconds = Math.floor((2 ** 31 - 1) / 1000)
  *   "-5S" is parsed as five seconds. Long ones are capped, and malformed ones replaced by a value that grpc-js answers INTERNAL.
  */
 export const correctHeaders = (headers: IncomingHttpHeaders): void => {
-  if (!ContentType.grpc.test(headers["content-type"] ?? "")) delete headers["content-type"]
+  if (!ContentType.grpcPattern.test(headers["content-type"] ?? "")) delete headers["content-type"]
   const value = headers["grpc-timeout"]
   if (typeof value !== "string") return
   const [, amount, unit] = timeout.exec(value) ?? []

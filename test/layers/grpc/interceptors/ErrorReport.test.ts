@@ -1,3 +1,6 @@
+/**
+ * The reports of unexpected errors by `AccessLog`.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import { Client, credentials, status as Code } from "@grpc/grpc-js"
 import { Cause, Deferred, Effect, ErrorReporter, type Scope, Tracer } from "effect"

@@ -130,7 +130,7 @@ describe("an exception in the listener of streams", () => {
       maxHeaderSize: 16_384,
       guard,
       calls: { entering: undefined, onRejectedStream: () => {} },
-      connectionOf: () => ({ peer: { address: "someone", names: [] }, client: "someone", whyNotAllowed: undefined }),
+      countStream: () => ({ peer: { address: "someone", names: [] }, client: "someone", whyNotAllowed: undefined }),
       onNotAllowed: () => {},
       annotations: () => ({ peer: "someone" })
     })
