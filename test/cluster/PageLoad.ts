@@ -68,7 +68,7 @@ export const start = Effect.fnUntraced(function* ({ connections, fresh, name = "
     namespace: namespaces.readers,
     image,
     command: ["node", "/scripts/load.mjs"],
-    // more than one of the shop's pods, so that it does not measure its own waiting for a processor
+    // so that throttling of the readers is not counted as latency of the shop
     cpu: "500m",
     env: {
       URL: url,
@@ -80,14 +80,14 @@ export const start = Effect.fnUntraced(function* ({ connections, fresh, name = "
   const pages = Effect.map(lastLine(name, Progress), (line) => (line?._tag === "Some" ? line.value.pages : 0))
   const finish = Effect.gen(function* () {
     // the command may be killed with the container
-    yield* Effect.ignore(Scripts.exec(namespaces.readers, name, ["--eval", "process.kill(1, 'SIGTERM')"]))
+    const stop = Effect.ignore(Scripts.exec(namespaces.readers, name, ["--eval", "process.kill(1, 'SIGTERM')"]))
     const phase = Effect.map(
       Kubectl.get<{ readonly status: { readonly phase: string } }>("pod", name, "--namespace", namespaces.readers),
       ({ status }) => status.phase
     )
     yield* Kubectl.until(
       "readers stopped",
-      Effect.map(phase, (phase) => phase === "Succeeded")
+      Effect.flatMap(phase, (phase) => (phase === "Running" ? Effect.as(stop, false) : Effect.succeed(true)))
     )
     const line = yield* lastLine(name, Result)
     if (line?._tag !== "Some") return yield* new Kubectl.NotReached({ state: "figures of the readers" })

@@ -4,7 +4,7 @@
 import { Effect } from "effect"
 
 import * as Kubectl from "./Kubectl.ts"
-import { isOverLimit, lost, type Part, rate } from "./Scenario.ts"
+import { isOverLimit, lost, type Part, percent, rate } from "./Scenario.ts"
 
 export interface Result {
   readonly scenario: string
@@ -29,14 +29,12 @@ export const versions = Effect.gen(function* () {
 
 export const hasFailed = ({ parts, problems }: Result): boolean => problems.length > 0 || parts.some(isOverLimit)
 
-const percent = (share: number) => `${100 * share} %`
-
 const rowsOf = ({ notDone, parts, problems, scenario }: Result): ReadonlyArray<ReadonlyArray<string | number>> => {
-  if (notDone !== undefined) return [[scenario, `not done: ${notDone}`, "", "", "", "", "", "", ""]]
-  const rows = parts.map(({ allowedLoss, exits, failed, max, p50, p99, pages, refused, restarts, title }) => {
-    const codes = Object.entries(exits).map(([code, count]) => `${count} x ${code}`)
-    const failures = lost(failed) + refused
-    return [scenario, title, pages, failures, percent(allowedLoss), p50, p99, max, restarts, codes.join(", ")]
+  if (notDone !== undefined) return [[scenario, `not done: ${notDone}`, "", "", "", "", "", "", "", ""]]
+  const rows = parts.map((part) => {
+    const codes = Object.entries(part.exits).map(([code, count]) => `${count} x ${code}`)
+    const figures = [part.p50, part.p99, part.max, part.restarts, codes.join(", ")]
+    return [scenario, part.title, part.pages, lost(part), percent(part.allowedLoss), ...figures]
   })
   const others = problems.length === 0 && parts.length === 0 ? ["as expected"] : problems
   return [...rows, ...others.map((text) => [scenario, text, "", "", "", "", "", "", "", ""])]
@@ -47,7 +45,9 @@ export const table = (results: ReadonlyArray<Result>): string =>
   [
     "| scenario | what was done | pages | failed | allowed | p50 ms | p99 ms | slowest ms | restarts | exit codes |",
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ...results.flatMap(rowsOf).map((cells) => `| ${cells.join(" | ")} |`)
+    ...results
+      .flatMap(rowsOf)
+      .map((cells) => `| ${cells.map((cell) => String(cell).replaceAll(/[|\n]/g, " ")).join(" | ")} |`)
   ].join("\n")
 
 export const summary = `${rate} pages a second, half of them on new connections; a page fails if it is not 200, has no three books, or takes over 3 s`

@@ -1,7 +1,7 @@
 /**
  * A scenario: something that an operator fears, done to the shop while readers request pages.
  */
-import { Console, Context, Effect, type FileSystem, Layer, Schema, type Scope } from "effect"
+import { Console, Context, Effect, Exit, type FileSystem, Layer, Schema, type Scope } from "effect"
 
 import type { KubectlError, Kubectl, NotReached } from "./Kubectl.ts"
 import * as PageLoad from "./PageLoad.ts"
@@ -20,6 +20,8 @@ export interface Part extends PageLoad.Figures, PodWatch.Counts {
   readonly title: string
   /** The share of pages that may fail. */
   readonly allowedLoss: number
+  /** Whether pages may be refused with 503. */
+  readonly mayRefuse?: boolean
 }
 
 /** Collects what a scenario finds. */
@@ -58,12 +60,12 @@ export const addProblem = (problem: string) =>
 
 export const check = (isAsExpected: boolean, problem: string) => (isAsExpected ? Effect.void : addProblem(problem))
 
-/** Whether more pages were lost than may be. */
-export const isOverLimit = ({ allowedLoss, failed, pages, refused }: Part): boolean =>
-  pages === 0 || lost(failed) + refused > pages * allowedLoss
+/** The pages that failed. */
+export const lost = ({ failed, mayRefuse, refused }: Part): number =>
+  Object.values(failed).reduce((sum, count) => sum + count, mayRefuse === true ? 0 : refused)
 
-export const lost = (failed: PageLoad.Figures["failed"]): number =>
-  Object.values(failed).reduce((sum, count) => sum + count, 0)
+/** Whether more pages were lost than may be. */
+export const isOverLimit = (part: Part): boolean => part.pages === 0 || lost(part) > part.pages * part.allowedLoss
 
 /** Does something while readers request pages, from a second before it begins to two seconds after it has ended. */
 export const underLoad = Effect.fnUntraced(function* <A, E, R>(
@@ -76,25 +78,27 @@ export const underLoad = Effect.fnUntraced(function* <A, E, R>(
   const before = yield* watch.counts
   const load = yield* PageLoad.start(readers)
   yield* load.answered(rate)
-  const result = yield* perform
+  // the figures are recorded even if it fails
+  const exit = yield* Effect.exit(perform)
+  if (Exit.hasInterrupts(exit)) return yield* exit
   yield* load.answered(2 * rate)
   const figures = yield* load.finish
   const counts = PodWatch.difference(before, yield* watch.counts)
   const part: Part = { title, allowedLoss: options.allowedLoss ?? allowedLoss, ...figures, ...counts }
   parts.push(part)
   yield* Console.log(`  ${format(part)}`)
-  return result
+  return yield* exit
 }, Effect.scoped)
 
-const percent = (share: number) => `${100 * share} %`
+export const percent = (share: number) => `${100 * share} %`
 
 export const format = (part: Part): string => {
   const failures = Object.entries(part.failed).map(([reason, count]) => `${count} x ${reason}`)
-  const refused = part.refused === 0 ? [] : [`${part.refused} refused with 503`]
+  const refused = part.refused === 0 ? [] : [`${part.refused} refused with 503 (p99 ${part.refusedP99} ms)`]
   const exits = Object.entries(part.exits).map(([code, count]) => `${count} x ${code}`)
   return [
     `${part.title}: ${part.pages} pages`,
-    `${lost(part.failed) + part.refused} failed (at most ${percent(part.allowedLoss)})`,
+    `${lost(part)} failed (at most ${percent(part.allowedLoss)})`,
     ...failures,
     ...refused,
     `p50 ${part.p50} ms, p99 ${part.p99} ms, slowest ${part.max} ms`,

@@ -86,12 +86,12 @@ export const isReady = ({ metadata, status }: Pod): boolean =>
 export const run = (args: ReadonlyArray<string>, stdin?: unknown) =>
   Kubectl.run(["--namespace", namespaces.shop, ...args], stdin)
 
+const allPods = (service: Service) =>
+  Kubectl.list<Pod>("pods", "--namespace", namespaces.shop, "--selector", `app.kubernetes.io/name=${service}`)
+
 /** The pods of a service that are not being deleted. */
 export const pods = (service: Service) =>
-  Effect.map(
-    Kubectl.list<Pod>("pods", "--namespace", namespaces.shop, "--selector", `app.kubernetes.io/name=${service}`),
-    (all) => all.filter(({ metadata }) => metadata.deletionTimestamp === undefined)
-  )
+  Effect.map(allPods(service), (all) => all.filter(({ metadata }) => metadata.deletionTimestamp === undefined))
 
 const autoscalers = Kubectl.list<Autoscaler>("horizontalpodautoscalers", "--namespace", namespaces.shop)
 
@@ -101,19 +101,13 @@ const deployment = (service: Service) => Kubectl.get<Deployment>("deployment", s
 const isSettled = Effect.fnUntraced(function* (service: Service) {
   const { metadata, spec, status } = yield* deployment(service)
   const autoscaler = (yield* autoscalers).find(({ metadata }) => metadata.name === service)
-  const all = yield* Kubectl.list(
-    "pods",
-    "--namespace",
-    namespaces.shop,
-    "--selector",
-    `app.kubernetes.io/name=${service}`
-  )
+  const live = (yield* allPods(service)).filter(({ status }) => !["Failed", "Succeeded"].includes(status.phase))
   return (
     (status.observedGeneration ?? 0) >= (metadata.generation ?? 0) &&
     spec.replicas >= (autoscaler?.spec.minReplicas ?? 1) &&
-    [status.replicas, status.updatedReplicas, status.availableReplicas, all.length].every(
-      (count) => count === spec.replicas
-    )
+    [status.replicas, status.updatedReplicas, status.availableReplicas].every((count) => count === spec.replicas) &&
+    live.length === spec.replicas &&
+    live.every(isReady)
   )
 })
 
@@ -171,7 +165,8 @@ export class Shop extends Context.Service<
 
 /** Makes the namespaces of the run, and removes them at the end of the scope. The first one to be made is the lock. */
 const claim = Effect.gen(function* () {
-  yield* removeLeftovers
+  yield* requireNoOther
+  yield* remove
   const create = Effect.fnUntraced(function* (name: string) {
     const labels = { [markedLabel]: "true", "pod-security.kubernetes.io/enforce": "restricted" }
     const metadata = { name, labels, annotations: { [mark]: yield* now } }
@@ -193,7 +188,7 @@ const found = Effect.map(Kubectl.list("namespaces"), (all) =>
 )
 
 /** Fails if a namespace of these names is not ours, or belongs to a run that is still alive. */
-const removeLeftovers = Effect.gen(function* () {
+export const requireNoOther = Effect.gen(function* () {
   for (const { metadata } of yield* found) {
     const namespace = metadata.name
     if (metadata.labels?.[markedLabel] === undefined) {
@@ -204,7 +199,6 @@ const removeLeftovers = Effect.gen(function* () {
       return yield* new NamespaceInUse({ namespace, reason: `a rehearsal used it ${Math.round(age / 1_000)} s ago` })
     }
   }
-  yield* remove
 })
 
 /** Removes the namespaces of a run, without waiting for pods to drain. */
@@ -253,7 +247,7 @@ const makeApply = Effect.fnUntraced(function* (
           behavior: "merge",
           literals
         })),
-        patches: [...withoutExposure, ...(changes.patches ?? [])].map(({ patch, target }) => ({
+        patches: [...withoutExposure(rendered), ...(changes.patches ?? [])].map(({ patch, target }) => ({
           target,
           patch: JSON.stringify(patch)
         }))
@@ -265,14 +259,30 @@ const makeApply = Effect.fnUntraced(function* (
   )
 })
 
-/** Nothing of a rehearsal can be reached from outside of the cluster. */
-const withoutExposure: ReadonlyArray<Patch> = [
-  { target: { kind: "Service", name: "marketplace" }, patch: [{ op: "add", path: "/spec/type", value: "ClusterIP" }] },
+/** Nothing of a rehearsal can be reached from outside of the cluster, and nothing pays for a load balancer. */
+const withoutExposure = (rendered: ReadonlyArray<Kustomize.Resource>): ReadonlyArray<Patch> => [
+  ...rendered
+    .filter(({ kind }) => kind === "Service")
+    .map(({ metadata: { name } }) => ({ target: { kind: "Service", name }, patch: asClusterIp })),
   ...["Ingress", "Gateway", "HTTPRoute"].map((kind) => ({
     target: { kind },
     patch: { $patch: "delete", apiVersion: "v1", kind, metadata: { name: "any" } }
   }))
 ]
+
+/** A ClusterIP has none of these fields. */
+const asClusterIp = {
+  apiVersion: "v1",
+  kind: "Service",
+  metadata: { name: "any" },
+  spec: {
+    type: "ClusterIP",
+    externalTrafficPolicy: null,
+    loadBalancerClass: null,
+    loadBalancerSourceRanges: null,
+    healthCheckNodePort: null
+  }
+}
 
 const imageOf = (rendered: ReadonlyArray<Kustomize.Resource>, service: Service): string =>
   Option.fromNullishOr(

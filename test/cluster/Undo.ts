@@ -2,7 +2,7 @@
  * Changes outside of the namespaces of a run, which are undone at the end of a scope. What was there before is kept in an annotation of
  * the changed object, so that a later run can restore what a killed one has left.
  */
-import { Console, Effect } from "effect"
+import { Console, Effect, Schedule } from "effect"
 
 import * as Kubectl from "./Kubectl.ts"
 
@@ -12,20 +12,22 @@ interface Deployment extends Kubectl.Resource {
   readonly spec: { readonly replicas: number }
 }
 
+/** The API server may be busy for a moment. */
+const insist = <A, E, R>(undo: Effect.Effect<A, E, R>) =>
+  Effect.orDie(Effect.retry(undo, { times: 5, schedule: Schedule.spaced("2 seconds") }))
+
 const uncordon = (node: string) =>
   Effect.andThen(Kubectl.run(["uncordon", node]), Kubectl.run(["annotate", "node", node, `${annotation}-`]))
 
 /** Makes a node unschedulable until the end of the scope. */
 export const cordoned = (node: string) =>
-  Effect.acquireRelease(
+  Console.log(`  Cordons node ${node}; to undo: kubectl uncordon ${node}`).pipe(
     Effect.andThen(
-      Console.log(`  Cordons node ${node}; to undo: kubectl uncordon ${node}`),
-      Effect.andThen(
-        Kubectl.run(["annotate", "--overwrite", "node", node, `${annotation}=schedulable`]),
-        Kubectl.run(["cordon", node])
+      Effect.acquireRelease(Kubectl.run(["annotate", "--overwrite", "node", node, `${annotation}=schedulable`]), () =>
+        insist(uncordon(node))
       )
     ),
-    () => Effect.orDie(uncordon(node))
+    Effect.andThen(Kubectl.run(["cordon", node]))
   )
 
 const restart = Effect.fnUntraced(function* (namespace: string, name: string, replicas: string) {
@@ -43,13 +45,10 @@ export const stopped = Effect.fnUntraced(function* (namespace: string, name: str
   yield* Console.log(
     `  Stops ${name}; to undo: kubectl -n ${namespace} scale deployment ${name} --replicas=${replicas}`
   )
-  yield* Effect.acquireRelease(
-    Effect.andThen(
-      Kubectl.run(["annotate", "--overwrite", ...which, `${annotation}=${replicas}`]),
-      Kubectl.run(["scale", ...which, "--replicas=0"])
-    ),
-    () => Effect.orDie(restart(namespace, name, replicas))
+  yield* Effect.acquireRelease(Kubectl.run(["annotate", "--overwrite", ...which, `${annotation}=${replicas}`]), () =>
+    insist(restart(namespace, name, replicas))
   )
+  yield* Kubectl.run(["scale", ...which, "--replicas=0"])
 })
 
 /** Restores whatever an earlier run has left. */

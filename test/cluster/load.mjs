@@ -118,35 +118,9 @@ const send = () => {
   ;(kept ?? new Connection()).send({ isFresh, onEnd, startedAt: performance.now() })
 }
 
-/** Connections are opened this many at a time, so that a storm of them is not part of the load. */
-const opened = 20
-
-if (RATE !== undefined) {
-  while (idle.size < Number(CONNECTIONS)) {
-    const next = Array.from({ length: opened }, () => new Connection())
-    await Promise.all(next.map(({ socket }) => once(socket, "connect")))
-    for (const connection of next) idle.add(connection)
-  }
-}
-
-const began = performance.now()
-const timers = [
-  setInterval(() => console.log(JSON.stringify({ pages: pages - outstanding, refused, failed })), 1_000),
-  setInterval(() => {
-    for (const { request, socket } of busy) {
-      if (performance.now() - request.startedAt > timeout)
-        socket.destroy(Object.assign(new Error(), { code: "no answer" }))
-    }
-  }, 1_000).unref()
-]
-if (RATE === undefined) for (let reader = 0; reader < Number(CONNECTIONS); reader++) send()
-else {
-  const sendDue = () => {
-    const due = Math.floor(((performance.now() - began) * Number(RATE)) / 1_000)
-    for (let missing = due - pages; missing > 0; missing--) send()
-  }
-  timers.push(setInterval(sendDue, 5))
-}
+/** When the first page was requested. */
+let began = performance.now()
+const timers = []
 
 const finish = () => {
   const seconds = (performance.now() - began) / 1_000
@@ -156,6 +130,35 @@ const finish = () => {
 
 process.on("SIGTERM", () => {
   isStopped = true
-  for (const at of [0, 2]) clearInterval(timers[at])
+  timers.forEach(clearInterval)
   if (outstanding === 0) finish()
 })
+
+setInterval(() => {
+  for (const { request, socket } of busy) {
+    if (performance.now() - request.startedAt > timeout)
+      socket.destroy(Object.assign(new Error(), { code: "no answer" }))
+  }
+}, 1_000).unref()
+
+/** Connections are opened this many at a time, so that a storm of them is not part of the load. */
+const opened = 20
+
+if (RATE !== undefined) {
+  for (let opening = 0; opening < Number(CONNECTIONS); opening += opened) {
+    const next = Array.from({ length: opened }, () => new Connection())
+    await Promise.allSettled(next.map(({ socket }) => once(socket, "connect")))
+    for (const connection of next) if (connection.socket.readyState === "open") idle.add(connection)
+  }
+  began = performance.now()
+}
+
+timers.push(setInterval(() => console.log(JSON.stringify({ pages: pages - outstanding, refused, failed })), 1_000))
+if (RATE === undefined) for (let reader = 0; reader < Number(CONNECTIONS); reader++) send()
+else {
+  const sendDue = () => {
+    const due = Math.floor(((performance.now() - began) * Number(RATE)) / 1_000)
+    for (let missing = due - pages; missing > 0; missing--) send()
+  }
+  timers.push(setInterval(sendDue, 5))
+}

@@ -24,7 +24,7 @@ import { scale } from "./scenarios/scale.ts"
 import { security } from "./scenarios/security.ts"
 import { settings } from "./scenarios/settings.ts"
 import { tls } from "./scenarios/tls.ts"
-import { remove, settled, Shop } from "./Shop.ts"
+import { remove, requireNoOther, settled, Shop } from "./Shop.ts"
 import * as Undo from "./Undo.ts"
 
 const scenarios = [
@@ -50,6 +50,13 @@ class RehearsalFailed extends Schema.TaggedError<RehearsalFailed>()("RehearsalFa
   }
 }
 
+/** The scenario is noticed by others on the cluster, which was not allowed. */
+class NeedsDisruptive extends Schema.TaggedError<NeedsDisruptive>()("NeedsDisruptive", { scenario: Schema.String }) {
+  override get message(): string {
+    return `${this.scenario} needs --disruptive: others on the cluster notice it`
+  }
+}
+
 /** Runs a scenario, and restores the manifests after it. */
 const rehearse = Effect.fnUntraced(function* ({ description, name, run }: Scenario) {
   yield* Console.log(`\n${name}: ${description}`)
@@ -64,8 +71,11 @@ const rehearse = Effect.fnUntraced(function* ({ description, name, run }: Scenar
     }
     problems.push(error?.message ?? Cause.pretty(exit.cause))
   }
-  yield* (yield* Shop).apply({})
-  yield* settled
+  const restored = yield* Effect.exit(Effect.andThen((yield* Shop).apply({}), settled))
+  if (Exit.isFailure(restored)) {
+    if (Cause.hasInterrupts(restored.cause)) return yield* Effect.failCause(restored.cause)
+    problems.push(`The manifests were not restored: ${Cause.pretty(restored.cause)}`)
+  }
   for (const problem of problems) yield* Console.log(`  ${problem}`)
   return { scenario: name, parts, problems }
 })
@@ -73,7 +83,14 @@ const rehearse = Effect.fnUntraced(function* ({ description, name, run }: Scenar
 type Images = Parameters<typeof Shop.layer>[1]
 
 const flags = {
-  context: Flag.String("context").pipe(Flag.withDescription("The context of the cluster in the kubeconfig")),
+  context: Flag.String("context").pipe(
+    Flag.withDescription("The context of the cluster in the kubeconfig"),
+    // kubectl would use the current context
+    Flag.filter(
+      (name) => name !== "",
+      () => "Expected the name of a context"
+    )
+  ),
   manifests: Flag.Directory("manifests", { mustExist: true }).pipe(
     Flag.withDescription("The folder of the kustomization"),
     Flag.withDefault("k8s/overlays/local")
@@ -115,6 +132,7 @@ const rehearseAll = (
   { context, images, manifests }: { readonly context: string; readonly manifests: string; readonly images: Images }
 ) =>
   Effect.gen(function* () {
+    yield* requireNoOther
     yield* Undo.restore
     yield* Console.log(`${manifests} on ${context}: ${yield* Report.versions}\n${Report.summary}`)
     return yield* Effect.forEach(chosen, (scenario) => Effect.provide(rehearse(scenario), Findings.layer)).pipe(
@@ -127,10 +145,16 @@ const command = Command.make(
   flags,
   Effect.fnUntraced(function* ({ context, disruptive, images, json, manifests, names, undo }) {
     const kubectl = Kubectl.layer(context)
-    if (undo) return yield* Effect.provide(Effect.andThen(Undo.restore, remove), kubectl)
-    const chosen = scenarios
-      .filter(({ name }) => names.length === 0 || names.includes(name))
-      .filter(({ isDisruptive }) => disruptive || isDisruptive !== true)
+    if (undo)
+      return yield* requireNoOther.pipe(
+        Effect.andThen(Effect.ensuring(Undo.restore, Effect.orDie(remove))),
+        Effect.provide(kubectl)
+      )
+    const chosen = scenarios.filter(({ isDisruptive, name }) =>
+      names.length === 0 ? disruptive || isDisruptive !== true : names.includes(name)
+    )
+    const disturbing = chosen.find(({ isDisruptive }) => isDisruptive)
+    if (disturbing !== undefined && !disruptive) return yield* new NeedsDisruptive({ scenario: disturbing.name })
     const results = yield* rehearseAll(chosen, { context, manifests, images }).pipe(
       Effect.provide(kubectl),
       json ? Effect.provideService(Console.Console, new console.Console(process.stderr)) : identity

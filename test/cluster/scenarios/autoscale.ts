@@ -8,6 +8,8 @@ import { namespaces, replicas, services, settled, Shop } from "../Shop.ts"
 /** Readers that keep the replicas busy, in addition to the usual ones. */
 const connections = 32
 
+const atOnce = { stabilizationWindowSeconds: 0, policies: [{ type: "Percent", value: 100, periodSeconds: 15 }] }
+
 interface Autoscaler extends Kubectl.Resource {
   readonly spec: { readonly minReplicas: number; readonly scaleTargetRef: { readonly name: string } }
 }
@@ -22,7 +24,7 @@ export const autoscale: Scenario = {
   run: Effect.gen(function* () {
     const { apply, hasAutoscalers } = yield* Shop
     if (!hasAutoscalers) return yield* new NotDone({ reason: "the manifests have no HorizontalPodAutoscaler" })
-    if (!(yield* Kubectl.exists("apiservice", "v1beta1.metrics.k8s.io"))) {
+    if (!(yield* Effect.isSuccess(Kubectl.run(["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"])))) {
       return yield* new NotDone({ reason: "the cluster has no metrics-server" })
     }
     const minimum = (yield* autoscalers).reduce((sum, { spec }) => sum + spec.minReplicas, 0)
@@ -43,7 +45,12 @@ export const autoscale: Scenario = {
       patches: [
         {
           target: { kind: "HorizontalPodAutoscaler" },
-          patch: [{ op: "add", path: "/spec/behavior/scaleDown/stabilizationWindowSeconds", value: 0 }]
+          patch: {
+            apiVersion: "autoscaling/v2",
+            kind: "HorizontalPodAutoscaler",
+            metadata: { name: "any" },
+            spec: { behavior: { scaleDown: atOnce } }
+          }
         }
       ]
     })

@@ -6,15 +6,23 @@ import { pods, services, settled } from "../Shop.ts"
 import * as Undo from "../Undo.ts"
 import { evict } from "./kill.ts"
 
+interface Node extends Kubectl.Resource {
+  readonly spec: { readonly taints?: ReadonlyArray<{ readonly effect: string }> }
+  readonly status: { readonly conditions: ReadonlyArray<{ readonly type: string; readonly status: string }> }
+}
+
 export const drain: Scenario = {
   name: "drain",
-  description: "Drains the node with most pods of the shop, of these pods alone",
+  description: "Evicts the pods of the shop from the node that runs most of them",
   isDisruptive: true,
   run: Effect.gen(function* () {
-    const nodes = yield* Kubectl.list<Kubectl.Resource & { readonly spec: { readonly unschedulable?: boolean } }>(
-      "nodes"
+    const nodes = yield* Kubectl.list<Node>("nodes")
+    // a cordoned node has a taint too
+    const schedulable = nodes.filter(
+      ({ spec, status }) =>
+        spec.taints?.some(({ effect }) => effect !== "PreferNoSchedule") !== true &&
+        status.conditions.some(({ status, type }) => type === "Ready" && status === "True")
     )
-    const schedulable = nodes.filter(({ spec }) => spec.unschedulable !== true)
     if (schedulable.length < 2) return yield* new NotDone({ reason: "the cluster has one schedulable node" })
     const all = (yield* Effect.forEach(services, pods)).flat()
     const podsOf = (node: string) => all.filter(({ spec }) => spec.nodeName === node)

@@ -48,6 +48,14 @@ const requireEnforcement = Effect.gen(function* () {
   const { image } = yield* Shop
   const command = ["node", "--eval", "require('net').createServer().listen(8080)"]
   yield* Scripts.start({ name: "closed", namespace, image, command })
+  const { status } = yield* Kubectl.get<{ readonly status: { readonly podIP: string } }>(
+    "pod",
+    "closed",
+    "--namespace",
+    namespace
+  )
+  const isOpen = Effect.map(probe(namespaces.readers, [`${status.podIP}:8080`]), (open) => open.length > 0)
+  yield* Kubectl.until("the pod listens", isOpen)
   yield* Effect.acquireRelease(
     Kubectl.run(["create", "--filename", "-"], {
       apiVersion: "networking.k8s.io/v1",
@@ -63,13 +71,6 @@ const requireEnforcement = Effect.gen(function* () {
     }),
     () => Effect.ignore(Kubectl.run(["delete", "networkpolicy", "closed", "--namespace", namespace]))
   )
-  const { status } = yield* Kubectl.get<{ readonly status: { readonly podIP: string } }>(
-    "pod",
-    "closed",
-    "--namespace",
-    namespace
-  )
-  const isOpen = Effect.map(probe(namespaces.readers, [`${status.podIP}:8080`]), (open) => open.length > 0)
   // a policy takes effect after a moment
   yield* Kubectl.until(
     "closed",
