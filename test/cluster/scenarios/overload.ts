@@ -38,7 +38,7 @@ export const overload: Scenario = {
       // late pages are among those of which 99 % have to be answered in time
       const { late: _, ...failed } = figures.failed
       const counts = PodWatch.difference(before, yield* watch.counts)
-      const part: Part = { title, allowedLoss: 0, ...figures, ...counts, failed, mayRefuse }
+      const part: Part = { title, allowedLoss: 0, ...figures, ...counts, ...(mayRefuse ? { failed } : {}), mayRefuse }
       parts.push(part)
       yield* Console.log(`  ${format(part)}`)
       return part
