@@ -129,7 +129,8 @@ Written by \`npm run settings\` from the settings that the services read; do not
 
 Settings come from the environment alone. A bad value stops the start with one line that names the variable, the value and what was
 expected. A variable that is set to the empty string counts as unset, except for those of TLS (\`..._TLS_...\`), where it is an error:
-an empty CA or list of clients would let in every client.
+an empty CA or list of clients would let in every client. A variable that begins like a setting and that neither service reads is
+a warning at the start, with the nearest name.
 
 Durations are written like \`800 millis\`, \`25 seconds\`, \`25s\`, \`2m\` or \`1h\`. Relative paths start at the project's root. Under
 \`npm start\` Marketplace calls the Recommendations of the same process and does not read where to find it.

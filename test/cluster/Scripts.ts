@@ -1,8 +1,8 @@
-import { fileURLToPath } from "node:url"
-
 /**
  * Pods that run the scripts of this folder with the Node of the service's image.
  */
+import { fileURLToPath } from "node:url"
+
 import { Effect, FileSystem } from "effect"
 
 import * as Kubectl from "./Kubectl.ts"

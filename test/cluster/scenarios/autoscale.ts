@@ -1,3 +1,6 @@
+/**
+ * The autoscalers add replicas under load, and remove them.
+ */
 import { Effect } from "effect"
 
 import * as Kubectl from "../Kubectl.ts"

@@ -1,3 +1,6 @@
+/**
+ * The cluster has no name servers for a while.
+ */
 import { Effect } from "effect"
 
 import * as Kubectl from "../Kubectl.ts"

@@ -1,3 +1,6 @@
+/**
+ * A node is emptied.
+ */
 import { Effect } from "effect"
 
 import * as Kubectl from "../Kubectl.ts"

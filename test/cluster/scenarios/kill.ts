@@ -1,3 +1,6 @@
+/**
+ * Pods vanish, without and with a grace period.
+ */
 import { Effect } from "effect"
 
 import { type Scenario, underLoad } from "../Scenario.ts"

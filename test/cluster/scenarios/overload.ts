@@ -1,3 +1,6 @@
+/**
+ * More pages are requested than the shop can make.
+ */
 import { Console, Effect } from "effect"
 
 import * as PageLoad from "../PageLoad.ts"

@@ -1,3 +1,6 @@
+/**
+ * The network policies open the ports that are needed, and no others.
+ */
 import { Effect } from "effect"
 
 import * as Kubectl from "../Kubectl.ts"

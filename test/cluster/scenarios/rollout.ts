@@ -1,3 +1,6 @@
+/**
+ * Every pod of both Deployments is replaced.
+ */
 import { type Scenario, underLoad } from "../Scenario.ts"
 import { restart } from "../Shop.ts"
 

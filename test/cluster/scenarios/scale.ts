@@ -1,3 +1,6 @@
+/**
+ * Replicas are added and removed.
+ */
 import { Effect } from "effect"
 
 import { NotDone, type Scenario, underLoad } from "../Scenario.ts"

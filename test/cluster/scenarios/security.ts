@@ -1,3 +1,6 @@
+/**
+ * The pods are locked down.
+ */
 import { Effect } from "effect"
 
 import { addProblem, check, type Scenario } from "../Scenario.ts"

@@ -1,3 +1,6 @@
+/**
+ * A changed ConfigMap is rolled out.
+ */
 import { Effect } from "effect"
 
 import { type Scenario, underLoad } from "../Scenario.ts"

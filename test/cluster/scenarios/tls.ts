@@ -1,3 +1,6 @@
+/**
+ * The calls between the services change to mutual TLS, and certificates are renewed.
+ */
 import { fileURLToPath } from "node:url"
 
 import { Clock, DateTime, Effect } from "effect"
