@@ -71,12 +71,12 @@ export const isOverLimit = (part: Part): boolean => part.pages === 0 || lost(par
 export const underLoad = Effect.fnUntraced(function* <A, E, R>(
   title: string,
   perform: Effect.Effect<A, E, R>,
-  options: { readonly allowedLoss?: number } = {}
+  options: { readonly allowedLoss?: number; readonly load?: PageLoad.Options } = {}
 ) {
   const { parts } = yield* Findings
   const watch = yield* PodWatch.PodWatch
   const before = yield* watch.counts
-  const load = yield* PageLoad.start(readers)
+  const load = yield* PageLoad.start(options.load ?? readers)
   yield* load.answered(rate)
   // the figures are recorded even if it fails
   const exit = yield* Effect.exit(perform)

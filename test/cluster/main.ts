@@ -155,10 +155,15 @@ const command = Command.make(
     )
     const disturbing = chosen.find(({ isDisruptive }) => isDisruptive)
     if (disturbing !== undefined && !disruptive) return yield* new NeedsDisruptive({ scenario: disturbing.name })
-    const results = yield* rehearseAll(chosen, { context, manifests, images }).pipe(
+    const done = yield* rehearseAll(chosen, { context, manifests, images }).pipe(
       Effect.provide(kubectl),
       json ? Effect.provideService(Console.Console, new console.Console(process.stderr)) : identity
     )
+    const leftOut = names.length > 0 ? [] : scenarios.filter((scenario) => !chosen.includes(scenario))
+    const results: ReadonlyArray<Report.Result> = [
+      ...done,
+      ...leftOut.map(({ name }) => ({ scenario: name, parts: [], problems: [], notDone: "it needs --disruptive" }))
+    ]
     yield* Console.log(json ? JSON.stringify(results, undefined, 2) : `\n${Report.table(results)}`)
     const failed = results.filter(Report.hasFailed).map(({ scenario }) => scenario)
     if (failed.length > 0) return yield* new RehearsalFailed({ names: failed.join(", ") })

@@ -151,7 +151,7 @@ export interface LoadShedder {
 const period = 20
 
 /** The maximum delay of the event loop without overload, in milliseconds. */
-const target = 50
+const target = 25
 
 /** How long the delay must exceed the target for an overload, in milliseconds. */
 const interval = 100
@@ -164,7 +164,10 @@ const initial = 128
 
 /** How long one turn of the event loop accepts requests, in milliseconds. */
 const turnBudget = 250
-const turnBudgetUnderOverload = 100
+const turnBudgetUnderOverload = 50
+
+/** How many requests each turn accepts, however long it takes: a few are no overload, even if other processes use the CPU. */
+const turnMinimum = 8
 
 /** Timers, injectable for tests. */
 export interface Timers {
@@ -187,11 +190,14 @@ export const makeLoadShedder = (maximum: number, timers: Timers): LoadShedder =>
   let isOverloaded = false
   /** When this turn of the event loop received its first request. */
   let turnBeganAt: number | undefined
+  let admittedInTurn = 0
   const endTurn = () => (turnBeganAt = undefined)
 
-  const adjust = () => {
+  /** `intervals` is how many have passed since the last adjustment: a long turn of the event loop spans several. */
+  const adjust = (intervals: number) => {
     isOverloaded = leastDelay > target
-    if (isOverloaded) limit = Math.max(Math.min(minimum, maximum), Math.floor((Math.min(limit, peak) * 2) / 3))
+    if (isOverloaded)
+      limit = Math.max(Math.min(minimum, maximum), Math.floor(Math.min(limit, peak) * (2 / 3) ** intervals))
     else if (2 * peak >= limit) limit = Math.min(maximum, limit + Math.max(1, Math.floor(limit / 10)))
     // after an overload, it grows back to the initial limit
     else if (limit < initial) limit = Math.min(initial, maximum, limit + 1)
@@ -202,7 +208,7 @@ export const makeLoadShedder = (maximum: number, timers: Timers): LoadShedder =>
     leastDelay = Math.min(leastDelay, now - measuredAt - period)
     measuredAt = now
     if (now - intervalBeganAt < interval) return
-    adjust()
+    adjust((now - intervalBeganAt) / interval)
     leastDelay = Infinity
     intervalBeganAt = now
     peak = active
@@ -214,9 +220,12 @@ export const makeLoadShedder = (maximum: number, timers: Timers): LoadShedder =>
       const now = performance.now()
       if (turnBeganAt === undefined) {
         turnBeganAt = now
+        admittedInTurn = 0
         timers.afterTurn(endTurn)
       }
-      if (now - turnBeganAt > (isOverloaded ? turnBudgetUnderOverload : turnBudget)) return false
+      const budget = isOverloaded ? turnBudgetUnderOverload : turnBudget
+      if (now - turnBeganAt > budget && admittedInTurn >= turnMinimum) return false
+      admittedInTurn++
       active++
       if (active > peak) peak = active
       return true

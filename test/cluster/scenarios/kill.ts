@@ -3,6 +3,7 @@
  */
 import { Effect } from "effect"
 
+import * as PageLoad from "../PageLoad.ts"
 import { type Scenario, underLoad } from "../Scenario.ts"
 import { isReady, namespaces, pods, run, type Service, services, settled } from "../Shop.ts"
 
@@ -12,10 +13,15 @@ import { isReady, namespaces, pods, run, type Service, services, settled } from 
  */
 const lossOfKilledMarketplace = 0.005
 
+/** Readers that request one page after another, so that calls are in flight when their server vanishes. */
+const busy: PageLoad.Options = { connections: 8 }
+
 const onePod = (service: Service) => Effect.map(pods(service), (all) => all.find(isReady)?.metadata.name ?? "")
 
-const forceDelete = (service: Service) =>
-  Effect.flatMap(onePod(service), (pod) => run(["delete", "pod", pod, "--force", "--grace-period=0"]))
+const forceDelete = (names: ReadonlyArray<string>) => run(["delete", "pod", ...names, "--force", "--grace-period=0"])
+
+const allButOne = (service: Service) =>
+  Effect.map(pods(service), (all) => all.slice(1).map(({ metadata }) => metadata.name))
 
 /** Uses the Eviction API, as `kubectl drain` does. */
 export const evict = (name: string) =>
@@ -30,12 +36,21 @@ export const evict = (name: string) =>
 
 export const kill: Scenario = {
   name: "kill",
-  description: "Deletes a pod of each Deployment without a grace period, and evicts one of each",
+  description: "Deletes a Marketplace, and all Recommendations but one, without a grace period, and evicts one of each",
   run: Effect.gen(function* () {
-    yield* underLoad("a Recommendations force-deleted", Effect.andThen(forceDelete("recommendations"), settled))
-    yield* underLoad("a Marketplace force-deleted", Effect.andThen(forceDelete("marketplace"), settled), {
-      allowedLoss: lossOfKilledMarketplace
-    })
+    yield* underLoad(
+      "all Recommendations but one force-deleted",
+      Effect.andThen(Effect.flatMap(allButOne("recommendations"), forceDelete), settled),
+      { load: busy }
+    )
+    yield* underLoad(
+      "a Marketplace force-deleted",
+      Effect.andThen(
+        Effect.flatMap(onePod("marketplace"), (name) => forceDelete([name])),
+        settled
+      ),
+      { allowedLoss: lossOfKilledMarketplace }
+    )
     for (const service of services) {
       yield* underLoad(`a ${service} pod evicted`, Effect.andThen(Effect.flatMap(onePod(service), evict), settled))
     }

@@ -89,23 +89,33 @@ describe("load shedding", () => {
     assert.strictEqual(limit(), 400)
   })
 
-  it("limits the time of accepting requests in one turn of the event loop, more so under overload", () => {
+  it("limits the time of accepting requests in one turn of the event loop, more so under overload, but accepts a few", () => {
     const { enter, leave, run } = measured(400)
-    /** The number of requests that one turn admits if each takes 10 ms of CPU. */
-    const accepted = () => {
+    /** The number of requests that one turn admits if each takes some milliseconds. */
+    const accepted = (duration: number) => {
       let count = 0
       for (let asked = 0; asked < 100; asked++) {
         if (!enter()) continue
-        vi.advanceTimersByTime(10)
+        vi.advanceTimersByTime(duration)
         leave()
         count++
       }
+      run(0, 1)
       return count
     }
-    assert.strictEqual(accepted(), 26)
+    assert.strictEqual(accepted(10), 26)
+    assert.strictEqual(accepted(100), 8)
     run(60, 300)
-    assert.strictEqual(accepted(), 11)
+    assert.strictEqual(accepted(5), 11)
+    assert.strictEqual(accepted(10), 8)
     run(0, 300)
-    assert.strictEqual(accepted(), 26)
+    assert.strictEqual(accepted(10), 26)
+  })
+
+  it("lowers the limit at once after one long turn of the event loop", () => {
+    const { fill, limit, run } = measured(400)
+    fill()
+    run(400, 1)
+    assert.strictEqual(limit(), 32)
   })
 })
