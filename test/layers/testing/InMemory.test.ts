@@ -16,6 +16,7 @@ import type { EchoRequest__Output } from "../../../src/layers/testing/generated/
 import { EchoService, GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as InMemory from "../../../src/layers/testing/InMemory.ts"
 import * as PeerIdentity from "../../../src/layers/tls/PeerIdentity.ts"
+import * as Outcomes from "../grpc/Outcomes.ts"
 
 class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {}
 
@@ -45,13 +46,6 @@ const echo = (inputs: { readonly [text: string]: Effect.Effect<void, Status.Stat
   )
 }
 
-const kinds: ReadonlyArray<{ readonly kind: Kind }> = [
-  { kind: "unary" },
-  { kind: "serverStream" },
-  { kind: "clientStream" },
-  { kind: "bidi" }
-]
-
 /** Calls the method of a kind, and returns the texts of its responses. */
 const call = Effect.fnUntraced(function* (kind: Kind, text: string, options?: GrpcClient.CallOptions) {
   const client = yield* GrpcClient.make(EchoService)
@@ -76,14 +70,25 @@ const responsesOf: { readonly [K in Kind]: ReadonlyArray<string> } = {
   bidi: ["hello", "hello"]
 }
 
+/** A server that does not answer the text "hang". `started` waits for such a call, and `status` for the end of a call. */
+const hanging = Effect.gen(function* () {
+  const started = yield* Deferred.make<void>()
+  const statuses = yield* Queue.unbounded<string>()
+  const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+  const onEnd: GrpcInterceptor.ServerInterceptor["onEnd"] = (_call, _exit, status) =>
+    void Queue.offerUnsafe(statuses, status?._tag ?? "OK")
+  const context = yield* Layer.build(echo({ hang }).pipe(InMemory.listen({ observers: [{ onEnd }] })))
+  return { context, started: Deferred.await(started), status: Queue.take(statuses) }
+})
+
 describe("a call in memory", () => {
-  it.effect.each(kinds)("of kind $kind is answered", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s is answered", (kind) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* call(kind, "hello"), responsesOf[kind])
     }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
   )
 
-  it.effect.each(kinds)("of kind $kind fails with the status of the handler's error", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s fails with the status of the handler's error", (kind) =>
     Effect.gen(function* () {
       const { method, reason } = yield* Effect.flip(call(kind, "missing"))
       assert.match(method, /^onlinebooks\.layers\.testing\.EchoService\//)
@@ -104,7 +109,7 @@ describe("a call in memory", () => {
     )
   )
 
-  it.effect.each(kinds)("of kind $kind fails with INTERNAL and an id for a defect", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s fails with INTERNAL and an id for a defect", (kind) =>
     Effect.gen(function* () {
       const { reason } = yield* Effect.flip(call(kind, "die"))
       assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
@@ -114,42 +119,28 @@ describe("a call in memory", () => {
     }).pipe(Effect.provide(echo({ die: Effect.die(new Error("secret")) }).pipe(InMemory.listen({ observers: [] }))))
   )
 
-  it.effect.each(kinds)("of kind $kind interrupts its handler when it is cancelled", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s interrupts its handler when it is cancelled", (kind) =>
     Effect.gen(function* () {
-      const started = yield* Deferred.make<void>()
-      const statuses = yield* Queue.unbounded<string>()
-      const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
-      const services = echo({ hang }).pipe(
-        InMemory.listen({
-          observers: [{ onEnd: (_call, _exit, status) => void Queue.offerUnsafe(statuses, status?._tag ?? "OK") }]
-        })
-      )
-      yield* Effect.gen(function* () {
-        const fiber = yield* Effect.forkChild(call(kind, "hang"))
-        yield* Deferred.await(started)
-        yield* Fiber.interrupt(fiber)
-        assert.strictEqual(yield* Queue.take(statuses), "Cancelled")
-      }).pipe(Effect.provide(services))
+      const { context, started, status } = yield* hanging
+      const fiber = yield* Effect.forkChild(Effect.provideContext(call(kind, "hang"), context))
+      yield* started
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(yield* status, "Cancelled")
     })
   )
 
-  it.live.each(kinds)("of kind $kind ends at its deadline on both sides", ({ kind }) =>
+  it.live.each(Outcomes.kinds)("of kind %s ends at its deadline on both sides", (kind) =>
     Effect.gen(function* () {
-      const statuses = yield* Queue.unbounded<string>()
-      const services = echo({ hang: Effect.never }).pipe(
-        InMemory.listen({
-          observers: [{ onEnd: (_call, _exit, status) => void Queue.offerUnsafe(statuses, status?._tag ?? "OK") }]
-        })
+      const { context, status } = yield* hanging
+      const { reason } = yield* Effect.flip(call(kind, "hang", { timeout: "20 millis" })).pipe(
+        Effect.provideContext(context)
       )
-      yield* Effect.gen(function* () {
-        const { reason } = yield* Effect.flip(call(kind, "hang", { timeout: "20 millis" }))
-        assert.strictEqual(reason._tag, "DeadlineExceeded")
-        assert.strictEqual(yield* Queue.take(statuses), "DeadlineExceeded")
-      }).pipe(Effect.provide(services))
+      assert.strictEqual(reason._tag, "DeadlineExceeded")
+      assert.strictEqual(yield* status, "DeadlineExceeded")
     })
   )
 
-  it.effect.each(kinds)("of kind $kind carries metadata both ways", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s carries metadata both ways", (kind) =>
     Effect.gen(function* () {
       const metadata = new Metadata()
       metadata.set("accept-language", "de")
@@ -177,7 +168,7 @@ describe("a call in memory", () => {
     )
   )
 
-  it.effect.each(kinds)("of kind $kind passes the interceptors of both sides", ({ kind }) => {
+  it.effect.each(Outcomes.kinds)("of kind %s passes the interceptors of both sides", (kind) => {
     const notes: Array<string> = []
     const noting = (
       name: string
@@ -260,12 +251,10 @@ describe("a call in memory", () => {
 
   it.effect("is cut with UNAVAILABLE when the server closes", () =>
     Effect.gen(function* () {
-      const started = yield* Deferred.make<void>()
       const scope = yield* Scope.make()
-      const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
-      const context = yield* Layer.buildWithScope(echo({ hang }).pipe(InMemory.listen()), scope)
+      const { context, started } = yield* Scope.provide(hanging, scope)
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provideContext(call("unary", "hang"), context)))
-      yield* Deferred.await(started)
+      yield* started
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual((yield* Fiber.join(fiber)).reason._tag, "Unavailable")
     })
@@ -291,18 +280,16 @@ describe("a stream in memory", () => {
         }),
         {}
       )
-      yield* Effect.gen(function* () {
-        const greeter = yield* GrpcClient.make(GreeterService)
-        const read = yield* Stream.runCollect(Stream.take(greeter.GreetInAll({}), 3))
-        assert.deepStrictEqual(
-          read.map(({ text }) => text),
-          ["1", "2", "3"]
-        )
-        // 16 at each end, and the one that waits
-        assert.isBelow(made, 100)
-        const all = yield* Stream.runCount(greeter.GreetInAll({}))
-        assert.strictEqual(all, 1000)
-      }).pipe(Effect.provide(services.pipe(InMemory.listen())))
+      const context = yield* Layer.build(services.pipe(InMemory.listen()))
+      const greeter = yield* Effect.provideContext(GrpcClient.make(GreeterService), context)
+      const read = yield* Stream.runCollect(Stream.take(greeter.GreetInAll({}), 3))
+      assert.deepStrictEqual(
+        read.map(({ text }) => text),
+        ["1", "2", "3"]
+      )
+      // 16 at each end, and the one that waits
+      assert.isBelow(made, 100)
+      assert.strictEqual(yield* Stream.runCount(greeter.GreetInAll({})), 1000)
     })
   )
 
