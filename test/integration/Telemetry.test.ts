@@ -1,14 +1,12 @@
 /**
  * Traces, metrics and log lines of both services, as a collector, Prometheus and a log reader receive them.
  */
-import { createServer, type ServerHttp2Stream } from "node:http2"
-import type { AddressInfo } from "node:net"
-
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { HttpClient, HttpClientRequest } from "effect/http"
 
+import * as Http2Backend from "../layers/grpc/Http2Backend.ts"
 import { Installation } from "./Installation.ts"
 import * as OtlpReceiver from "./OtlpReceiver.ts"
 import * as RawCall from "./RawCall.ts"
@@ -25,20 +23,7 @@ const get = (port: number, path: string, headers: Record<string, string> = {}) =
   )
 
 /** The port of a replica that answers UNAVAILABLE to every call. */
-const unavailable = Effect.map(
-  Effect.acquireRelease(
-    Effect.callback<ReturnType<typeof createServer>>((resume) => {
-      const server = createServer()
-      server.on("stream", (stream: ServerHttp2Stream) => {
-        stream.on("error", () => {})
-        stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-status": "14" }, { endStream: true })
-      })
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-    }),
-    (server) => Effect.sync(() => server.close())
-  ),
-  (server) => (server.address() as AddressInfo).port
-)
+const unavailable = Http2Backend.serve((stream) => Http2Backend.respondStatus(stream, { "grpc-status": "14" }))
 
 const kinds = { internal: 1, server: 2, client: 3 }
 

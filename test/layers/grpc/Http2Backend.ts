@@ -1,7 +1,8 @@
 /**
- * A server on node:http2 alone, for responses that grpc-js never sends.
+ * A server on node:http2 alone, for responses that grpc-js never sends, and one that only accepts TCP connections.
  */
 import { createServer, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
+import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net"
 
 import { Effect, Layer } from "effect"
 
@@ -57,18 +58,29 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
           stream.resume()
         })
         server.listen(0, "127.0.0.1", () => {
-          const address = server.address()
-          const port = address !== null && typeof address === "object" ? address.port : 0
           const close = () => {
             server.close()
             for (const session of sessions) session.destroy()
           }
-          resume(Effect.succeed({ port, close }))
+          resume(Effect.succeed({ port: (server.address() as AddressInfo).port, close }))
         })
       }),
       ({ close }) => Effect.sync(close)
     ),
     ({ port }) => port
+  )
+
+/** Accepts TCP connections on 127.0.0.1, and succeeds with the port. The connections stay open when the scope closes. */
+export const accept = (onConnection: (socket: Socket) => void = () => {}) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<Server>((resume) => {
+        const server = createTcpServer((socket) => onConnection(socket.on("error", () => {})))
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) => Effect.sync(() => server.close())
+    ),
+    (server) => (server.address() as AddressInfo).port
   )
 
 /** A client of Echo for a port. */

@@ -10,7 +10,6 @@ import {
   Fiber,
   Layer,
   Logger,
-  Queue,
   References,
   Result,
   Scope
@@ -26,14 +25,6 @@ import * as Echo from "../Echo.ts"
 const path = `/${Echo.EchoService.name}/Echo`
 
 describe("GrpcServer", () => {
-  it.live("sends the response of its handler", () =>
-    Effect.gen(function* () {
-      const { Echo: call } = yield* Echo.client
-      assert.deepStrictEqual(yield* call({ text: "hello שלום" }), { text: "hello שלום", items: [] })
-      assert.deepStrictEqual(yield* call({}), { text: "", items: [] })
-    }).pipe(Effect.provide(Echo.layer(Echo.echo)))
-  )
-
   it.live("runs calls concurrently", () =>
     Effect.gen(function* () {
       let started = 0
@@ -118,29 +109,6 @@ describe("GrpcServer", () => {
       assert.strictEqual((yield* Echo.callWithBytes("/No/No", new Uint8Array())).code, 12)
       assert.strictEqual((yield* Echo.callWithBytes(path, new Uint8Array())).code, 0)
     }).pipe(Effect.provide(Echo.layer(Echo.echo)))
-  )
-
-  it.live("interrupts a handler when its client cancels or its deadline expires", () =>
-    Effect.gen(function* () {
-      const interrupted = yield* Queue.unbounded<string>()
-      const started = yield* Queue.unbounded<string>()
-      const handler = ({ text }: { readonly text: string }) =>
-        Effect.andThen(Queue.offer(started, text), Effect.never).pipe(
-          Effect.onInterrupt(() => Queue.offer(interrupted, text))
-        )
-      yield* Effect.gen(function* () {
-        const { Echo: call } = yield* Echo.client
-
-        const cancelled = yield* Effect.forkChild(call({ text: "cancelled" }))
-        assert.strictEqual(yield* Queue.take(started), "cancelled")
-        yield* Fiber.interrupt(cancelled)
-        assert.strictEqual(yield* Queue.take(interrupted), "cancelled")
-
-        const late = yield* Effect.flip(call({ text: "late" }, { timeout: "50 millis" }))
-        assert.strictEqual(late.reason._tag, "DeadlineExceeded")
-        assert.strictEqual(yield* Queue.take(interrupted), "late")
-      }).pipe(Effect.provide(Echo.layer(handler)))
-    })
   )
 })
 
