@@ -6,19 +6,12 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, FileSystem, Layer } from "effect"
 
-import * as Address from "../../src/layers/config/Address.ts"
-import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
 import * as Exceptions from "../interop/Exceptions.ts"
 import * as InteropClient from "../interop/InteropClient.ts"
 import * as InteropServer from "../interop/InteropServer.ts"
-import { timeLimit } from "../interop/InteropService.ts"
+import { timeLimit, type Transport, transports } from "../interop/InteropService.ts"
 import * as Tls from "../layers/tls/Tls.ts"
 import { ForeignTools } from "./ForeignTools.ts"
-
-const transports = ["plaintext", "TLS"] as const
-type Transport = (typeof transports)[number]
-
-const serverName = "localhost"
 
 /** Certificates for TLS, as values and as files. */
 const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
@@ -30,7 +23,7 @@ const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
   const authority = yield* Tls.makeAuthority()
   const server = yield* Tls.serverCertificate(authority)
   return {
-    authority,
+    ca: authority.cert,
     server,
     files: {
       ca: yield* write("ca.pem", authority.cert),
@@ -53,11 +46,7 @@ class PythonServer extends Context.Service<PythonServer, InteropClient.Connectio
         const port = yield* interopServer(
           identity === undefined ? {} : { cert: identity.files.cert, key: identity.files.key }
         )
-        const tls = identity && {
-          certificates: (yield* Tls.watch(undefined, identity.authority.cert)).watched,
-          serverName
-        }
-        return { target: `127.0.0.1:${port}`, tls }
+        return yield* InteropClient.connectionTo(`127.0.0.1:${port}`, identity?.ca)
       })
     )
 }
@@ -71,12 +60,10 @@ class PythonClient extends Context.Service<PythonClient, { readonly [name: strin
       PythonClient,
       Effect.gen(function* () {
         const identity = yield* makeIdentity(transport)
-        const tls = identity && { certificates: (yield* Tls.watch(identity.server)).watched, allowedClients: undefined }
-        const context = yield* Layer.build(InteropServer.layer({ tls }))
-        const target = Address.format(yield* Context.get(context, GrpcServer.GrpcServer).address)
+        const target = yield* InteropServer.start(identity?.server)
         const { interopClient } = yield* ForeignTools
         return yield* interopClient(
-          identity === undefined ? { target } : { target, ca: identity.files.ca, name: serverName }
+          identity === undefined ? { target } : { target, ca: identity.files.ca, name: "localhost" }
         )
       })
     )
