@@ -2,7 +2,7 @@
  * A real server of the Echo service on a free port, and clients of it.
  */
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
-import { Effect, Layer, Schema, Stream } from "effect"
+import { Context, Effect, Layer, Schema, Stream } from "effect"
 
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import type { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
@@ -83,6 +83,13 @@ export const clientOf = Effect.fnUntraced(function* <Methods>(service: GrpcServi
 })
 
 export const client = clientOf(EchoService)
+
+/** Serves Echo until the scope closes. Succeeds with a client, the port of the server and its load. */
+export const start = Effect.fnUntraced(function* (...options: Parameters<typeof serve>) {
+  const context = yield* Layer.build(serve(...options))
+  const { address, load } = Context.get(context, GrpcServer.GrpcServer)
+  return { client: yield* Effect.provideContext(client, context), port: (yield* address).port, load }
+})
 
 /** Makes a unary call with raw bytes by grpc-js alone, and succeeds with its status. */
 export const callWithBytes = (path: string, bytes: Uint8Array) =>

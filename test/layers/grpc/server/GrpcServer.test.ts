@@ -34,10 +34,10 @@ describe("GrpcServer", () => {
         yield* Deferred.await(allStarted)
         return { text, items: [] }
       })
-      const answers = yield* Effect.gen(function* () {
-        const { Echo: call } = yield* Echo.client
-        return yield* Effect.forEach(["a", "b", "c", "d", "e"], (text) => call({ text }), { concurrency: 5 })
-      }).pipe(Effect.provide(Echo.layer(handler)))
+      const { client } = yield* Echo.start({ Echo: handler })
+      const answers = yield* Effect.forEach(["a", "b", "c", "d", "e"], (text) => client.Echo({ text }), {
+        concurrency: 5
+      })
       assert.deepStrictEqual(
         answers.map(({ text }) => text),
         ["a", "b", "c", "d", "e"]
@@ -85,11 +85,8 @@ describe("GrpcServer", () => {
           `${JSON.stringify(fiber.getRef(References.CurrentLogAnnotations))} ${String(message)} ${Cause.pretty(cause)}`
         )
       })
-      const status = yield* Effect.gen(function* () {
-        const { Echo: call } = yield* Echo.client
-        const error = yield* Effect.flip(call({}))
-        return error.reason
-      }).pipe(Effect.provide(Echo.layer(handler).pipe(Layer.provideMerge(Logger.layer([logger])))))
+      const { client } = yield* Effect.provide(Echo.start({ Echo: handler }), Logger.layer([logger]))
+      const { reason: status } = yield* Effect.flip(client.Echo({}))
       assert.strictEqual(status._tag, "Internal")
       assert.strictEqual(status.message, "Internal error")
       assert.notInclude(JSON.stringify(status), "secret")

@@ -13,7 +13,13 @@ import * as Http2Backend from "../Http2Backend.ts"
 
 const pathOf = (method: string) => `/${Echo.EchoService.name}/${method}`
 
-const empty = Http2Backend.frame(Buffer.of())
+/** Makes a call to a handler with this timeout, and succeeds with its status. */
+const statusWithTimeout = Effect.fnUntraced(function* (handler: typeof Echo.echo, timeout: string) {
+  const { port } = yield* Echo.start({ Echo: handler })
+  const headers = { "grpc-timeout": timeout }
+  const body = Http2Backend.frame(Buffer.of())
+  return yield* RawCall.send(`127.0.0.1:${port}`, { path: pathOf("Echo"), body, headers })
+})
 
 describe("a deadline", () => {
   const day = 24 * 3_600
@@ -34,11 +40,7 @@ describe("a deadline", () => {
           Effect.map(GrpcCall, ({ deadline }) => void (left = (deadline - performance.now()) / 1000)),
           Echo.echo(request)
         )
-      yield* Effect.gen(function* () {
-        const target = yield* Echo.target
-        const headers = { "grpc-timeout": timeout }
-        assert.strictEqual(yield* RawCall.send(target, { path: pathOf("Echo"), body: empty, headers }), "0")
-      }).pipe(Effect.provide(Echo.serve({ Echo: handler })))
+      assert.strictEqual(yield* statusWithTimeout(handler, timeout), "0")
       assert.closeTo(left, seconds, 10)
     })
   )
@@ -55,11 +57,7 @@ describe("a deadline", () => {
           clock.mockRestore()
           return yield* Echo.echo(request)
         })
-      yield* Effect.gen(function* () {
-        const headers = { "grpc-timeout": "60S" }
-        const target = yield* Echo.target
-        assert.strictEqual(yield* RawCall.send(target, { path: pathOf("Echo"), body: empty, headers }), "0")
-      }).pipe(Effect.provide(Echo.serve({ Echo: handler })))
+      assert.strictEqual(yield* statusWithTimeout(handler, "60S"), "0")
       assert.closeTo(left, 60, 10)
     })
   )
