@@ -15,6 +15,7 @@ import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as Tls from "../../tls/Tls.ts"
 import * as Echo from "../Echo.ts"
+import * as Refusals from "./Refusals.ts"
 
 interface Line {
   readonly level: string
@@ -32,7 +33,7 @@ interface Trial {
   /** The log lines at Debug, except those of grpc-js. */
   readonly debugLines: Queue.Queue<Line>
   /** The number of refused connections by reason, without those that are 0. */
-  readonly refused: Effect.Effect<Record<string, number>>
+  readonly refused: typeof Refusals.counts
 }
 
 const listening = /^gRPC server listening/
@@ -66,16 +67,7 @@ const withServer = <A, E>(
     )
     const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
     const good = yield* Tls.clientCertificate(authority)
-    const refused = Effect.map(Metric.snapshot, (snapshots) =>
-      Object.fromEntries(
-        snapshots.flatMap(({ attributes, id, state }) =>
-          id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
-            ? [[String(attributes?.["reason"]), Number(state.count)]]
-            : []
-        )
-      )
-    )
-    return yield* trial({ port, authority, good, lines, debugLines, refused })
+    return yield* trial({ port, authority, good, lines, debugLines, refused: Refusals.counts })
   }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
 
 /** Acts as a client that is refused, until the client notices. */
@@ -89,6 +81,11 @@ const grpcJs =
       const { code, details } = yield* Tls.call(trial.port, yield* papers(trial))
       assert.strictEqual(code, status.UNAVAILABLE, details)
     })
+
+const withCertificate = (options: Parameters<typeof Tls.clientCertificate>[1]) =>
+  grpcJs(({ authority }) =>
+    Effect.map(Tls.clientCertificate(authority, options), (identity) => ({ ca: authority.cert, identity }))
+  )
 
 const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient, reason: string, detail: string]> = [
   [
@@ -118,40 +115,19 @@ const refusedClients: ReadonlyArray<readonly [client: string, act: RefusedClient
   ],
   [
     "with an expired certificate",
-    grpcJs(({ authority }) =>
-      Effect.map(
-        Tls.clientCertificate(authority, {
-          notBefore: new Date(Date.now() - 2 * day),
-          notAfter: new Date(Date.now() - day)
-        }),
-        (identity) => ({ ca: authority.cert, identity })
-      )
-    ),
+    withCertificate({ notBefore: new Date(Date.now() - 2 * day), notAfter: new Date(Date.now() - day) }),
     "certificate_expired",
     "client certificate DNS:frontend rejected: CERT_HAS_EXPIRED"
   ],
   [
     "with a certificate that is not valid yet",
-    grpcJs(({ authority }) =>
-      Effect.map(
-        Tls.clientCertificate(authority, {
-          notBefore: new Date(Date.now() + day),
-          notAfter: new Date(Date.now() + 2 * day)
-        }),
-        (identity) => ({ ca: authority.cert, identity })
-      )
-    ),
+    withCertificate({ notBefore: new Date(Date.now() + day), notAfter: new Date(Date.now() + 2 * day) }),
     "certificate_untrusted",
     "client certificate DNS:frontend rejected: CERT_NOT_YET_VALID"
   ],
   [
     "with a server's certificate",
-    grpcJs(({ authority }) =>
-      Effect.map(Tls.serverCertificate(authority, { names: ["DNS:frontend"] }), (identity) => ({
-        ca: authority.cert,
-        identity
-      }))
-    ),
+    withCertificate({ usage: "server" }),
     "certificate_untrusted",
     "client certificate DNS:frontend rejected: INVALID_PURPOSE"
   ],
