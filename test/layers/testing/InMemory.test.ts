@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Scope, Stream } from "effect"
 
 import { RequestInfo } from "../../../src/layers/grpc/ErrorDetail.ts"
 import { Health as HealthService } from "../../../src/layers/grpc/generated/health/services.ts"
@@ -12,39 +12,11 @@ import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import { Health } from "../../../src/layers/grpc/services/Health.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
-import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
+import * as EchoServer from "../../../src/layers/testing/EchoServer.ts"
 import { EchoService, GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as InMemory from "../../../src/layers/testing/InMemory.ts"
 import * as PeerIdentity from "../../../src/layers/tls/PeerIdentity.ts"
 import * as Outcomes from "../grpc/Outcomes.ts"
-
-class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {}
-
-/** Echoes texts, or does what the input of that text says. */
-const echo = (inputs: { readonly [text: string]: Effect.Effect<void, Status.Status, GrpcCall> } = {}) => {
-  const respond = ({ text }: EchoRequest__Output) =>
-    Effect.mapError(inputs[text] ?? Effect.void, (status) => new Failure({ status })).pipe(
-      Effect.as({ text, items: [] as ReadonlyArray<never> })
-    )
-  return GrpcServer.serve(
-    EchoService,
-    Effect.succeed({
-      Echo: respond,
-      EchoOnce: respond,
-      Expand: (request) =>
-        Stream.mapEffect(Stream.fromIterable(request.numbers), (number) =>
-          Effect.map(respond(request), (response) => ({ ...response, number }))
-        ),
-      Collect: (requests) =>
-        Effect.map(Stream.runCollect(Stream.mapEffect(requests, respond)), (all) => ({
-          text: all.map(({ text }) => text).join(" "),
-          items: []
-        })),
-      Chat: (requests) => Stream.mapEffect(requests, respond)
-    }),
-    { Failure: ({ status }) => status }
-  )
-}
 
 /** Calls the method of a kind, and returns the texts of its responses. */
 const call = Effect.fnUntraced(function* (kind: Kind, text: string, options?: GrpcClient.CallOptions) {
@@ -77,7 +49,7 @@ const hanging = Effect.gen(function* () {
   const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
   const onEnd: GrpcInterceptor.ServerInterceptor["onEnd"] = (_call, _exit, status) =>
     void Queue.offerUnsafe(statuses, status?._tag ?? "OK")
-  const context = yield* Layer.build(echo({ hang }).pipe(InMemory.listen({ observers: [{ onEnd }] })))
+  const context = yield* Layer.build(EchoServer.serve({ hang }).pipe(InMemory.listen({ observers: [{ onEnd }] })))
   return { context, started: Deferred.await(started), status: Queue.take(statuses) }
 })
 
@@ -85,7 +57,7 @@ describe("a call in memory", () => {
   it.effect.each(Outcomes.kinds)("of kind %s is answered", (kind) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* call(kind, "hello"), responsesOf[kind])
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
+    }).pipe(Effect.provide(EchoServer.serve().pipe(InMemory.listen())))
   )
 
   it.effect.each(Outcomes.kinds)("of kind %s fails with the status of the handler's error", (kind) =>
@@ -102,9 +74,9 @@ describe("a call in memory", () => {
       )
     }).pipe(
       Effect.provide(
-        echo({ missing: Effect.fail(Status.invalidArgument([{ field: "text", description: "unknown" }])) }).pipe(
-          InMemory.listen()
-        )
+        EchoServer.serve({
+          missing: Effect.fail(Status.invalidArgument([{ field: "text", description: "unknown" }]))
+        }).pipe(InMemory.listen())
       )
     )
   )
@@ -116,7 +88,11 @@ describe("a call in memory", () => {
       const [detail] = reason.details
       assert(detail?._tag === "RequestInfo")
       assert.deepStrictEqual(reason.details, [RequestInfo({ requestId: detail.requestId })])
-    }).pipe(Effect.provide(echo({ die: Effect.die(new Error("secret")) }).pipe(InMemory.listen({ observers: [] }))))
+    }).pipe(
+      Effect.provide(
+        EchoServer.serve({ die: Effect.die(new Error("secret")) }).pipe(InMemory.listen({ observers: [] }))
+      )
+    )
   )
 
   it.effect.each(Outcomes.kinds)("of kind %s interrupts its handler when it is cancelled", (kind) =>
@@ -150,7 +126,7 @@ describe("a call in memory", () => {
       assert.deepStrictEqual(metadata.get("seen"), [])
     }).pipe(
       Effect.provide(
-        echo({
+        EchoServer.serve({
           hello: Effect.gen(function* () {
             const { addTrailers, metadata, sendMetadata } = yield* GrpcCall
             const headers = new Metadata()
@@ -190,7 +166,7 @@ describe("a call in memory", () => {
       assert.deepStrictEqual(notes.slice(0, 3), ["call starts", "attempt starts", "server starts"])
     }).pipe(
       Effect.provide(
-        echo().pipe(
+        EchoServer.serve().pipe(
           InMemory.listen({
             interceptors: [noting("server")],
             client: { interceptors: [noting("call")], attemptInterceptors: [noting("attempt")] }
@@ -207,7 +183,7 @@ describe("a call in memory", () => {
       assert.strictEqual(reason._tag, "InvalidArgument")
       const chat = client.Chat(Stream.make({ text: "fine" }, { int32Value: 2.5 }))
       assert.strictEqual((yield* Effect.flip(Stream.runDrain(chat))).reason._tag, "InvalidArgument")
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
+    }).pipe(Effect.provide(EchoServer.serve().pipe(InMemory.listen())))
   )
 
   it.effect("has limits of the sizes of messages", () =>
@@ -220,7 +196,9 @@ describe("a call in memory", () => {
       assert.strictEqual((yield* Effect.flip(call("bidi", "x".repeat(101)))).reason._tag, "ResourceExhausted")
       const tooLarge = yield* Effect.flip(call("serverStream", "x".repeat(60)))
       assert.match(tooLarge.reason.message, /^Response of \d+ bytes exceeds the limit of 50$/)
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen({ limits: { maxRequestSize: 100, maxResponseSize: 50 } }))))
+    }).pipe(
+      Effect.provide(EchoServer.serve().pipe(InMemory.listen({ limits: { maxRequestSize: 100, maxResponseSize: 50 } })))
+    )
   )
 
   it.effect("of a service that the server does not have is UNIMPLEMENTED, and seen by observers", () => {
@@ -235,7 +213,7 @@ describe("a call in memory", () => {
       assert.deepStrictEqual(seen, ["_OTHER Unimplemented rejected"])
     }).pipe(
       Effect.provide(
-        echo().pipe(
+        EchoServer.serve().pipe(
           InMemory.listen({
             observers: [
               {
@@ -308,7 +286,7 @@ describe("a stream in memory", () => {
       assert.strictEqual(first[0]?.text, "1")
       assert.isBelow(sent, 200)
       assert.strictEqual((yield* client.Collect(requests)).text.split(" ").length, 1000)
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
+    }).pipe(Effect.provide(EchoServer.serve().pipe(InMemory.listen())))
   )
 })
 
@@ -349,5 +327,5 @@ it.effect("health is served in memory, too", () =>
     yield* set(EchoService.name, "NOT_SERVING")
     const [status] = yield* Stream.runCollect(Stream.take(health.Watch({ service: EchoService.name }), 1))
     assert.strictEqual(status?.status, 2)
-  }).pipe(Effect.provide(Layer.merge(echo(), Health.layer).pipe(Layer.provideMerge(InMemory.layer()))))
+  }).pipe(Effect.provide(Layer.merge(EchoServer.serve(), Health.layer).pipe(Layer.provideMerge(InMemory.layer()))))
 )
