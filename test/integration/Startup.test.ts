@@ -1,9 +1,8 @@
-import { createServer } from "node:net"
-
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 
 import { Installation } from "./Installation.ts"
+import * as TcpPort from "./TcpPort.ts"
 
 layer(Installation.layer)("a start with an invalid setting", (it) => {
   it.effect.each([
@@ -149,7 +148,7 @@ layer(Installation.layer)("a start with an invalid setting", (it) => {
   it.effect("fails for a port in use", () =>
     Effect.gen(function* () {
       const installation = yield* Installation
-      const port = String(yield* portInUse)
+      const port = String(yield* TcpPort.accept())
       const grpc = yield* installation.run("recommendations", { RECOMMENDATIONS_GRPC_PORT: port })
       const http = yield* installation.run("marketplace", { MARKETPLACE_HTTP_PORT: port })
       assert.strictEqual(
@@ -179,16 +178,3 @@ layer(Installation.layer, { excludeTestServices: true })("a start with a misspel
     })
   )
 })
-
-const portInUse = Effect.acquireRelease(
-  Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
-    const server = createServer()
-    server.listen(0, () => {
-      const address = server.address()
-      if (address !== null && typeof address !== "string") {
-        resume(Effect.succeed({ port: address.port, close: () => server.close() }))
-      }
-    })
-  }),
-  ({ close }) => Effect.sync(close)
-).pipe(Effect.map(({ port }) => port))

@@ -1,8 +1,8 @@
 /**
- * A server on node:http2 alone, for responses that grpc-js never sends, and one that only accepts TCP connections.
+ * A server on node:http2 alone, for responses that grpc-js never sends.
  */
 import { createServer, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
-import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net"
+import type { AddressInfo } from "node:net"
 
 import { Effect, Layer } from "effect"
 
@@ -42,7 +42,7 @@ export const respondStatus = (stream: ServerHttp2Stream, trailers: OutgoingHttpH
   stream.respond({ ":status": 200, "content-type": "application/grpc", ...trailers }, { endStream: true })
 
 /** Serves on 127.0.0.1, and succeeds with the port. `answer` responds to a call once its request has ended. */
-export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
+export const serve = (answer: (stream: ServerHttp2Stream, path: string) => void) =>
   Effect.map(
     Effect.acquireRelease(
       Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
@@ -52,9 +52,9 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
           sessions.add(session)
           session.on("error", () => {})
         })
-        server.on("stream", (stream: ServerHttp2Stream) => {
+        server.on("stream", (stream: ServerHttp2Stream, headers) => {
           stream.on("error", () => {})
-          stream.on("end", () => answer(stream))
+          stream.on("end", () => answer(stream, headers[":path"] ?? ""))
           stream.resume()
         })
         server.listen(0, "127.0.0.1", () => {
@@ -68,19 +68,6 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
       ({ close }) => Effect.sync(close)
     ),
     ({ port }) => port
-  )
-
-/** Accepts TCP connections on 127.0.0.1, and succeeds with the port. The connections stay open when the scope closes. */
-export const accept = (onConnection: (socket: Socket) => void = () => {}) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.callback<Server>((resume) => {
-        const server = createTcpServer((socket) => onConnection(socket.on("error", () => {})))
-        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-      }),
-      (server) => Effect.sync(() => server.close())
-    ),
-    (server) => (server.address() as AddressInfo).port
   )
 
 /** A client of Echo for a port. */

@@ -8,6 +8,7 @@ import { type ChannelCredentials, Client, connectivityState, credentials } from 
 import { Effect, Exit, Queue, Scope, Stream } from "effect"
 
 import * as ReplaceableClient from "../../../../src/layers/grpc/client/ReplaceableClient.ts"
+import * as TcpPort from "../../../integration/TcpPort.ts"
 import * as Logs from "../../telemetry/Logs.ts"
 import * as Http2Backend from "../Http2Backend.ts"
 
@@ -76,11 +77,11 @@ const connected = (client: Client) =>
 
 const backend = Http2Backend.serve((stream) => stream.close())
 
-const silent = Http2Backend.accept()
+const silent = TcpPort.accept()
 
 /** A port that forwards plaintext connections to another port, and does not answer TLS connections. */
 const withoutTls = (port: number) =>
-  Http2Backend.accept((socket) => {
+  TcpPort.accept((socket) => {
     socket.once("data", (first: Buffer) => {
       if (first[0] === 0x16) return
       const other = connect(port, "127.0.0.1").on("error", () => {})

@@ -15,8 +15,8 @@ import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
+import * as TcpPort from "../../../integration/TcpPort.ts"
 import * as Echo from "../Echo.ts"
-import * as Http2Backend from "../Http2Backend.ts"
 
 /** Serves Echo until the scope closes, and returns the port. */
 const serve = Effect.fnUntraced(function* (
@@ -333,7 +333,7 @@ describe("the circuit breaker of a service", () => {
 describe("a channel that cannot connect", () => {
   it.live("is replaced after connectTimeout, and its calls fail with UNAVAILABLE", () =>
     Effect.gen(function* () {
-      const client = yield* connect([yield* Http2Backend.accept()], {
+      const client = yield* connect([yield* TcpPort.accept()], {
         ...defaultPolicy,
         connectTimeout: Duration.millis(300)
       })
