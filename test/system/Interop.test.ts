@@ -2,6 +2,8 @@
  * gRPC's interoperability tests between this library and Python's grpcio, in plaintext and over TLS. test/interop/README.md lists
  * the cases and the peers between which each one runs.
  */
+import { readFileSync } from "node:fs"
+
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, FileSystem, Layer } from "effect"
@@ -70,36 +72,10 @@ class PythonClient extends Context.Service<PythonClient, { readonly [name: strin
 }
 
 /** The names of the cases of python/interop_client.py. */
-const pythonCases = [
-  "empty_unary",
-  "large_unary",
-  "large_unary_compressed",
-  "client_compressed_unary",
-  "client_streaming",
-  "client_streaming_compressed",
-  "client_compressed_streaming",
-  "server_streaming",
-  "ping_pong",
-  "half_duplex",
-  "empty_stream",
-  "custom_metadata",
-  "binary_metadata",
-  "status_code_and_message",
-  "special_status_message",
-  "percent_status_messages",
-  "unimplemented_method",
-  "unimplemented_service",
-  "cancel_after_begin",
-  "cancel_after_first_message",
-  "cancel_after_headers",
-  "cancel_after_first_response",
-  "timeout_on_sleeping_server",
-  "timeout_before_expiry",
-  "long_timeouts",
-  "concurrent_large_unary",
-  "rpc_soak",
-  "channel_soak"
-]
+const pythonCases = Array.from(
+  readFileSync(new URL("python/interop_client.py", import.meta.url), "utf8").matchAll(/^@case\ndef (\w+)/gm),
+  ([, name = ""]) => name
+)
 
 const tools = Layer.merge(ForeignTools.layer, NodeServices.layer)
 
@@ -113,7 +89,7 @@ for (const transport of transports) {
         if (fault !== undefined) it.effect.fails(`${name} (known fault: ${fault})`, run)
         else it.effect(name, run)
       }
-      it.effect("has exactly the listed cases", () =>
+      it.effect("runs all cases", () =>
         Effect.map(PythonClient, (outcomes) => assert.deepStrictEqual(Object.keys(outcomes), pythonCases))
       )
     }

@@ -292,7 +292,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
           { ...first({}), gzip: true },
           { ...v1({ category: "BOOK_CATEGORY_HORROR" }), gzip: true },
           // field 15 is unknown
-          { path: "/Recommendations/Recommend", messages: ["18017805"] }
+          { path: "/Recommendations/Recommend", message: "18017805" }
         )
         assertDistinct(yield* firstBooks(outcomes[0]), 3)
         assertDistinct(yield* v1Books(outcomes[1]), 10)
@@ -313,7 +313,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
       const { python } = yield* ForeignTools
       const check = (service: string): RawCall => ({
         path: "/grpc.health.v1.Health/Check",
-        messages: [healthRequest(service)]
+        message: healthRequest(service)
       })
       const outcomes = yield* python(recommendations.port, [
         check(""),
@@ -322,7 +322,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
         check("onlinebooks.recommendations.v2.RecommendationsService"),
         {
           path: "/grpc.health.v1.Health/Watch",
-          messages: [healthRequest("Recommendations")],
+          message: healthRequest("Recommendations"),
           terminate: recommendations.pid
         }
       ])

@@ -9,15 +9,12 @@ import { Effect, Layer } from "effect"
 import type { ChannelOptions } from "../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as Http2Frames from "../../integration/Http2Frames.ts"
 import * as Echo from "./Echo.ts"
 
 /** A message with its length prefix. */
-export const frame = (message: Uint8Array, isCompressed = false): Buffer => {
-  const prefix = Buffer.alloc(5)
-  prefix[0] = isCompressed ? 1 : 0
-  prefix.writeUInt32BE(message.length, 1)
-  return Buffer.concat([prefix, message])
-}
+export const frame = (message: Uint8Array, isCompressed = false): Buffer =>
+  Http2Frames.message(message, { flag: isCompressed ? 1 : 0 })
 
 /** A framed EchoResponse with a text of up to 125 bytes. */
 export const response = (text: string): Buffer => {
