@@ -1,7 +1,7 @@
 /**
  * A real server of the Echo service on a free port, and clients of it.
  */
-import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
+import { Metadata } from "@grpc/grpc-js"
 import { Context, Effect, Layer, Schema, Stream } from "effect"
 
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
@@ -90,21 +90,3 @@ export const start = Effect.fnUntraced(function* (...options: Parameters<typeof 
   const { address, load } = Context.get(context, GrpcServer.GrpcServer)
   return { client: yield* Effect.provideContext(client, context), port: (yield* address).port, load }
 })
-
-/** Makes a unary call with raw bytes by grpc-js alone, and succeeds with its status. */
-export const callWithBytes = (path: string, bytes: Uint8Array) =>
-  Effect.flatMap(target, (target) =>
-    Effect.callback<{ readonly code: number; readonly details: string; readonly metadata: Metadata }>((resume) => {
-      const client = new Client(target, credentials.createInsecure())
-      client.makeUnaryRequest(
-        path,
-        (request: Buffer) => request,
-        (response: Buffer) => response,
-        Buffer.from(bytes),
-        (error: ServiceError | null) => {
-          client.close()
-          resume(Effect.succeed(error ?? { code: 0, details: "OK", metadata: undefined as never }))
-        }
-      )
-    })
-  )
