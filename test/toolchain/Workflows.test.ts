@@ -11,6 +11,7 @@ import { Effect, FileSystem, Path, Schema } from "effect"
 import { ChildProcess } from "effect/process"
 import { isNode, isScalar, LineCounter, parseDocument } from "yaml"
 
+import project from "../../package.json" with { type: "json" }
 import * as Output from "../integration/Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -490,16 +491,6 @@ const decodeRenovate = Schema.decodeUnknownSync(
   )
 )
 
-const decodePackage = Schema.decodeUnknownSync(
-  Schema.fromJsonString(
-    Schema.Struct({
-      dependencies: Schema.Record(Schema.String, Schema.String),
-      devDependencies: Schema.Record(Schema.String, Schema.String),
-      optionalDependencies: Schema.Record(Schema.String, Schema.String)
-    })
-  )
-)
-
 /** A dependency, with the fields that Renovate's rules match. */
 interface Dependency {
   readonly manager: string
@@ -532,14 +523,13 @@ const image = (manager: string, name: string): Dependency => ({ manager, datasou
 
 /** Every dependency that installs Node, with its version. */
 const nodes = Effect.gen(function* () {
-  const { optionalDependencies } = decodePackage(yield* read("package.json"))
   const images = yield* Effect.forEach(["Dockerfile.marketplace", "Dockerfile.recommendations"], (file) =>
     Effect.map(read(file), (text) => {
       const [, name = file, version] = /^ARG NODE_IMAGE=([^:\s]+):([\d.]+)-/m.exec(text) ?? []
       return { dependency: image("dockerfile", name), version }
     })
   )
-  const packages = Object.entries(optionalDependencies).map(([name, version]) => ({
+  const packages = Object.entries(project.optionalDependencies).map(([name, version]) => ({
     dependency: npm("optionalDependencies", name),
     version
   }))
@@ -565,7 +555,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
   it.effect("has a group for every dependency, all of which are pinned", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
-      const { dependencies, devDependencies, optionalDependencies } = decodePackage(yield* read("package.json"))
+      const { dependencies, devDependencies, optionalDependencies } = project
       for (const [name, version] of Object.entries({ ...dependencies, ...devDependencies, ...optionalDependencies })) {
         assert.match(version, /^\d+\.\d+\.\d+$/, name)
       }
