@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
 
 import {
   type ChannelOptions,
@@ -13,20 +13,12 @@ import {
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
-import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as TcpPort from "../../../integration/TcpPort.ts"
 import * as Echo from "../Echo.ts"
 
 /** Serves Echo until the scope closes, and returns the port. */
-const serve = Effect.fnUntraced(function* (
-  handlers: Parameters<typeof Echo.serve>[0],
-  options?: Parameters<typeof Echo.serve>[1]
-) {
-  const context = yield* Layer.build(Layer.fresh(Echo.serve(handlers, options)))
-  const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
-  return port
-})
+const serve = (...options: Parameters<typeof Echo.start>) => Effect.map(Echo.start(...options), ({ port }) => port)
 
 /** A client of servers on 127.0.0.1. */
 const connect = Effect.fnUntraced(function* (
@@ -163,21 +155,11 @@ describe("an idempotent method", () => {
   it.live("is retried on another server if one hangs, which is suspended until it responds", () =>
     Effect.gen(function* () {
       let isHanging = true
-      const calls = { hanging: 0, well: 0 }
-      const hanging = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls.hanging++
-            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
-          })
-      })
-      const well = yield* serve({
-        Echo: () =>
-          Effect.sync(() => {
-            calls.well++
-            return { text: "well", items: [] }
-          })
-      })
+      const { count, handler } = counted(() =>
+        isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+      )
+      const hanging = yield* serve({ Echo: handler })
+      const well = yield* serve({ Echo: () => Effect.succeed({ text: "well", items: [] }) })
       const client = yield* connect([hanging, well], {
         suspension: Duration.millis(300),
         retry: { ...patient, attemptTimeout: Duration.millis(200) }
@@ -186,8 +168,8 @@ describe("an idempotent method", () => {
         assert.strictEqual((yield* client.Echo({}, { timeout: "5 seconds" })).text, "well")
       }
       // the first call, and one probe after each suspension
-      assert.isAtLeast(calls.hanging, 1)
-      assert.isAtMost(calls.hanging, 4)
+      assert.isAtLeast(count.calls, 1)
+      assert.isAtMost(count.calls, 4)
       isHanging = false
       const { text } = yield* client
         .Echo({}, { timeout: "5 seconds" })
@@ -197,24 +179,22 @@ describe("an idempotent method", () => {
         )
       assert.strictEqual(text, "hanging")
       // round robin includes it again
-      const before = calls.hanging
+      const before = count.calls
       for (let call = 0; call < 10; call++) yield* client.Echo({})
-      assert.strictEqual(calls.hanging - before, 5)
+      assert.strictEqual(count.calls - before, 5)
     })
   )
 
   it.live("uses a suspended server again while the stream that probed it is still open", () =>
     Effect.gen(function* () {
       let isHanging = true
-      let calls = 0
       let streams = 0
+      const { count, handler } = counted(() =>
+        isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+      )
       const begun = Stream.concat(Stream.succeed({ text: "begun", items: [] }), Stream.never)
       const hanging = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls++
-            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
-          }),
+        Echo: handler,
         Expand: () =>
           Stream.suspend(() => {
             streams++
@@ -227,7 +207,7 @@ describe("an idempotent method", () => {
         retry: { ...patient, attemptTimeout: Duration.millis(200) }
       })
       const call = client.Echo({}, { timeout: "5 seconds" })
-      yield* Effect.repeat(call, { until: () => calls > 0 })
+      yield* Effect.repeat(call, { until: () => count.calls > 0 })
       const openStream = Effect.forkScoped(Stream.runDrain(client.Expand({})))
       yield* openStream.pipe(
         Effect.repeat({ until: () => streams > 0, schedule: Schedule.spaced("20 millis") }),
@@ -293,26 +273,20 @@ describe("the circuit breaker of a service", () => {
   it.live("opens after consecutive failures, and closes once a probe succeeds", () =>
     Effect.gen(function* () {
       let isDown = true
-      let calls = 0
-      const port = yield* serve({
-        EchoOnce: ({ text }) =>
-          Effect.suspend(() => {
-            calls++
-            return isDown ? unavailable() : Effect.succeed({ text, items: [] })
-          })
-      })
+      const { count, handler } = counted(() => (isDown ? unavailable() : Effect.succeed({ text: "up", items: [] })))
+      const port = yield* serve({ EchoOnce: handler })
       const client = yield* connect([port], { circuitFailures: 3, circuitOpen: Duration.millis(200) })
       for (let call = 0; call < 3; call++) yield* Effect.flip(client.EchoOnce({}))
       const error = yield* Effect.flip(client.EchoOnce({}))
       assert.match(error.reason.message, /^Circuit breaker is open for /)
       assert.strictEqual(error.reason._tag, "Unavailable")
-      assert.strictEqual(calls, 3)
+      assert.strictEqual(count.calls, 3)
       isDown = false
       const { text } = yield* client
-        .EchoOnce({ text: "up" })
+        .EchoOnce({})
         .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
       assert.strictEqual(text, "up")
-      assert.strictEqual(calls, 4)
+      assert.strictEqual(count.calls, 4)
     })
   )
 

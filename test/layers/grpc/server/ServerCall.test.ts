@@ -25,11 +25,7 @@ describe("a deadline", () => {
   const day = 24 * 3_600
   it.live.each([
     { timeout: "1H", seconds: 3_600 },
-    { timeout: "600H", seconds: 2 ** 31 / 1000 },
-    { timeout: "2160H", seconds: 2 ** 31 / 1000 },
     { timeout: "99999999H", seconds: 2 ** 31 / 1000 },
-    { timeout: "99999999M", seconds: 2 ** 31 / 1000 },
-    { timeout: "99999999S", seconds: 2 ** 31 / 1000 },
     { timeout: "99999999m", seconds: day + 13_599.999 },
     { timeout: "99999999u", seconds: 99.999999 }
   ])("of $timeout is kept, or capped at 24.8 days", ({ seconds, timeout }) =>
