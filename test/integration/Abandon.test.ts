@@ -2,36 +2,22 @@
  * Pages that are cancelled: the client disconnects, or the process shuts down.
  */
 import { get } from "node:http"
-import { createServer, type ServerHttp2Stream } from "node:http2"
+import type { ServerHttp2Stream } from "node:http2"
 
 import { assert, layer } from "@effect/vitest"
 import { Effect, Queue } from "effect"
 
+import * as Http2Backend from "../layers/grpc/Http2Backend.ts"
 import { Installation } from "./Installation.ts"
-
-/** A gRPC server that never answers. It records the path of each call and how it ends. */
-const silentBackend = Effect.gen(function* () {
-  const calls = yield* Queue.unbounded<{ readonly path: string; readonly stream: ServerHttp2Stream }>()
-  const server = createServer((request) => {
-    request.stream.on("error", () => {})
-    Queue.offerUnsafe(calls, { path: request.url, stream: request.stream })
-  })
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.listen(0, "127.0.0.1", () => resume(Effect.void))
-    }),
-    () => Effect.sync(() => server.close())
-  )
-  const address = server.address()
-  return { calls, port: address !== null && typeof address === "object" ? address.port : 0 }
-})
 
 /** Starts Marketplace, requests a page with a budget of an hour, and returns the calls made for it. */
 const slowPage = Effect.gen(function* () {
   const { start } = yield* Installation
-  const backend = yield* silentBackend
+  const received = yield* Queue.unbounded<{ readonly path: string; readonly stream: ServerHttp2Stream }>()
+  // never answers
+  const backend = yield* Http2Backend.serve((stream, path) => void Queue.offerUnsafe(received, { path, stream }))
   const marketplace = yield* start("marketplace", {
-    RECOMMENDATIONS_TARGET: `127.0.0.1:${backend.port}`,
+    RECOMMENDATIONS_TARGET: `127.0.0.1:${backend}`,
     MARKETPLACE_PAGE_BUDGET: "1 hour",
     MARKETPLACE_ATTEMPT_TIMEOUT: "1 hour",
     DRAIN_TIMEOUT: "300ms"
@@ -39,7 +25,7 @@ const slowPage = Effect.gen(function* () {
   const request = get(`http://localhost:${marketplace.port}/`)
   request.on("error", () => {})
   // one call for the books, one for the menu
-  const calls = [yield* Queue.take(backend.calls), yield* Queue.take(backend.calls)]
+  const calls = [yield* Queue.take(received), yield* Queue.take(received)]
   return { calls, marketplace, request }
 })
 

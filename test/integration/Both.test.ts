@@ -9,6 +9,7 @@ import { Effect, Layer } from "effect"
 import { HttpClient } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
+import { freePorts } from "./Installation.ts"
 import * as OtlpReceiver from "./OtlpReceiver.ts"
 import * as Output from "./Output.ts"
 
@@ -19,13 +20,7 @@ const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
     ChildProcess.make(process.execPath, [`${root}src/main.ts`], {
-      env: {
-        RECOMMENDATIONS_GRPC_PORT: "0",
-        RECOMMENDATIONS_ADMIN_PORT: "0",
-        MARKETPLACE_ADMIN_PORT: "0",
-        MARKETPLACE_HTTP_PORT: "0",
-        ...env
-      },
+      env: { ...freePorts, ...env },
       extendEnv: false
     })
   )

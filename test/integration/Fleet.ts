@@ -4,13 +4,12 @@
  *
  * The addresses start at 127.0.1.1; Linux accepts the whole of 127.0.0.0/8 without configuration.
  */
-import { createServer } from "node:net"
-
 import { Context, Duration, Effect, Layer, Ref, Schedule, Scope } from "effect"
 
 import * as DnsServer from "./DnsServer.ts"
 import { type Environment, Installation, type Running, type Service } from "./Installation.ts"
 import type { Backend } from "./PageLoad.ts"
+import * as TcpPort from "./TcpPort.ts"
 
 /** A replica. */
 export interface Replica {
@@ -29,14 +28,11 @@ export interface Options {
   readonly marketplaces: number
   /** Further settings of each process of a service. */
   readonly environment?: { readonly [S in Service]?: Environment } | undefined
-  /** Waits for the readiness of a process that has logged its start. */
+  /** Waits for the readiness of a process that has logged its start. Without it, such a process is ready. */
   readonly ready?: ((replica: Replica) => Effect.Effect<void>) | undefined
   /** How long a new replica is published before the replaced one is stopped: minReadySeconds of a Deployment. */
   readonly minReady: Duration.Input
 }
-
-/** A process is ready when it has logged its start. */
-export const startLine = (_replica: Replica): Effect.Effect<void> => Effect.void
 
 /** A process is ready when /readyz answers 200. */
 export const readyz = ({ adminPort, host }: Replica): Effect.Effect<void> =>
@@ -87,8 +83,10 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
   const { start, write } = yield* Installation
   const scope = yield* Effect.scope
   const dns = yield* DnsServer.make
-  const port = yield* freePort
-  const adminPort = yield* freePort
+  // Free on all other addresses. They are reserved at 127.0.0.1 until the scope closes, so that the system does not assign them to
+  // another process that listens on all addresses.
+  const port = yield* TcpPort.accept((socket) => socket.destroy())
+  const adminPort = yield* TcpPort.accept((socket) => socket.destroy())
   const target = `dns://127.0.0.1:${dns.port}/${name}:${port}`
 
   const everyone: Array<Replica> = []
@@ -144,7 +142,7 @@ const make = Effect.fnUntraced(function* ({ environment, marketplaces, minReady,
     )
     const replica: Replica = { service, host, port, adminPort, running }
     everyone.push(replica)
-    yield* (ready ?? startLine)(replica)
+    if (ready !== undefined) yield* ready(replica)
     yield* publish(replica)
     return replica
   })
@@ -226,19 +224,3 @@ const catalogue = (host: string): string => {
   })
   return ["id,title,authors,year,isbn10,categories", ...rows, ""].join("\n")
 }
-
-/**
- * A port that is free on every other address. It is reserved at 127.0.0.1 until the scope closes, so that the system does not assign
- * it to another process that listens on all addresses.
- */
-const freePort = Effect.acquireRelease(
-  Effect.callback<{ readonly port: number; readonly close: Effect.Effect<void> }>((resume) => {
-    const server = createServer((socket) => socket.destroy())
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      const port = address !== null && typeof address === "object" ? address.port : 0
-      resume(Effect.succeed({ port, close: Effect.sync(() => void server.close()) }))
-    })
-  }),
-  ({ close }) => close
-).pipe(Effect.map(({ port }) => port))

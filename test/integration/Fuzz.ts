@@ -21,7 +21,7 @@ type Step = { readonly _tag: "Send"; readonly bytes: Buffer } | { readonly _tag:
 /** How a connection ends: by FIN, with or without reading the rest of the responses, or by RST. */
 type End = "half-close" | "close" | "reset"
 
-export interface Plan {
+interface Plan {
   readonly steps: ReadonlyArray<Step>
   readonly end: End
   readonly isRead: boolean
@@ -194,10 +194,17 @@ const recipes: ReadonlyArray<(chance: Chance, stream: number, method: Method) =>
   ]
 ]
 
+/** The first bytes of HTTP/1.1 and of TLS. */
+const otherProtocols = [
+  Buffer.from("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+  Buffer.from("1603010200010001fc0303", "hex")
+]
+
 /** All steps of a connection. */
-export const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
+const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
   const steps: Array<Step> = []
-  let frames: Array<Buffer> = [oneIn(chance, 100) ? chance.bytes(24) : Http2Frames.preface, settingsOf(chance)]
+  const preface = oneIn(chance, 50) ? chance.of([...otherProtocols, chance.bytes(24)]) : Http2Frames.preface
+  let frames: Array<Buffer> = [preface, settingsOf(chance)]
   const flush = () => {
     for (const bytes of segments(chance, Buffer.concat(frames))) steps.push({ _tag: "Send", bytes })
     frames = []
@@ -311,7 +318,7 @@ export const run = (port: number, { end, isRead, steps }: Plan, onEnd: (isConnec
 }
 
 /** A range of connections of a seed. */
-export interface Campaign {
+interface Campaign {
   readonly port: number
   readonly seed: number
   /** The first connection and the number of connections. A later one can be repeated without those before it. */
@@ -324,7 +331,7 @@ export interface Campaign {
 const width = 64
 
 /** The plan of a connection by its number. */
-export const planOf = ({ methods, seed }: Pick<Campaign, "methods" | "seed">, index: number): Plan =>
+const planOf = ({ methods, seed }: Pick<Campaign, "methods" | "seed">, index: number): Plan =>
   plan(chanceOf(Math.imul(seed, 0x9e3779b1) ^ index), methods)
 
 /**

@@ -1,11 +1,10 @@
 /**
- * Generates invalid calls and connections at random, reproducible by a seed.
+ * Generates invalid calls at random, reproducible by a seed. Fuzz.ts generates invalid connections.
  */
 import { constants, type OutgoingHttpHeaders } from "node:http2"
 import { gzipSync } from "node:zlib"
 
-import * as Http2Frames from "./Http2Frames.ts"
-import { frame, message as framed, preface } from "./Http2Frames.ts"
+import { message as framed } from "./Http2Frames.ts"
 
 /** A source of random values. */
 export interface Chance {
@@ -258,86 +257,3 @@ export const shot = (chance: Chance): Shot => {
   const path = chance.of([paths.first, paths.v1, paths.categories])
   return { kind, ...makers[kind]!(chance, path) }
 }
-
-const settings = Http2Frames.settings()
-const repeated = (bytes: Buffer, times: number) => Buffer.concat(Array.from({ length: times }, () => bytes))
-
-/** Valid headers of a call on stream 1. */
-const headerBlock = Http2Frames.callHeaders(paths.v1)
-
-/** The bytes of a connection and the number of frames or messages in them. */
-export interface Burst {
-  readonly bytes: Buffer
-  readonly count: number
-}
-
-const bursts: ReadonlyArray<(chance: Chance) => Burst> = [
-  // not HTTP/2
-  (chance) => ({ bytes: chance.bytes(1 + chance.below(500)), count: 1 }),
-  () => ({ bytes: Buffer.from("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"), count: 1 }),
-  (chance) => ({ bytes: Buffer.concat([Buffer.of(22, 3, 1, 2, 0, 1), chance.bytes(512)]), count: 1 }),
-  (chance) => ({ bytes: mutate(chance, preface), count: 1 }),
-  (chance) => ({ bytes: preface.subarray(0, chance.below(preface.length)), count: 1 }),
-  // random frames with random payloads
-  (chance) => {
-    const count = 1 + chance.below(20)
-    const frames = Array.from({ length: count }, () =>
-      frame(chance.below(12), chance.below(256), chance.below(8), chance.bytes(chance.below(64)))
-    )
-    return { bytes: Buffer.concat([preface, settings, ...frames]), count }
-  },
-  // frames with a wrong length
-  (chance) => ({
-    bytes: Buffer.concat([
-      preface,
-      settings,
-      frame(chance.below(10), chance.below(256), 1, chance.bytes(32), chance.of([0, 1, 31, 33, 16_385, 2 ** 24 - 1]))
-    ]),
-    count: 1
-  }),
-  // a call with mutated DATA
-  (chance) => ({
-    bytes: Buffer.concat([
-      preface,
-      settings,
-      frame(1, 4, 1, headerBlock),
-      frame(0, 0, 1, framed(valid).subarray(0, chance.below(11))),
-      mutate(chance, frame(0, 1, 1, framed(valid)))
-    ]),
-    count: 3
-  }),
-  // header blocks that do not decode or never end
-  (chance) => ({ bytes: Buffer.concat([preface, settings, frame(1, 4, 1, mutate(chance, headerBlock))]), count: 1 }),
-  (chance) => ({ bytes: Buffer.concat([preface, settings, frame(1, 5, 1, chance.bytes(100))]), count: 1 }),
-  () => ({
-    bytes: Buffer.concat([
-      preface,
-      settings,
-      frame(1, 0, 1, headerBlock),
-      repeated(frame(9, 0, 1, Buffer.alloc(8)), 50)
-    ]),
-    count: 51
-  }),
-  // floods of valid frames
-  () => ({ bytes: Buffer.concat([preface, repeated(settings, 200)]), count: 200 }),
-  () => ({ bytes: Buffer.concat([preface, settings, repeated(frame(6, 0, 0, Buffer.alloc(8)), 200)]), count: 200 }),
-  () => ({
-    bytes: Buffer.concat([
-      preface,
-      settings,
-      ...Array.from({ length: 50 }, (_, index) =>
-        Buffer.concat([frame(1, 4, 2 * index + 1, headerBlock), frame(3, 0, 2 * index + 1, Buffer.of(0, 0, 0, 8))])
-      )
-    ]),
-    count: 100
-  }),
-  // overflowing windows and settings out of range
-  () => ({
-    bytes: Buffer.concat([preface, settings, repeated(frame(8, 0, 0, Buffer.of(0x7f, 0xff, 0xff, 0xff)), 2)]),
-    count: 2
-  }),
-  (chance) => ({ bytes: Buffer.concat([preface, frame(4, 0, 0, chance.bytes(6 * (1 + chance.below(10))))]), count: 1 })
-]
-
-/** A random invalid connection. */
-export const burst = (chance: Chance): Burst => chance.of(bursts)(chance)

@@ -24,12 +24,14 @@ export const flag = { ack: 1, endStream: 1, endHeaders: 4 } as const
 /** Error codes of RST_STREAM and GOAWAY. */
 export const errorCode = { noError: 0, internal: 2, cancel: 8 } as const
 
+const nothing = Buffer.alloc(0)
+
 /** A frame. `length` may differ from the length of the payload. */
 export const frame = (
   type: number,
   flags: number,
   stream: number,
-  payload: Buffer,
+  payload: Buffer = nothing,
   length = payload.length
 ): Buffer => {
   const header = Buffer.alloc(9)
@@ -39,8 +41,6 @@ export const frame = (
   header.writeUInt32BE(stream >>> 0, 5)
   return Buffer.concat([header, payload])
 }
-
-const nothing = Buffer.alloc(0)
 
 const uint32 = (...values: ReadonlyArray<number>): Buffer => {
   const bytes = Buffer.alloc(4 * values.length)

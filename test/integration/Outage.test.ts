@@ -1,14 +1,13 @@
 /**
  * Pages while Recommendations is down, hangs, or restarts.
  */
-import { createServer } from "node:net"
-
 import { NodeHttpClient } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer, Schedule } from "effect"
 import { HttpClient } from "effect/http"
 
 import { Installation } from "./Installation.ts"
+import * as TcpPort from "./TcpPort.ts"
 
 const get = Effect.fnUntraced(function* (port: number, path = "/") {
   const [elapsed, response] = yield* Effect.timed(HttpClient.get(`http://localhost:${port}${path}`))
@@ -60,7 +59,7 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
     it.effect("is served within its budget when the target accepts connections and sends nothing", () =>
       Effect.gen(function* () {
         const { start } = yield* Installation
-        const port = yield* silentPort
+        const port = yield* TcpPort.accept()
         const marketplace = yield* start("marketplace", {
           RECOMMENDATIONS_TARGET: `127.0.0.1:${port}`,
           MARKETPLACE_PAGE_BUDGET: "500 millis"
@@ -93,15 +92,3 @@ const untilBooks = (port: number) =>
     Effect.flatMap(({ body }) => (body.includes("<li>") ? Effect.void : Effect.fail("no books yet"))),
     Effect.retry(Schedule.spaced("50 millis"))
   )
-
-const silentPort = Effect.acquireRelease(
-  Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
-    const server = createServer((socket) => void socket.on("error", () => {}))
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      const port = address !== null && typeof address === "object" ? address.port : 0
-      resume(Effect.succeed({ port, close: () => void server.close() }))
-    })
-  }),
-  ({ close }) => Effect.sync(close)
-).pipe(Effect.map(({ port }) => port))

@@ -1,8 +1,30 @@
 /**
- * Follows the output of a process, and waits for text in it.
+ * Runs processes and reads their output: of those that end by themselves, and of those in whose output a test waits for a text.
  */
 import { Deferred, Effect, Fiber, type Scope, Stream } from "effect"
-import type { ChildProcessSpawner } from "effect/process"
+import { type ChildProcess, ChildProcessSpawner } from "effect/process"
+
+const textOf = (stream: ChildProcessSpawner.ChildProcessHandle["all"]) => Stream.mkString(Stream.decodeText(stream))
+
+/** Runs a command until it ends. `output` has stdout and stderr. */
+export const run = Effect.fnUntraced(function* (command: ChildProcess.Command) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const { all, exitCode } = yield* spawner.spawn(command)
+  return yield* Effect.all(
+    { exitCode: Effect.map(exitCode, Number), output: textOf(all) },
+    { concurrency: "unbounded" }
+  )
+}, Effect.scoped)
+
+/** The same, with stdout and stderr apart. */
+export const runApart = Effect.fnUntraced(function* (command: ChildProcess.Command) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const { exitCode, stderr, stdout } = yield* spawner.spawn(command)
+  return yield* Effect.all(
+    { exitCode: Effect.map(exitCode, Number), stdout: textOf(stdout), stderr: textOf(stderr) },
+    { concurrency: "unbounded" }
+  )
+}, Effect.scoped)
 
 /** The output of a process. */
 export interface Output {

@@ -66,7 +66,7 @@ layer(Layer.merge(Shop.layer, NodeHttpClient.layerUndici))("the page", (it) => {
     })
   )
 
-  it.effect.each(categories.map((category) => ({ category })))("shows three books of $category", ({ category }) =>
+  it.effect.each(categories)("shows three books of %s", (category) =>
     Effect.gen(function* () {
       const { body, status } = yield* request(`/?category=${slugOf(category)}`)
       assert.strictEqual(status, 200)

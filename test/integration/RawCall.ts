@@ -32,9 +32,6 @@ const open = Effect.fnUntraced(function* (port: number, settings: Settings = {})
   return session
 })
 
-/** Opens an idle connection. */
-export const idle = (port: number) => open(port)
-
 /** Starts a call with an empty message, such as ListCategories; the scope closes its connection. */
 export const hold = Effect.fnUntraced(function* (
   port: number,

@@ -6,17 +6,12 @@ import { assert, it, layer } from "@effect/vitest"
 import { credentials, ServerCredentials } from "@grpc/grpc-js"
 import { Context, Effect, Layer } from "effect"
 
-import * as Address from "../../src/layers/config/Address.ts"
-import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
 import * as Tls from "../layers/tls/Tls.ts"
 import * as Exceptions from "./Exceptions.ts"
 import * as GrpcJs from "./GrpcJs.ts"
 import * as InteropClient from "./InteropClient.ts"
 import * as InteropServer from "./InteropServer.ts"
-import { timeLimit } from "./InteropService.ts"
-
-const transports = ["plaintext", "TLS"] as const
-type Transport = (typeof transports)[number]
+import { timeLimit, type Transport, transports } from "./InteropService.ts"
 
 /** A server certificate and its authority. Undefined for plaintext. */
 const makeIdentity = Effect.fnUntraced(function* (transport: Transport) {
@@ -29,12 +24,7 @@ type Identity = Effect.Success<ReturnType<typeof makeIdentity>>
 
 /** Starts a server. Succeeds with its target. */
 const servers = {
-  "this library": (identity: Identity) =>
-    Effect.gen(function* () {
-      const tls = identity && { certificates: (yield* Tls.watch(identity.server)).watched, allowedClients: undefined }
-      const context = yield* Layer.build(InteropServer.layer({ tls }))
-      return Address.format(yield* Context.get(context, GrpcServer.GrpcServer).address)
-    }),
+  "this library": (identity: Identity) => InteropServer.start(identity?.server),
   "grpc-js": (identity: Identity) =>
     Effect.map(
       Effect.acquireRelease(
@@ -74,11 +64,8 @@ const clients = {
     run: (name: string) =>
       Effect.gen(function* () {
         const { identity, target } = yield* Running
-        const tls = identity && {
-          certificates: (yield* Tls.watch(undefined, identity.ca)).watched,
-          serverName: "localhost"
-        }
-        yield* InteropClient.run(name as InteropClient.CaseName, { target, tls })
+        const connection = yield* InteropClient.connectionTo(target, identity?.ca)
+        yield* InteropClient.run(name as InteropClient.CaseName, connection)
       })
   },
   "grpc-js": {

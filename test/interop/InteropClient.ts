@@ -15,6 +15,7 @@ import type { GrpcError } from "../../src/layers/grpc/GrpcError.ts"
 import type { ClientInterceptor } from "../../src/layers/grpc/GrpcInterceptor.ts"
 import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts"
 import type { StatusName } from "../../src/layers/grpc/Status.ts"
+import * as Tls from "../layers/tls/Tls.ts"
 import {
   concurrency,
   initialKey,
@@ -31,6 +32,13 @@ import {
 
 /** The target of a client. Plaintext without `tls`. */
 export type Connection = Pick<ChannelOptions, "target" | "tls">
+
+/** A connection to a server, which trusts this authority. Plaintext without one. */
+export const connectionTo = (target: string, ca: string | undefined) =>
+  Effect.map(Tls.watch(undefined, ca), ({ watched }): Connection => ({
+    target,
+    tls: ca === undefined ? undefined : { certificates: watched, serverName: "localhost" }
+  }))
 
 /** Connects, and records the status of each call, such as "FullDuplexCall Cancelled". */
 const connect = Effect.fnUntraced(function* (options: Connection & Pick<ChannelOptions, "compression">) {
@@ -55,6 +63,8 @@ const connect = Effect.fnUntraced(function* (options: Connection & Pick<ChannelO
     }
   }).pipe(Effect.provideContext(channel))
 })
+
+const compressing = (connection: Connection) => connect({ ...connection, compression: "gzip" })
 
 type Client = Effect.Success<ReturnType<typeof connect>>
 
@@ -86,138 +96,37 @@ const assertFails = <A, R>(call: Effect.Effect<A, GrpcError, R>, expected: Statu
     return reason.message
   })
 
-const emptyUnary = ({ test }: Client) =>
-  Effect.map(test.EmptyCall({}), (response) => assert.deepStrictEqual(response, {}))
-
-const clientCompressedUnary = (plain: Client, compressing: Client) =>
-  Effect.gen(function* () {
-    const expecting = (value: boolean) => ({ ...largeRequest, expectCompressed: { value } })
-    yield* assertFails(plain.test.UnaryCall(expecting(true)), "InvalidArgument")
-    assertSize((yield* compressing.test.UnaryCall(expecting(true))).payload, large.response)
-    assertSize((yield* plain.test.UnaryCall(expecting(false))).payload, large.response)
-  })
-
-const serverCompressedUnary = ({ test }: Client) =>
-  Effect.gen(function* () {
-    for (const value of [true, false]) {
-      const response = yield* test.UnaryCall({ ...largeRequest, responseCompressed: { value } })
-      assertSize(response.payload, large.response)
-      assert.strictEqual(MessageCompression.isCompressed(response), value)
-    }
-  })
-
 const clientStreaming = ({ test }: Client) =>
   Effect.gen(function* () {
     const requests = Stream.map(Stream.fromIterable(streamed.requests), (size) => ({ payload: payloadOf(size) }))
     assert.deepStrictEqual(yield* test.StreamingInputCall(requests), { aggregatedPayloadSize: 74_922 })
   })
 
-// compression is a setting of a channel, so a call cannot mix compressed and plain messages, and two calls are made
-const clientCompressedStreaming = (plain: Client, compressing: Client) =>
-  Effect.gen(function* () {
-    const requests = (value: boolean, size: number) =>
-      Stream.make({ expectCompressed: { value }, payload: payloadOf(size) })
-    yield* assertFails(plain.test.StreamingInputCall(requests(true, 27_182)), "InvalidArgument")
-    const compressed = yield* compressing.test.StreamingInputCall(requests(true, 27_182))
-    const uncompressed = yield* plain.test.StreamingInputCall(requests(false, 45_904))
-    assert.strictEqual(compressed.aggregatedPayloadSize + uncompressed.aggregatedPayloadSize, 73_086)
-  })
-
 const responsesOf = (...sizes: ReadonlyArray<number>) => ({ responseParameters: sizes.map((size) => ({ size })) })
 
-const serverStreaming = ({ test }: Client) =>
-  Effect.map(Stream.runCollect(test.StreamingOutputCall(responsesOf(...streamed.responses))), (responses) =>
-    assertSizes(responses, streamed.responses)
-  )
-
-const serverCompressedStreaming = ({ test }: Client) =>
-  Effect.gen(function* () {
-    const responses = yield* Stream.runCollect(
-      test.StreamingOutputCall({
-        responseParameters: [
-          { size: 31_415, compressed: { value: true } },
-          { size: 92_653, compressed: { value: false } }
-        ]
-      })
-    )
-    assertSizes(responses, [31_415, 92_653])
-    assert.deepStrictEqual(responses.map(MessageCompression.isCompressed), [true, false])
-  })
-
-/** Sends each request after the response to the previous one. */
-const pingPong = ({ test }: Client) =>
-  Effect.gen(function* () {
-    const pings = streamed.requests.map((size, index) => ({
-      ...responsesOf(streamed.responses[index]!),
-      payload: payloadOf(size)
-    }))
-    const requests = yield* Queue.unbounded<(typeof pings)[number], Cause.Done>()
-    const sendNext = Effect.suspend(() => {
-      const ping = pings.shift()
-      return ping === undefined ? Queue.end(requests) : Queue.offer(requests, ping)
-    })
-    yield* sendNext
-    const responses = yield* test.FullDuplexCall(Stream.fromQueue(requests)).pipe(
-      Stream.tap(() => sendNext),
-      Stream.runCollect
-    )
-    assertSizes(responses, streamed.responses)
-  })
-
-const halfDuplex = ({ test }: Client) =>
-  Effect.gen(function* () {
-    const requests = Stream.fromIterable(streamed.responses.map((size) => responsesOf(size)))
-    assertSizes(yield* Stream.runCollect(test.HalfDuplexCall(requests)), streamed.responses)
-  })
-
-const emptyStream = ({ test }: Client) =>
-  Effect.map(Stream.runCollect(test.FullDuplexCall(Stream.empty)), (responses) => assert.deepStrictEqual(responses, []))
-
-/** Makes a call with metadata that is echoed as headers and as trailers. */
-const assertEchoed = Effect.fnUntraced(function* <A>(
-  call: (options: GrpcClient.CallOptions) => Effect.Effect<A, GrpcError>,
+/** Makes a unary and a bidirectional call with metadata that is echoed as headers and as trailers. */
+const assertEchoed = Effect.fnUntraced(function* (
+  { test }: Client,
   initial: ReadonlyArray<string>,
   trailing: ReadonlyArray<Buffer>
 ) {
   const metadata = new Metadata()
   for (const value of initial) metadata.add(initialKey, value)
   for (const value of trailing) metadata.add(trailingKey, value)
-  const [, { headers, trailers }] = yield* GrpcClient.withResponseMetadata(call({ metadata }))
-  // HTTP/2 allows a header for each value, or one header with all values
-  assert.deepStrictEqual(
-    headers.get(initialKey).flatMap((value) => String(value).split(", ")),
-    initial
-  )
-  assert.deepStrictEqual(trailers.get(trailingKey), [...trailing])
-})
-
-/** The calls with which metadata is sent: a unary one and a bidirectional one. */
-const callsWithMetadata = ({ test }: Client) => [
-  (options: GrpcClient.CallOptions) => Effect.asVoid(test.UnaryCall(largeRequest, options)),
-  (options: GrpcClient.CallOptions) =>
-    Stream.runDrain(
-      test.FullDuplexCall(Stream.make({ ...responsesOf(large.response), payload: payloadOf(large.request) }), options)
+  const request = { ...responsesOf(large.response), payload: payloadOf(large.request) }
+  for (const call of [
+    Effect.asVoid(test.UnaryCall(largeRequest, { metadata })),
+    Stream.runDrain(test.FullDuplexCall(Stream.make(request), { metadata }))
+  ]) {
+    const [, { headers, trailers }] = yield* GrpcClient.withResponseMetadata(call)
+    // HTTP/2 allows a header for each value, or one header with all values
+    assert.deepStrictEqual(
+      headers.get(initialKey).flatMap((value) => String(value).split(", ")),
+      initial
     )
-]
-
-const customMetadata = (client: Client) =>
-  Effect.gen(function* () {
-    for (const call of callsWithMetadata(client)) {
-      yield* assertEchoed(call, ["test_initial_metadata_value"], [Buffer.from("ababab", "hex")])
-    }
-  })
-
-/** Binary values with each length of base64 padding, an empty one, and several values of one key. */
-const binaryMetadata = (client: Client) =>
-  Effect.gen(function* () {
-    for (const call of callsWithMetadata(client)) {
-      yield* assertEchoed(
-        call,
-        ["one", "two"],
-        ["000102", "00010203", "0001020304", "ff"].map((hex) => Buffer.from(hex, "hex"))
-      )
-    }
-  })
+    assert.deepStrictEqual(trailers.get(trailingKey), [...trailing])
+  }
+})
 
 /** Requests a status by a unary call and by a stream. */
 const assertStatus = Effect.fnUntraced(function* ({ test }: Client, message: string) {
@@ -227,14 +136,6 @@ const assertStatus = Effect.fnUntraced(function* ({ test }: Client, message: str
   assert.strictEqual(yield* assertFails(stream, "Unknown"), message)
 })
 
-const percentStatusMessages = (client: Client) =>
-  Effect.forEach(percentMessages, (message) => assertStatus(client, message), { discard: true })
-
-const unimplementedMethod = ({ test }: Client) => assertFails(test.UnimplementedCall({}), "Unimplemented")
-
-const unimplementedService = ({ unimplemented }: Client) =>
-  assertFails(unimplemented.UnimplementedCall({}), "Unimplemented")
-
 /** Interrupts a call, and asserts that its status is CANCELLED. */
 const assertCancels = <A, E>({ ends }: Client, method: string, fiber: Fiber.Fiber<A, E>) =>
   Effect.gen(function* () {
@@ -243,111 +144,162 @@ const assertCancels = <A, E>({ ends }: Client, method: string, fiber: Fiber.Fibe
     assert.strictEqual(ends.at(-1), `${method} Cancelled`)
   })
 
-const cancelAfterBegin = (client: Client) =>
-  Effect.gen(function* () {
-    const call = client.test.StreamingInputCall(Stream.never)
-    yield* assertCancels(client, "StreamingInputCall", yield* Effect.forkChild(call, { startImmediately: true }))
-  })
-
-const cancelAfterFirstMessage = (client: Client) =>
-  Effect.gen(function* () {
-    const sent = yield* Deferred.make<void>()
-    const requests = Stream.make({ payload: payloadOf(8) }).pipe(
-      Stream.concat(Stream.fromEffectDrain(Deferred.succeed(sent, undefined))),
-      Stream.concat(Stream.never)
-    )
-    const fiber = yield* Effect.forkChild(client.test.StreamingInputCall(requests))
-    yield* Deferred.await(sent)
-    yield* assertCancels(client, "StreamingInputCall", fiber)
-  })
-
-const cancelAfterFirstResponse = ({ ends, test }: Client) =>
-  Effect.gen(function* () {
-    const request = { ...responsesOf(31_415), payload: payloadOf(27_182) }
-    const responses = test.FullDuplexCall(Stream.concat(Stream.make(request), Stream.never))
-    // a consumer that stops reading cancels the call
-    assertSizes(yield* Stream.runCollect(Stream.take(responses, 1)), [31_415])
-    assert.strictEqual(ends.at(-1), "FullDuplexCall Cancelled")
-  })
-
 const sleeping = ({ test }: Client, timeout: "1 millis" | "50 millis") => {
   const requests = Stream.concat(Stream.make({ payload: payloadOf(27_182) }), Stream.never)
   return assertFails(Stream.runDrain(test.FullDuplexCall(requests, { timeout })), "DeadlineExceeded")
 }
 
-/** Many concurrent calls that all exceed their deadlines. */
-const manyTimeouts = (client: Client) =>
-  Effect.forEach(Array.from({ length: 1_000 }), () => sleeping(client, "50 millis"), {
-    concurrency: "unbounded",
-    discard: true
-  })
-
-/** The longest timeout that gRPC can express, and some that do not fit into 31 bits of milliseconds. */
-const longTimeouts = ({ test }: Client) =>
-  Effect.gen(function* () {
-    for (const timeout of ["25 days", "40 days", "50 days", "90 days", "11000 years"] as const) {
-      const millis = timeout === "11000 years" ? 99_999_999 * 3_600_000 : timeout
-      yield* largeUnary(test, { timeout: millis })
-    }
-  })
-
-const concurrentLargeUnary = ({ test }: Client) =>
-  Effect.forEach(Array.from({ length: concurrency }), () => largeUnary(test), {
-    concurrency: "unbounded",
-    discard: true
-  })
-
-const rpcSoak = ({ test }: Client) =>
-  Effect.forEach(Array.from({ length: iterations.rpcSoak }), () => largeUnary(test), { discard: true })
-
-const channelSoak = (connection: Connection) =>
-  Effect.forEach(
-    Array.from({ length: iterations.channelSoak }),
-    () => Effect.scoped(Effect.flatMap(connect(connection), ({ test }) => largeUnary(test))),
-    { discard: true }
-  )
-
 /** The cases by name. The test skips those that cannot run against a server. */
 export const cases = {
-  empty_unary: emptyUnary,
+  empty_unary: ({ test }) => Effect.map(test.EmptyCall({}), (response) => assert.deepStrictEqual(response, {})),
   large_unary: ({ test }) => largeUnary(test),
-  client_compressed_unary: (client, connection) =>
-    Effect.flatMap(compressing(connection), (other) => clientCompressedUnary(client, other)),
+  client_compressed_unary: (plain, connection) =>
+    Effect.gen(function* () {
+      const other = yield* compressing(connection)
+      const expecting = (value: boolean) => ({ ...largeRequest, expectCompressed: { value } })
+      yield* assertFails(plain.test.UnaryCall(expecting(true)), "InvalidArgument")
+      assertSize((yield* other.test.UnaryCall(expecting(true))).payload, large.response)
+      assertSize((yield* plain.test.UnaryCall(expecting(false))).payload, large.response)
+    }),
   large_unary_compressed: (_, connection) => Effect.flatMap(compressing(connection), ({ test }) => largeUnary(test)),
-  server_compressed_unary: serverCompressedUnary,
+  server_compressed_unary: ({ test }) =>
+    Effect.gen(function* () {
+      for (const value of [true, false]) {
+        const response = yield* test.UnaryCall({ ...largeRequest, responseCompressed: { value } })
+        assertSize(response.payload, large.response)
+        assert.strictEqual(MessageCompression.isCompressed(response), value)
+      }
+    }),
   client_streaming: clientStreaming,
-  client_compressed_streaming: (client, connection) =>
-    Effect.flatMap(compressing(connection), (other) => clientCompressedStreaming(client, other)),
+  // compression is a setting of a channel, so a call cannot mix compressed and plain messages, and two calls are made
+  client_compressed_streaming: (plain, connection) =>
+    Effect.gen(function* () {
+      const other = yield* compressing(connection)
+      const requests = (value: boolean, size: number) =>
+        Stream.make({ expectCompressed: { value }, payload: payloadOf(size) })
+      yield* assertFails(plain.test.StreamingInputCall(requests(true, 27_182)), "InvalidArgument")
+      const compressed = yield* other.test.StreamingInputCall(requests(true, 27_182))
+      const uncompressed = yield* plain.test.StreamingInputCall(requests(false, 45_904))
+      assert.strictEqual(compressed.aggregatedPayloadSize + uncompressed.aggregatedPayloadSize, 73_086)
+    }),
   client_streaming_compressed: (_, connection) => Effect.flatMap(compressing(connection), clientStreaming),
-  server_streaming: serverStreaming,
-  server_compressed_streaming: serverCompressedStreaming,
-  ping_pong: pingPong,
-  half_duplex: halfDuplex,
-  empty_stream: emptyStream,
-  custom_metadata: customMetadata,
-  binary_metadata: binaryMetadata,
+  server_streaming: ({ test }) =>
+    Effect.map(Stream.runCollect(test.StreamingOutputCall(responsesOf(...streamed.responses))), (responses) =>
+      assertSizes(responses, streamed.responses)
+    ),
+  server_compressed_streaming: ({ test }) =>
+    Effect.gen(function* () {
+      const responses = yield* Stream.runCollect(
+        test.StreamingOutputCall({
+          responseParameters: [
+            { size: 31_415, compressed: { value: true } },
+            { size: 92_653, compressed: { value: false } }
+          ]
+        })
+      )
+      assertSizes(responses, [31_415, 92_653])
+      assert.deepStrictEqual(responses.map(MessageCompression.isCompressed), [true, false])
+    }),
+  // sends each request after the response to the previous one
+  ping_pong: ({ test }) =>
+    Effect.gen(function* () {
+      const pings = streamed.requests.map((size, index) => ({
+        ...responsesOf(streamed.responses[index]!),
+        payload: payloadOf(size)
+      }))
+      const requests = yield* Queue.unbounded<(typeof pings)[number], Cause.Done>()
+      const sendNext = Effect.suspend(() => {
+        const ping = pings.shift()
+        return ping === undefined ? Queue.end(requests) : Queue.offer(requests, ping)
+      })
+      yield* sendNext
+      const responses = yield* test.FullDuplexCall(Stream.fromQueue(requests)).pipe(
+        Stream.tap(() => sendNext),
+        Stream.runCollect
+      )
+      assertSizes(responses, streamed.responses)
+    }),
+  half_duplex: ({ test }) =>
+    Effect.gen(function* () {
+      const requests = Stream.fromIterable(streamed.responses.map((size) => responsesOf(size)))
+      assertSizes(yield* Stream.runCollect(test.HalfDuplexCall(requests)), streamed.responses)
+    }),
+  empty_stream: ({ test }) =>
+    Effect.map(Stream.runCollect(test.FullDuplexCall(Stream.empty)), (responses) =>
+      assert.deepStrictEqual(responses, [])
+    ),
+  custom_metadata: (client) => assertEchoed(client, ["test_initial_metadata_value"], [Buffer.from("ababab", "hex")]),
+  // binary values with each length of base64 padding, an empty one, and several values of one key
+  binary_metadata: (client) =>
+    assertEchoed(
+      client,
+      ["one", "two"],
+      ["000102", "00010203", "0001020304", "ff"].map((hex) => Buffer.from(hex, "hex"))
+    ),
   status_code_and_message: (client) => assertStatus(client, "test status message"),
   special_status_message: (client) => assertStatus(client, specialMessage),
-  percent_status_messages: percentStatusMessages,
-  unimplemented_method: unimplementedMethod,
-  unimplemented_service: unimplementedService,
-  cancel_after_begin: cancelAfterBegin,
-  cancel_after_first_message: cancelAfterFirstMessage,
-  cancel_after_first_response: cancelAfterFirstResponse,
+  percent_status_messages: (client) =>
+    Effect.forEach(percentMessages, (message) => assertStatus(client, message), { discard: true }),
+  unimplemented_method: ({ test }) => assertFails(test.UnimplementedCall({}), "Unimplemented"),
+  unimplemented_service: ({ unimplemented }) => assertFails(unimplemented.UnimplementedCall({}), "Unimplemented"),
+  cancel_after_begin: (client) =>
+    Effect.gen(function* () {
+      const call = client.test.StreamingInputCall(Stream.never)
+      yield* assertCancels(client, "StreamingInputCall", yield* Effect.forkChild(call, { startImmediately: true }))
+    }),
+  cancel_after_first_message: (client) =>
+    Effect.gen(function* () {
+      const sent = yield* Deferred.make<void>()
+      const requests = Stream.make({ payload: payloadOf(8) }).pipe(
+        Stream.concat(Stream.fromEffectDrain(Deferred.succeed(sent, undefined))),
+        Stream.concat(Stream.never)
+      )
+      const fiber = yield* Effect.forkChild(client.test.StreamingInputCall(requests))
+      yield* Deferred.await(sent)
+      yield* assertCancels(client, "StreamingInputCall", fiber)
+    }),
+  cancel_after_first_response: ({ ends, test }) =>
+    Effect.gen(function* () {
+      const request = { ...responsesOf(31_415), payload: payloadOf(27_182) }
+      const responses = test.FullDuplexCall(Stream.concat(Stream.make(request), Stream.never))
+      // a consumer that stops reading cancels the call
+      assertSizes(yield* Stream.runCollect(Stream.take(responses, 1)), [31_415])
+      assert.strictEqual(ends.at(-1), "FullDuplexCall Cancelled")
+    }),
   timeout_on_sleeping_server: (client) => sleeping(client, "1 millis"),
   timeout_before_expiry: ({ test }) => largeUnary(test, { timeout: "10 seconds" }),
-  many_timeouts: manyTimeouts,
-  long_timeouts: longTimeouts,
-  concurrent_large_unary: concurrentLargeUnary,
-  rpc_soak: rpcSoak,
-  channel_soak: (_, connection) => channelSoak(connection)
+  // many concurrent calls that all exceed their deadlines
+  many_timeouts: (client) =>
+    Effect.forEach(Array.from({ length: 1_000 }), () => sleeping(client, "50 millis"), {
+      concurrency: "unbounded",
+      discard: true
+    }),
+  // the longest timeout that gRPC can express, and some that do not fit into 31 bits of milliseconds
+  long_timeouts: ({ test }) =>
+    Effect.gen(function* () {
+      for (const timeout of ["25 days", "40 days", "50 days", "90 days", "11000 years"] as const) {
+        const millis = timeout === "11000 years" ? 99_999_999 * 3_600_000 : timeout
+        yield* largeUnary(test, { timeout: millis })
+      }
+    }),
+  concurrent_large_unary: ({ test }) =>
+    Effect.forEach(Array.from({ length: concurrency }), () => largeUnary(test), {
+      concurrency: "unbounded",
+      discard: true
+    }),
+  rpc_soak: ({ test }) =>
+    Effect.forEach(Array.from({ length: iterations.rpcSoak }), () => largeUnary(test), { discard: true }),
+  channel_soak: (_, connection) =>
+    Effect.forEach(
+      Array.from({ length: iterations.channelSoak }),
+      () => Effect.scoped(Effect.flatMap(connect(connection), ({ test }) => largeUnary(test))),
+      { discard: true }
+    )
 } satisfies {
   readonly [name: string]: (client: Client, connection: Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
 }
 
 export type CaseName = keyof typeof cases
-
-const compressing = (connection: Connection) => connect({ ...connection, compression: "gzip" })
 
 /** Runs a case on a channel of its own. */
 export const run = (name: CaseName, connection: Connection) =>

@@ -3,8 +3,10 @@
  * requests, and an unimplemented method.
  */
 import { Metadata } from "@grpc/grpc-js"
-import { Effect, Layer, Schema, Stream } from "effect"
+import { Context, Effect, Layer, Schema, Stream } from "effect"
 
+import type { Issued } from "../../scripts/certificates.ts"
+import * as Address from "../../src/layers/config/Address.ts"
 import { GrpcCall } from "../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcServer from "../../src/layers/grpc/GrpcServer.ts"
 import * as MessageCompression from "../../src/layers/grpc/MessageCompression.ts"
@@ -16,6 +18,7 @@ import type { ResponseParameters__Output } from "../../src/layers/testing/genera
 import type { SimpleRequest__Output } from "../../src/layers/testing/generated/grpc/testing/SimpleRequest.ts"
 import type { StreamingInputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingInputCallRequest.ts"
 import type { StreamingOutputCallRequest__Output } from "../../src/layers/testing/generated/grpc/testing/StreamingOutputCallRequest.ts"
+import * as Tls from "../layers/tls/Tls.ts"
 import { initialKey, payloadOf, TestService, trailingKey } from "./InteropService.ts"
 
 /** The status that the client has requested. */
@@ -115,3 +118,10 @@ export const layer = (options: Pick<GrpcServer.Options, "tls"> = {}) =>
     }),
     Layer.provide(Drain.layerTest())
   )
+
+/** Starts a server with this certificate, or in plaintext. Succeeds with its target. */
+export const start = Effect.fnUntraced(function* (identity: Issued | undefined) {
+  const tls = identity && { certificates: (yield* Tls.watch(identity)).watched, allowedClients: undefined }
+  const context = yield* Layer.build(layer({ tls }))
+  return Address.format(yield* Context.get(context, GrpcServer.GrpcServer).address)
+})

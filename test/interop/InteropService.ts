@@ -36,3 +36,6 @@ export const concurrency = 200
 
 /** The number of sequential calls: on one channel, and each on its own channel. */
 export const iterations = { rpcSoak: 100, channelSoak: 20 } as const
+
+export const transports = ["plaintext", "TLS"] as const
+export type Transport = (typeof transports)[number]

@@ -81,20 +81,20 @@ describe("Routes", () => {
     }).pipe(withContent(() => Effect.die(new Error("secret"))))
   )
 
-  it.effect("sets the security headers of every response", () =>
+  it.effect("sets the security headers of every response, and no others", () =>
     Effect.gen(function* () {
       for (const path of ["/", "/nothing", "/favicon.ico"]) {
         const { headers } = yield* request(path)
-        assert.strictEqual(
-          headers.get("content-security-policy"),
-          "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-        assert.strictEqual(headers.get("x-content-type-options"), "nosniff")
-        assert.strictEqual(headers.get("cross-origin-resource-policy"), "same-origin")
-        assert.isFalse(headers.has("strict-transport-security"))
-        for (const name of ["referrer-policy", "cross-origin-opener-policy", "permissions-policy"]) {
-          assert.isTrue(headers.has(name), name)
-        }
+        const { "cache-control": _, "content-length": __, "content-type": ___, ...others } = Object.fromEntries(headers)
+        assert.deepStrictEqual(others, {
+          "content-security-policy":
+            "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+          "cross-origin-opener-policy": "same-origin",
+          "cross-origin-resource-policy": "same-origin",
+          "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+          "referrer-policy": "same-origin",
+          "x-content-type-options": "nosniff"
+        })
       }
     }).pipe(recording([]))
   )

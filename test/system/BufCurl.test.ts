@@ -100,8 +100,6 @@ const decodeListCategories = decodeOk(
   })
 )
 
-const decodeHealth = decodeOk(Schema.Struct({ status: Schema.String }))
-
 layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
   it.effect.each(Struct.keys(sources))("calls the first API %s", (source) =>
     Effect.gen(function* () {
@@ -169,14 +167,6 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
         "onlinebooks.recommendations.v1.RecommendationsService/ListCategories",
         "onlinebooks.recommendations.v1.RecommendationsService/Recommend"
       ])
-    })
-  )
-
-  it.effect("checks the health of the server", () =>
-    Effect.gen(function* () {
-      const curl = yield* makeCurl("with reflection")
-      const { status } = yield* decodeHealth(yield* curl("grpc.health.v1.Health/Check", {}))
-      assert.strictEqual(status, "SERVING")
     })
   )
 })

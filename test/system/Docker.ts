@@ -4,7 +4,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Cache, Context, Effect, FileSystem, Layer, Path, Schema, type Scope, Stream } from "effect"
+import { Cache, Context, Effect, FileSystem, Layer, Path, Schema, type Scope } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as Output from "../integration/Output.ts"
@@ -65,6 +65,14 @@ interface CommandOptions {
   readonly env?: { readonly [variable: string]: string }
 }
 
+interface BuildOptions {
+  readonly tag: string
+  /** Relative to the context, unless it is absolute. */
+  readonly dockerfile: string
+  readonly context: string
+  readonly args?: { readonly [name: string]: string }
+}
+
 export class Docker extends Context.Service<
   Docker,
   {
@@ -77,13 +85,7 @@ export class Docker extends Context.Service<
     /** Starts a `docker` command that goes on, such as `docker logs --follow`. It is ended with the scope. */
     readonly follow: (...args: ReadonlyArray<string>) => Effect.Effect<Output.Output, never, Scope.Scope>
     /** Builds an image and returns what the build printed. */
-    readonly build: (options: {
-      readonly tag: string
-      /** Relative to the context, unless it is absolute. */
-      readonly dockerfile: string
-      readonly context: string
-      readonly args?: { readonly [name: string]: string }
-    }) => Effect.Effect<string>
+    readonly build: (options: BuildOptions) => Effect.Effect<string>
     /** Reads an image's settings and files. */
     readonly inspect: (tag: string) => Effect.Effect<Image>
   }
@@ -105,16 +107,14 @@ export class Docker extends Context.Service<
         })
 
       const run = Effect.fnUntraced(function* (command: ChildProcess.StandardCommand) {
-        const handle = yield* spawner.spawn(command)
-        const [output, exitCode] = yield* Effect.all(
-          [Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode],
-          {
-            concurrency: "unbounded"
-          }
+        const { exitCode, output } = yield* Effect.provideService(
+          Output.run(command),
+          ChildProcessSpawner.ChildProcessSpawner,
+          spawner
         )
         if (exitCode === 0) return output
         return yield* new CommandFailed({ command: [command.command, ...command.args].join(" "), exitCode, output })
-      }, Effect.scoped)
+      })
 
       const inherited = process.env["PATH"] ?? ""
       // A newer `docker` without the buildx plugin cannot build the Dockerfiles. Debian's own in /usr/bin can.
@@ -142,17 +142,7 @@ export class Docker extends Context.Service<
         return yield* Output.follow(`docker ${args.join(" ")}`, handle)
       })
 
-      const build = ({
-        args = {},
-        context,
-        dockerfile,
-        tag
-      }: {
-        readonly tag: string
-        readonly dockerfile: string
-        readonly context: string
-        readonly args?: { readonly [name: string]: string }
-      }) =>
+      const build = ({ args = {}, context, dockerfile, tag }: BuildOptions) =>
         docker(
           "build",
           // `npm ci` reaches the registry in the way this machine does

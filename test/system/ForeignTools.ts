@@ -34,8 +34,8 @@ export interface StubCall {
 /** A call without stubs. */
 export interface RawCall {
   readonly path: string
-  /** The request messages, in hexadecimal. */
-  readonly messages: ReadonlyArray<string>
+  /** The request message, in hexadecimal. */
+  readonly message: string
   /** Reads a stream of responses, and sends SIGTERM to the process with this id after the first one. */
   readonly terminate?: number
 }

@@ -1,9 +1,11 @@
 /**
  * The manifests of a folder as `kubectl kustomize` renders them: what `kubectl apply -k` would give to a cluster.
  */
-import { Effect, Schema, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Effect, Schema } from "effect"
+import { ChildProcess } from "effect/process"
 import { parseAllDocuments } from "yaml"
+
+import * as Output from "../integration/Output.ts"
 
 /** A folder that cannot be rendered, or no `kubectl` to do it. */
 export class KustomizeError extends Schema.TaggedError<KustomizeError>()("KustomizeError", {
@@ -29,23 +31,14 @@ export interface Resource {
 
 /** The objects of a folder that has a kustomization, in the order in which they would be applied. */
 export const render = Effect.fnUntraced(function* (folder: string) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const { exitCode, stderr, stdout } = yield* Effect.gen(function* () {
-    const kubectl = yield* spawner.spawn(ChildProcess.make("kubectl", ["kustomize", folder], { stdin: "ignore" }))
-    const text = (stream: typeof kubectl.stdout) => Stream.mkString(Stream.decodeText(stream))
-    return yield* Effect.all(
-      { stdout: text(kubectl.stdout), stderr: text(kubectl.stderr), exitCode: kubectl.exitCode },
-      { concurrency: "unbounded" }
-    )
-  }).pipe(
-    Effect.scoped,
-    Effect.mapError(
-      ({ message }) =>
-        new KustomizeError({
-          folder,
-          reason: `kubectl does not start (https://kubernetes.io/docs/tasks/tools has it): ${message}`
-        })
-    )
+  const kubectl = ChildProcess.make("kubectl", ["kustomize", folder], { stdin: "ignore" })
+  const { exitCode, stderr, stdout } = yield* Effect.mapError(
+    Output.runApart(kubectl),
+    ({ message }) =>
+      new KustomizeError({
+        folder,
+        reason: `kubectl does not start (https://kubernetes.io/docs/tasks/tools has it): ${message}`
+      })
   )
   if (exitCode !== 0) return yield* new KustomizeError({ folder, reason: stderr.trim() })
   const documents = parseAllDocuments(stdout)

@@ -7,36 +7,29 @@ import { fileURLToPath } from "node:url"
 import { NodeHttpClient, NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { ChildProcess } from "effect/process"
 
 import { emitted } from "../integration/Emitted.ts"
 import { Installation } from "../integration/Installation.ts"
 import * as OpsNames from "../integration/OpsNames.ts"
+import * as Output from "../integration/Output.ts"
 import { MissingTool } from "./ForeignTools.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** Runs promtool in the folder of the rules. */
-const promtool = Effect.fnUntraced(function* (args: ReadonlyArray<string>, input = "") {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const handle = yield* spawner
-    .spawn(
-      ChildProcess.make("promtool", args, {
-        cwd: `${root}ops/prometheus`,
-        extendEnv: true,
-        stdin: Stream.encodeText(Stream.succeed(input))
-      })
+const promtool = (args: ReadonlyArray<string>, input = "") =>
+  Output.run(
+    ChildProcess.make("promtool", args, {
+      cwd: `${root}ops/prometheus`,
+      extendEnv: true,
+      stdin: Stream.encodeText(Stream.succeed(input))
+    })
+  ).pipe(
+    Effect.mapError(
+      (error) => new MissingTool({ tool: "promtool", install: "apt-get install prometheus", output: String(error) })
     )
-    .pipe(
-      Effect.mapError(
-        (error) => new MissingTool({ tool: "promtool", install: "apt-get install prometheus", output: String(error) })
-      )
-    )
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { output, exitCode: Number(exitCode) }
-}, Effect.scoped)
+  )
 
 const read = (file: string) => Effect.flatMap(FileSystem.FileSystem, (fs) => fs.readFileString(`${root}ops/${file}`))
 

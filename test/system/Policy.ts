@@ -32,7 +32,6 @@ import {
   type Overlay,
   type Pod,
   podLabels,
-  podMetadata,
   read,
   reference,
   selects
@@ -236,13 +235,6 @@ function* replicas({ deployment, installation: { isAutoscaled }, resources, spec
       yield "the autoscaler does not use CPU utilization"
     }
     const { scaleDown, scaleUp } = behavior ?? {}
-    // the limits of Kubernetes
-    for (const { policies = [], stabilizationWindowSeconds = 0 } of [scaleDown ?? {}, scaleUp ?? {}]) {
-      if (stabilizationWindowSeconds > 3600) yield `stabilizationWindowSeconds: ${stabilizationWindowSeconds}`
-      for (const { periodSeconds } of policies ?? []) {
-        if (periodSeconds > 1800) yield `periodSeconds: ${periodSeconds}`
-      }
-    }
     const [down, ...others] = scaleDown?.policies ?? []
     // a replica has terminated before the next one is removed
     const isOneAtATime = down?.type === "Pods" && down.value === 1 && others.length === 0
@@ -415,90 +407,38 @@ function* account({ pod, resources, service }: Subject): Iterable<string> {
     yield "automountServiceAccountToken: the ServiceAccount gives its pods tokens"
 }
 
-/** Types of volumes without access to the node: https://kubernetes.io/docs/concepts/security/pod-security-standards/ */
-const volumeTypes: ReadonlySet<string> = new Set([
-  "configMap",
-  "csi",
-  "downwardAPI",
-  "emptyDir",
-  "ephemeral",
-  "persistentVolumeClaim",
-  "projected",
-  "secret"
-])
+/** Types of volumes without access to the node. */
+const volumeTypes: ReadonlySet<string> = new Set(["configMap", "emptyDir", "secret"])
 
-const safeSysctls: ReadonlySet<string> = new Set([
-  "kernel.shm_rmid_forced",
-  "net.ipv4.ip_local_port_range",
-  "net.ipv4.ip_local_reserved_ports",
-  "net.ipv4.ip_unprivileged_port_start",
-  "net.ipv4.ping_group_range",
-  "net.ipv4.tcp_fin_timeout",
-  "net.ipv4.tcp_keepalive_intvl",
-  "net.ipv4.tcp_keepalive_probes",
-  "net.ipv4.tcp_keepalive_time",
-  "net.ipv4.tcp_rmem",
-  "net.ipv4.tcp_syncookies",
-  "net.ipv4.tcp_wmem"
-])
+/** With the user in the images. */
+const podSecurity = {
+  runAsNonRoot: true,
+  runAsUser: 1000,
+  runAsGroup: 1000,
+  seccompProfile: { type: "RuntimeDefault" }
+}
 
-/** The profile `restricted` of the Pod Security Standards, with a read-only root and without any capability. */
-function* lockdown({ deployment, pod }: Subject): Iterable<string> {
+const containerSecurity = {
+  allowPrivilegeEscalation: false,
+  readOnlyRootFilesystem: true,
+  capabilities: { drop: ["ALL"] }
+}
+
+/** The profile `restricted` of the Pod Security Standards, with a read-only root. Any other field could weaken it. */
+function* lockdown({ pod }: Subject): Iterable<string> {
   for (const namespace of ["hostNetwork", "hostPID", "hostIPC"] as const) if (pod[namespace] === true) yield namespace
   for (const { name, ...volume } of pod.volumes ?? []) {
     for (const type of Object.keys(volume)) if (!volumeTypes.has(type)) yield `volume ${name}: ${type}`
   }
-  for (const { name } of pod.securityContext?.sysctls ?? []) if (!safeSysctls.has(name)) yield `sysctl ${name}`
-  for (const name of Object.keys(podMetadata(deployment).annotations ?? {})) {
-    if (name.startsWith("container.apparmor.")) yield name
+  const { fsGroup = 1000, ...security } = pod.securityContext ?? {}
+  if (fsGroup !== 1000 || !isDeepStrictEqual(security, podSecurity)) {
+    yield `securityContext: ${JSON.stringify(pod.securityContext)}`
   }
-  if ((pod.ephemeralContainers ?? []).length > 0) yield "ephemeral containers"
-
-  const {
-    appArmorProfile,
-    fsGroup,
-    runAsGroup,
-    runAsNonRoot,
-    runAsUser,
-    seccompProfile,
-    seLinuxOptions,
-    windowsOptions
-  } = pod.securityContext ?? {}
-  if (runAsNonRoot !== true) yield "runAsNonRoot"
-  // the user in the images
-  if (runAsUser !== 1000) yield `runAsUser: ${runAsUser}`
-  if (runAsGroup !== 1000) yield `runAsGroup: ${runAsGroup}`
-  if (fsGroup !== undefined && fsGroup !== 1000) yield `fsGroup: ${fsGroup}`
-  if (seccompProfile?.type !== "RuntimeDefault") yield `seccompProfile: ${seccompProfile?.type}`
-  if (appArmorProfile?.type === "Unconfined") yield "appArmorProfile: Unconfined"
-  if (seLinuxOptions !== undefined) yield "seLinuxOptions"
-  if (windowsOptions !== undefined) yield "windowsOptions"
-
-  for (const container of containersOf(pod)) {
-    for (const violation of lockdownOf(container)) yield `${container.name}: ${violation}`
-  }
-}
-
-function* lockdownOf({ ports = [], securityContext = {}, ...container }: Container): Iterable<string> {
-  const { allowPrivilegeEscalation, capabilities, privileged, procMount, readOnlyRootFilesystem } = securityContext
-  if (allowPrivilegeEscalation !== false) yield "allowPrivilegeEscalation"
-  if (privileged === true) yield "privileged"
-  if (readOnlyRootFilesystem !== true) yield "readOnlyRootFilesystem"
-  if (!isDeepStrictEqual(capabilities, { drop: ["ALL"] })) yield "capabilities"
-  if (procMount !== undefined && procMount !== "Default") yield `procMount: ${procMount}`
-  // a container must not override the pod's settings
-  const { appArmorProfile, runAsGroup, runAsNonRoot, runAsUser, seccompProfile, seLinuxOptions, windowsOptions } =
-    securityContext
-  if (runAsNonRoot === false || runAsUser === 0 || runAsGroup === 0) yield "root"
-  if (seccompProfile !== undefined && seccompProfile.type !== "RuntimeDefault") {
-    yield `seccompProfile: ${seccompProfile.type}`
-  }
-  if (appArmorProfile?.type === "Unconfined") yield "appArmorProfile: Unconfined"
-  if (seLinuxOptions !== undefined) yield "seLinuxOptions"
-  if (windowsOptions !== undefined) yield "windowsOptions"
-  if (ports.some(({ hostIP, hostPort }) => hostIP !== undefined || hostPort !== undefined)) yield "hostPort"
-  for (const name of Object.keys(probes)) {
-    if (container[name as keyof typeof probes]?.httpGet?.host !== undefined) yield `${name}: requests another host`
+  for (const { name, ports = [], securityContext } of containersOf(pod)) {
+    if (!isDeepStrictEqual(securityContext, containerSecurity)) {
+      yield `${name}: securityContext: ${JSON.stringify(securityContext)}`
+    }
+    if (ports.some(({ hostIP, hostPort }) => hostIP !== undefined || hostPort !== undefined)) yield `${name}: hostPort`
   }
 }
 
@@ -883,29 +823,6 @@ function* admission({ resources }: Installation): Iterable<string> {
   }
 }
 
-/** The variables that Kubernetes adds to pods for a Service, unless enableServiceLinks is false. */
-const variablesOf = ({ metadata: { name }, spec }: Of<"Service">): ReadonlyArray<string> => {
-  const prefix = name.toUpperCase().replaceAll("-", "_")
-  const ofPorts = (spec?.ports ?? []).flatMap(({ name = "", port, protocol = "TCP" }) => [
-    `${prefix}_SERVICE_PORT_${name.toUpperCase().replaceAll("-", "_")}`,
-    ...["", "_PROTO", "_PORT", "_ADDR"].map((end) => `${prefix}_PORT_${port}_${protocol}${end}`)
-  ])
-  return [`${prefix}_SERVICE_HOST`, `${prefix}_SERVICE_PORT`, `${prefix}_PORT`, ...ofPorts]
-}
-
-function* names(installation: Installation): Iterable<string> {
-  const { facts, resources } = installation
-  const set = services.flatMap((service) => [...(subjectOf(installation, service)?.environment.keys() ?? [])])
-  const variables = new Set([...set, ...services.flatMap((service) => [...facts.settings[service]])])
-  for (const service of ofKind(resources, "Service")) {
-    for (const variable of variablesOf(service)) {
-      if (variables.has(variable)) {
-        yield `${variable} is a setting and also a variable of Service ${service.metadata.name}`
-      }
-    }
-  }
-}
-
 /** How readers reach Marketplace: by a load balancer, an Ingress or a Gateway. */
 function* entrance({ facts, isRouted, resources }: Installation): Iterable<string> {
   const service = ofKind(resources, "Service").find(({ metadata }) => metadata.name === "marketplace")
@@ -1017,7 +934,6 @@ export const ofInstallations: Rules<Installation> = {
   "has a common label": labels,
   "admits only restricted pods to its namespace": admission,
   "allows exactly the connections that are needed": network,
-  "has no Service whose variables collide with settings": names,
   "exposes Marketplace in one way": entrance,
   "has the alerts of ops/": alerts,
   "has an authority that outlives its certificates": authority

@@ -1,14 +1,13 @@
 /**
  * Third-party clients over TLS: Python's grpcio and buf curl, with and without client certificates.
  */
-import { createServer } from "node:net"
-
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, Fiber, FileSystem, Layer, Queue, Schema, Stream } from "effect"
 
 import * as CertificateFolder from "../integration/CertificateFolder.ts"
 import { type Environment, Installation } from "../integration/Installation.ts"
+import * as TcpPort from "../integration/TcpPort.ts"
 import * as Echo from "../layers/grpc/Echo.ts"
 import * as Certificates from "../layers/tls/Tls.ts"
 import { decodePrinted, ForeignTools, type TlsSettings, type TlsStep } from "./ForeignTools.ts"
@@ -79,7 +78,7 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("over TLS", (it) => {
     Effect.gen(function* () {
       const { pythonTls } = yield* ForeignTools
       const { environment, settings } = yield* prepare(mode, `waiting-${mode.length}`)
-      const port = yield* freePort
+      const port = yield* TcpPort.free
       const isWaiting = yield* Deferred.make<void>()
       const calls = yield* Effect.forkChild(
         pythonTls(
@@ -256,14 +255,4 @@ layer(Layer.merge(NodeServices.layer, ForeignTools.layer), { excludeTestServices
       }).pipe(Effect.provide(Echo.serve(handlers, { tls: { certificates: watched } })))
     })
   )
-})
-
-/** A free port, for a server that is started later. */
-const freePort = Effect.callback<number>((resume) => {
-  const server = createServer()
-  server.listen(0, () => {
-    const address = server.address()
-    const port = address !== null && typeof address === "object" ? address.port : 0
-    server.close(() => resume(Effect.succeed(port)))
-  })
 })

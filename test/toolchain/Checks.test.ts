@@ -5,22 +5,16 @@ import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, FileSystem, Path, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Effect, FileSystem, Path } from "effect"
+import { ChildProcess } from "effect/process"
+
+import * as Output from "../integration/Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** Runs a tool of the project in a folder. */
-const run = Effect.fnUntraced(function* (cwd: string, tool: string, ...args: ReadonlyArray<string>) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const handle = yield* spawner.spawn(
-    ChildProcess.make(`${root}node_modules/.bin/${tool}`, args, { cwd, extendEnv: true })
-  )
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { output, exitCode: Number(exitCode) }
-}, Effect.scoped)
+const run = (cwd: string, tool: string, ...args: ReadonlyArray<string>) =>
+  Output.run(ChildProcess.make(`${root}node_modules/.bin/${tool}`, args, { cwd, extendEnv: true }))
 
 /** Creates a project with this project's settings and one source file. */
 const projectWith = Effect.fnUntraced(function* (file: string, content: string) {

@@ -5,26 +5,17 @@ import { readdirSync } from "node:fs"
 
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, FileSystem, Path, Schedule, Stream } from "effect"
+import { Cause, Effect, Exit, FileSystem, Path, Schedule } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as Checkout from "../integration/Checkout.ts"
+import * as Output from "../integration/Output.ts"
 
-const spawn = Effect.fnUntraced(function* (folder: string, env: Readonly<Record<string, string>> = {}) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  return yield* spawner.spawn(
-    // without a shell, so that signals reach this process
-    ChildProcess.make(process.execPath, ["scripts/generate.ts"], { cwd: folder, env, extendEnv: true })
-  )
-})
+/** Runs the script without a shell, so that signals reach this process. */
+const command = (folder: string, env: Readonly<Record<string, string>> = {}) =>
+  ChildProcess.make(process.execPath, ["scripts/generate.ts"], { cwd: folder, env, extendEnv: true })
 
-const generate = Effect.fnUntraced(function* (folder: string, env: Readonly<Record<string, string>> = {}) {
-  const handle = yield* spawn(folder, env)
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { exitCode: Number(exitCode), output }
-}, Effect.scoped)
+const generate = (...options: Parameters<typeof command>) => Output.run(command(...options))
 
 const done = { exitCode: 0, output: "" }
 
@@ -150,7 +141,9 @@ layer(NodeServices.layer, { excludeTestServices: true })("npm run generate", (it
       const fs = yield* FileSystem.FileSystem
       const folder = yield* Checkout.make({ isProduction: true })
       const temporary = yield* fs.makeTempDirectoryScoped()
-      const handle = yield* spawn(folder, { TMPDIR: temporary })
+      const handle = yield* (yield* ChildProcessSpawner.ChildProcessSpawner).spawn(
+        command(folder, { TMPDIR: temporary })
+      )
       yield* Effect.suspend(() => (leftIn(folder).length > 0 ? Effect.void : Effect.fail("not yet"))).pipe(
         Effect.retry(Schedule.spaced("5 millis"))
       )

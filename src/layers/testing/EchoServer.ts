@@ -93,14 +93,14 @@ export class EchoServer extends Context.Service<
         return EchoServer.of({ client, call, target })
       })
     ).pipe(
-      Layer.provideMerge(
-        GrpcServer.serve(EchoService, Effect.succeed(handlers(options.inputs ?? {})), {
-          Failure: ({ status }) => status
-        }).pipe(NodeGrpcServer.listen({ ...options, host: "127.0.0.1", port: 0 }))
-      ),
+      Layer.provideMerge(serve(options.inputs).pipe(NodeGrpcServer.listen({ ...options, host: "127.0.0.1", port: 0 }))),
       Layer.provide(Drain.layerTest(Duration.seconds(1)))
     )
 }
+
+/** Serves Echo, with these inputs, on any server. */
+export const serve = (inputs: Options["inputs"] = {}) =>
+  GrpcServer.serve(EchoService, Effect.succeed(handlers(inputs)), { Failure: ({ status }) => status })
 
 const handlers = (inputs: { readonly [text: string]: Input }) => {
   const respond = ({ text }: EchoRequest__Output) =>

@@ -176,20 +176,20 @@ describe("a client with a million requests", () => {
           ),
           Effect.as({ text: "", items: [] })
         )
-      yield* Effect.gen(function* () {
-        const { Collect: collect, Echo: call } = yield* Echo.client
-        const requests = messages.pipe(
-          Stream.map(({ text }) => ({ text })),
-          Stream.ensuring(Deferred.succeed(finalized, undefined))
-        )
-        const sending = yield* Effect.forkChild(Effect.flip(collect(requests)))
-        yield* Deferred.await(read)
-        const ahead = (yield* settled(call({}), () => made.count)) - taken
-        assert.isAtMost(ahead, window(sizeOf(text), chunk, retryBuffer))
-        yield* Deferred.succeed(refuse, undefined)
-        assert.strictEqual((yield* Fiber.join(sending)).reason._tag, "InvalidArgument")
-        yield* Deferred.await(finalized)
-      }).pipe(Effect.provide(Echo.serve({ Collect })))
+      const {
+        client: { Collect: collect, Echo: call }
+      } = yield* Echo.start({ Collect })
+      const requests = messages.pipe(
+        Stream.map(({ text }) => ({ text })),
+        Stream.ensuring(Deferred.succeed(finalized, undefined))
+      )
+      const sending = yield* Effect.forkChild(Effect.flip(collect(requests)))
+      yield* Deferred.await(read)
+      const ahead = (yield* settled(call({}), () => made.count)) - taken
+      assert.isAtMost(ahead, window(sizeOf(text), chunk, retryBuffer))
+      yield* Deferred.succeed(refuse, undefined)
+      assert.strictEqual((yield* Fiber.join(sending)).reason._tag, "InvalidArgument")
+      yield* Deferred.await(finalized)
     })
   })
 })

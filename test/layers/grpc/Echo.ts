@@ -1,8 +1,8 @@
 /**
  * A real server of the Echo service on a free port, and clients of it.
  */
-import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
-import { Effect, Layer, Schema, Stream } from "effect"
+import { Metadata } from "@grpc/grpc-js"
+import { Context, Effect, Layer, Schema, Stream } from "effect"
 
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import type { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
@@ -84,20 +84,9 @@ export const clientOf = Effect.fnUntraced(function* <Methods>(service: GrpcServi
 
 export const client = clientOf(EchoService)
 
-/** Makes a unary call with raw bytes by grpc-js alone, and succeeds with its status. */
-export const callWithBytes = (path: string, bytes: Uint8Array) =>
-  Effect.flatMap(target, (target) =>
-    Effect.callback<{ readonly code: number; readonly details: string; readonly metadata: Metadata }>((resume) => {
-      const client = new Client(target, credentials.createInsecure())
-      client.makeUnaryRequest(
-        path,
-        (request: Buffer) => request,
-        (response: Buffer) => response,
-        Buffer.from(bytes),
-        (error: ServiceError | null) => {
-          client.close()
-          resume(Effect.succeed(error ?? { code: 0, details: "OK", metadata: undefined as never }))
-        }
-      )
-    })
-  )
+/** Serves Echo until the scope closes. Succeeds with a client, the port of the server and its load. */
+export const start = Effect.fnUntraced(function* (...options: Parameters<typeof serve>) {
+  const context = yield* Layer.build(serve(...options))
+  const { address, load } = Context.get(context, GrpcServer.GrpcServer)
+  return { client: yield* Effect.provideContext(client, context), port: (yield* address).port, load }
+})

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Scope, Stream } from "effect"
 
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import type {
@@ -12,7 +12,7 @@ import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
-import { EchoServer, EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
+import { EchoService, methods } from "../../../src/layers/testing/EchoServer.ts"
 import { GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as RawCall from "../../integration/RawCall.ts"
 import * as Logs from "../telemetry/Logs.ts"
@@ -36,12 +36,12 @@ const exceptionsIn = (logs: Logs.Recorder) =>
     .filter(({ message }) => message === "Exception in an interceptor")
     .map(({ cause = "" }) => /a bug/.exec(cause)?.[0])
 
-/** Records the statuses of calls in `notes`. */
-const noting = (notes: Array<string>, prefix = ""): ServerInterceptor => ({
+/** Records calls and their statuses in `notes`. */
+const noting = (notes: Array<string>, note = ({ kind }: GrpcCall["Service"]) => kind as string): ServerInterceptor => ({
   around: (answer, call) =>
     Effect.onExit(answer, (exit) =>
       Effect.sync(() => {
-        notes.push(`${prefix}${call.kind} ${call.statusOf(exit)?._tag ?? "OK"}`)
+        notes.push(`${note(call)} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
       })
     )
 })
@@ -54,31 +54,22 @@ describe("a server interceptor", () => {
       notes.length = 0
       yield* run(kind, outcome)
       assert.deepStrictEqual(notes, [`${kind} ${code}`])
-    }).pipe(Effect.scoped)
+    })
   )
 
   it.live("gets the properties of the call", () =>
     Effect.gen(function* () {
       const calls: Array<GrpcCall["Service"]> = []
+      const recording: ServerInterceptor = {
+        around: (answer, call) => {
+          calls.push(call)
+          return answer
+        }
+      }
+      const { client } = yield* Outcomes.serve({ interceptors: [recording] })
       const metadata = new Metadata()
       metadata.set("accept-language", "de")
-      yield* Effect.gen(function* () {
-        const { client } = yield* EchoServer
-        yield* client.EchoOnce({ text: "hello" }, { metadata, timeout: "1 minute" })
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            interceptors: [
-              {
-                around: (answer, call) => {
-                  calls.push(call)
-                  return answer
-                }
-              }
-            ]
-          })
-        )
-      )
+      yield* client.EchoOnce({ text: "hello" }, { metadata, timeout: "1 minute" })
       const [call, ...others] = calls
       assert.deepStrictEqual(others, [])
       assert(call !== undefined)
@@ -105,18 +96,12 @@ describe("a server interceptor", () => {
             Effect.ensuring(Effect.suspend(() => step(`${name} ends`)))
           )
       })
-      yield* Effect.gen(function* () {
-        const { client } = yield* EchoServer
-        yield* client.Echo({ text: "hello" })
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            observers: [named("observer")],
-            interceptors: [named("first"), named("second")],
-            inputs: { hello: step("handler") }
-          })
-        )
-      )
+      const { client } = yield* Outcomes.serve({
+        observers: [named("observer")],
+        interceptors: [named("first"), named("second")],
+        inputs: { hello: step("handler") }
+      })
+      yield* client.Echo({ text: "hello" })
       assert.deepStrictEqual(steps, [
         "observer begins",
         "first begins",
@@ -129,50 +114,39 @@ describe("a server interceptor", () => {
     })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "can answer a $kind call in place of the handler",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        let handled = 0
-        const authenticate: ServerInterceptor = {
-          around: (answer, { metadata }) =>
-            metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
-        }
-        yield* Effect.gen(function* () {
-          const { call } = yield* EchoServer
-          const { reason } = yield* Effect.flip(call(kind, "hello"))
-          assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Who are you?"])
-          assert.strictEqual(handled, 0)
-          const metadata = new Metadata()
-          metadata.set("authorization", "it is me")
-          assert.deepStrictEqual(yield* call(kind, "hello", { metadata }), ["hello"])
-          assert.strictEqual(handled, 1)
-        }).pipe(
-          Effect.provide(
-            EchoServer.layer({ interceptors: [authenticate], inputs: { hello: Effect.sync(() => void handled++) } })
-          )
-        )
+  it.live.each(Outcomes.kinds)("can answer a %s call in place of the handler", (kind) =>
+    Effect.gen(function* () {
+      let handled = 0
+      const authenticate: ServerInterceptor = {
+        around: (answer, { metadata }) =>
+          metadata.get("authorization").length > 0 ? answer : Effect.fail(Status.unauthenticated("Who are you?"))
+      }
+      const { call } = yield* Outcomes.serve({
+        interceptors: [authenticate],
+        inputs: { hello: Effect.sync(() => void handled++) }
       })
+      const { reason } = yield* Effect.flip(call(kind, "hello"))
+      assert.deepStrictEqual([reason._tag, reason.message], ["Unauthenticated", "Who are you?"])
+      assert.strictEqual(handled, 0)
+      const metadata = new Metadata()
+      metadata.set("authorization", "it is me")
+      assert.deepStrictEqual(yield* call(kind, "hello", { metadata }), ["hello"])
+      assert.strictEqual(handled, 1)
+    })
   )
 
   it.live("can provide context to handlers", () =>
     Effect.gen(function* () {
       const found: Array<string> = []
-      yield* Effect.gen(function* () {
-        const { client } = yield* EchoServer
-        yield* client.Echo({ text: "hello" })
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            interceptors: [{ around: (answer) => Effect.withSpan(answer, "outer") }],
-            inputs: {
-              hello: Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
-                Effect.flatMap(GrpcCall, ({ method }) => Effect.sync(() => void found.push(`${name} ${method}`)))
-              )
-            }
-          })
-        )
-      )
+      const { client } = yield* Outcomes.serve({
+        interceptors: [{ around: (answer) => Effect.withSpan(answer, "outer") }],
+        inputs: {
+          hello: Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
+            Effect.flatMap(GrpcCall, ({ method }) => Effect.sync(() => void found.push(`${name} ${method}`)))
+          )
+        }
+      })
+      yield* client.Echo({ text: "hello" })
       assert.deepStrictEqual(found, ["outer Echo"])
     })
   )
@@ -183,11 +157,9 @@ describe("a server interceptor", () => {
       const counting: ServerInterceptor = {
         aroundStream: (stream) => Stream.tap(stream, () => Effect.sync(() => void messages++))
       }
-      yield* Effect.gen(function* () {
-        const { client } = yield* EchoServer
-        yield* Stream.runDrain(client.Expand({ text: "hello", numbers: [1, 2, 3] }))
-        yield* client.Echo({ text: "hello" })
-      }).pipe(Effect.provide(EchoServer.layer({ interceptors: [counting] })))
+      const { client } = yield* Outcomes.serve({ interceptors: [counting] })
+      yield* Stream.runDrain(client.Expand({ text: "hello", numbers: [1, 2, 3] }))
+      yield* client.Echo({ text: "hello" })
       assert.strictEqual(messages, 3)
     })
   )
@@ -204,30 +176,15 @@ describe("a server interceptor", () => {
     { what: "an invalid deadline", headers: { "grpc-timeout": "soon" }, code: "Internal" }
   ])("runs once for a call that is rejected before its handler: $what", (wrong) =>
     Effect.gen(function* () {
-      const seen: Array<string> = []
-      const {
-        run,
-        seen: end,
-        target
-      } = yield* Outcomes.make({
-        interceptors: [
-          {
-            around: (answer, call) =>
-              Effect.onExit(answer, (exit) =>
-                Effect.sync(() => {
-                  const name = `${call.service}/${call.method}`
-                  seen.push(`${name} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
-                })
-              )
-          }
-        ]
-      })
-      seen.length = 0
+      const notes: Array<string> = []
+      const interceptor = noting(notes, ({ method, service }) => `${service}/${method}`)
+      const { run, seen, target } = yield* Outcomes.make({ interceptors: [interceptor] })
+      notes.length = 0
       yield* RawCall.send(target, { path, body: frame([]), ...wrong })
-      yield* end
+      yield* seen
       yield* run("unary", "success")
-      assert.deepStrictEqual(seen, [`${wrong.name ?? path.slice(1)} ${wrong.code} rejected`, `${path.slice(1)} OK`])
-    }).pipe(Effect.scoped)
+      assert.deepStrictEqual(notes, [`${wrong.name ?? path.slice(1)} ${wrong.code} rejected`, `${path.slice(1)} OK`])
+    })
   )
 
   it.live.each(Outcomes.cases)(
@@ -256,7 +213,7 @@ describe("a server interceptor", () => {
             assert.deepStrictEqual(notes, expected)
           }
         }
-      }).pipe(Effect.scoped)
+      })
   )
 
   it.live("runs onStart in the order of the list, and onEnd in reverse", () =>
@@ -270,7 +227,7 @@ describe("a server interceptor", () => {
       notes.length = 0
       yield* run("unary", "success")
       assert.deepStrictEqual(notes, ["a begins", "b begins", "c begins", "c ends", "b ends", "a ends"])
-    }).pipe(Effect.scoped)
+    })
   )
 
   it.live("does not affect a call when a hook throws or fails, which is logged", () => {
@@ -295,25 +252,14 @@ describe("a server interceptor", () => {
 
   it.live("sees a stream with a message that does not decode", () =>
     Effect.gen(function* () {
-      const seen: Array<string> = []
-      const { seen: end, target } = yield* Outcomes.make({
-        interceptors: [
-          {
-            around: (answer, call) =>
-              Effect.onExit(answer, (exit) =>
-                Effect.sync(() => {
-                  seen.push(`${call.method} ${call.statusOf(exit)?._tag ?? "OK"}${call.isRejected ? " rejected" : ""}`)
-                })
-              )
-          }
-        ]
-      })
-      seen.length = 0
+      const notes: Array<string> = []
+      const { seen, target } = yield* Outcomes.make({ interceptors: [noting(notes)] })
+      notes.length = 0
       const body = Buffer.concat([frame([]), frame([0xff, 0xff, 0xff])])
       assert.strictEqual(yield* RawCall.send(target, { path: `/${EchoService.name}/Chat`, body }), "13")
-      yield* end
-      assert.deepStrictEqual(seen, ["Chat Internal rejected"])
-    }).pipe(Effect.scoped)
+      yield* seen
+      assert.deepStrictEqual(notes, ["bidi Internal rejected"])
+    })
   )
 
   it.live("sees a call that is evicted", () =>
@@ -334,10 +280,10 @@ describe("a server interceptor", () => {
       yield* client.EchoOnce({})
       assert.match(yield* held.status, /NGHTTP2_ENHANCE_YOUR_CALM/)
       assert.deepStrictEqual(messages, ["Evicted: the call stalled while the server was saturated", undefined])
-    }).pipe(Effect.scoped)
+    })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("sees a $kind call that a closing server aborts", ({ kind }) =>
+  it.live.each(Outcomes.kinds)("sees a %s call that a closing server aborts", (kind) =>
     Effect.gen(function* () {
       const notes: Array<string> = []
       const scope = yield* Scope.make()
@@ -355,46 +301,38 @@ describe("a server interceptor", () => {
     })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "that throws makes a $kind call die, which outer interceptors see",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        const notes: Array<string> = []
-        const throwing: ServerInterceptor = {
-          around: () => {
-            throw new Error(Outcomes.secret)
-          }
+  it.live.each(Outcomes.kinds)("that throws makes a %s call die, which outer interceptors see", (kind) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const throwing: ServerInterceptor = {
+        around: () => {
+          throw new Error(Outcomes.secret)
         }
-        yield* Effect.gen(function* () {
-          const { call, target } = yield* EchoServer
-          const { reason } = yield* Effect.flip(call(kind, "hello"))
-          assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
-          assert.deepStrictEqual(notes, [`${kind} Internal`])
-          // calls that are rejected before their handler keep their status
-          assert.strictEqual(yield* RawCall.send(target, { path: "/no/no", body: frame([]) }), "12")
-          assert.strictEqual((yield* Effect.flip(call(kind, "hello"))).reason._tag, "Internal")
-        }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], interceptors: [throwing] })))
-      })
+      }
+      const { call, target } = yield* Outcomes.serve({ observers: [noting(notes)], interceptors: [throwing] })
+      const { reason } = yield* Effect.flip(call(kind, "hello"))
+      assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
+      assert.deepStrictEqual(notes, [`${kind} Internal`])
+      // calls that are rejected before their handler keep their status
+      assert.strictEqual(yield* RawCall.send(target, { path: "/no/no", body: frame([]) }), "12")
+      assert.strictEqual((yield* Effect.flip(call(kind, "hello"))).reason._tag, "Internal")
+    })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "sees that the response to a $kind call is above maxResponseSize",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        const notes: Array<string> = []
-        yield* Effect.gen(function* () {
-          const { call } = yield* EchoServer
-          const { reason } = yield* Effect.flip(call(kind, "x".repeat(200)))
-          assert.strictEqual(reason._tag, "ResourceExhausted")
-          assert.match(reason.message, /^Response of \d+ bytes exceeds the limit of 100$/)
-          assert.deepStrictEqual(notes, [`${kind} ResourceExhausted`])
-        }).pipe(Effect.provide(EchoServer.layer({ observers: [noting(notes)], limits: { maxResponseSize: 100 } })))
-      })
+  it.live.each(Outcomes.kinds)("sees that the response to a %s call is above maxResponseSize", (kind) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const { call } = yield* Outcomes.serve({ observers: [noting(notes)], limits: { maxResponseSize: 100 } })
+      const { reason } = yield* Effect.flip(call(kind, "x".repeat(200)))
+      assert.strictEqual(reason._tag, "ResourceExhausted")
+      assert.match(reason.message, /^Response of \d+ bytes exceeds the limit of 100$/)
+      assert.deepStrictEqual(notes, [`${kind} ResourceExhausted`])
+    })
   )
 
-  it.live.each([{ kind: "clientStream" as const }, { kind: "bidi" as const }])(
-    "sees a $kind call whose client disconnects between its requests",
-    ({ kind }) =>
+  it.live.each(["clientStream", "bidi"] as const)(
+    "sees a %s call whose client disconnects between its requests",
+    (kind) =>
       Effect.gen(function* () {
         const notes: Array<string> = []
         const { seen, target } = yield* Outcomes.make({ interceptors: [noting(notes)] })
@@ -407,7 +345,7 @@ describe("a server interceptor", () => {
         )
         yield* seen
         assert.deepStrictEqual(notes, [`${kind} Cancelled`])
-      }).pipe(Effect.scoped)
+      })
   )
 
   it.live("sees a call that is shed", () =>
@@ -426,8 +364,8 @@ describe("a server interceptor", () => {
       yield* Fiber.interrupt(first)
       yield* seen
       yield* run("unary", "success")
-      assert.deepStrictEqual(notes, ["unary ResourceExhausted", "unary Cancelled", "unary OK"])
-    }).pipe(Effect.scoped)
+      assert.deepStrictEqual(notes, ["unary ResourceExhausted rejected", "unary Cancelled", "unary OK"])
+    })
   )
 })
 
@@ -505,16 +443,6 @@ describe("a client interceptor", () => {
     ]
   })
 
-  it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
-    Effect.gen(function* () {
-      const notes: Array<string> = []
-      const { run } = yield* Outcomes.make({ client: noting(notes) })
-      notes.length = 0
-      yield* run(kind, outcome)
-      assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
-    }).pipe(Effect.scoped)
-  )
-
   /** The same as `noting`, with hooks. */
   const observing = (notes: Array<string>): Interceptors => ({
     interceptors: [{ onEnd: ({ method }, _exit, status) => void notes.push(`call ${method} ${status?._tag ?? "OK"}`) }],
@@ -523,162 +451,139 @@ describe("a client interceptor", () => {
     ]
   })
 
-  it.live.each(Outcomes.cases)("with only hooks sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+  describe.each([
+    ["around", noting],
+    ["hooks", observing]
+  ] as const)("with %s", (_, interceptors) => {
+    it.live.each(Outcomes.cases)("sees $outcome of a $kind call", ({ code, kind, outcome }) =>
+      Effect.gen(function* () {
+        const notes: Array<string> = []
+        const { run } = yield* Outcomes.make({ client: interceptors(notes) })
+        notes.length = 0
+        yield* run(kind, outcome)
+        assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
+      })
+    )
+  })
+
+  it.live.each(Outcomes.kinds)("with hooks keeps its place among those with around, for a %s call", (kind) =>
     Effect.gen(function* () {
       const notes: Array<string> = []
-      const { run } = yield* Outcomes.make({ client: observing(notes) })
+      const hooks = (what: string, name: string) => ({
+        onStart: (_: unknown, context: Context.Context<never>) => {
+          notes.push(`${what} ${name} within ${Context.get(context, Name)}`)
+          return Context.add(context, Name, name)
+        },
+        onEnd: () => Effect.sync(() => void notes.push(`${what} ${name} has ended`))
+      })
+      const wrapper = (what: string, name: string) => ({
+        around: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+          Effect.suspend(() => {
+            notes.push(`${what} ${name} around`)
+            return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${name} is over`)))
+          })
+      })
+      // the third one has both hooks and around
+      const list = (what: string) => [
+        hooks(what, "a"),
+        wrapper(what, "b"),
+        { ...wrapper(what, "c"), ...hooks(what, "c") },
+        hooks(what, "d")
+      ]
+      const { call } = yield* Outcomes.serve({
+        client: { interceptors: list("call"), attemptInterceptors: list("attempt") }
+      })
+      // drops the notes of the channel's own calls
       notes.length = 0
-      yield* run(kind, outcome)
-      assert.deepStrictEqual(notes, [`attempt 1 ${code}`, `call ${methods[kind]} ${code}`])
-    }).pipe(Effect.scoped)
+      yield* call(kind, "hello")
+      const told = (what: string, outer: string) => [
+        `${what} a within ${outer}`,
+        `${what} b around`,
+        `${what} c within a`,
+        `${what} c around`,
+        `${what} d within c`
+      ]
+      const ended = (what: string) => [
+        `${what} d has ended`,
+        `${what} c is over`,
+        `${what} c has ended`,
+        `${what} b is over`,
+        `${what} a has ended`
+      ]
+      assert.deepStrictEqual(notes, [
+        ...told("call", "nobody"),
+        ...told("attempt", "d"),
+        ...ended("attempt"),
+        ...ended("call")
+      ])
+    })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "with hooks keeps its place among those with around, for a $kind call",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        const notes: Array<string> = []
-        const hooks = (what: string, name: string) => ({
-          onStart: (_: unknown, context: Context.Context<never>) => {
-            notes.push(`${what} ${name} within ${Context.get(context, Name)}`)
-            return Context.add(context, Name, name)
-          },
-          onEnd: () => Effect.sync(() => void notes.push(`${what} ${name} has ended`))
-        })
-        const wrapper = (what: string, name: string) => ({
-          around: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-            Effect.suspend(() => {
-              notes.push(`${what} ${name} around`)
-              return Effect.onExit(effect, () => Effect.sync(() => void notes.push(`${what} ${name} is over`)))
-            })
-        })
-        // the third one has both hooks and around
-        const list = (what: string) => [
-          hooks(what, "a"),
-          wrapper(what, "b"),
-          { ...wrapper(what, "c"), ...hooks(what, "c") },
-          hooks(what, "d")
-        ]
-        yield* Effect.gen(function* () {
-          const { call } = yield* EchoServer
-          // drops the notes of the channel's own calls
-          notes.length = 0
-          yield* call(kind, "hello")
-        }).pipe(
-          Effect.provide(
-            EchoServer.layer({ client: { interceptors: list("call"), attemptInterceptors: list("attempt") } })
-          )
-        )
-        const told = (what: string, outer: string) => [
-          `${what} a within ${outer}`,
-          `${what} b around`,
-          `${what} c within a`,
-          `${what} c around`,
-          `${what} d within c`
-        ]
-        const ended = (what: string) => [
-          `${what} d has ended`,
-          `${what} c is over`,
-          `${what} c has ended`,
-          `${what} b is over`,
-          `${what} a has ended`
-        ]
-        assert.deepStrictEqual(notes, [
-          ...told("call", "nobody"),
-          ...told("attempt", "d"),
-          ...ended("attempt"),
-          ...ended("call")
-        ])
+  it.live.each(Outcomes.kinds)("does not affect a %s call when a hook throws or fails, which is logged", (kind) => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const notes: Array<string> = []
+      const bugs = [{ onStart: throwing }, { onEnd: throwing }, { onEnd: () => Effect.die(new Error("a bug")) }]
+      const { attemptInterceptors, interceptors } = observing(notes)
+      const { call } = yield* Outcomes.serve({
+        client: {
+          policy: { retry: RetryPolicy.never },
+          interceptors: [...interceptors, ...bugs],
+          attemptInterceptors: [...attemptInterceptors, ...bugs]
+        }
       })
-  )
+      logs.clear()
+      assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
+      assert.deepStrictEqual(notes, ["attempt 1 OK", `call ${methods[kind]} OK`])
+      assert.deepStrictEqual(
+        exceptionsIn(logs),
+        Array.from({ length: 6 }, () => "a bug")
+      )
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "does not affect a $kind call when a hook throws or fails, which is logged",
-    ({ kind }) => {
-      const logs = Logs.recorder()
-      return Effect.gen(function* () {
-        const notes: Array<string> = []
-        const bugs = [{ onStart: throwing }, { onEnd: throwing }, { onEnd: () => Effect.die(new Error("a bug")) }]
-        const { attemptInterceptors, interceptors } = observing(notes)
-        const { call } = yield* Effect.provideContext(
-          EchoServer,
-          yield* Layer.build(
-            EchoServer.layer({
-              client: {
-                policy: { retry: RetryPolicy.never },
-                interceptors: [...interceptors, ...bugs],
-                attemptInterceptors: [...attemptInterceptors, ...bugs]
-              }
-            })
-          )
-        )
-        logs.clear()
-        assert.deepStrictEqual(yield* call(kind, "hello"), ["hello"])
-        assert.deepStrictEqual(notes, ["attempt 1 OK", `call ${methods[kind]} OK`])
-        assert.deepStrictEqual(
-          exceptionsIn(logs),
-          Array.from({ length: 6 }, () => "a bug")
-        )
-      }).pipe(Effect.scoped, Effect.provide(logs.layer))
-    }
-  )
-
-  it.live.each([{ kind: "unary" as const }, { kind: "serverStream" as const }])(
-    "sees each attempt of a $kind call",
-    ({ kind }) =>
-      Effect.gen(function* () {
-        const notes: Array<string> = []
-        const peers: Array<string | undefined> = []
-        let failures = 2
-        const layer = EchoServer.layer({
-          inputs: {
-            flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
-          },
-          client: {
-            policy: { retry: RetryPolicy.defaults },
-            interceptors: noting(notes).interceptors,
-            attemptInterceptors: [
-              ...noting(notes).attemptInterceptors,
-              { onEnd: ({ peer }) => void peers.push(peer()) }
-            ]
-          }
-        })
-        yield* Effect.gen(function* () {
-          const { call, target } = yield* EchoServer
-          assert.deepStrictEqual(yield* call(kind, "flaky"), ["flaky"])
-          assert.deepStrictEqual(notes, [
-            "attempt 1 Unavailable",
-            "attempt 2 Unavailable",
-            "attempt 3 OK",
-            `call ${methods[kind]} OK`
-          ])
-          assert.deepStrictEqual(peers, [target, target, target])
-        }).pipe(Effect.provide(layer))
+  it.live.each(["unary", "serverStream"] as const)("sees each attempt of a %s call", (kind) =>
+    Effect.gen(function* () {
+      const notes: Array<string> = []
+      const peers: Array<string | undefined> = []
+      let failures = 2
+      const { call, target } = yield* Outcomes.serve({
+        inputs: {
+          flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
+        },
+        client: {
+          policy: { retry: RetryPolicy.defaults },
+          interceptors: noting(notes).interceptors,
+          attemptInterceptors: [...noting(notes).attemptInterceptors, { onEnd: ({ peer }) => void peers.push(peer()) }]
+        }
       })
+      assert.deepStrictEqual(yield* call(kind, "flaky"), ["flaky"])
+      assert.deepStrictEqual(notes, [
+        "attempt 1 Unavailable",
+        "attempt 2 Unavailable",
+        "attempt 3 OK",
+        `call ${methods[kind]} OK`
+      ])
+      assert.deepStrictEqual(peers, [target, target, target])
+    })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("can add metadata to a $kind call", ({ kind }) =>
+  it.live.each(Outcomes.kinds)("can add metadata to a %s call", (kind) =>
     Effect.gen(function* () {
       const got: Array<unknown> = []
       const authorize: ClientInterceptor = { onStart: ({ metadata }) => metadata.set("authorization", "it is me") }
-      yield* Effect.gen(function* () {
-        const { call } = yield* EchoServer
-        yield* call(kind, "hello")
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            client: { interceptors: [authorize] },
-            inputs: {
-              hello: Effect.map(GrpcCall, ({ metadata }) => void got.push(...metadata.get("authorization")))
-            }
-          })
-        )
-      )
+      const { call } = yield* Outcomes.serve({
+        client: { interceptors: [authorize] },
+        inputs: {
+          hello: Effect.map(GrpcCall, ({ metadata }) => void got.push(...metadata.get("authorization")))
+        }
+      })
+      yield* call(kind, "hello")
       assert.deepStrictEqual(got, ["it is me"])
     })
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))("can fail a $kind call before it is sent", ({ kind }) =>
+  it.live.each(Outcomes.kinds)("can fail a %s call before it is sent", (kind) =>
     Effect.gen(function* () {
       let handled = 0
       const metadata = new Metadata()
@@ -687,19 +592,13 @@ describe("a client interceptor", () => {
         around: (attempt, { metadata }) =>
           metadata.get("forbidden").length === 0 ? attempt : Effect.fail(Status.failedPrecondition("not now"))
       }
-      yield* Effect.gen(function* () {
-        const { call } = yield* EchoServer
-        const { reason } = yield* Effect.flip(call(kind, "hello", { metadata }))
-        assert.deepStrictEqual([reason._tag, reason.message], ["FailedPrecondition", "not now"])
-        assert.strictEqual(handled, 0)
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            client: { attemptInterceptors: [forbid] },
-            inputs: { hello: Effect.sync(() => void handled++) }
-          })
-        )
-      )
+      const { call } = yield* Outcomes.serve({
+        client: { attemptInterceptors: [forbid] },
+        inputs: { hello: Effect.sync(() => void handled++) }
+      })
+      const { reason } = yield* Effect.flip(call(kind, "hello", { metadata }))
+      assert.deepStrictEqual([reason._tag, reason.message], ["FailedPrecondition", "not now"])
+      assert.strictEqual(handled, 0)
     })
   )
 
@@ -716,52 +615,42 @@ describe("a client interceptor", () => {
       assert.strictEqual(first.length, 1)
       yield* seen
       assert.deepStrictEqual(notes, ["message", "attempt 1 Cancelled", "call Chat Cancelled"])
-    }).pipe(Effect.scoped)
+    })
   )
 })
 
 it.live("a stream of responses is read in the context that interceptors provide", () =>
   Effect.gen(function* () {
     const inner = yield* Deferred.make<string>()
-    yield* Effect.gen(function* () {
-      const { client } = yield* EchoServer
-      yield* Stream.runDrain(client.Chat(Stream.make({ text: "hello" })))
-    }).pipe(
-      Effect.provide(
-        EchoServer.layer({
-          client: {
-            interceptors: [{ around: (call) => Effect.withSpan(call, "outer") }],
-            attemptInterceptors: [
-              {
-                around: (attempt) =>
-                  Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
-                    Effect.andThen(Deferred.succeed(inner, name), attempt)
-                  )
-              }
-            ]
+    const { client } = yield* Outcomes.serve({
+      client: {
+        interceptors: [{ around: (call) => Effect.withSpan(call, "outer") }],
+        attemptInterceptors: [
+          {
+            around: (attempt) =>
+              Effect.flatMap(Effect.orDie(Effect.currentSpan), ({ name }) =>
+                Effect.andThen(Deferred.succeed(inner, name), attempt)
+              )
           }
-        })
-      )
-    )
+        ]
+      }
+    })
+    yield* Stream.runDrain(client.Chat(Stream.make({ text: "hello" })))
     assert.strictEqual(yield* Deferred.await(inner), "outer")
   })
 )
 
-it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-  "an interceptor of attempts that takes time does not move the deadline of a $kind call",
-  ({ kind }) =>
+it.live.each(Outcomes.kinds)(
+  "an interceptor of attempts that takes time does not move the deadline of a %s call",
+  (kind) =>
     Effect.gen(function* () {
-      const { call } = yield* EchoServer
+      const { call } = yield* Outcomes.serve({
+        inputs: { hang: Effect.never },
+        client: { attemptInterceptors: [{ around: (attempt) => Effect.delay(attempt, "800 millis") }] }
+      })
       const deadline = performance.now() + 1_000
       yield* Effect.flip(call(kind, "hang", { timeout: 1_000 }))
       // it would end later by the time that the interceptor takes
       assert.isBelow(performance.now() - deadline, 700)
-    }).pipe(
-      Effect.provide(
-        EchoServer.layer({
-          inputs: { hang: Effect.never },
-          client: { attemptInterceptors: [{ around: (attempt) => Effect.delay(attempt, "800 millis") }] }
-        })
-      )
-    )
+    })
 )

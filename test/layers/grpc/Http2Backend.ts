@@ -2,21 +2,19 @@
  * A server on node:http2 alone, for responses that grpc-js never sends.
  */
 import { createServer, type OutgoingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
+import type { AddressInfo } from "node:net"
 
 import { Effect, Layer } from "effect"
 
 import type { ChannelOptions } from "../../../src/layers/grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
+import * as Http2Frames from "../../integration/Http2Frames.ts"
 import * as Echo from "./Echo.ts"
 
 /** A message with its length prefix. */
-export const frame = (message: Uint8Array, isCompressed = false): Buffer => {
-  const prefix = Buffer.alloc(5)
-  prefix[0] = isCompressed ? 1 : 0
-  prefix.writeUInt32BE(message.length, 1)
-  return Buffer.concat([prefix, message])
-}
+export const frame = (message: Uint8Array, isCompressed = false): Buffer =>
+  Http2Frames.message(message, { flag: isCompressed ? 1 : 0 })
 
 /** A framed EchoResponse with a text of up to 125 bytes. */
 export const response = (text: string): Buffer => {
@@ -41,7 +39,7 @@ export const respondStatus = (stream: ServerHttp2Stream, trailers: OutgoingHttpH
   stream.respond({ ":status": 200, "content-type": "application/grpc", ...trailers }, { endStream: true })
 
 /** Serves on 127.0.0.1, and succeeds with the port. `answer` responds to a call once its request has ended. */
-export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
+export const serve = (answer: (stream: ServerHttp2Stream, path: string) => void) =>
   Effect.map(
     Effect.acquireRelease(
       Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
@@ -51,19 +49,17 @@ export const serve = (answer: (stream: ServerHttp2Stream) => void) =>
           sessions.add(session)
           session.on("error", () => {})
         })
-        server.on("stream", (stream: ServerHttp2Stream) => {
+        server.on("stream", (stream: ServerHttp2Stream, headers) => {
           stream.on("error", () => {})
-          stream.on("end", () => answer(stream))
+          stream.on("end", () => answer(stream, headers[":path"] ?? ""))
           stream.resume()
         })
         server.listen(0, "127.0.0.1", () => {
-          const address = server.address()
-          const port = address !== null && typeof address === "object" ? address.port : 0
           const close = () => {
             server.close()
             for (const session of sessions) session.destroy()
           }
-          resume(Effect.succeed({ port, close }))
+          resume(Effect.succeed({ port: (server.address() as AddressInfo).port, close }))
         })
       }),
       ({ close }) => Effect.sync(close)

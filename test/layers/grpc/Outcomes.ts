@@ -27,29 +27,30 @@ export type Outcome = (typeof outcomes)[number]["outcome"]
 
 export const cases = outcomes.flatMap((outcome) => kinds.map((kind) => ({ ...outcome, kind })))
 
+/** Starts a server and a client of it, which live as long as the current scope. */
+export const serve = (options?: Options) =>
+  Effect.flatMap(Layer.build(EchoServer.layer(options)), (context) => Effect.provideContext(EchoServer, context))
+
 /** Starts a server with these observers. `run` makes a call with a given outcome. */
 export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const started = yield* Queue.unbounded<void>()
   const ended = yield* Queue.unbounded<void>()
-  const context = yield* Layer.build(
-    EchoServer.layer({
-      ...options,
-      observers: [
-        // runs after all other observers
-        { onEnd: () => void Queue.offerUnsafe(ended, undefined) },
-        ...(options.observers ?? DefaultObservers.server)
-      ],
-      inputs: {
-        missing: Effect.fail(Status.notFound("no such thing")),
-        down: Effect.fail(Status.unavailable("down")),
-        die: Effect.suspend(() => Effect.die(new Error(secret))),
-        hang: Effect.andThen(Queue.offer(started, undefined), Effect.never),
-        ...options.inputs
-      },
-      client: { policy: { retry: RetryPolicy.never }, ...options.client }
-    })
-  )
-  const server = yield* Effect.provideContext(EchoServer, context)
+  const server = yield* serve({
+    ...options,
+    observers: [
+      // runs after all other observers
+      { onEnd: () => void Queue.offerUnsafe(ended, undefined) },
+      ...(options.observers ?? DefaultObservers.server)
+    ],
+    inputs: {
+      missing: Effect.fail(Status.notFound("no such thing")),
+      down: Effect.fail(Status.unavailable("down")),
+      die: Effect.suspend(() => Effect.die(new Error(secret))),
+      hang: Effect.andThen(Queue.offer(started, undefined), Effect.never),
+      ...options.inputs
+    },
+    client: { policy: { retry: RetryPolicy.never }, ...options.client }
+  })
 
   /** Waits until all observers have run at the end of a call. */
   const seen = Queue.take(ended)
@@ -82,5 +83,5 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 
   // connects first, so that deadlines start at the same time on both sides
   yield* run("unary", "success")
-  return { ...server, run, seen, started: Queue.take(started), context }
+  return { ...server, run, seen, started: Queue.take(started) }
 })

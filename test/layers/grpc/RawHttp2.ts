@@ -5,36 +5,12 @@ import { connect as connectTcp, type Socket } from "node:net"
 
 import { Effect } from "effect"
 
-/** The connection preface of a client (RFC 9113, section 3.4), which SETTINGS have to follow. */
-export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+import * as Http2Frames from "../../integration/Http2Frames.ts"
 
-/** A frame of RFC 9113, section 4.1. */
-export const frame = (type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): Buffer => {
-  const header = Buffer.alloc(9)
-  header.writeUIntBE(payload.length, 0, 3)
-  header.writeUInt8(type, 3)
-  header.writeUInt8(flags, 4)
-  header.writeUInt32BE(stream, 5)
-  return Buffer.concat([header, payload])
-}
+export { type Frame, frame, preface } from "../../integration/Http2Frames.ts"
 
 /** The first bytes of a connection: the preface and empty SETTINGS. */
-export const begin = Buffer.concat([preface, frame(4, 0, 0)])
-
-const integer = (value: number): Buffer => {
-  if (value < 127) return Buffer.from([value])
-  const bytes = [127]
-  let rest = value - 127
-  while (rest >= 128) {
-    bytes.push((rest % 128) + 128)
-    rest = Math.floor(rest / 128)
-  }
-  return Buffer.from([...bytes, rest])
-}
-
-/** A literal header field of HPACK without indexing (RFC 7541, section 6.2.2). */
-const literal = (name: string, value: string): Buffer =>
-  Buffer.concat([Buffer.from([0]), integer(name.length), Buffer.from(name), integer(value.length), Buffer.from(value)])
+export const begin = Buffer.concat([Http2Frames.preface, Http2Frames.settings()])
 
 /** The HEADERS frame of a call, followed by CONTINUATION frames if its headers are large. */
 export const call = (
@@ -43,22 +19,12 @@ export const call = (
   headers: ReadonlyArray<readonly [name: string, value: string]> = [],
   endStream = true
 ): Buffer => {
-  const block = Buffer.concat(
-    [
-      [":method", "POST"] as const,
-      [":scheme", "http"] as const,
-      [":path", path] as const,
-      [":authority", "localhost"] as const,
-      ["content-type", "application/grpc"] as const,
-      ["te", "trailers"] as const,
-      ...headers
-    ].map(([name, value]) => literal(name, value))
-  )
+  const block = Http2Frames.callHeaders(path, Object.fromEntries(headers))
   const parts: Array<Buffer> = []
   for (let at = 0; at < block.length; at += 16_384) parts.push(block.subarray(at, at + 16_384))
   return Buffer.concat(
     parts.map((part, index) =>
-      frame(
+      Http2Frames.frame(
         index === 0 ? 1 : 9,
         (index === parts.length - 1 ? 4 : 0) | (index === 0 && endStream ? 1 : 0),
         stream,
@@ -68,29 +34,12 @@ export const call = (
   )
 }
 
-export const goAway = frame(7, 0, 0, Buffer.alloc(8))
-
-export interface Frame {
-  readonly type: number
-  readonly flags: number
-  readonly stream: number
-  readonly payload: Buffer
-}
+export const goAway = Http2Frames.goaway()
 
 /** The complete frames in the bytes that a server has sent. */
-export const framesOf = (received: Buffer): ReadonlyArray<Frame> => {
-  const frames: Array<Frame> = []
-  for (let at = 0; at + 9 <= received.length;) {
-    const end = at + 9 + received.readUIntBE(at, 3)
-    if (end > received.length) break
-    frames.push({
-      type: received.readUInt8(at + 3),
-      flags: received.readUInt8(at + 4),
-      stream: received.readUInt32BE(at + 5),
-      payload: received.subarray(at + 9, end)
-    })
-    at = end
-  }
+export const framesOf = (received: Buffer): ReadonlyArray<Http2Frames.Frame> => {
+  const frames: Array<Http2Frames.Frame> = []
+  Http2Frames.reader((frame) => frames.push(frame))(received)
   return frames
 }
 
@@ -99,7 +48,7 @@ export interface Raw {
   /** All bytes received so far. */
   readonly received: () => Buffer
   /** Waits for the first frame for which the predicate holds; undefined if the connection closes without one. */
-  readonly frame: (predicate: (frame: Frame) => boolean) => Effect.Effect<Frame | undefined>
+  readonly frame: (predicate: (frame: Http2Frames.Frame) => boolean) => Effect.Effect<Http2Frames.Frame | undefined>
   /** Waits until the server has closed the connection. */
   readonly closed: Effect.Effect<void>
 }

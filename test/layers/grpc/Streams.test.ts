@@ -169,25 +169,21 @@ describe("a call of each kind", () => {
         assert.strictEqual(yield* Deadline, deadline)
         deadlines.push(deadline)
       })
-      yield* Effect.gen(function* () {
-        const second = yield* Echo.client
-        yield* Effect.gen(function* () {
-          const first = yield* Echo.client
-          const startedAt = performance.now()
-          yield* call(first, kind, { timeout: "10 seconds" })
-          yield* call(first, kind)
-          yield* call(first, kind, { timeout: "5 seconds" }).pipe(
-            // the earlier deadline applies
-            Effect.provideService(Deadline, startedAt + 2_000)
-          )
-          const left = deadlines.map((deadline) => deadline - startedAt)
-          assert.strictEqual(left.length, 3)
-          assert.isAtLeast(left[0]!, 9_000)
-          assert.isAtMost(left[0]!, 19_000)
-          assert.strictEqual(left[1], Infinity)
-          assert.isAtMost(left[2]!, 4_000)
-        }).pipe(Effect.provide(Echo.serve(before(Effect.orDie(call(second, kind))))))
-      }).pipe(Effect.provide(Echo.serve(before(tell))))
+      const { client: second } = yield* Echo.start(before(tell))
+      const { client: first } = yield* Echo.start(before(Effect.orDie(call(second, kind))))
+      const startedAt = performance.now()
+      yield* call(first, kind, { timeout: "10 seconds" })
+      yield* call(first, kind)
+      yield* call(first, kind, { timeout: "5 seconds" }).pipe(
+        // the earlier deadline applies
+        Effect.provideService(Deadline, startedAt + 2_000)
+      )
+      const left = deadlines.map((deadline) => deadline - startedAt)
+      assert.strictEqual(left.length, 3)
+      assert.isAtLeast(left[0]!, 9_000)
+      assert.isAtMost(left[0]!, 19_000)
+      assert.strictEqual(left[1], Infinity)
+      assert.isAtMost(left[2]!, 4_000)
     })
   )
 })
@@ -230,37 +226,33 @@ describe("a client that cancels or disconnects", () => {
   it.live.each(kinds)("interrupts the handler of its %s call", (kind) =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
-      yield* Effect.gen(function* () {
-        const client = yield* Echo.client
-        const calling = yield* Effect.forkChild(callWithoutEnd(client, kind))
-        assert.strictEqual(yield* Queue.take(started), kind)
-        yield* Fiber.interrupt(calling)
-        assert.strictEqual(yield* Queue.take(released), kind)
-      }).pipe(Effect.provide(Echo.serve(handlers)))
+      const { client } = yield* Echo.start(handlers)
+      const calling = yield* Effect.forkChild(callWithoutEnd(client, kind))
+      assert.strictEqual(yield* Queue.take(started), kind)
+      yield* Fiber.interrupt(calling)
+      assert.strictEqual(yield* Queue.take(released), kind)
     })
   )
 
   it.live.each([0, 1, 2, 3])("interrupts a handler that has sent it three messages, of which it has read %i", (count) =>
     Effect.gen(function* () {
       const { handlers, released } = yield* withoutEnd
-      yield* Effect.gen(function* () {
-        const client = yield* Echo.client
-        const read = yield* Deferred.make<void>()
-        const responses = client.Expand({}).pipe(
-          Stream.rechunk(1),
-          Stream.zipWithIndex,
-          Stream.runForEach(([, index]) => (index === count ? Deferred.succeed(read, undefined) : Effect.void))
-        )
-        // a client that reads no further cancels the call
-        if (count < 3) {
-          const reading = yield* Effect.forkChild(responses)
-          yield* Deferred.await(read)
-          yield* Fiber.interrupt(reading)
-        } else {
-          assert.strictEqual((yield* Stream.runCollect(Stream.take(client.Expand({}), 3))).length, 3)
-        }
-        assert.strictEqual(yield* Queue.take(released), "serverStream")
-      }).pipe(Effect.provide(Echo.serve(handlers)))
+      const { client } = yield* Echo.start(handlers)
+      const read = yield* Deferred.make<void>()
+      const responses = client.Expand({}).pipe(
+        Stream.rechunk(1),
+        Stream.zipWithIndex,
+        Stream.runForEach(([, index]) => (index === count ? Deferred.succeed(read, undefined) : Effect.void))
+      )
+      // a client that reads no further cancels the call
+      if (count < 3) {
+        const reading = yield* Effect.forkChild(responses)
+        yield* Deferred.await(read)
+        yield* Fiber.interrupt(reading)
+      } else {
+        assert.strictEqual((yield* Stream.runCollect(Stream.take(client.Expand({}), 3))).length, 3)
+      }
+      assert.strictEqual(yield* Queue.take(released), "serverStream")
     })
   )
 
@@ -279,18 +271,16 @@ describe("a client that cancels or disconnects", () => {
   it.live.each(kinds)("interrupts the handler of its %s call at the deadline", (kind) =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
-      yield* Effect.gen(function* () {
-        const client = yield* Echo.client
-        // connects first, so that the deadline starts at the same time on both sides
-        const first = yield* Effect.forkChild(callWithoutEnd(client, kind))
-        yield* Queue.take(started)
-        yield* Fiber.interrupt(first)
-        yield* Queue.take(released)
+      const { client } = yield* Echo.start(handlers)
+      // connects first, so that the deadline starts at the same time on both sides
+      const first = yield* Effect.forkChild(callWithoutEnd(client, kind))
+      yield* Queue.take(started)
+      yield* Fiber.interrupt(first)
+      yield* Queue.take(released)
 
-        const { reason } = yield* Effect.flip(callWithoutEnd(client, kind, { timeout: "100 millis" }))
-        assert.strictEqual(reason._tag, "DeadlineExceeded")
-        assert.strictEqual(yield* Queue.take(released), kind)
-      }).pipe(Effect.provide(Echo.serve(handlers)))
+      const { reason } = yield* Effect.flip(callWithoutEnd(client, kind, { timeout: "100 millis" }))
+      assert.strictEqual(reason._tag, "DeadlineExceeded")
+      assert.strictEqual(yield* Queue.take(released), kind)
     })
   )
 })
@@ -355,18 +345,18 @@ describe("a stream of requests", () => {
   it.live("that fails cancels the call, which fails with the same error", () =>
     Effect.gen(function* () {
       const { handlers, released, started } = yield* withoutEnd
-      yield* Effect.gen(function* () {
-        const { Chat, Collect } = yield* Echo.client
-        // after the handler has read a message
-        const failing = Stream.concat(
-          texts("a"),
-          Stream.drain(Stream.fromEffect(Effect.andThen(Queue.take(started), Effect.fail("mine" as const))))
-        )
-        assert.strictEqual(yield* Effect.flip(Collect(failing)), "mine")
-        assert.strictEqual(yield* Queue.take(released), "clientStream")
-        assert.strictEqual(yield* Effect.flip(Stream.runDrain(Chat(failing))), "mine")
-        assert.strictEqual(yield* Queue.take(released), "bidi")
-      }).pipe(Effect.provide(Echo.serve(handlers)))
+      const {
+        client: { Chat, Collect }
+      } = yield* Echo.start(handlers)
+      // after the handler has read a message
+      const failing = Stream.concat(
+        texts("a"),
+        Stream.drain(Stream.fromEffect(Effect.andThen(Queue.take(started), Effect.fail("mine" as const))))
+      )
+      assert.strictEqual(yield* Effect.flip(Collect(failing)), "mine")
+      assert.strictEqual(yield* Queue.take(released), "clientStream")
+      assert.strictEqual(yield* Effect.flip(Stream.runDrain(Chat(failing))), "mine")
+      assert.strictEqual(yield* Queue.take(released), "bidi")
     })
   )
 

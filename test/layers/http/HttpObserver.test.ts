@@ -1,5 +1,4 @@
 import { request as send } from "node:http"
-import { connect } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Equal, ErrorReporter, Layer, Metric, Queue, type Scope, Tracer } from "effect"
@@ -16,6 +15,7 @@ import * as TraceContext from "../../../src/layers/telemetry/TraceContext.ts"
 import { parse } from "../../integration/Scrape.ts"
 import * as Logs from "../telemetry/Logs.ts"
 import * as Spans from "../telemetry/Spans.ts"
+import * as RawHttp from "./RawHttp.ts"
 
 const secret = "the secret of a bug"
 
@@ -88,8 +88,8 @@ const ask =
       request.end()
     })
 
-/** Runs a test against a site on a real server, with recorders of its logs, spans, metrics and error reports. */
-const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A, E, Scope.Scope>) =>
+/** A site on a real server, with recorders of its logs, spans, metrics and error reports. */
+const observed = (options: Options = {}): Effect.Effect<Site, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const started = yield* Queue.unbounded<void>()
     const ended = yield* Queue.unbounded<void>()
@@ -142,28 +142,30 @@ const observing = <A, E>(options: Options, test: (site: Site) => Effect.Effect<A
       failed: text("sorry", 500)
     }
 
-    return yield* Effect.gen(function* () {
-      const server = yield* Layer.build(
-        WebServer.serve({ host: "127.0.0.1", port: 0, trustsTraces })(Effect.succeed(site)).pipe(
-          Layer.withSpan("start"),
-          Layer.provide(Drain.layerTest())
-        )
+    const registry: Metric.MetricRegistry = new Map()
+    const server = yield* Layer.build(
+      WebServer.serve({ host: "127.0.0.1", port: 0, trustsTraces })(Effect.succeed(site)).pipe(
+        Layer.withSpan("start"),
+        Layer.provide(Layer.merge(Drain.layerTest(), observers))
       )
-      const { address } = Context.get(server, HttpServer.HttpServer)
-      const port = NetAddress.isInetAddress(address) ? address.port : 0
-      spans.spans.length = 0
-      logs.clear()
-      return yield* test({
-        port,
-        get: ask(port),
-        started: Queue.take(started),
-        logs,
-        spans,
-        ended: Queue.take(ended),
-        scrape: Effect.map(PrometheusMetrics.format({ metricNameMapper: prometheusName }), parse),
-        reports
-      })
-    }).pipe(Effect.scoped, Effect.provide(observers), Effect.provideService(Metric.MetricRegistry, new Map()))
+    ).pipe(Effect.provideService(Metric.MetricRegistry, registry))
+    const { address } = Context.get(server, HttpServer.HttpServer)
+    const port = NetAddress.isInetAddress(address) ? address.port : 0
+    spans.spans.length = 0
+    logs.clear()
+    return {
+      port,
+      get: ask(port),
+      started: Queue.take(started),
+      logs,
+      spans,
+      ended: Queue.take(ended),
+      scrape: PrometheusMetrics.format({ metricNameMapper: prometheusName }).pipe(
+        Effect.map(parse),
+        Effect.provideService(Metric.MetricRegistry, registry)
+      ),
+      reports
+    }
   })
 
 const durations = "http_server_request_duration_seconds"
@@ -180,87 +182,79 @@ const abandon = ({ port, started }: Site) =>
 
 describe("the request metrics", () => {
   it.live("count requests by method, status and route", () =>
-    observing({}, ({ get, scrape }) =>
-      Effect.gen(function* () {
-        for (const path of [
-          "/",
-          "/",
-          "/?zzz9=zzz9",
-          "/books/1?a",
-          "/moved",
-          "/down",
-          "/bug",
-          "/zzz9",
-          "/zzz9/zzz9?zzz9"
-        ]) {
-          yield* get(path)
+    Effect.gen(function* () {
+      const { get, scrape } = yield* observed()
+      for (const path of [
+        "/",
+        "/",
+        "/?zzz9=zzz9",
+        "/books/1?a",
+        "/moved",
+        "/down",
+        "/bug",
+        "/zzz9",
+        "/zzz9/zzz9?zzz9"
+      ]) {
+        yield* get(path)
+      }
+      yield* get("/", { method: "HEAD" })
+      yield* get("/", { method: "POST" })
+      const metrics = yield* scrape
+      const expected = [
+        { method: "GET", status: "200", route: "/", count: 3 },
+        { method: "GET", status: "200", route: "/books/{id}", count: 1 },
+        { method: "GET", status: "302", route: "/moved", count: 1 },
+        { method: "GET", status: "503", route: "/down", error: "503", count: 1 },
+        { method: "GET", status: "500", route: "/bug", error: "500", count: 1 },
+        { method: "GET", status: "404", count: 2 },
+        { method: "HEAD", status: "200", route: "/", count: 1 },
+        { method: "POST", status: "200", route: "/", count: 1 }
+      ]
+      for (const { count, error, method, route, status } of expected) {
+        const labels = {
+          http_request_method: method,
+          http_response_status_code: status,
+          url_scheme: "http",
+          ...(route === undefined ? {} : { http_route: route }),
+          ...(error === undefined ? {} : { error_type: error })
         }
-        yield* get("/", { method: "HEAD" })
-        yield* get("/", { method: "POST" })
-        const metrics = yield* scrape
-        const expected = [
-          { method: "GET", status: "200", route: "/", count: 3 },
-          { method: "GET", status: "200", route: "/books/{id}", count: 1 },
-          { method: "GET", status: "302", route: "/moved", count: 1 },
-          { method: "GET", status: "503", route: "/down", error: "503", count: 1 },
-          { method: "GET", status: "500", route: "/bug", error: "500", count: 1 },
-          { method: "GET", status: "404", count: 2 },
-          { method: "HEAD", status: "200", route: "/", count: 1 },
-          { method: "POST", status: "200", route: "/", count: 1 }
-        ]
-        for (const { count, error, method, route, status } of expected) {
-          const labels = {
-            http_request_method: method,
-            http_response_status_code: status,
-            url_scheme: "http",
-            ...(route === undefined ? {} : { http_route: route }),
-            ...(error === undefined ? {} : { error_type: error })
-          }
-          const counted = (name: string, more = {}) =>
-            metrics.samples
-              .filter((sample) => sample.name === name)
-              .filter((sample) => Equal.equals(sample.labels, { ...labels, ...more }))
-              .map(({ value }) => value)
-          assert.deepStrictEqual(counted(`${durations}_count`), [count], JSON.stringify(labels))
-          const [sum = 0] = counted(`${durations}_sum`)
-          assert.isAbove(sum, 0)
-          assert.isBelow(sum, 10)
-          assert.deepStrictEqual(counted(`${durations}_bucket`, { le: "+Inf" }), [count])
-        }
-        assert.strictEqual(metrics.total(`${durations}_count`), 11)
-        assert.strictEqual(metrics.value("http_server_active_requests"), 0)
-      })
-    )
+        const counted = (name: string, more = {}) =>
+          metrics.samples
+            .filter((sample) => sample.name === name)
+            .filter((sample) => Equal.equals(sample.labels, { ...labels, ...more }))
+            .map(({ value }) => value)
+        assert.deepStrictEqual(counted(`${durations}_count`), [count], JSON.stringify(labels))
+        const [sum = 0] = counted(`${durations}_sum`)
+        assert.isAbove(sum, 0)
+        assert.isBelow(sum, 10)
+        assert.deepStrictEqual(counted(`${durations}_bucket`, { le: "+Inf" }), [count])
+      }
+      assert.strictEqual(metrics.total(`${durations}_count`), 11)
+      assert.strictEqual(metrics.value("http_server_active_requests"), 0)
+    })
   )
 
   it.live("contain no labels that clients can choose", () =>
-    observing({}, ({ get, port, scrape }) =>
-      Effect.gen(function* () {
-        for (const path of ["/zzz9", "/?zzz9=zzz9", "/zzz9?zzz9", "http://zzz9/zzz9", "//zzz9"]) {
-          yield* get(path, { headers: { host: "zzz9", "user-agent": "zzz9", zzz9: "zzz9" } })
-        }
-        // a method that Node knows, and one that its parser rejects
-        const odd = yield* get("/", { method: "PROPFIND" })
-        assert.strictEqual(odd.status, 200)
-        const refusal = yield* Effect.callback<string>((resume) => {
-          let answer = ""
-          const socket = connect(port, "127.0.0.1", () => socket.write("ZZZ9 / HTTP/1.1\r\nhost: zzz9\r\n\r\n"))
-          socket.setEncoding("utf8")
-          socket.on("data", (chunk) => (answer += String(chunk)))
-          socket.on("error", () => {})
-          socket.on("close", () => resume(Effect.succeed(answer)))
-        })
-        assert.match(refusal, /^HTTP\/1\.1 400 /)
-        const { labels, text, total } = yield* scrape
-        assert.notInclude(text.toLowerCase(), "zzz9")
-        assert.notInclude(text, "PROPFIND")
-        assert.strictEqual(total(`${durations}_count`), 6)
-        assert.strictEqual(total(`${durations}_count`, { http_request_method: "_OTHER", http_route: "/" }), 1)
-        assert.strictEqual(total(`${durations}_count`, { http_request_method: "GET", http_route: "/" }), 1)
-        assert.strictEqual(total(`${durations}_count`, { http_response_status_code: "404" }), 4)
-        assert.isFalse(labels(`${durations}_count`).has("error_type"))
-      })
-    )
+    Effect.gen(function* () {
+      const { get, port, scrape } = yield* observed()
+      for (const path of ["/zzz9", "/?zzz9=zzz9", "/zzz9?zzz9", "http://zzz9/zzz9", "//zzz9"]) {
+        yield* get(path, { headers: { host: "zzz9", "user-agent": "zzz9", zzz9: "zzz9" } })
+      }
+      // a method that Node knows, and one that its parser rejects
+      const odd = yield* get("/", { method: "PROPFIND" })
+      assert.strictEqual(odd.status, 200)
+      const refused = yield* RawHttp.open(port)
+      refused.send("ZZZ9 / HTTP/1.1\r\nhost: zzz9\r\n\r\n")
+      assert.deepStrictEqual(RawHttp.statuses(yield* refused.closed), [400])
+      const { labels, text, total } = yield* scrape
+      assert.notInclude(text.toLowerCase(), "zzz9")
+      assert.notInclude(text, "PROPFIND")
+      assert.strictEqual(total(`${durations}_count`), 6)
+      assert.strictEqual(total(`${durations}_count`, { http_request_method: "_OTHER", http_route: "/" }), 1)
+      assert.strictEqual(total(`${durations}_count`, { http_request_method: "GET", http_route: "/" }), 1)
+      assert.strictEqual(total(`${durations}_count`, { http_response_status_code: "404" }), 4)
+      assert.isFalse(labels(`${durations}_count`).has("error_type"))
+    })
   )
 
   it.live("count unknown methods as _OTHER", () =>
@@ -290,21 +284,20 @@ describe("the request metrics", () => {
   )
 
   it.live("count the active requests", () =>
-    observing({}, (site) =>
-      Effect.gen(function* () {
-        const active = Effect.map(site.scrape, ({ value }) => value("http_server_active_requests"))
-        const first = yield* abandon(site)
-        assert.strictEqual(yield* active, 1)
-        const second = yield* abandon(site)
-        assert.strictEqual(yield* active, 2)
-        first.destroy()
-        yield* site.ended
-        assert.strictEqual(yield* active, 1)
-        second.destroy()
-        yield* site.ended
-        assert.strictEqual(yield* active, 0)
-      })
-    )
+    Effect.gen(function* () {
+      const site = yield* observed()
+      const active = Effect.map(site.scrape, ({ value }) => value("http_server_active_requests"))
+      const first = yield* abandon(site)
+      assert.strictEqual(yield* active, 1)
+      const second = yield* abandon(site)
+      assert.strictEqual(yield* active, 2)
+      first.destroy()
+      yield* site.ended
+      assert.strictEqual(yield* active, 1)
+      second.destroy()
+      yield* site.ended
+      assert.strictEqual(yield* active, 0)
+    })
   )
 })
 
@@ -327,84 +320,80 @@ describe("the span of a request", () => {
   ])(
     "of $path is called $name, with its kind, attributes and status",
     ({ method = "GET", name, path, route, status }) =>
-      observing({}, ({ ended, get, spans }) =>
-        Effect.gen(function* () {
-          yield* get(path, { method, headers: { "user-agent": "a browser" } })
-          yield* ended
-          const [span, ...others] = spans.spans
-          assert.deepStrictEqual(others, [])
-          assert(span !== undefined)
-          assert.deepStrictEqual([span.name, span.kind, span.status._tag], [name, "server", "Ended"])
-          assert.isUndefined(Spans.parentOf(span))
-          const isOdd = method !== "GET"
-          assert.deepStrictEqual(Object.fromEntries(span.attributes), {
-            "http.request.method": isOdd ? "_OTHER" : method,
-            ...(isOdd ? { "http.request.method_original": method } : {}),
-            "url.scheme": "http",
-            "url.path": path.split("?")[0],
-            ...(route === undefined ? {} : { "http.route": route }),
-            "client.address": "127.0.0.1",
-            "user_agent.original": "a browser",
-            "http.response.status_code": status,
-            ...(status < 500 ? {} : { "error.type": String(status) })
-          })
-          assert.strictEqual(Spans.isError(span), status >= 500)
-          // exporters show this text instead of the cause
-          if (span.status._tag === "Ended" && span.status.exit._tag === "Failure") {
-            assert.strictEqual(Cause.pretty(span.status.exit.cause), `${status}: status ${status}`)
-          }
+      Effect.gen(function* () {
+        const { ended, get, spans } = yield* observed()
+        yield* get(path, { method, headers: { "user-agent": "a browser" } })
+        yield* ended
+        const [span, ...others] = spans.spans
+        assert.deepStrictEqual(others, [])
+        assert(span !== undefined)
+        assert.deepStrictEqual([span.name, span.kind, span.status._tag], [name, "server", "Ended"])
+        assert.isUndefined(Spans.parentOf(span))
+        const isOdd = method !== "GET"
+        assert.deepStrictEqual(Object.fromEntries(span.attributes), {
+          "http.request.method": isOdd ? "_OTHER" : method,
+          ...(isOdd ? { "http.request.method_original": method } : {}),
+          "url.scheme": "http",
+          "url.path": path.split("?")[0],
+          ...(route === undefined ? {} : { "http.route": route }),
+          "client.address": "127.0.0.1",
+          "user_agent.original": "a browser",
+          "http.response.status_code": status,
+          ...(status < 500 ? {} : { "error.type": String(status) })
         })
-      )
+        assert.strictEqual(Spans.isError(span), status >= 500)
+        // exporters show this text instead of the cause
+        if (span.status._tag === "Ended" && span.status.exit._tag === "Failure") {
+          assert.strictEqual(Cause.pretty(span.status.exit.cause), `${status}: status ${status}`)
+        }
+      })
   )
 
   it.live("is no error if the client disconnects", () =>
-    observing({}, (site) =>
-      Effect.gen(function* () {
-        const request = yield* abandon(site)
-        request.destroy()
-        yield* site.ended
-        const [span] = site.spans.named("GET /hang")
-        assert(span !== undefined)
-        assert.strictEqual(span.attributes.get("http.response.status_code"), 499)
-        assert.isFalse(span.attributes.has("error.type"))
-        assert.isFalse(Spans.isError(span))
-      })
-    )
+    Effect.gen(function* () {
+      const site = yield* observed()
+      const request = yield* abandon(site)
+      request.destroy()
+      yield* site.ended
+      const [span] = site.spans.named("GET /hang")
+      assert(span !== undefined)
+      assert.strictEqual(span.attributes.get("http.response.status_code"), 499)
+      assert.isFalse(span.attributes.has("error.type"))
+      assert.isFalse(Spans.isError(span))
+    })
   )
 
   it.live.each([{ trustsTraces: true }, { trustsTraces: false }])(
     "is a child of the caller's span, with trustsTraces: $trustsTraces",
     ({ trustsTraces }) =>
-      observing({ trustsTraces, tracer: { name: "always_on", ratio: 1 } }, ({ ended, get, spans }) =>
-        Effect.gen(function* () {
-          const { body } = yield* get("/trace", { headers: traced("01") })
-          yield* ended
-          const [span] = spans.spans
-          assert(span !== undefined)
-          assert.deepStrictEqual([span.traceId, Spans.parentOf(span)], [traceId, spanId])
-          // outgoing requests are children of this span
-          assert.deepStrictEqual(JSON.parse(body), {
-            traceparent: `00-${traceId}-${span.spanId}-01`,
-            tracestate: "vendor=1"
-          })
+      Effect.gen(function* () {
+        const { ended, get, spans } = yield* observed({ trustsTraces, tracer: { name: "always_on", ratio: 1 } })
+        const { body } = yield* get("/trace", { headers: traced("01") })
+        yield* ended
+        const [span] = spans.spans
+        assert(span !== undefined)
+        assert.deepStrictEqual([span.traceId, Spans.parentOf(span)], [traceId, spanId])
+        // outgoing requests are children of this span
+        assert.deepStrictEqual(JSON.parse(body), {
+          traceparent: `00-${traceId}-${span.spanId}-01`,
+          tracestate: "vendor=1"
         })
-      )
+      })
   )
 
   it.live("is a root span if traceparent is invalid", () =>
-    observing({}, ({ ended, get, spans }) =>
-      Effect.gen(function* () {
-        for (const traceparent of ["zzz9", `00-${"0".repeat(32)}-${spanId}-01`, `ff-${traceId}-${spanId}-01`]) {
-          spans.spans.length = 0
-          yield* get("/", { headers: { traceparent } })
-          yield* ended
-          const [span] = spans.spans
-          assert(span !== undefined)
-          assert.isUndefined(Spans.parentOf(span))
-          assert.notStrictEqual(span.traceId, traceId)
-        }
-      })
-    )
+    Effect.gen(function* () {
+      const { ended, get, spans } = yield* observed()
+      for (const traceparent of ["zzz9", `00-${"0".repeat(32)}-${spanId}-01`, `ff-${traceId}-${spanId}-01`]) {
+        spans.spans.length = 0
+        yield* get("/", { headers: { traceparent } })
+        yield* ended
+        const [span] = spans.spans
+        assert(span !== undefined)
+        assert.isUndefined(Spans.parentOf(span))
+        assert.notStrictEqual(span.traceId, traceId)
+      }
+    })
   )
 
   it.live.each([
@@ -419,18 +408,17 @@ describe("the span of a request", () => {
   ] as const)(
     "is recorded ($isRecorded) with the sampler $sampler, flags $flags and trustsTraces: $trustsTraces",
     ({ flags, isRecorded, sampler, trustsTraces }) =>
-      observing({ trustsTraces, tracer: { name: sampler, ratio: 0 } }, ({ ended, get, spans }) =>
-        Effect.gen(function* () {
-          const { body } = yield* get("/trace", { headers: traced(flags) })
-          if (isRecorded) yield* ended
-          assert.strictEqual(spans.spans.length, isRecorded ? 1 : 0)
-          const { traceparent, tracestate } = JSON.parse(body) as Record<string, string>
-          const [version, trace, parent, sent] = traceparent?.split("-") ?? []
-          assert.deepStrictEqual([version, trace, sent], ["00", traceId, isRecorded ? "01" : "00"])
-          assert.strictEqual(parent, isRecorded ? spans.spans[0]?.spanId : spanId)
-          assert.strictEqual(tracestate, "vendor=1")
-        })
-      )
+      Effect.gen(function* () {
+        const { ended, get, spans } = yield* observed({ trustsTraces, tracer: { name: sampler, ratio: 0 } })
+        const { body } = yield* get("/trace", { headers: traced(flags) })
+        if (isRecorded) yield* ended
+        assert.strictEqual(spans.spans.length, isRecorded ? 1 : 0)
+        const { traceparent, tracestate } = JSON.parse(body) as Record<string, string>
+        const [version, trace, parent, sent] = traceparent?.split("-") ?? []
+        assert.deepStrictEqual([version, trace, sent], ["00", traceId, isRecorded ? "01" : "00"])
+        assert.strictEqual(parent, isRecorded ? spans.spans[0]?.spanId : spanId)
+        assert.strictEqual(tracestate, "vendor=1")
+      })
   )
 
   it.live.each([
@@ -439,12 +427,11 @@ describe("the span of a request", () => {
   ])(
     "is not created without a tracer, and the caller's context is passed on, with trustsTraces: $trustsTraces",
     ({ flags, sent, trustsTraces }) =>
-      observing({ trustsTraces, tracer: "none" }, ({ get }) =>
-        Effect.gen(function* () {
-          assert.deepStrictEqual(JSON.parse((yield* get("/trace", { headers: traced(flags) })).body), traced(sent))
-          assert.deepStrictEqual(JSON.parse((yield* get("/trace")).body), {})
-        })
-      )
+      Effect.gen(function* () {
+        const { get } = yield* observed({ trustsTraces, tracer: "none" })
+        assert.deepStrictEqual(JSON.parse((yield* get("/trace", { headers: traced(flags) })).body), traced(sent))
+        assert.deepStrictEqual(JSON.parse((yield* get("/trace")).body), {})
+      })
   )
 })
 
@@ -455,135 +442,127 @@ describe("the access log", () => {
     { path: "/zzz9?zzz9", status: 404, level: "INFO" },
     { path: "/down", status: 503, level: "ERROR" }
   ])("has a line for $path at $level", ({ level, path, status }) =>
-    observing({}, ({ ended, get, logs, spans }) =>
-      Effect.gen(function* () {
-        yield* get(path)
-        yield* ended
-        const [line, ...others] = logs.access()
-        assert.deepStrictEqual(others, [])
-        assert(line !== undefined)
-        assert.deepStrictEqual([line.level, line.message, line.cause], [level, "HTTP request completed", undefined])
-        const { durationMs, ...annotations } = line.annotations
-        assert.isAbove(Number(durationMs), 0)
-        assert.isBelow(Number(durationMs), 10_000)
-        const [span] = spans.spans
-        assert.deepStrictEqual(annotations, {
-          trace_id: span?.traceId,
-          span_id: span?.spanId,
-          method: "GET",
-          // without the query, which may contain private data
-          path: path.split("?")[0],
-          status,
-          peer: "127.0.0.1"
-        })
+    Effect.gen(function* () {
+      const { ended, get, logs, spans } = yield* observed()
+      yield* get(path)
+      yield* ended
+      const [line, ...others] = logs.access()
+      assert.deepStrictEqual(others, [])
+      assert(line !== undefined)
+      assert.deepStrictEqual([line.level, line.message, line.cause], [level, "HTTP request completed", undefined])
+      const { durationMs, ...annotations } = line.annotations
+      assert.isAbove(Number(durationMs), 0)
+      assert.isBelow(Number(durationMs), 10_000)
+      const [span] = spans.spans
+      assert.deepStrictEqual(annotations, {
+        trace_id: span?.traceId,
+        span_id: span?.spanId,
+        method: "GET",
+        // without the query, which may contain private data
+        path: path.split("?")[0],
+        status,
+        peer: "127.0.0.1"
       })
-    )
+    })
   )
 
   it.live("has no error for a client that disconnects, which is counted as 499", () =>
-    observing({}, (site) =>
-      Effect.gen(function* () {
-        const request = yield* abandon(site)
-        request.destroy()
-        yield* site.ended
-        assert.deepStrictEqual(
-          site.logs.lines().map(({ annotations, cause, level }) => [level, annotations["status"], cause]),
-          [["INFO", 499, undefined]]
-        )
-        assert.deepStrictEqual(site.reports, [])
-        const { total } = yield* site.scrape
-        assert.strictEqual(total(`${durations}_count`, { http_response_status_code: "499", http_route: "/hang" }), 1)
-        assert.strictEqual(total(`${durations}_count`), 1)
-      })
-    )
+    Effect.gen(function* () {
+      const site = yield* observed()
+      const request = yield* abandon(site)
+      request.destroy()
+      yield* site.ended
+      assert.deepStrictEqual(
+        site.logs.lines().map(({ annotations, cause, level }) => [level, annotations["status"], cause]),
+        [["INFO", 499, undefined]]
+      )
+      assert.deepStrictEqual(site.reports, [])
+      const { total } = yield* site.scrape
+      assert.strictEqual(total(`${durations}_count`, { http_response_status_code: "499", http_route: "/hang" }), 1)
+      assert.strictEqual(total(`${durations}_count`), 1)
+    })
   )
 
   it.live("rate-limits failed requests and counts the suppressed lines, but logs all defects", () =>
-    observing({ tracer: "none" }, ({ get, logs }) =>
-      Effect.gen(function* () {
-        const many = (path: string, count: number) =>
-          Effect.replicateEffect(get(path), count, { concurrency: 50, discard: true })
-        let floods = 0
-        const flood = Effect.andThen(many("/zzz9", 250), many("/down", 250))
-        // the first summary of suppressed lines may include those of an earlier test
-        yield* Effect.repeat(
-          Effect.tap(
-            flood,
-            Effect.sync(() => void floods++)
-          ),
-          { until: () => logs.omitted("requests that failed") > 0 }
-        )
-        yield* many("/bug", 60)
-        yield* many("/", 60)
-        const count = (status: number) =>
-          logs.access().filter(({ annotations }) => annotations["status"] === status).length
-        const logged = () => count(404) + count(503)
-        assert.isAtMost(logged() + logs.omitted("requests that failed"), floods * 500)
-        assert.isBelow(logged(), floods * 500)
-        assert.deepStrictEqual([count(500), count(200)], [60, 60])
-      })
-    )
+    Effect.gen(function* () {
+      const { get, logs } = yield* observed({ tracer: "none" })
+      const many = (path: string, count: number) =>
+        Effect.replicateEffect(get(path), count, { concurrency: 50, discard: true })
+      let floods = 0
+      const flood = Effect.andThen(many("/zzz9", 250), many("/down", 250))
+      // the first summary of suppressed lines may include those of an earlier test
+      yield* Effect.repeat(
+        Effect.tap(
+          flood,
+          Effect.sync(() => void floods++)
+        ),
+        { until: () => logs.omitted("requests that failed") > 0 }
+      )
+      yield* many("/bug", 60)
+      yield* many("/", 60)
+      const count = (status: number) =>
+        logs.access().filter(({ annotations }) => annotations["status"] === status).length
+      const logged = () => count(404) + count(503)
+      assert.isAtMost(logged() + logs.omitted("requests that failed"), floods * 500)
+      assert.isBelow(logged(), floods * 500)
+      assert.deepStrictEqual([count(500), count(200)], [60, 60])
+    })
   )
 })
 
 describe("a defect in a handler", () => {
   it.live("is logged and reported, and the response has only an id of it", () =>
-    observing({}, ({ ended, get, logs, reports, spans }) =>
-      Effect.gen(function* () {
-        const { body, headers, status } = yield* get("/bug?zzz9")
-        yield* ended
-        const { "x-request-id": id = "", date: _, ...others } = headers
-        assert.deepStrictEqual([status, body], [500, "sorry"])
-        assert.match(id, /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/)
-        assert.deepStrictEqual(others, {
-          connection: "close",
-          "content-length": "5",
-          "content-type": "text/plain"
-        })
-
-        const [line, ...lines] = logs.access()
-        assert.deepStrictEqual(lines, [])
-        assert(line !== undefined)
-        assert.deepStrictEqual([line.level, line.message], ["ERROR", "Unexpected error in an HTTP handler"])
-        assert.match(
-          line.cause ?? "",
-          new RegExp(`^RangeError: ${secret}\n    at .*HttpObserver\\.test\\.ts:\\d+:\\d+`)
-        )
-        const { durationMs, span_id, trace_id, ...known } = line.annotations
-        assert.isAbove(Number(durationMs), 0)
-        assert.deepStrictEqual(known, { method: "GET", path: "/bug", status: 500, peer: "127.0.0.1", requestId: id })
-        assert.deepStrictEqual([trace_id, span_id], [spans.spans[0]?.traceId, spans.spans[0]?.spanId])
-
-        const [report, ...more] = reports
-        assert.deepStrictEqual(more, [])
-        assert(report !== undefined)
-        assert.strictEqual(report.severity, "Error")
-        assert.deepStrictEqual([report.error.name, report.error.message], ["RangeError", secret])
-        assert.include(report.error.stack, "HttpObserver.test.ts")
-        const { durationMs: __, ...attributes } = report.attributes
-        assert.deepStrictEqual(attributes, known)
+    Effect.gen(function* () {
+      const { ended, get, logs, reports, spans } = yield* observed()
+      const { body, headers, status } = yield* get("/bug?zzz9")
+      yield* ended
+      const { "x-request-id": id = "", date: _, ...others } = headers
+      assert.deepStrictEqual([status, body], [500, "sorry"])
+      assert.match(id, /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/)
+      assert.deepStrictEqual(others, {
+        connection: "close",
+        "content-length": "5",
+        "content-type": "text/plain"
       })
-    )
+
+      const [line, ...lines] = logs.access()
+      assert.deepStrictEqual(lines, [])
+      assert(line !== undefined)
+      assert.deepStrictEqual([line.level, line.message], ["ERROR", "Unexpected error in an HTTP handler"])
+      assert.match(line.cause ?? "", new RegExp(`^RangeError: ${secret}\n    at .*HttpObserver\\.test\\.ts:\\d+:\\d+`))
+      const { durationMs, span_id, trace_id, ...known } = line.annotations
+      assert.isAbove(Number(durationMs), 0)
+      assert.deepStrictEqual(known, { method: "GET", path: "/bug", status: 500, peer: "127.0.0.1", requestId: id })
+      assert.deepStrictEqual([trace_id, span_id], [spans.spans[0]?.traceId, spans.spans[0]?.spanId])
+
+      const [report, ...more] = reports
+      assert.deepStrictEqual(more, [])
+      assert(report !== undefined)
+      assert.strictEqual(report.severity, "Error")
+      assert.deepStrictEqual([report.error.name, report.error.message], ["RangeError", secret])
+      assert.include(report.error.stack, "HttpObserver.test.ts")
+      const { durationMs: __, ...attributes } = report.attributes
+      assert.deepStrictEqual(attributes, known)
+    })
   )
 
   it.live("has a new id each time", () =>
-    observing({}, ({ get, logs, reports }) =>
-      Effect.gen(function* () {
-        const ids = [yield* get("/bug"), yield* get("/string")].map(({ headers }) => headers["x-request-id"])
-        assert.strictEqual(new Set(ids).size, 2)
-        assert.deepStrictEqual(
-          logs.access().map(({ annotations }) => annotations["requestId"]),
-          ids
-        )
-        assert.deepStrictEqual(
-          reports.map(({ attributes, error }) => [attributes["requestId"], error.message]),
-          ids.map((id) => [id, secret])
-        )
-        // responses without a defect have no id
-        assert.isUndefined((yield* get("/")).headers["x-request-id"])
-        assert.isUndefined((yield* get("/down")).headers["x-request-id"])
-      })
-    )
+    Effect.gen(function* () {
+      const { get, logs, reports } = yield* observed()
+      const ids = [yield* get("/bug"), yield* get("/string")].map(({ headers }) => headers["x-request-id"])
+      assert.strictEqual(new Set(ids).size, 2)
+      assert.deepStrictEqual(
+        logs.access().map(({ annotations }) => annotations["requestId"]),
+        ids
+      )
+      assert.deepStrictEqual(
+        reports.map(({ attributes, error }) => [attributes["requestId"], error.message]),
+        ids.map((id) => [id, secret])
+      )
+      // responses without a defect have no id
+      assert.isUndefined((yield* get("/")).headers["x-request-id"])
+      assert.isUndefined((yield* get("/down")).headers["x-request-id"])
+    })
   )
 
   it.live("is logged also if it was thrown or came with an interruption", () =>

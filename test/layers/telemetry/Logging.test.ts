@@ -11,6 +11,7 @@ import {
   Redacted,
   References,
   Schema,
+  type Scope,
   Tracer
 } from "effect"
 import { vi } from "vitest"
@@ -24,8 +25,9 @@ import * as Logging from "../../../src/layers/telemetry/Logging.ts"
 import * as LogOutput from "../../../src/layers/telemetry/LogOutput.ts"
 import * as OtlpSettings from "../../../src/layers/telemetry/OtlpSettings.ts"
 import * as Telemetry from "../../../src/layers/telemetry/Telemetry.ts"
-import { EchoServer, EchoService } from "../../../src/layers/testing/EchoServer.ts"
+import { EchoService } from "../../../src/layers/testing/EchoServer.ts"
 import * as Echo from "../grpc/Echo.ts"
+import * as Outcomes from "../grpc/Outcomes.ts"
 import * as Tls from "../tls/Tls.ts"
 import * as Logs from "./Logs.ts"
 import * as Spans from "./Spans.ts"
@@ -33,11 +35,11 @@ import * as Spans from "./Spans.ts"
 /** Runs a test with a recorder of log lines. */
 const logging = <A, E>(
   settings: Partial<Logging.Settings>,
-  test: (logs: Logs.Recorder) => Effect.Effect<A, E>
+  test: (logs: Logs.Recorder) => Effect.Effect<A, E, Scope.Scope>
 ): Effect.Effect<A, E> =>
   Effect.suspend(() => {
     const logs = Logs.recorder(settings)
-    return test(logs).pipe(Effect.provide(logs.layer))
+    return test(logs).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
 const env = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
@@ -139,17 +141,11 @@ describe("a JSON line", () => {
   it.live("has the address of the peer within a gRPC call", () =>
     logging({}, (logs) =>
       Effect.gen(function* () {
-        yield* Effect.gen(function* () {
-          const { call } = yield* EchoServer
-          yield* call("unary", "hello")
-        }).pipe(
-          Effect.provide(
-            EchoServer.layer({
-              inputs: { hello: Effect.logInfo("in a handler") },
-              client: { policy: { retry: RetryPolicy.never } }
-            })
-          )
-        )
+        const { call } = yield* Outcomes.serve({
+          inputs: { hello: Effect.logInfo("in a handler") },
+          client: { policy: { retry: RetryPolicy.never } }
+        })
+        yield* call("unary", "hello")
         const [line, ...others] = logs.lines().filter(({ message }) => message === "in a handler")
         assert.deepStrictEqual(others, [])
         const { peer, ...annotations } = line?.annotations ?? {}
@@ -185,7 +181,7 @@ describe("a JSON line", () => {
         yield* client.Echo({ text: "hello" })
         const line = logs.lines().find(({ message }) => message === "in a handler")
         assert.strictEqual(line?.annotations["peerNames"], names.join(", "))
-      }).pipe(Effect.scoped)
+      })
     )
   )
 })
@@ -194,15 +190,10 @@ it.live("a pretty line has the same annotations as a JSON line", () =>
   logging({ format: "pretty" }, (logs) =>
     Effect.gen(function* () {
       const { spans, tracer } = Spans.recorder()
-      yield* Effect.gen(function* () {
-        const { call } = yield* EchoServer
-        yield* Effect.flip(call("unary", "die"))
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({ inputs: { die: Effect.suspend(() => Effect.die(new Error("a bug"))) } }).pipe(
-            Layer.provide(Layer.succeed(References.CurrentLogAnnotations, { service: "books", version: "1.2.3" }))
-          )
-        ),
+      const die = Effect.suspend(() => Effect.die(new Error("a bug")))
+      yield* Outcomes.serve({ inputs: { die } }).pipe(
+        Effect.annotateLogs({ service: "books", version: "1.2.3" }),
+        Effect.flatMap(({ call }) => Effect.flip(call("unary", "die"))),
         Effect.provideService(Tracer.Tracer, tracer)
       )
       const span = spans.find(({ kind }) => kind === "server")
@@ -315,7 +306,7 @@ describe("the level", () => {
   const isEnabled = (level: LogLevel.LogLevel) =>
     Effect.map(Effect.context<never>(), (context) => Logging.isEnabled(level, context))
 
-  it.live.each(LogLevel.values.map((level) => ({ level })))("$level logs its own and more severe levels", ({ level }) =>
+  it.live.each(LogLevel.values)("%s logs its own and more severe levels", (level) =>
     logging({ level }, (logs) =>
       Effect.gen(function* () {
         const expected = severities.filter((severity) => LogLevel.isGreaterThanOrEqualTo(severity, level))
@@ -373,7 +364,7 @@ describe("the level", () => {
   it.live("is toggled for fibers that are running already", () =>
     logging({ level: "Info" }, (logs) =>
       Effect.gen(function* () {
-        const { call } = yield* EchoServer
+        const { call } = yield* Outcomes.serve()
         const count = () => logs.access().length
         yield* call("unary", "hello")
         assert.strictEqual(count(), 0)
@@ -383,7 +374,7 @@ describe("the level", () => {
         yield* signal
         yield* call("unary", "hello")
         assert.strictEqual(count(), 1)
-      }).pipe(Effect.provide(EchoServer.layer()))
+      })
     )
   )
 
@@ -426,7 +417,7 @@ describe("the settings", () => {
     )
   )
 
-  it.live.each(LogLevel.values.map((level) => ({ level })))("accept $level in upper and lower case", ({ level }) =>
+  it.live.each(LogLevel.values)("accept %s in upper and lower case", (level) =>
     Effect.gen(function* () {
       for (const text of [level, level.toLowerCase(), level.toUpperCase()]) {
         assert.strictEqual((yield* read({ LOG_LEVEL: text })).level, level)

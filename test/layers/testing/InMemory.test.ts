@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Scope, Stream } from "effect"
 
 import { RequestInfo } from "../../../src/layers/grpc/ErrorDetail.ts"
 import { Health as HealthService } from "../../../src/layers/grpc/generated/health/services.ts"
@@ -12,45 +12,11 @@ import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import { Health } from "../../../src/layers/grpc/services/Health.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
-import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
+import * as EchoServer from "../../../src/layers/testing/EchoServer.ts"
 import { EchoService, GreeterService } from "../../../src/layers/testing/generated/services.ts"
 import * as InMemory from "../../../src/layers/testing/InMemory.ts"
 import * as PeerIdentity from "../../../src/layers/tls/PeerIdentity.ts"
-
-class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {}
-
-/** Echoes texts, or does what the input of that text says. */
-const echo = (inputs: { readonly [text: string]: Effect.Effect<void, Status.Status, GrpcCall> } = {}) => {
-  const respond = ({ text }: EchoRequest__Output) =>
-    Effect.mapError(inputs[text] ?? Effect.void, (status) => new Failure({ status })).pipe(
-      Effect.as({ text, items: [] as ReadonlyArray<never> })
-    )
-  return GrpcServer.serve(
-    EchoService,
-    Effect.succeed({
-      Echo: respond,
-      EchoOnce: respond,
-      Expand: (request) =>
-        Stream.mapEffect(Stream.fromIterable(request.numbers), (number) =>
-          Effect.map(respond(request), (response) => ({ ...response, number }))
-        ),
-      Collect: (requests) =>
-        Effect.map(Stream.runCollect(Stream.mapEffect(requests, respond)), (all) => ({
-          text: all.map(({ text }) => text).join(" "),
-          items: []
-        })),
-      Chat: (requests) => Stream.mapEffect(requests, respond)
-    }),
-    { Failure: ({ status }) => status }
-  )
-}
-
-const kinds: ReadonlyArray<{ readonly kind: Kind }> = [
-  { kind: "unary" },
-  { kind: "serverStream" },
-  { kind: "clientStream" },
-  { kind: "bidi" }
-]
+import * as Outcomes from "../grpc/Outcomes.ts"
 
 /** Calls the method of a kind, and returns the texts of its responses. */
 const call = Effect.fnUntraced(function* (kind: Kind, text: string, options?: GrpcClient.CallOptions) {
@@ -76,14 +42,25 @@ const responsesOf: { readonly [K in Kind]: ReadonlyArray<string> } = {
   bidi: ["hello", "hello"]
 }
 
+/** A server that does not answer the text "hang". `started` waits for such a call, and `status` for the end of a call. */
+const hanging = Effect.gen(function* () {
+  const started = yield* Deferred.make<void>()
+  const statuses = yield* Queue.unbounded<string>()
+  const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+  const onEnd: GrpcInterceptor.ServerInterceptor["onEnd"] = (_call, _exit, status) =>
+    void Queue.offerUnsafe(statuses, status?._tag ?? "OK")
+  const context = yield* Layer.build(EchoServer.serve({ hang }).pipe(InMemory.listen({ observers: [{ onEnd }] })))
+  return { context, started: Deferred.await(started), status: Queue.take(statuses) }
+})
+
 describe("a call in memory", () => {
-  it.effect.each(kinds)("of kind $kind is answered", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s is answered", (kind) =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* call(kind, "hello"), responsesOf[kind])
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
+    }).pipe(Effect.provide(EchoServer.serve().pipe(InMemory.listen())))
   )
 
-  it.effect.each(kinds)("of kind $kind fails with the status of the handler's error", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s fails with the status of the handler's error", (kind) =>
     Effect.gen(function* () {
       const { method, reason } = yield* Effect.flip(call(kind, "missing"))
       assert.match(method, /^onlinebooks\.layers\.testing\.EchoService\//)
@@ -97,59 +74,49 @@ describe("a call in memory", () => {
       )
     }).pipe(
       Effect.provide(
-        echo({ missing: Effect.fail(Status.invalidArgument([{ field: "text", description: "unknown" }])) }).pipe(
-          InMemory.listen()
-        )
+        EchoServer.serve({
+          missing: Effect.fail(Status.invalidArgument([{ field: "text", description: "unknown" }]))
+        }).pipe(InMemory.listen())
       )
     )
   )
 
-  it.effect.each(kinds)("of kind $kind fails with INTERNAL and an id for a defect", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s fails with INTERNAL and an id for a defect", (kind) =>
     Effect.gen(function* () {
       const { reason } = yield* Effect.flip(call(kind, "die"))
       assert.deepStrictEqual([reason._tag, reason.message], ["Internal", "Internal error"])
       const [detail] = reason.details
       assert(detail?._tag === "RequestInfo")
       assert.deepStrictEqual(reason.details, [RequestInfo({ requestId: detail.requestId })])
-    }).pipe(Effect.provide(echo({ die: Effect.die(new Error("secret")) }).pipe(InMemory.listen({ observers: [] }))))
+    }).pipe(
+      Effect.provide(
+        EchoServer.serve({ die: Effect.die(new Error("secret")) }).pipe(InMemory.listen({ observers: [] }))
+      )
+    )
   )
 
-  it.effect.each(kinds)("of kind $kind interrupts its handler when it is cancelled", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s interrupts its handler when it is cancelled", (kind) =>
     Effect.gen(function* () {
-      const started = yield* Deferred.make<void>()
-      const statuses = yield* Queue.unbounded<string>()
-      const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
-      const services = echo({ hang }).pipe(
-        InMemory.listen({
-          observers: [{ onEnd: (_call, _exit, status) => void Queue.offerUnsafe(statuses, status?._tag ?? "OK") }]
-        })
-      )
-      yield* Effect.gen(function* () {
-        const fiber = yield* Effect.forkChild(call(kind, "hang"))
-        yield* Deferred.await(started)
-        yield* Fiber.interrupt(fiber)
-        assert.strictEqual(yield* Queue.take(statuses), "Cancelled")
-      }).pipe(Effect.provide(services))
+      const { context, started, status } = yield* hanging
+      const fiber = yield* Effect.forkChild(Effect.provideContext(call(kind, "hang"), context))
+      yield* started
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(yield* status, "Cancelled")
     })
   )
 
-  it.live.each(kinds)("of kind $kind ends at its deadline on both sides", ({ kind }) =>
+  it.live.each(Outcomes.kinds)("of kind %s ends at its deadline on both sides", (kind) =>
     Effect.gen(function* () {
-      const statuses = yield* Queue.unbounded<string>()
-      const services = echo({ hang: Effect.never }).pipe(
-        InMemory.listen({
-          observers: [{ onEnd: (_call, _exit, status) => void Queue.offerUnsafe(statuses, status?._tag ?? "OK") }]
-        })
+      const { context, status } = yield* hanging
+      const { reason } = yield* Effect.flip(call(kind, "hang", { timeout: "20 millis" })).pipe(
+        Effect.provideContext(context)
       )
-      yield* Effect.gen(function* () {
-        const { reason } = yield* Effect.flip(call(kind, "hang", { timeout: "20 millis" }))
-        assert.strictEqual(reason._tag, "DeadlineExceeded")
-        assert.strictEqual(yield* Queue.take(statuses), "DeadlineExceeded")
-      }).pipe(Effect.provide(services))
+      assert.strictEqual(reason._tag, "DeadlineExceeded")
+      assert.strictEqual(yield* status, "DeadlineExceeded")
     })
   )
 
-  it.effect.each(kinds)("of kind $kind carries metadata both ways", ({ kind }) =>
+  it.effect.each(Outcomes.kinds)("of kind %s carries metadata both ways", (kind) =>
     Effect.gen(function* () {
       const metadata = new Metadata()
       metadata.set("accept-language", "de")
@@ -159,7 +126,7 @@ describe("a call in memory", () => {
       assert.deepStrictEqual(metadata.get("seen"), [])
     }).pipe(
       Effect.provide(
-        echo({
+        EchoServer.serve({
           hello: Effect.gen(function* () {
             const { addTrailers, metadata, sendMetadata } = yield* GrpcCall
             const headers = new Metadata()
@@ -177,7 +144,7 @@ describe("a call in memory", () => {
     )
   )
 
-  it.effect.each(kinds)("of kind $kind passes the interceptors of both sides", ({ kind }) => {
+  it.effect.each(Outcomes.kinds)("of kind %s passes the interceptors of both sides", (kind) => {
     const notes: Array<string> = []
     const noting = (
       name: string
@@ -199,7 +166,7 @@ describe("a call in memory", () => {
       assert.deepStrictEqual(notes.slice(0, 3), ["call starts", "attempt starts", "server starts"])
     }).pipe(
       Effect.provide(
-        echo().pipe(
+        EchoServer.serve().pipe(
           InMemory.listen({
             interceptors: [noting("server")],
             client: { interceptors: [noting("call")], attemptInterceptors: [noting("attempt")] }
@@ -216,7 +183,7 @@ describe("a call in memory", () => {
       assert.strictEqual(reason._tag, "InvalidArgument")
       const chat = client.Chat(Stream.make({ text: "fine" }, { int32Value: 2.5 }))
       assert.strictEqual((yield* Effect.flip(Stream.runDrain(chat))).reason._tag, "InvalidArgument")
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
+    }).pipe(Effect.provide(EchoServer.serve().pipe(InMemory.listen())))
   )
 
   it.effect("has limits of the sizes of messages", () =>
@@ -229,7 +196,9 @@ describe("a call in memory", () => {
       assert.strictEqual((yield* Effect.flip(call("bidi", "x".repeat(101)))).reason._tag, "ResourceExhausted")
       const tooLarge = yield* Effect.flip(call("serverStream", "x".repeat(60)))
       assert.match(tooLarge.reason.message, /^Response of \d+ bytes exceeds the limit of 50$/)
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen({ limits: { maxRequestSize: 100, maxResponseSize: 50 } }))))
+    }).pipe(
+      Effect.provide(EchoServer.serve().pipe(InMemory.listen({ limits: { maxRequestSize: 100, maxResponseSize: 50 } })))
+    )
   )
 
   it.effect("of a service that the server does not have is UNIMPLEMENTED, and seen by observers", () => {
@@ -244,7 +213,7 @@ describe("a call in memory", () => {
       assert.deepStrictEqual(seen, ["_OTHER Unimplemented rejected"])
     }).pipe(
       Effect.provide(
-        echo().pipe(
+        EchoServer.serve().pipe(
           InMemory.listen({
             observers: [
               {
@@ -260,12 +229,10 @@ describe("a call in memory", () => {
 
   it.effect("is cut with UNAVAILABLE when the server closes", () =>
     Effect.gen(function* () {
-      const started = yield* Deferred.make<void>()
       const scope = yield* Scope.make()
-      const hang = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
-      const context = yield* Layer.buildWithScope(echo({ hang }).pipe(InMemory.listen()), scope)
+      const { context, started } = yield* Scope.provide(hanging, scope)
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provideContext(call("unary", "hang"), context)))
-      yield* Deferred.await(started)
+      yield* started
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual((yield* Fiber.join(fiber)).reason._tag, "Unavailable")
     })
@@ -291,18 +258,16 @@ describe("a stream in memory", () => {
         }),
         {}
       )
-      yield* Effect.gen(function* () {
-        const greeter = yield* GrpcClient.make(GreeterService)
-        const read = yield* Stream.runCollect(Stream.take(greeter.GreetInAll({}), 3))
-        assert.deepStrictEqual(
-          read.map(({ text }) => text),
-          ["1", "2", "3"]
-        )
-        // 16 at each end, and the one that waits
-        assert.isBelow(made, 100)
-        const all = yield* Stream.runCount(greeter.GreetInAll({}))
-        assert.strictEqual(all, 1000)
-      }).pipe(Effect.provide(services.pipe(InMemory.listen())))
+      const context = yield* Layer.build(services.pipe(InMemory.listen()))
+      const greeter = yield* Effect.provideContext(GrpcClient.make(GreeterService), context)
+      const read = yield* Stream.runCollect(Stream.take(greeter.GreetInAll({}), 3))
+      assert.deepStrictEqual(
+        read.map(({ text }) => text),
+        ["1", "2", "3"]
+      )
+      // 16 at each end, and the one that waits
+      assert.isBelow(made, 100)
+      assert.strictEqual(yield* Stream.runCount(greeter.GreetInAll({})), 1000)
     })
   )
 
@@ -321,7 +286,7 @@ describe("a stream in memory", () => {
       assert.strictEqual(first[0]?.text, "1")
       assert.isBelow(sent, 200)
       assert.strictEqual((yield* client.Collect(requests)).text.split(" ").length, 1000)
-    }).pipe(Effect.provide(echo().pipe(InMemory.listen())))
+    }).pipe(Effect.provide(EchoServer.serve().pipe(InMemory.listen())))
   )
 })
 
@@ -362,5 +327,5 @@ it.effect("health is served in memory, too", () =>
     yield* set(EchoService.name, "NOT_SERVING")
     const [status] = yield* Stream.runCollect(Stream.take(health.Watch({ service: EchoService.name }), 1))
     assert.strictEqual(status?.status, 2)
-  }).pipe(Effect.provide(Layer.merge(echo(), Health.layer).pipe(Layer.provideMerge(InMemory.layer()))))
+  }).pipe(Effect.provide(Layer.merge(EchoServer.serve(), Health.layer).pipe(Layer.provideMerge(InMemory.layer()))))
 )

@@ -7,13 +7,13 @@ CALLS is a JSON array. A call with the generated stubs, which are on PYTHONPATH:
     {"call": "first.Recommend", "request": {"user_id": 7}}
     {"call": "v1.Recommend", "request": {}, "gzip": true}
 
-A call without stubs, with its encoded messages in hexadecimal:
+A call without stubs, with its encoded message in hexadecimal:
 
-    {"path": "/Recommendations/Recommend", "messages": ["ffffff"]}
+    {"path": "/Recommendations/Recommend", "message": "1801"}
 
 A call with a stream of responses, which sends SIGTERM to a process after the first response:
 
-    {"path": "/grpc.health.v1.Health/Watch", "messages": [""], "terminate": 4711}
+    {"path": "/grpc.health.v1.Health/Watch", "message": "", "terminate": 4711}
 
 Prints a JSON array of the outcomes, with the field names of the protos:
 
@@ -70,17 +70,15 @@ def plain(message):
 
 def respond(channel, call):
     if "path" in call:
-        messages = [bytes.fromhex(message) for message in call["messages"]]
+        message = bytes.fromhex(call["message"])
         if "terminate" in call:
             responses = []
-            for response in channel.unary_stream(call["path"])(messages[0], timeout=TIMEOUT):
+            for response in channel.unary_stream(call["path"])(message, timeout=TIMEOUT):
                 responses.append(response.hex())
                 if len(responses) == 1:
                     os.kill(call["terminate"], signal.SIGTERM)
             return responses
-        if len(messages) == 1:
-            return channel.unary_unary(call["path"])(messages[0], timeout=TIMEOUT).hex()
-        return channel.stream_unary(call["path"])(iter(messages), timeout=TIMEOUT).hex()
+        return channel.unary_unary(call["path"])(message, timeout=TIMEOUT).hex()
     method, request = STUBS[call["call"]](channel, call["request"])
     compression = grpc.Compression.Gzip if call.get("gzip") else None
     return plain(method(request, timeout=TIMEOUT, compression=compression))

@@ -228,8 +228,6 @@ def unimplemented_service(test, connect):
         fails(lambda: service.UnimplementedCall(messages.Empty(), timeout=TIMEOUT), grpc.StatusCode.UNIMPLEMENTED)
 
 
-
-
 @case
 def cancel_after_begin(test, connect):
     requests = queue.Queue()

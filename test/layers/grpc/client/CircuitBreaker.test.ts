@@ -59,11 +59,20 @@ describe("CircuitBreaker", () => {
     })
   )
 
+  it.effect("stays closed while calls in flight fail and succeed in turn", () =>
+    Effect.gen(function* () {
+      const call = yield* make("1 hour")
+      const calls = yield* Effect.replicateEffect(begin(call), 12)
+      for (const [index, { end }] of calls.entries()) yield* end(index % 2 === 0 ? unavailable : succeeds)
+      assert.strictEqual(yield* call(succeeds), "OK")
+    })
+  )
+
   it.effect("counts UNAVAILABLE and DEADLINE_EXCEEDED only", () =>
     Effect.gen(function* () {
       const call = yield* make("1 hour")
       const busy = fails(Status.resourceExhausted("busy"))
-      for (const answer of [fails(Status.notFound("no")), busy, fails(Status.internal("bug"))]) {
+      for (const answer of [fails(Status.invalidArgument([])), busy, fails(Status.internal("bug"))]) {
         for (let count = 0; count < 5; count++) yield* call(answer)
       }
       // neither a success nor a failure

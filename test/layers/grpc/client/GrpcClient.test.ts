@@ -134,14 +134,14 @@ describe("GrpcClient", () => {
         Stream.make<Array<EchoResponse__Output>>({ text: "first", items: [] }),
         Stream.never
       ).pipe(Stream.onExit(() => Deferred.succeed(cancelled, undefined)))
-      yield* Effect.gen(function* () {
-        const { Echo: call, Expand } = yield* Echo.client
-        const [first] = yield* Stream.runCollect(Stream.take(Expand({}), 1))
-        assert.strictEqual(first?.text, "first")
-        yield* Deferred.await(cancelled)
-        // an unhandled error event would have ended the process by now
-        assert.strictEqual((yield* call({ text: "second" })).text, "second")
-      }).pipe(Effect.provide(Echo.serve({ Expand: () => responses })))
+      const {
+        client: { Echo: call, Expand }
+      } = yield* Echo.start({ Expand: () => responses })
+      const [first] = yield* Stream.runCollect(Stream.take(Expand({}), 1))
+      assert.strictEqual(first?.text, "first")
+      yield* Deferred.await(cancelled)
+      // an unhandled error event would have ended the process by now
+      assert.strictEqual((yield* call({ text: "second" })).text, "second")
     })
   )
 })

@@ -1,13 +1,14 @@
 /**
  * The successive grpc-js clients of a channel. Each is closed once it is no longer used.
  */
-import { connect, createServer, type Server, type Socket } from "node:net"
+import { connect } from "node:net"
 
 import { assert, describe, it, vi } from "@effect/vitest"
 import { type ChannelCredentials, Client, connectivityState, credentials } from "@grpc/grpc-js"
 import { Effect, Exit, Queue, Scope, Stream } from "effect"
 
 import * as ReplaceableClient from "../../../../src/layers/grpc/client/ReplaceableClient.ts"
+import * as TcpPort from "../../../integration/TcpPort.ts"
 import * as Logs from "../../telemetry/Logs.ts"
 import * as Http2Backend from "../Http2Backend.ts"
 
@@ -76,27 +77,11 @@ const connected = (client: Client) =>
 
 const backend = Http2Backend.serve((stream) => stream.close())
 
-/** Listens on a free port with a handler of connections. */
-const accepting = (onConnection: (socket: Socket) => void) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.callback<Server>((resume) => {
-        const server = createServer((socket) => onConnection(socket.on("error", () => {})))
-        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-      }),
-      (server) => Effect.sync(() => server.close())
-    ),
-    (server) => {
-      const address = server.address()
-      return address !== null && typeof address === "object" ? address.port : 0
-    }
-  )
-
-const silent = accepting(() => {})
+const silent = TcpPort.accept()
 
 /** A port that forwards plaintext connections to another port, and does not answer TLS connections. */
 const withoutTls = (port: number) =>
-  accepting((socket) => {
+  TcpPort.accept((socket) => {
     socket.once("data", (first: Buffer) => {
       if (first[0] === 0x16) return
       const other = connect(port, "127.0.0.1").on("error", () => {})
@@ -119,7 +104,7 @@ describe("leases", () => {
       first!.release()
       lease()
       assert.strictEqual(refusal(), "ResourceExhausted")
-    }).pipe(Effect.scoped)
+    })
   )
 })
 
@@ -133,7 +118,7 @@ describe("a client whose credentials have been replaced", () => {
       assert.isFalse(isClosed(current()))
       yield* close
       assert.deepStrictEqual(counts, { made: 2, closed: 2 })
-    }).pipe(Effect.scoped)
+    })
   )
 
   it.live("is closed when its last call has ended", () => {
@@ -149,7 +134,7 @@ describe("a client whose credentials have been replaced", () => {
       assert.isTrue(isClosed(other!.client))
       assert.deepStrictEqual(counts, { made: 2, closed: 1 })
       assert.strictEqual(logs.text(), "")
-    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+    }).pipe(Effect.provide(logs.layer))
   })
 
   it.live("is kept while it is connected and no successor is, of which only the latest is kept", () =>
@@ -169,7 +154,7 @@ describe("a client whose credentials have been replaced", () => {
       yield* change
       yield* close
       assert.deepStrictEqual(counts, { made: 6, closed: 6 })
-    }).pipe(Effect.scoped)
+    })
   )
 
   it.live("is replaced if its connection is lost", () => {
@@ -188,7 +173,7 @@ describe("a client whose credentials have been replaced", () => {
       assert.isTrue(isClosed(client))
       assert.deepStrictEqual(counts, { made: 2, closed: 1 })
       assert.strictEqual(logs.text(), "")
-    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+    }).pipe(Effect.provide(logs.layer))
   })
 
   it.live("is kept while its successors time out and are replaced", () =>
@@ -204,7 +189,7 @@ describe("a client whose credentials have been replaced", () => {
       assert.strictEqual(current(), client)
       // two are open: the one that is kept and the one that is connecting
       assert.strictEqual(counts.closed, counts.made - 2)
-    }).pipe(Effect.scoped)
+    })
   )
 
   it.live("is kept if the new credentials are invalid, until valid ones follow", () => {
@@ -223,7 +208,7 @@ describe("a client whose credentials have been replaced", () => {
       assert.strictEqual(current(), client)
       yield* change
       assert.notStrictEqual(current(), client)
-    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+    }).pipe(Effect.provide(logs.layer))
   })
 })
 
@@ -246,6 +231,6 @@ describe("a client that times out while it connects", () => {
       yield* close
       assert.deepStrictEqual(counts, { made: 4, closed: 4 })
       assert.strictEqual(refusal(), "Unavailable")
-    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+    }).pipe(Effect.provide(logs.layer))
   })
 })

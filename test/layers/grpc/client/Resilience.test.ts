@@ -1,11 +1,9 @@
 /**
  * Retries, circuit breaker, suspension of servers, and reconnection, with real servers and clients in this process.
  */
-import { createServer, type Socket } from "node:net"
-
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Context, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
 
 import {
   type ChannelOptions,
@@ -15,19 +13,12 @@ import {
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import { GrpcCall } from "../../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
-import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
+import * as TcpPort from "../../../integration/TcpPort.ts"
 import * as Echo from "../Echo.ts"
 
 /** Serves Echo until the scope closes, and returns the port. */
-const serve = Effect.fnUntraced(function* (
-  handlers: Parameters<typeof Echo.serve>[0],
-  options?: Parameters<typeof Echo.serve>[1]
-) {
-  const context = yield* Layer.build(Layer.fresh(Echo.serve(handlers, options)))
-  const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
-  return port
-})
+const serve = (...options: Parameters<typeof Echo.start>) => Effect.map(Echo.start(...options), ({ port }) => port)
 
 /** A client of servers on 127.0.0.1. */
 const connect = Effect.fnUntraced(function* (
@@ -41,11 +32,6 @@ const connect = Effect.fnUntraced(function* (
   )
   return yield* Effect.provideContext(GrpcClient.make(Echo.EchoService), context)
 })
-
-interface Echoed {
-  readonly text: string
-  readonly items: []
-}
 
 const patient: RetryPolicy.RetryPolicy = { ...RetryPolicy.defaults, attemptTimeout: Duration.seconds(10) }
 
@@ -169,21 +155,11 @@ describe("an idempotent method", () => {
   it.live("is retried on another server if one hangs, which is suspended until it responds", () =>
     Effect.gen(function* () {
       let isHanging = true
-      const calls = { hanging: 0, well: 0 }
-      const hanging = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls.hanging++
-            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
-          })
-      })
-      const well = yield* serve({
-        Echo: () =>
-          Effect.sync(() => {
-            calls.well++
-            return { text: "well", items: [] }
-          })
-      })
+      const { count, handler } = counted(() =>
+        isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+      )
+      const hanging = yield* serve({ Echo: handler })
+      const well = yield* serve({ Echo: () => Effect.succeed({ text: "well", items: [] }) })
       const client = yield* connect([hanging, well], {
         suspension: Duration.millis(300),
         retry: { ...patient, attemptTimeout: Duration.millis(200) }
@@ -192,8 +168,8 @@ describe("an idempotent method", () => {
         assert.strictEqual((yield* client.Echo({}, { timeout: "5 seconds" })).text, "well")
       }
       // the first call, and one probe after each suspension
-      assert.isAtLeast(calls.hanging, 1)
-      assert.isAtMost(calls.hanging, 4)
+      assert.isAtLeast(count.calls, 1)
+      assert.isAtMost(count.calls, 4)
       isHanging = false
       const { text } = yield* client
         .Echo({}, { timeout: "5 seconds" })
@@ -203,24 +179,22 @@ describe("an idempotent method", () => {
         )
       assert.strictEqual(text, "hanging")
       // round robin includes it again
-      const before = calls.hanging
+      const before = count.calls
       for (let call = 0; call < 10; call++) yield* client.Echo({})
-      assert.strictEqual(calls.hanging - before, 5)
+      assert.strictEqual(count.calls - before, 5)
     })
   )
 
   it.live("uses a suspended server again while the stream that probed it is still open", () =>
     Effect.gen(function* () {
       let isHanging = true
-      let calls = 0
       let streams = 0
+      const { count, handler } = counted(() =>
+        isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
+      )
       const begun = Stream.concat(Stream.succeed({ text: "begun", items: [] }), Stream.never)
       const hanging = yield* serve({
-        Echo: () =>
-          Effect.suspend(() => {
-            calls++
-            return isHanging ? Effect.never : Effect.succeed({ text: "hanging", items: [] })
-          }),
+        Echo: handler,
         Expand: () =>
           Stream.suspend(() => {
             streams++
@@ -233,7 +207,7 @@ describe("an idempotent method", () => {
         retry: { ...patient, attemptTimeout: Duration.millis(200) }
       })
       const call = client.Echo({}, { timeout: "5 seconds" })
-      yield* Effect.repeat(call, { until: () => calls > 0 })
+      yield* Effect.repeat(call, { until: () => count.calls > 0 })
       const openStream = Effect.forkScoped(Stream.runDrain(client.Expand({})))
       yield* openStream.pipe(
         Effect.repeat({ until: () => streams > 0, schedule: Schedule.spaced("20 millis") }),
@@ -299,26 +273,20 @@ describe("the circuit breaker of a service", () => {
   it.live("opens after consecutive failures, and closes once a probe succeeds", () =>
     Effect.gen(function* () {
       let isDown = true
-      let calls = 0
-      const port = yield* serve({
-        EchoOnce: ({ text }) =>
-          Effect.suspend(() => {
-            calls++
-            return isDown ? unavailable() : Effect.succeed({ text, items: [] })
-          })
-      })
+      const { count, handler } = counted(() => (isDown ? unavailable() : Effect.succeed({ text: "up", items: [] })))
+      const port = yield* serve({ EchoOnce: handler })
       const client = yield* connect([port], { circuitFailures: 3, circuitOpen: Duration.millis(200) })
       for (let call = 0; call < 3; call++) yield* Effect.flip(client.EchoOnce({}))
       const error = yield* Effect.flip(client.EchoOnce({}))
       assert.match(error.reason.message, /^Circuit breaker is open for /)
       assert.strictEqual(error.reason._tag, "Unavailable")
-      assert.strictEqual(calls, 3)
+      assert.strictEqual(count.calls, 3)
       isDown = false
       const { text } = yield* client
-        .EchoOnce({ text: "up" })
+        .EchoOnce({})
         .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
       assert.strictEqual(text, "up")
-      assert.strictEqual(calls, 4)
+      assert.strictEqual(count.calls, 4)
     })
   )
 
@@ -334,99 +302,15 @@ describe("the circuit breaker of a service", () => {
       assert.deepStrictEqual([count.calls, begun], [1, 1])
     })
   )
-
-  it.live("stays closed if failures are not consecutive, with many calls in flight", () =>
-    Effect.gen(function* () {
-      const waiting: Array<(answer: Effect.Effect<Echoed, Echo.Unavailable>) => void> = []
-      const port = yield* serve({ EchoOnce: () => Effect.callback((resume) => void waiting.push(resume)) })
-      const client = yield* connect([port])
-      const outcomes: Array<string> = []
-      const call = client.EchoOnce({}, { timeout: "10 seconds" }).pipe(
-        Effect.match({ onSuccess: () => "OK", onFailure: ({ reason }) => reason.message }),
-        Effect.tap((outcome) => Effect.sync(() => void outcomes.push(outcome)))
-      )
-      const calls = yield* Effect.forkChild(
-        Effect.all(
-          Array.from({ length: 12 }, () => call),
-          { concurrency: "unbounded" }
-        )
-      )
-      const until = (condition: () => boolean) =>
-        Effect.repeat(Effect.yieldNow, { until: condition, schedule: Schedule.spaced("1 millis") })
-      yield* until(() => waiting.length === 12)
-      // alternating failures and successes
-      for (const [index, answer] of waiting.entries()) {
-        answer(index % 2 === 0 ? unavailable() : Effect.succeed({ text: "", items: [] }))
-        yield* until(() => outcomes.length === index + 1)
-      }
-      yield* Fiber.await(calls)
-      const next = yield* Effect.forkChild(client.EchoOnce({}, { timeout: "10 seconds" }))
-      yield* until(() => waiting.length === 13 || next.pollUnsafe() !== undefined)
-      waiting[12]?.(Effect.succeed({ text: "closed", items: [] }))
-      assert.strictEqual((yield* Fiber.join(next)).text, "closed")
-    })
-  )
-
-  it.live("allows a probe after circuitOpen, even if the wall clock is set back", () =>
-    Effect.gen(function* () {
-      const now = Date.now
-      yield* Effect.addFinalizer(() => Effect.sync(() => void (Date.now = now)))
-      let isDown = true
-      const port = yield* serve({
-        EchoOnce: () => Effect.suspend(() => (isDown ? unavailable() : Effect.succeed({ text: "up", items: [] })))
-      })
-      const client = yield* connect([port], { circuitFailures: 1, circuitOpen: Duration.millis(100) })
-      yield* Effect.flip(client.EchoOnce({}))
-      Date.now = () => now() - 3_600_000
-      isDown = false
-      const { text } = yield* client
-        .EchoOnce({})
-        .pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
-      assert.strictEqual(text, "up")
-    })
-  )
-
-  it.live("stays closed if the service responds with INVALID_ARGUMENT", () =>
-    Effect.gen(function* () {
-      const { count, handler } = counted(() => Effect.fail(new Echo.Refused({ field: "text" })))
-      const port = yield* serve({ EchoOnce: handler })
-      const client = yield* connect([port], { circuitFailures: 2 })
-      for (let call = 0; call < 10; call++) yield* Effect.flip(client.EchoOnce({}))
-      assert.strictEqual(count.calls, 10)
-    })
-  )
 })
-
-/** A port that accepts connections and never sends anything. */
-const silent = Effect.acquireRelease(
-  Effect.callback<{ readonly port: number; readonly close: () => Promise<void> }>((resume) => {
-    const sockets = new Set<Socket>()
-    const server = createServer((socket) => {
-      sockets.add(socket)
-      socket.on("error", () => {})
-      socket.on("close", () => sockets.delete(socket))
-    })
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      const port = address !== null && typeof address === "object" ? address.port : 0
-      resume(
-        Effect.succeed({
-          port,
-          // connections stay open
-          close: () => new Promise((resolve) => server.close(() => resolve()))
-        })
-      )
-    })
-    return Effect.sync(() => sockets.forEach((socket) => socket.destroy()))
-  }),
-  ({ close }) => Effect.sync(() => void close())
-)
 
 describe("a channel that cannot connect", () => {
   it.live("is replaced after connectTimeout, and its calls fail with UNAVAILABLE", () =>
     Effect.gen(function* () {
-      const { port } = yield* silent
-      const client = yield* connect([port], { ...defaultPolicy, connectTimeout: Duration.millis(300) })
+      const client = yield* connect([yield* TcpPort.accept()], {
+        ...defaultPolicy,
+        connectTimeout: Duration.millis(300)
+      })
       // fails long before the deadline
       const error = yield* Effect.flip(client.EchoOnce({}, { timeout: "1 minute" }))
       assert.strictEqual(error.reason._tag, "Unavailable")

@@ -93,48 +93,46 @@ describe("the access log", () => {
     )
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "has the cause of a defect in a $kind call, of which the client gets only an id",
-    ({ kind }) =>
-      logging((logs) =>
-        Effect.gen(function* () {
-          const { call, seen, target } = yield* Outcomes.make()
-          logs.clear()
-          const { reason } = yield* Effect.flip(call(kind, "die"))
-          yield* seen
-          const [line] = logs.access()
-          assert(line !== undefined)
-          // the stack reaches the code that died
-          assert.match(line.cause ?? "", new RegExp(`^Error: ${Outcomes.secret}\n    at .*Outcomes\\.ts:\\d+:\\d+`))
-          const { requestId } = line.annotations
-          assert.match(String(requestId), /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/)
-          assert.strictEqual(reason._tag, "Internal")
-          assert.strictEqual(reason.message, "Internal error")
-          assert.deepStrictEqual<unknown>(reason.details, [{ _tag: "RequestInfo", requestId }])
+  it.live.each(Outcomes.kinds)("has the cause of a defect in a %s call, of which the client gets only an id", (kind) =>
+    logging((logs) =>
+      Effect.gen(function* () {
+        const { call, seen, target } = yield* Outcomes.make()
+        logs.clear()
+        const { reason } = yield* Effect.flip(call(kind, "die"))
+        yield* seen
+        const [line] = logs.access()
+        assert(line !== undefined)
+        // the stack reaches the code that died
+        assert.match(line.cause ?? "", new RegExp(`^Error: ${Outcomes.secret}\n    at .*Outcomes\\.ts:\\d+:\\d+`))
+        const { requestId } = line.annotations
+        assert.match(String(requestId), /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/)
+        assert.strictEqual(reason._tag, "Internal")
+        assert.strictEqual(reason.message, "Internal error")
+        assert.deepStrictEqual<unknown>(reason.details, [{ _tag: "RequestInfo", requestId }])
 
-          // the same by node:http2, to see all that is sent
-          logs.clear()
-          const { body, headers } = yield* answerTo(target, kind, "die")
-          yield* seen
-          const [another] = logs.access()
-          const id = String(another?.annotations["requestId"])
-          assert.notStrictEqual(id, requestId)
-          const { ":status": status, "content-type": type, date, ...sent } = Object.fromEntries(headers)
-          assert.deepStrictEqual([status, type], ["200", "application/grpc+proto"])
-          assert.isFalse(Number.isNaN(Date.parse(date ?? "")))
-          const { "grpc-status-details-bin": details = "", ...others } = sent
-          delete others["grpc-accept-encoding"]
-          delete others["grpc-encoding"]
-          assert.deepStrictEqual(others, { "grpc-status": "13", "grpc-message": "Internal%20error" })
-          // without its texts, the google.rpc.Status consists of tags and lengths only
-          const left = ["Internal error", "type.googleapis.com/google.rpc.RequestInfo", id].reduce(
-            (left, text) => left.replace(text, ""),
-            Buffer.from(details, "base64").toString("latin1")
-          )
-          assert.strictEqual(left, "\b\r\x12\x0e\x1aT\n*\x12&\n$")
-          assert.strictEqual(body.length, 0)
-        })
-      )
+        // the same by node:http2, to see all that is sent
+        logs.clear()
+        const { body, headers } = yield* answerTo(target, kind, "die")
+        yield* seen
+        const [another] = logs.access()
+        const id = String(another?.annotations["requestId"])
+        assert.notStrictEqual(id, requestId)
+        const { ":status": status, "content-type": type, date, ...sent } = Object.fromEntries(headers)
+        assert.deepStrictEqual([status, type], ["200", "application/grpc+proto"])
+        assert.isFalse(Number.isNaN(Date.parse(date ?? "")))
+        const { "grpc-status-details-bin": details = "", ...others } = sent
+        delete others["grpc-accept-encoding"]
+        delete others["grpc-encoding"]
+        assert.deepStrictEqual(others, { "grpc-status": "13", "grpc-message": "Internal%20error" })
+        // without its texts, the google.rpc.Status consists of tags and lengths only
+        const left = ["Internal error", "type.googleapis.com/google.rpc.RequestInfo", id].reduce(
+          (left, text) => left.replace(text, ""),
+          Buffer.from(details, "base64").toString("latin1")
+        )
+        assert.strictEqual(left, "\b\r\x12\x0e\x1aT\n*\x12&\n$")
+        assert.strictEqual(body.length, 0)
+      })
+    )
   )
 
   it.live("has the defect of a call that also fails", () =>

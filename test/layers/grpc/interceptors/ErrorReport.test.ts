@@ -59,45 +59,43 @@ describe("the error report", () => {
     )
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "has the cause, attributes and span of a defect in a $kind call",
-    ({ kind }) =>
-      reporting((reports) =>
-        Effect.gen(function* () {
-          const { spans, tracer } = Spans.recorder()
-          const bug = new TypeError(Outcomes.secret)
-          const { call, seen } = yield* Outcomes.make({ inputs: { bug: Effect.die(bug) } }).pipe(
-            Effect.provideService(Tracer.Tracer, tracer)
-          )
-          spans.length = 0
-          const { reason } = yield* Effect.flip(call(kind, "bug"))
-          yield* seen
+  it.live.each(Outcomes.kinds)("has the cause, attributes and span of a defect in a %s call", (kind) =>
+    reporting((reports) =>
+      Effect.gen(function* () {
+        const { spans, tracer } = Spans.recorder()
+        const bug = new TypeError(Outcomes.secret)
+        const { call, seen } = yield* Outcomes.make({ inputs: { bug: Effect.die(bug) } }).pipe(
+          Effect.provideService(Tracer.Tracer, tracer)
+        )
+        spans.length = 0
+        const { reason } = yield* Effect.flip(call(kind, "bug"))
+        yield* seen
 
-          const [report, ...others] = reports
-          assert.deepStrictEqual(others, [])
-          assert(report !== undefined)
-          assert.strictEqual(report.severity, "Error")
-          const { peer, ...attributes } = report.attributes
-          assert.match(String(peer), /^127\.0\.0\.1:\d+$/)
-          assert.deepStrictEqual(attributes, {
-            method: `${EchoService.name}/${methods[kind]}`,
-            requestId: idOf(reason)
-          })
-          assert.strictEqual(thrown(report), bug)
-          assert.strictEqual(report.error.name, "TypeError")
-          assert.strictEqual(report.error.message, Outcomes.secret)
-          assert.match(
-            report.error.stack ?? "",
-            new RegExp(`^TypeError: ${Outcomes.secret}\n    at .*ErrorReport\\.test\\.ts:\\d+:\\d+`)
-          )
-          assert.instanceOf(report.error.cause, Error)
-          assert.strictEqual(report.error.cause.message, Outcomes.secret)
-          // reported in the span of the call
-          const server = spans.find(({ kind }) => kind === "server")
-          assert(server !== undefined)
-          assert.strictEqual(report.span, server)
+        const [report, ...others] = reports
+        assert.deepStrictEqual(others, [])
+        assert(report !== undefined)
+        assert.strictEqual(report.severity, "Error")
+        const { peer, ...attributes } = report.attributes
+        assert.match(String(peer), /^127\.0\.0\.1:\d+$/)
+        assert.deepStrictEqual(attributes, {
+          method: `${EchoService.name}/${methods[kind]}`,
+          requestId: idOf(reason)
         })
-      )
+        assert.strictEqual(thrown(report), bug)
+        assert.strictEqual(report.error.name, "TypeError")
+        assert.strictEqual(report.error.message, Outcomes.secret)
+        assert.match(
+          report.error.stack ?? "",
+          new RegExp(`^TypeError: ${Outcomes.secret}\n    at .*ErrorReport\\.test\\.ts:\\d+:\\d+`)
+        )
+        assert.instanceOf(report.error.cause, Error)
+        assert.strictEqual(report.error.cause.message, Outcomes.secret)
+        // reported in the span of the call
+        const server = spans.find(({ kind }) => kind === "server")
+        assert(server !== undefined)
+        assert.strictEqual(report.span, server)
+      })
+    )
   )
 
   it.live("has the same request ID as the log", () =>
@@ -116,36 +114,34 @@ describe("the error report", () => {
     )
   )
 
-  it.live.each(Outcomes.kinds.map((kind) => ({ kind })))(
-    "contains failures of a $kind call with INTERNAL, UNKNOWN and DATA_LOSS only",
-    ({ kind }) =>
-      reporting((reports) =>
-        Effect.gen(function* () {
-          const names = Object.keys(Status.codes)
-          const inputs = Object.fromEntries(
-            Object.entries(Status.codes).map(([name, code]) => [
-              name,
-              Effect.suspend(() => Effect.fail(Status.fromCode(code, `it is ${name}`)))
-            ])
-          )
-          const { call, seen } = yield* Outcomes.make({ inputs })
-          for (const name of names) {
-            const { reason } = yield* Effect.flip(call(kind, name))
-            assert.strictEqual(reason._tag, name)
-            yield* seen
-          }
-          assert.sameMembers(
-            reports.map(({ error }) => error.message),
-            unexpected.map((name) => `it is ${name}`)
-          )
-          for (const report of reports) {
-            assert.strictEqual(report.severity, "Error")
-            assert.strictEqual(report.attributes["method"], `${EchoService.name}/${methods[kind]}`)
-            // the error of the handler, not the status sent to the client
-            assert.propertyVal(thrown(report), "_tag", "Failure")
-          }
-        })
-      )
+  it.live.each(Outcomes.kinds)("contains failures of a %s call with INTERNAL, UNKNOWN and DATA_LOSS only", (kind) =>
+    reporting((reports) =>
+      Effect.gen(function* () {
+        const names = Object.keys(Status.codes)
+        const inputs = Object.fromEntries(
+          Object.entries(Status.codes).map(([name, code]) => [
+            name,
+            Effect.suspend(() => Effect.fail(Status.fromCode(code, `it is ${name}`)))
+          ])
+        )
+        const { call, seen } = yield* Outcomes.make({ inputs })
+        for (const name of names) {
+          const { reason } = yield* Effect.flip(call(kind, name))
+          assert.strictEqual(reason._tag, name)
+          yield* seen
+        }
+        assert.sameMembers(
+          reports.map(({ error }) => error.message),
+          unexpected.map((name) => `it is ${name}`)
+        )
+        for (const report of reports) {
+          assert.strictEqual(report.severity, "Error")
+          assert.strictEqual(report.attributes["method"], `${EchoService.name}/${methods[kind]}`)
+          // the error of the handler, not the status sent to the client
+          assert.propertyVal(thrown(report), "_tag", "Failure")
+        }
+      })
+    )
   )
 
   it.live("does not contain calls that are rejected before their handler", () =>

@@ -5,7 +5,7 @@ import { PrometheusMetrics } from "effect/observability"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 import { prometheusName } from "../../../../src/layers/telemetry/prometheusName.ts"
-import { EchoServer, EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
+import { EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
 import { parse } from "../../../integration/Scrape.ts"
 import * as Outcomes from "../Outcomes.ts"
@@ -43,21 +43,13 @@ describe("the metrics of a server", () => {
       const seconds = grown("grpc_server_handling_seconds_sum", labels)
       assert.isAbove(seconds, outcome === "deadline" ? 0.1 : 0)
       assert.isBelow(seconds, 10)
-      assert.strictEqual(
-        after.total("rpc_server_call_duration_seconds_count", rpc) -
-          before.total("rpc_server_call_duration_seconds_count", rpc),
-        1
-      )
+      const duration = "rpc_server_call_duration_seconds_count"
+      assert.strictEqual(after.total(duration, rpc) - before.total(duration, rpc), 1)
       // errors of the server have the label error_type
       const isFault = ["Unavailable", "Internal", "DeadlineExceeded"].includes(code)
-      assert.strictEqual(
-        after.total("rpc_server_call_duration_seconds_count", {
-          ...rpc,
-          ...(isFault ? { error_type: rpc.rpc_status_code } : {})
-        }),
-        after.total("rpc_server_call_duration_seconds_count", rpc)
-      )
-      assert.strictEqual(after.labels("rpc_server_call_duration_seconds_count").has("error_type"), isFault)
+      const fault = isFault ? { error_type: rpc.rpc_status_code } : {}
+      assert.strictEqual(after.total(duration, { ...rpc, ...fault }), after.total(duration, rpc))
+      assert.strictEqual(after.labels(duration).has("error_type"), isFault)
     }).pipe(Effect.scoped, withRegistry)
   )
 
@@ -112,40 +104,31 @@ describe("the metrics of a client", () => {
   it.live("count calls once however many attempts they take, and count retries", () =>
     Effect.gen(function* () {
       let failures = 2
-      yield* Effect.gen(function* () {
-        const { call } = yield* EchoServer
-        yield* call("unary", "flaky")
-        yield* Effect.flip(call("unary", "missing"))
-        const { total, value } = yield* scrape
-        const method = { grpc_service: EchoService.name, grpc_method: "Echo" }
-        assert.strictEqual(value("grpc_client_retries_total", method), 2)
-        const rpc = { rpc_system_name: "grpc", rpc_method: `${EchoService.name}/Echo`, server_address: "127.0.0.1" }
-        assert.strictEqual(total("rpc_client_call_duration_seconds_count", { ...rpc, rpc_status_code: "OK" }), 1)
-        assert.strictEqual(
-          total("rpc_client_call_duration_seconds_count", {
-            ...rpc,
-            rpc_status_code: "NOT_FOUND",
-            error_type: "NOT_FOUND"
-          }),
-          1
-        )
-        assert.strictEqual(total("rpc_client_call_duration_seconds_count", {}), 2)
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            inputs: {
-              missing: Effect.fail(Status.notFound("no such thing")),
-              flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
-            }
-          })
-        )
-      )
+      const { call } = yield* Outcomes.serve({
+        inputs: {
+          missing: Effect.fail(Status.notFound("no such thing")),
+          flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
+        }
+      })
+      yield* call("unary", "flaky")
+      yield* Effect.flip(call("unary", "missing"))
+      const { total, value } = yield* scrape
+      const method = { grpc_service: EchoService.name, grpc_method: "Echo" }
+      assert.strictEqual(value("grpc_client_retries_total", method), 2)
+      const duration = "rpc_client_call_duration_seconds_count"
+      const rpc = { rpc_system_name: "grpc", rpc_method: `${EchoService.name}/Echo`, server_address: "127.0.0.1" }
+      assert.strictEqual(total(duration, { ...rpc, rpc_status_code: "OK" }), 1)
+      assert.strictEqual(total(duration, { ...rpc, rpc_status_code: "NOT_FOUND", error_type: "NOT_FOUND" }), 1)
+      assert.strictEqual(total(duration), 2)
     }).pipe(withRegistry)
   )
 
   it.live("report the state of the circuit breaker", () =>
     Effect.gen(function* () {
-      const { call, target } = yield* EchoServer
+      const { call, target } = yield* Outcomes.serve({
+        inputs: { down: Effect.fail(Status.unavailable("down")) },
+        client: { policy: { retry: RetryPolicy.never, circuitFailures: 2, circuitOpen: Duration.hours(1) } }
+      })
       const state = Effect.map(scrape, ({ value }) =>
         ["closed", "open", "half_open"].filter(
           (state) => value("grpc_client_circuit_state", { target, grpc_service: EchoService.name, state }) === 1
@@ -157,14 +140,6 @@ describe("the metrics of a client", () => {
       yield* Effect.flip(call("unary", "down"))
       yield* Effect.flip(call("unary", "down"))
       assert.deepStrictEqual(yield* state, ["open"])
-    }).pipe(
-      Effect.provide(
-        EchoServer.layer({
-          inputs: { down: Effect.fail(Status.unavailable("down")) },
-          client: { policy: { retry: RetryPolicy.never, circuitFailures: 2, circuitOpen: Duration.hours(1) } }
-        })
-      ),
-      withRegistry
-    )
+    }).pipe(withRegistry)
   )
 })

@@ -9,7 +9,7 @@ import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as RetryPolicy from "../../../../src/layers/grpc/RetryPolicy.ts"
 import * as Status from "../../../../src/layers/grpc/Status.ts"
 import * as Sampling from "../../../../src/layers/telemetry/Sampling.ts"
-import { EchoServer, EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
+import { EchoService, methods } from "../../../../src/layers/testing/EchoServer.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
 import * as Spans from "../../telemetry/Spans.ts"
 import * as Tls from "../../tls/Tls.ts"
@@ -166,17 +166,9 @@ describe("the spans of a call", () => {
     Effect.gen(function* () {
       const { named, tracer } = Spans.recorder()
       let failures = 1
-      yield* Effect.gen(function* () {
-        const { call } = yield* EchoServer
-        yield* call("unary", "flaky")
-      }).pipe(
-        Effect.provide(
-          EchoServer.layer({
-            inputs: {
-              flaky: Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
-            }
-          })
-        ),
+      const flaky = Effect.suspend(() => (failures-- > 0 ? Effect.fail(Status.unavailable("not yet")) : Effect.void))
+      yield* Outcomes.serve({ inputs: { flaky } }).pipe(
+        Effect.flatMap(({ call }) => call("unary", "flaky")),
         Effect.provideService(Tracer.Tracer, tracer)
       )
       const spans = named(`${EchoService.name}/Echo`)
@@ -217,23 +209,12 @@ describe("the trace context", () => {
   const throughTwo = Effect.fnUntraced(function* (metadata: Metadata, tracer: Tracer.Tracer) {
     const heard = yield* Deferred.make<Metadata>()
     yield* Effect.gen(function* () {
-      const behind = yield* Layer.build(
-        EchoServer.layer({
-          inputs: {
-            hello: Effect.flatMap(GrpcCall, ({ metadata }) => Effect.asVoid(Deferred.succeed(heard, metadata)))
-          }
-        })
-      )
-      const { client: next } = Context.get(behind, EchoServer)
-      const front = yield* Layer.build(
-        EchoServer.layer({ inputs: { hello: Effect.asVoid(Effect.orDie(next.Echo({ text: "hello" }))) } })
-      )
+      const hear = Effect.flatMap(GrpcCall, ({ metadata }) => Effect.asVoid(Deferred.succeed(heard, metadata)))
+      const { client: next } = yield* Outcomes.serve({ inputs: { hello: hear } })
+      const passOn = Effect.asVoid(Effect.orDie(next.Echo({ text: "hello" })))
+      const { client } = yield* Outcomes.serve({ inputs: { hello: passOn } })
       // the test's client has no tracer, and sends the trace context of the metadata
-      yield* Effect.provideService(
-        Context.get(front, EchoServer).client.Echo({ text: "hello" }, { metadata }),
-        Tracer.Tracer,
-        Tracer.nativeTracer
-      )
+      yield* Effect.provideService(client.Echo({ text: "hello" }, { metadata }), Tracer.Tracer, Tracer.nativeTracer)
     }).pipe(Effect.provideService(Tracer.Tracer, tracer), Effect.scoped)
     const got = yield* Deferred.await(heard)
     const [parent] = got.get("traceparent")

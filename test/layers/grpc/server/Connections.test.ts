@@ -19,104 +19,85 @@ import * as Logs from "../../telemetry/Logs.ts"
 import * as Tls from "../../tls/Tls.ts"
 import * as Echo from "../Echo.ts"
 import * as RawHttp2 from "../RawHttp2.ts"
+import * as Refusals from "./Refusals.ts"
 
 const path = `/${Echo.EchoService.name}/Echo`
 
 type ServeOptions = Parameters<typeof Echo.serve>[1]
 
-interface Trial {
-  readonly port: number
-  readonly logs: Logs.Recorder
-  /** The number of refused connections by reason, without those that are 0. */
-  readonly refused: Effect.Effect<Record<string, number>>
-  /** Waits for a log line that matches, and succeeds with it: its message, and the address and detail of a refused connection. */
-  readonly line: (pattern: RegExp) => Effect.Effect<string>
-}
-
-const withServer = <A, E>(
-  options: ServeOptions,
-  trial: (trial: Trial) => Effect.Effect<A, E, Scope.Scope | GrpcServer.GrpcServer>,
-  overrides: Parameters<typeof Echo.serve>[0] = {}
-) => {
+const serving = Effect.fnUntraced(function* (options?: ServeOptions) {
   const logs = Logs.recorder()
-  return Effect.gen(function* () {
-    const context = yield* Layer.build(Echo.serve(overrides, options).pipe(Layer.provideMerge(logs.layer)))
-    const { port } = yield* Context.get(context, GrpcServer.GrpcServer).address
-    return yield* Effect.provideContext(
-      trial({
-        port,
-        logs,
-        refused: Effect.map(Metric.snapshot, (snapshots) =>
-          Object.fromEntries(
-            snapshots.flatMap(({ attributes, id, state }) =>
-              id === "grpc_server_connections_refused_total" && "count" in state && Number(state.count) > 0
-                ? [[String(attributes?.["reason"]), Number(state.count)]]
-                : []
-            )
-          )
-        ),
-        line: (pattern) =>
-          Effect.sync(() =>
-            logs
-              .lines()
-              .map(({ annotations, message }) =>
-                [message, annotations["address"], annotations["detail"]].filter(Predicate.isNotUndefined).join(" ")
-              )
-              .find((text) => pattern.test(text))
-          ).pipe(
-            Effect.tap(() => Effect.yieldNow),
-            Effect.repeat({ until: (text) => text !== undefined }),
-            Effect.map(String)
-          )
-      }),
-      context
-    )
-  }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()), Effect.timeout("20 seconds"))
-}
+  const registry: Metric.MetricRegistry = new Map()
+  const { load, port } = yield* Echo.start({}, options).pipe(
+    Effect.provide(logs.layer),
+    Effect.provideService(Metric.MetricRegistry, registry)
+  )
+  const textOf = ({ annotations, message }: Logs.Line) =>
+    [message, annotations["address"], annotations["detail"]].filter(Predicate.isNotUndefined).join(" ")
+  return {
+    port,
+    load,
+    logs,
+    metrics: Effect.provideService(Metric.snapshot, Metric.MetricRegistry, registry),
+    /** The number of refused connections by reason, without those that are 0. */
+    refused: Effect.provideService(Refusals.counts, Metric.MetricRegistry, registry),
+    /** Waits for a log line that matches, and succeeds with it: its message, and the address and detail of a refused connection. */
+    line: (pattern: RegExp) =>
+      Effect.sync(() =>
+        logs
+          .lines()
+          .map(textOf)
+          .find((text) => pattern.test(text))
+      ).pipe(
+        Effect.tap(() => Effect.yieldNow),
+        Effect.repeat({ until: (text) => text !== undefined }),
+        Effect.map(String)
+      )
+  }
+})
 
-const assertServed = (port: number) =>
-  Effect.map(Tls.call(port, {}), ({ code, details }) => assert.deepStrictEqual([code, details], [0, ""]))
+type Serving = Effect.Success<ReturnType<typeof serving>>
+
+const assertServed = (port: number, papers: Tls.Papers = {}) =>
+  Effect.map(Tls.call(port, papers), ({ code, details }) => assert.deepStrictEqual([code, details], [0, ""]))
 
 describe("the headers of a call", () => {
   it.live("with too many binary values are rejected before grpc-js decodes them, with one access log line", () =>
-    withServer({}, ({ line, logs, port }) =>
-      Effect.gen(function* () {
-        const { socket } = yield* RawHttp2.connect(port)
-        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-bin", ",".repeat(12_000)]])]))
-        yield* line(/^gRPC call failed: Number of values of "-bin" headers \(12001\) exceeds the limit of 64$/)
-        assert.strictEqual(logs.access().length, 1)
-        assert.strictEqual(logs.access()[0]?.annotations["code"], "ResourceExhausted")
-        // the connection still serves calls with fewer values
-        socket.write(RawHttp2.call(3, "/nobody/Knows", [["x-bin", ",".repeat(60)]]))
-        yield* line(/nobody/)
-        yield* assertServed(port)
-      })
-    )
+    Effect.gen(function* () {
+      const { line, logs, port } = yield* serving()
+      const { socket } = yield* RawHttp2.connect(port)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-bin", ",".repeat(12_000)]])]))
+      yield* line(/^gRPC call failed: Number of values of "-bin" headers \(12001\) exceeds the limit of 64$/)
+      assert.strictEqual(logs.access().length, 1)
+      assert.strictEqual(logs.access()[0]?.annotations["code"], "ResourceExhausted")
+      // the connection still serves calls with fewer values
+      socket.write(RawHttp2.call(3, "/nobody/Knows", [["x-bin", ",".repeat(60)]]))
+      yield* line(/nobody/)
+      yield* assertServed(port)
+    })
   )
 
   it.live("that are too many are rejected with a status and an access log line", () =>
-    withServer({}, ({ line, logs, port }) =>
-      Effect.gen(function* () {
-        const { socket } = yield* RawHttp2.connect(port)
-        const headers = Array.from({ length: 150 }, (_, index) => [`x-${index}`, ""] as const)
-        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers)]))
-        yield* line(/^gRPC call failed: Number of headers \(156\) exceeds the limit of 128$/)
-        assert.strictEqual(logs.access().length, 1)
-        yield* assertServed(port)
-      })
-    )
+    Effect.gen(function* () {
+      const { line, logs, port } = yield* serving()
+      const { socket } = yield* RawHttp2.connect(port)
+      const headers = Array.from({ length: 150 }, (_, index) => [`x-${index}`, ""] as const)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers)]))
+      yield* line(/^gRPC call failed: Number of headers \(156\) exceeds the limit of 128$/)
+      assert.strictEqual(logs.access().length, 1)
+      yield* assertServed(port)
+    })
   )
 
   it.live("that are too large are rejected even before the client has acknowledged the limit", () =>
-    withServer({}, ({ line, logs, port }) =>
-      Effect.gen(function* () {
-        const { socket } = yield* RawHttp2.connect(port)
-        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-large", "a".repeat(40_000)]])]))
-        yield* line(/^gRPC call failed: Headers of 40\d\d\d bytes exceed the limit of 16384$/)
-        assert.strictEqual(logs.access().length, 1)
-        yield* assertServed(port)
-      })
-    )
+    Effect.gen(function* () {
+      const { line, logs, port } = yield* serving()
+      const { socket } = yield* RawHttp2.connect(port)
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [["x-large", "a".repeat(40_000)]])]))
+      yield* line(/^gRPC call failed: Headers of 40\d\d\d bytes exceed the limit of 16384$/)
+      assert.strictEqual(logs.access().length, 1)
+      yield* assertServed(port)
+    })
   )
 })
 
@@ -160,19 +141,17 @@ describe("an exception in the listener of streams", () => {
 
 describe("a client that sends GOAWAY during calls", () => {
   it.live("is disconnected within seconds after a protocol error", () =>
-    withServer({}, ({ port }) =>
-      Effect.gen(function* () {
-        const server = yield* GrpcServer.GrpcServer
-        const { closed, socket } = yield* RawHttp2.connect(port)
-        socket.write(RawHttp2.begin)
-        for (let stream = 1; stream < 20; stream += 2) socket.write(RawHttp2.call(stream, path, [], false))
-        socket.write(Buffer.concat([RawHttp2.goAway, RawHttp2.frame(0, 0, 0, Buffer.from("DATA"))]))
-        const [waited] = yield* Effect.timed(closed)
-        assert.isBelow(Duration.toMillis(waited), 5_000)
-        yield* Effect.repeat(server.load, { until: ({ answering }) => answering === 0 })
-        yield* assertServed(port)
-      })
-    )
+    Effect.gen(function* () {
+      const { load, port } = yield* serving()
+      const { closed, socket } = yield* RawHttp2.connect(port)
+      socket.write(RawHttp2.begin)
+      for (let stream = 1; stream < 20; stream += 2) socket.write(RawHttp2.call(stream, path, [], false))
+      socket.write(Buffer.concat([RawHttp2.goAway, RawHttp2.frame(0, 0, 0, Buffer.from("DATA"))]))
+      const [waited] = yield* Effect.timed(closed)
+      assert.isBelow(Duration.toMillis(waited), 5_000)
+      yield* Effect.repeat(load, { until: ({ answering }) => answering === 0 })
+      yield* assertServed(port)
+    })
   )
 })
 
@@ -200,24 +179,23 @@ describe("a client whose connection has reached maxConnectionAge", () => {
 
 describe("a client that sends no HTTP/2 SETTINGS", () => {
   it.live("is disconnected after a timeout, unlike an idle client that has sent them", () =>
-    withServer({}, ({ line, port, refused }) =>
-      Effect.gen(function* () {
-        const silent = yield* RawHttp2.connect(port)
-        silent.socket.write(RawHttp2.preface)
-        const idle = yield* RawHttp2.connect(port)
-        idle.socket.write(RawHttp2.begin)
-        const settingsAck = RawHttp2.frame(4, 1, 0)
-        yield* Effect.repeat(Effect.yieldNow, { until: () => idle.received().includes(settingsAck) })
-        const { now } = performance
-        const later = vi.spyOn(performance, "now").mockImplementation(() => now.call(performance) + 10_000)
-        yield* Effect.addFinalizer(() => Effect.sync(() => later.mockRestore()))
-        yield* silent.closed
-        yield* line(/^Connection refused 127\.0\.0\.1:\d+ no HTTP\/2 SETTINGS received in time$/)
-        assert.deepStrictEqual(yield* refused, { not_http2: 1 })
-        assert.isFalse(idle.socket.destroyed)
-        yield* assertServed(port)
-      })
-    )
+    Effect.gen(function* () {
+      const { line, port, refused } = yield* serving()
+      const silent = yield* RawHttp2.connect(port)
+      silent.socket.write(RawHttp2.preface)
+      const idle = yield* RawHttp2.connect(port)
+      idle.socket.write(RawHttp2.begin)
+      const settingsAck = RawHttp2.frame(4, 1, 0)
+      yield* Effect.repeat(Effect.yieldNow, { until: () => idle.received().includes(settingsAck) })
+      const { now } = performance
+      const later = vi.spyOn(performance, "now").mockImplementation(() => now.call(performance) + 10_000)
+      yield* Effect.addFinalizer(() => Effect.sync(() => later.mockRestore()))
+      yield* silent.closed
+      yield* line(/^Connection refused 127\.0\.0\.1:\d+ no HTTP\/2 SETTINGS received in time$/)
+      assert.deepStrictEqual(yield* refused, { not_http2: 1 })
+      assert.isFalse(idle.socket.destroyed)
+      yield* assertServed(port)
+    })
   )
 })
 
@@ -228,18 +206,17 @@ describe("a connection older than maxConnectionAge", () => {
   const aged = { limits: { maxConnectionAge: Duration.millis(10) } }
 
   it.live("does not start a call that arrives after its first GOAWAY, and excludes it in the second", () =>
-    withServer(aged, ({ logs, port }) =>
-      Effect.gen(function* () {
-        const { closed, frame, received, socket } = yield* RawHttp2.connect(port)
-        socket.write(RawHttp2.begin)
-        assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
-        socket.write(RawHttp2.call(1, path))
-        assert.isDefined(yield* frame(isGoAway(0)))
-        yield* closed
-        assert.isFalse(RawHttp2.framesOf(received()).some(({ stream }) => stream === 1))
-        assert.deepStrictEqual(logs.access(), [])
-      })
-    )
+    Effect.gen(function* () {
+      const { logs, port } = yield* serving(aged)
+      const { closed, frame, received, socket } = yield* RawHttp2.connect(port)
+      socket.write(RawHttp2.begin)
+      assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
+      socket.write(RawHttp2.call(1, path))
+      assert.isDefined(yield* frame(isGoAway(0)))
+      yield* closed
+      assert.isFalse(RawHttp2.framesOf(received()).some(({ stream }) => stream === 1))
+      assert.deepStrictEqual(logs.access(), [])
+    })
   )
 })
 
@@ -260,99 +237,90 @@ describe("a flood of frames", () => {
   ] as const
 
   it.live.each(floods)("%s closes only its connection, with a log line and a metric", ([, frame, first]) =>
-    withServer({}, ({ line, port, refused }) =>
-      Effect.gen(function* () {
-        const { closed, socket } = yield* RawHttp2.connect(port, "127.0.0.2")
-        socket.pause()
-        socket.write(Buffer.concat([RawHttp2.begin, first]))
-        const many = Buffer.concat(Array.from({ length: 2_000 }, () => frame))
-        const flood = () => {
-          while (!socket.destroyed && socket.write(many));
-        }
-        socket.on("drain", flood)
-        flood()
-        yield* Effect.raceFirst(closed, Effect.asVoid(line(/HTTP\/2 protocol error or flood/)))
-        yield* assertServed(port)
-        yield* line(/^Connection refused 127\.0\.0\.2:\d+ HTTP\/2 protocol error or flood: /)
-        assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
-      })
-    )
+    Effect.gen(function* () {
+      const { line, port, refused } = yield* serving()
+      const { closed, socket } = yield* RawHttp2.connect(port, "127.0.0.2")
+      socket.pause()
+      socket.write(Buffer.concat([RawHttp2.begin, first]))
+      const many = Buffer.concat(Array.from({ length: 2_000 }, () => frame))
+      const flood = () => {
+        while (!socket.destroyed && socket.write(many));
+      }
+      socket.on("drain", flood)
+      flood()
+      yield* Effect.raceFirst(closed, Effect.asVoid(line(/HTTP\/2 protocol error or flood/)))
+      yield* assertServed(port)
+      yield* line(/^Connection refused 127\.0\.0\.2:\d+ HTTP\/2 protocol error or flood: /)
+      assert.deepStrictEqual(yield* refused, { protocol_error: 1 })
+    })
   )
 })
 
 describe("the counters of a server", () => {
   it.live("start with a series at 0 for each reason", () =>
-    withServer({}, () =>
-      Effect.gen(function* () {
-        const snapshots = yield* Metric.snapshot
-        const values = (name: string, label: string) =>
-          Object.fromEntries(
-            snapshots.flatMap(({ attributes, id, state }) =>
-              id === name && "count" in state ? [[attributes?.[label], state.count]] : []
-            )
+    Effect.gen(function* () {
+      const snapshots = yield* (yield* serving()).metrics
+      const values = (name: string, label: string) =>
+        Object.fromEntries(
+          snapshots.flatMap(({ attributes, id, state }) =>
+            id === name && "count" in state ? [[attributes?.[label], state.count]] : []
           )
-        assert.deepStrictEqual(
-          values("grpc_server_connections_refused_total", "reason"),
-          Object.fromEntries(ConnectionRefusal.reasons.map((reason) => [reason, 0]))
         )
-        assert.deepStrictEqual(values("grpc_server_accept_errors_total", "error"), {
-          EMFILE: 0,
-          ENFILE: 0,
-          ENOBUFS: 0,
-          ENOMEM: 0
-        })
+      assert.deepStrictEqual(
+        values("grpc_server_connections_refused_total", "reason"),
+        Object.fromEntries(ConnectionRefusal.reasons.map((reason) => [reason, 0]))
+      )
+      assert.deepStrictEqual(values("grpc_server_accept_errors_total", "error"), {
+        EMFILE: 0,
+        ENFILE: 0,
+        ENOBUFS: 0,
+        ENOMEM: 0
       })
-    )
+    })
   )
 })
 
 describe("connections", () => {
   it.live("above maxConnectionsPerAddress are evicted in favour of a new one if they have no calls", () =>
-    withServer({ limits: { maxConnectionsPerAddress: 5 } }, ({ line, port, refused }) =>
-      Effect.gen(function* () {
-        const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
-        for (const { socket } of idle) socket.write(RawHttp2.begin)
-        yield* assertServed(port)
-        yield* Effect.forEach(idle.slice(0, 16), ({ closed }) => closed)
-        assert.isFalse(idle.at(-1)!.socket.destroyed)
-        assert.deepStrictEqual(yield* refused, { too_many_connections_of_address: 16 })
-        yield* line(
-          /^Connection refused 127\.0\.0\.1:\d+ connection limit per address of 5 exceeded; evicted before the first call$/
-        )
-      })
-    )
+    Effect.gen(function* () {
+      const { line, port, refused } = yield* serving({ limits: { maxConnectionsPerAddress: 5 } })
+      const idle = yield* Effect.replicateEffect(RawHttp2.connect(port), 20)
+      for (const { socket } of idle) socket.write(RawHttp2.begin)
+      yield* assertServed(port)
+      yield* Effect.forEach(idle.slice(0, 16), ({ closed }) => closed)
+      assert.isFalse(idle.at(-1)!.socket.destroyed)
+      assert.deepStrictEqual(yield* refused, { too_many_connections_of_address: 16 })
+      yield* line(
+        /^Connection refused 127\.0\.0\.1:\d+ connection limit per address of 5 exceeded; evicted before the first call$/
+      )
+    })
   )
 
   it.live("above maxConnections are evicted from the address that holds most", () =>
-    withServer({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } }, ({ port, refused }) =>
-      Effect.gen(function* () {
-        const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
-        const many = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 200)
-        yield* assertServed(port)
-        yield* Effect.forEach(many.slice(0, 190), ({ closed }) => closed)
-        for (const { socket } of others) assert.isFalse(socket.destroyed)
-        const { too_many_connections: ofAll = 0, too_many_connections_of_address: ofAddress = 0 } = yield* refused
-        assert.isAbove(ofAll, 0)
-        assert.isAtMost(ofAll + ofAddress, 193)
-      })
-    )
+    Effect.gen(function* () {
+      const { port, refused } = yield* serving({ limits: { maxConnections: 10, maxConnectionsPerAddress: 9 } })
+      const others = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.3"), 2)
+      const many = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 200)
+      yield* assertServed(port)
+      yield* Effect.forEach(many.slice(0, 190), ({ closed }) => closed)
+      for (const { socket } of others) assert.isFalse(socket.destroyed)
+      const { too_many_connections: ofAll = 0, too_many_connections_of_address: ofAddress = 0 } = yield* refused
+      assert.isAbove(ofAll, 0)
+      assert.isAtMost(ofAll + ofAddress, 193)
+    })
   )
 
   it.live("above maxHandshakesPerAddress are evicted, while a well-behaved client is served", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
-      yield* withServer(
-        { limits: { maxConnections: 20, maxConnectionsPerAddress: 10 }, tls: { certificates: watched } },
-        ({ port, refused }) =>
-          Effect.gen(function* () {
-            const half = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 100)
-            for (const { socket } of half) socket.write(Buffer.from("16030102000100", "hex"))
-            assert.strictEqual((yield* Tls.call(port, { ca: authority.cert })).code, 0)
-            yield* Effect.forEach(half.slice(0, 95), ({ closed }) => closed)
-            assert.deepStrictEqual(yield* refused, { too_many_handshakes_of_address: 95 })
-          })
-      )
+      const limits = { maxConnections: 20, maxConnectionsPerAddress: 10 }
+      const { port, refused } = yield* serving({ limits, tls: { certificates: watched } })
+      const half = yield* Effect.replicateEffect(RawHttp2.connect(port, "127.0.0.2"), 100)
+      for (const { socket } of half) socket.write(Buffer.from("16030102000100", "hex"))
+      assert.strictEqual((yield* Tls.call(port, { ca: authority.cert })).code, 0)
+      yield* Effect.forEach(half.slice(0, 95), ({ closed }) => closed)
+      assert.deepStrictEqual(yield* refused, { too_many_handshakes_of_address: 95 })
     })
   )
 })
@@ -360,7 +328,7 @@ describe("connections", () => {
 describe("connections from many addresses below the limit of each", () => {
   /** Opens such connections, while a well-behaved client makes calls on new connections, which have to succeed. */
   const withAttack = <E>(
-    { call, port, refused }: Pick<Trial, "port" | "refused"> & { readonly call: Effect.Effect<void, E> },
+    { call, port, refused }: Pick<Serving, "port" | "refused"> & { readonly call: Effect.Effect<void, E> },
     bytes: Uint8Array,
     reason: ConnectionRefusal.Refusal["reason"]
   ) =>
@@ -390,22 +358,20 @@ describe("connections from many addresses below the limit of each", () => {
     })
 
   it.live("are evicted in favour of a well-behaved client if they are idle", () =>
-    withServer({ limits: { maxConnections: 40, maxConnectionsPerAddress: 20 } }, ({ port, refused }) =>
-      withAttack({ call: assertServed(port), port, refused }, RawHttp2.begin, "too_many_connections")
-    )
+    Effect.gen(function* () {
+      const { port, refused } = yield* serving({ limits: { maxConnections: 40, maxConnectionsPerAddress: 20 } })
+      yield* withAttack({ call: assertServed(port), port, refused }, RawHttp2.begin, "too_many_connections")
+    })
   )
 
   it.live("are evicted in favour of a well-behaved client if they are in their TLS handshake", () =>
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority))
-      const options = { limits: { maxConnections: 80, maxConnectionsPerAddress: 40 }, tls: { certificates: watched } }
-      yield* withServer(options, ({ port, refused }) => {
-        const call = Effect.map(Tls.call(port, { ca: authority.cert }), ({ code, details }) =>
-          assert.deepStrictEqual([code, details], [0, ""])
-        )
-        return withAttack({ call, port, refused }, Buffer.from("16030102000100", "hex"), "too_many_handshakes")
-      })
+      const limits = { maxConnections: 80, maxConnectionsPerAddress: 40 }
+      const { port, refused } = yield* serving({ limits, tls: { certificates: watched } })
+      const call = assertServed(port, { ca: authority.cert })
+      yield* withAttack({ call, port, refused }, Buffer.from("16030102000100", "hex"), "too_many_handshakes")
     })
   )
 })
@@ -416,20 +382,17 @@ describe("a client that is not in allowedClients", () => {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
       const tls = { certificates: watched, allowedClients: new Set(["frontend"]) }
-      yield* withServer({ tls }, ({ line, logs, port }) =>
-        Effect.gen(function* () {
-          const identity = yield* Tls.clientCertificate(authority, { names: ["DNS:stranger"] })
-          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
-          const headers = [["x-bin", ",".repeat(12_000)]] as const
-          socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers, false)]))
-          yield* Tls.closed(socket)
-          yield* line(/^gRPC call failed: This client may not call this server$/)
-          assert.strictEqual(logs.access().length, 1)
-          assert.strictEqual(logs.access()[0]?.annotations["code"], "PermissionDenied")
-          // the line has the identity of the client
-          assert.strictEqual(logs.access()[0]?.annotations["peerNames"], "DNS:stranger")
-        })
-      )
+      const { line, logs, port } = yield* serving({ tls })
+      const identity = yield* Tls.clientCertificate(authority, { names: ["DNS:stranger"] })
+      const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+      const headers = [["x-bin", ",".repeat(12_000)]] as const
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, headers, false)]))
+      yield* Tls.closed(socket)
+      yield* line(/^gRPC call failed: This client may not call this server$/)
+      assert.strictEqual(logs.access().length, 1)
+      assert.strictEqual(logs.access()[0]?.annotations["code"], "PermissionDenied")
+      // the line has the identity of the client
+      assert.strictEqual(logs.access()[0]?.annotations["peerNames"], "DNS:stranger")
     })
   )
 })
@@ -466,26 +429,23 @@ describe("the certificate of a client", () => {
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { replace, watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
-      yield* withServer({ tls: { certificates: watched } }, ({ port }) =>
-        Effect.gen(function* () {
-          const identity = yield* Tls.clientCertificate(authority)
-          for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
-            const options = { ca: authority.cert, ...identity, maxVersion }
-            const first = yield* Tls.handshake(port, options)
-            const sessions = yield* Queue.unbounded<Buffer>()
-            const offer = () => {
-              const session = first.socket.getSession()
-              if (session !== undefined) Queue.offerUnsafe(sessions, session)
-            }
-            first.socket.once("data", offer)
-            const session = yield* Queue.take(sessions)
-            const second = yield* Tls.handshake(port, { ...options, session })
-            assert.isFalse(second.socket.isSessionReused(), maxVersion)
-            // the same after a reload of the certificate
-            yield* replace(yield* Tls.serverCertificate(authority), authority.cert)
-          }
-        })
-      )
+      const { port } = yield* serving({ tls: { certificates: watched } })
+      const identity = yield* Tls.clientCertificate(authority)
+      for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+        const options = { ca: authority.cert, ...identity, maxVersion }
+        const first = yield* Tls.handshake(port, options)
+        const sessions = yield* Queue.unbounded<Buffer>()
+        const offer = () => {
+          const session = first.socket.getSession()
+          if (session !== undefined) Queue.offerUnsafe(sessions, session)
+        }
+        first.socket.once("data", offer)
+        const session = yield* Queue.take(sessions)
+        const second = yield* Tls.handshake(port, { ...options, session })
+        assert.isFalse(second.socket.isSessionReused(), maxVersion)
+        // the same after a reload of the certificate
+        yield* replace(yield* Tls.serverCertificate(authority), authority.cert)
+      }
     })
   )
 
@@ -493,23 +453,20 @@ describe("the certificate of a client", () => {
     Effect.gen(function* () {
       const authority = yield* Tls.makeAuthority()
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
-      yield* withServer({ tls: { certificates: watched } }, ({ port }) =>
-        Effect.gen(function* () {
-          const identity = yield* Tls.clientCertificate(authority, { notAfter: new Date(Date.now() + 2_000) })
-          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
-          socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path)]))
-          const { frame, received } = RawHttp2.watch(socket)
-          assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
-          socket.write(RawHttp2.call(3, path))
-          const [waited] = yield* Effect.timed(Tls.closed(socket))
-          assert.isBelow(Duration.toMillis(waited), 8_000)
-          // the GOAWAY tells the client that its second call was not processed
-          const frames = RawHttp2.framesOf(received())
-          assert.isTrue(frames.some(isGoAway(1)))
-          assert.isFalse(frames.some(({ stream }) => stream === 3))
-          assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity })).code, status.UNAVAILABLE)
-        })
-      )
+      const { port } = yield* serving({ tls: { certificates: watched } })
+      const identity = yield* Tls.clientCertificate(authority, { notAfter: new Date(Date.now() + 2_000) })
+      const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+      socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path)]))
+      const { frame, received } = RawHttp2.watch(socket)
+      assert.isDefined(yield* frame(isGoAway(2 ** 31 - 1)))
+      socket.write(RawHttp2.call(3, path))
+      const [waited] = yield* Effect.timed(Tls.closed(socket))
+      assert.isBelow(Duration.toMillis(waited), 8_000)
+      // the GOAWAY tells the client that its second call was not processed
+      const frames = RawHttp2.framesOf(received())
+      assert.isTrue(frames.some(isGoAway(1)))
+      assert.isFalse(frames.some(({ stream }) => stream === 3))
+      assert.strictEqual((yield* Tls.call(port, { ca: authority.cert, identity })).code, status.UNAVAILABLE)
     })
   )
 
@@ -519,21 +476,18 @@ describe("the certificate of a client", () => {
       const { watched } = yield* Tls.watch(yield* Tls.serverCertificate(authority), authority.cert)
       // with fake timers, the periodic check of connections never runs
       vi.useFakeTimers({ toFake: ["setInterval", "Date"] })
-      yield* withServer({ tls: { certificates: watched } }, ({ line, logs, port }) =>
-        Effect.gen(function* () {
-          const notAfter = new Date(Date.now() + 60 * 60 * 1000)
-          const identity = yield* Tls.clientCertificate(authority, { notAfter })
-          const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
-          socket.write(RawHttp2.begin)
-          yield* Tls.served(socket)
-          vi.setSystemTime(notAfter.getTime() + 1_000)
-          socket.write(RawHttp2.call(1, path))
-          yield* line(/^gRPC call failed: The certificate of this client has expired$/)
-          assert.deepStrictEqual(
-            logs.access().map(({ annotations }) => annotations["code"]),
-            ["Unauthenticated"]
-          )
-        })
+      const { line, logs, port } = yield* serving({ tls: { certificates: watched } })
+      const notAfter = new Date(Date.now() + 60 * 60 * 1000)
+      const identity = yield* Tls.clientCertificate(authority, { notAfter })
+      const { socket } = yield* Tls.handshake(port, { ca: authority.cert, ...identity })
+      socket.write(RawHttp2.begin)
+      yield* Tls.served(socket)
+      vi.setSystemTime(notAfter.getTime() + 1_000)
+      socket.write(RawHttp2.call(1, path))
+      yield* line(/^gRPC call failed: The certificate of this client has expired$/)
+      assert.deepStrictEqual(
+        logs.access().map(({ annotations }) => annotations["code"]),
+        ["Unauthenticated"]
       )
     }).pipe(Effect.ensuring(Effect.sync(() => vi.useRealTimers())))
   )
@@ -546,29 +500,26 @@ describe("a client whose certificate is revoked", () => {
       const identity = yield* Tls.serverCertificate(authority)
       const none = yield* Tls.revoke(authority, [])
       const { replace, watched } = yield* Tls.watch(identity, authority.cert, none)
-      yield* withServer({ tls: { certificates: watched } }, ({ port, refused }) =>
-        Effect.gen(function* () {
-          const clients = [yield* Tls.clientCertificate(authority), yield* Tls.clientCertificate(authority)] as const
-          const [bad, other] = yield* Effect.forEach(clients, (client) =>
-            Effect.map(Tls.handshake(port, { ca: authority.cert, ...client }), ({ socket }) => socket)
-          )
-          for (const socket of [bad!, other!]) {
-            // with a call in flight
-            socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
-            yield* Tls.served(socket)
-          }
-          yield* replace(identity, authority.cert, yield* Tls.revoke(authority, [clients[0]]))
-          yield* Tls.closed(bad!)
-          assert.isFalse(other!.destroyed)
-          const papers = { ca: authority.cert }
-          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[0] })).code, status.UNAVAILABLE)
-          assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[1] })).code, 0)
-          assert.strictEqual((yield* refused)["certificate_revoked"], 2)
-          // the client is accepted again once it is no longer revoked
-          yield* replace(identity, authority.cert, none)
-          yield* Effect.repeat(Tls.call(port, { ...papers, identity: clients[0] }), { until: ({ code }) => code === 0 })
-        })
+      const { port, refused } = yield* serving({ tls: { certificates: watched } })
+      const clients = [yield* Tls.clientCertificate(authority), yield* Tls.clientCertificate(authority)] as const
+      const [bad, other] = yield* Effect.forEach(clients, (client) =>
+        Effect.map(Tls.handshake(port, { ca: authority.cert, ...client }), ({ socket }) => socket)
       )
+      for (const socket of [bad!, other!]) {
+        // with a call in flight
+        socket.write(Buffer.concat([RawHttp2.begin, RawHttp2.call(1, path, [], false)]))
+        yield* Tls.served(socket)
+      }
+      yield* replace(identity, authority.cert, yield* Tls.revoke(authority, [clients[0]]))
+      yield* Tls.closed(bad!)
+      assert.isFalse(other!.destroyed)
+      const papers = { ca: authority.cert }
+      assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[0] })).code, status.UNAVAILABLE)
+      assert.strictEqual((yield* Tls.call(port, { ...papers, identity: clients[1] })).code, 0)
+      assert.strictEqual((yield* refused)["certificate_revoked"], 2)
+      // the client is accepted again once it is no longer revoked
+      yield* replace(identity, authority.cert, none)
+      yield* Effect.repeat(Tls.call(port, { ...papers, identity: clients[0] }), { until: ({ code }) => code === 0 })
     })
   )
 })

@@ -10,7 +10,6 @@ import {
   Fiber,
   Layer,
   Logger,
-  Queue,
   References,
   Result,
   Scope
@@ -26,14 +25,6 @@ import * as Echo from "../Echo.ts"
 const path = `/${Echo.EchoService.name}/Echo`
 
 describe("GrpcServer", () => {
-  it.live("sends the response of its handler", () =>
-    Effect.gen(function* () {
-      const { Echo: call } = yield* Echo.client
-      assert.deepStrictEqual(yield* call({ text: "hello שלום" }), { text: "hello שלום", items: [] })
-      assert.deepStrictEqual(yield* call({}), { text: "", items: [] })
-    }).pipe(Effect.provide(Echo.layer(Echo.echo)))
-  )
-
   it.live("runs calls concurrently", () =>
     Effect.gen(function* () {
       let started = 0
@@ -43,10 +34,10 @@ describe("GrpcServer", () => {
         yield* Deferred.await(allStarted)
         return { text, items: [] }
       })
-      const answers = yield* Effect.gen(function* () {
-        const { Echo: call } = yield* Echo.client
-        return yield* Effect.forEach(["a", "b", "c", "d", "e"], (text) => call({ text }), { concurrency: 5 })
-      }).pipe(Effect.provide(Echo.layer(handler)))
+      const { client } = yield* Echo.start({ Echo: handler })
+      const answers = yield* Effect.forEach(["a", "b", "c", "d", "e"], (text) => client.Echo({ text }), {
+        concurrency: 5
+      })
       assert.deepStrictEqual(
         answers.map(({ text }) => text),
         ["a", "b", "c", "d", "e"]
@@ -94,11 +85,8 @@ describe("GrpcServer", () => {
           `${JSON.stringify(fiber.getRef(References.CurrentLogAnnotations))} ${String(message)} ${Cause.pretty(cause)}`
         )
       })
-      const status = yield* Effect.gen(function* () {
-        const { Echo: call } = yield* Echo.client
-        const error = yield* Effect.flip(call({}))
-        return error.reason
-      }).pipe(Effect.provide(Echo.layer(handler).pipe(Layer.provideMerge(Logger.layer([logger])))))
+      const { client } = yield* Effect.provide(Echo.start({ Echo: handler }), Logger.layer([logger]))
+      const { reason: status } = yield* Effect.flip(client.Echo({}))
       assert.strictEqual(status._tag, "Internal")
       assert.strictEqual(status.message, "Internal error")
       assert.notInclude(JSON.stringify(status), "secret")
@@ -107,39 +95,6 @@ describe("GrpcServer", () => {
       // an attempt that timed out is logged with another id
       const line = lines.find((line) => line.includes("Unexpected error in a gRPC handler") && line.includes(ids[0]!))
       assert.match(line ?? "", /secret|object expected/)
-    })
-  )
-
-  it.live("serves the next call after malformed requests and unknown methods", () =>
-    Effect.gen(function* () {
-      // answered by grpc-js itself
-      assert.strictEqual((yield* Echo.callWithBytes(path, Uint8Array.of(0xff, 0xff, 0xff))).code, 13)
-      assert.strictEqual((yield* Echo.callWithBytes(`${path}o`, new Uint8Array())).code, 12)
-      assert.strictEqual((yield* Echo.callWithBytes("/No/No", new Uint8Array())).code, 12)
-      assert.strictEqual((yield* Echo.callWithBytes(path, new Uint8Array())).code, 0)
-    }).pipe(Effect.provide(Echo.layer(Echo.echo)))
-  )
-
-  it.live("interrupts a handler when its client cancels or its deadline expires", () =>
-    Effect.gen(function* () {
-      const interrupted = yield* Queue.unbounded<string>()
-      const started = yield* Queue.unbounded<string>()
-      const handler = ({ text }: { readonly text: string }) =>
-        Effect.andThen(Queue.offer(started, text), Effect.never).pipe(
-          Effect.onInterrupt(() => Queue.offer(interrupted, text))
-        )
-      yield* Effect.gen(function* () {
-        const { Echo: call } = yield* Echo.client
-
-        const cancelled = yield* Effect.forkChild(call({ text: "cancelled" }))
-        assert.strictEqual(yield* Queue.take(started), "cancelled")
-        yield* Fiber.interrupt(cancelled)
-        assert.strictEqual(yield* Queue.take(interrupted), "cancelled")
-
-        const late = yield* Effect.flip(call({ text: "late" }, { timeout: "50 millis" }))
-        assert.strictEqual(late.reason._tag, "DeadlineExceeded")
-        assert.strictEqual(yield* Queue.take(interrupted), "late")
-      }).pipe(Effect.provide(Echo.layer(handler)))
     })
   )
 })

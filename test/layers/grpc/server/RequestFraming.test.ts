@@ -2,13 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Schema } from "effect"
 
 import { RequestFraming } from "../../../../src/layers/grpc/server/RequestFraming.ts"
-
-const framed = (flag: number, message: Uint8Array) => {
-  const prefix = Buffer.alloc(5)
-  prefix[0] = flag
-  prefix.writeUInt32BE(message.length, 1)
-  return Buffer.concat([prefix, message])
-}
+import * as Http2Frames from "../../../integration/Http2Frames.ts"
 
 const read = (pieces: ReadonlyArray<Uint8Array>) => {
   const framing = new RequestFraming()
@@ -30,7 +24,9 @@ it.prop(
     size: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))
   },
   ({ messages, size }) => {
-    const bytes = Buffer.concat(messages.map(({ flag, length }) => framed(flag, Buffer.alloc(length, 1))))
+    const bytes = Buffer.concat(
+      messages.map(({ flag, length }) => Http2Frames.message(Buffer.alloc(length, 1), { flag }))
+    )
     const pieces = Array.from({ length: Math.ceil(bytes.length / size) }, (_, piece) =>
       bytes.subarray(piece * size, (piece + 1) * size)
     )
