@@ -9,12 +9,16 @@ import { type Context, Effect, type Fiber } from "effect"
 
 import type { Attempt } from "../grpc/client/Transport.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
-import { CallContext, type MethodInfo } from "../grpc/server/CallContext.ts"
-import type { AnsweredCall, SentStatus } from "../grpc/server/MethodRunner.ts"
+import {
+  type AnsweredCall,
+  CallContext,
+  type MethodInfo,
+  type SentStatus,
+  type ServerInterceptorChain
+} from "../grpc/server/MethodRunner.ts"
 import * as Refusals from "../grpc/server/Refusals.ts"
 import { RequestReader } from "../grpc/server/RequestReader.ts"
 import { type ResponseSink, ResponseWriter } from "../grpc/server/ResponseWriter.ts"
-import type { ServerInterceptorChain } from "../grpc/server/ServerInterceptorChain.ts"
 import * as Status from "../grpc/Status.ts"
 import * as StatusCodec from "../grpc/StatusCodec.ts"
 

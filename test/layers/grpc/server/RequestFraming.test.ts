@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Schema } from "effect"
 
-import { RequestFraming } from "../../../../src/layers/grpc/server/RequestFraming.ts"
+import { RequestFraming } from "../../../../src/layers/grpc/server/ServerCall.ts"
 
 const framed = (flag: number, message: Uint8Array) => {
   const prefix = Buffer.alloc(5)
