@@ -75,7 +75,7 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
     maxCalls: policy.maxCalls
   })
   const services = yield* Effect.context<never>()
-  const context = { lease, guard: CallbackGuard.make(services), onException: CallbackGuard.makeHandler(services) }
+  const context = { lease, guard: CallbackGuard.make(services) }
   return GrpcChannel.of(
     CallMaker.make({
       target,

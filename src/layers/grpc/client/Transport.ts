@@ -3,7 +3,7 @@
  */
 import type { Effect, Scope, Stream } from "effect"
 
-import type { Guard, Handler } from "../../telemetry/CallbackGuard.ts"
+import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import type { Call } from "../GrpcChannel.ts"
 import type { ClientAttempt } from "../GrpcInterceptor.ts"
 import type { Status } from "../Status.ts"
@@ -43,6 +43,4 @@ export interface TransportContext {
   readonly lease: () => Leased
   /** Wraps callbacks of grpc-js. */
   readonly guard: Guard
-  /** For callbacks of grpc-js that catch their exceptions themselves. */
-  readonly onException: Handler
 }

@@ -33,7 +33,7 @@ export const make =
 
 /** Starts an attempt, and returns the Effect that cancels it. */
 const start = (
-  { guard, onException }: TransportContext,
+  { guard }: TransportContext,
   lease: Lease,
   attempt: Attempt,
   request: Buffer,
@@ -52,7 +52,7 @@ const start = (
   let decodeError: Status.Status | undefined
   const cancelWith = ({ code, message }: Status.Status) => call.cancelWithStatus(code, message)
   const crash = (callback: string, exception: unknown) =>
-    onException(callback, exception, {
+    guard.onException(callback, exception, {
       annotations: () => ({ method: definition.path, peer: call.getPeer() }),
       recover: () => {
         cancelWith(bug)
