@@ -11,8 +11,8 @@ import type { Call, GrpcChannel } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
 import type { ClientAttempt, ClientCall } from "../GrpcInterceptor.ts"
 import type { InterceptorChain } from "../InterceptorChain.ts"
+import * as MessageCodec from "../MessageCodec.ts"
 import * as MessageCompression from "../MessageCompression.ts"
-import * as ResponseLimit from "../ResponseLimit.ts"
 import * as Status from "../Status.ts"
 import type { CircuitBreaker } from "./CircuitBreaker.ts"
 import * as InterceptedStream from "./InterceptedStream.ts"
@@ -65,7 +65,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
         responseLimit === undefined && !observeCompression
           ? definition.decode
           : (bytes) => {
-              const kept = responseLimit === undefined ? bytes : ResponseLimit.apply(bytes, responseLimit)
+              const kept = responseLimit === undefined ? bytes : MessageCodec.limit(bytes, responseLimit)
               const response = definition.decode(kept)
               if (observeCompression && MessageCompression.isCompressed(bytes)) {
                 MessageCompression.markCompressed(response)
