@@ -83,7 +83,7 @@ export class EdgeRequest extends IncomingMessage {
 /** A response that reports its end, and is written in one write. */
 class EdgeResponse<Request extends IncomingMessage> extends ServerResponse<Request> {
   /** Called with the size of the last chunk of the body, in bytes, before it is written. */
-  onEnd: ((size: number) => void) | undefined = undefined
+  declare onEnd?: (size: number) => void
 
   override end(...args: Array<unknown>): this {
     const [chunk] = args

@@ -20,9 +20,9 @@
 import { Context, Deferred, Effect, Exit, Layer, Stream, SubscriptionRef } from "effect"
 
 import * as CallMaker from "../grpc/client/CallMaker.ts"
+import type { Attempt, Transport } from "../grpc/client/CallMaker.ts"
 import type { ChannelOptions } from "../grpc/client/ChannelOptions.ts"
 import * as Retry from "../grpc/client/Retry.ts"
-import type { Attempt, Transport } from "../grpc/client/Transport.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
 import { GrpcChannel } from "../grpc/GrpcChannel.ts"
 import { clientStatusOf, type ProvidedBy, type ServerInterceptor } from "../grpc/GrpcInterceptor.ts"

@@ -7,7 +7,7 @@
 import { Metadata } from "@grpc/grpc-js"
 import { type Context, Effect, type Fiber } from "effect"
 
-import type { Attempt } from "../grpc/client/Transport.ts"
+import type { Attempt } from "../grpc/client/CallMaker.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
 import {
   type AnsweredCall,

@@ -10,8 +10,16 @@ import { Effect, Exit } from "effect"
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import type { Lease } from "./ReplaceableClient.ts"
-import type { Attempt, Transport, TransportContext } from "./Transport.ts"
+import type { Attempt, Transport } from "./CallMaker.ts"
+import type { Lease, Leased } from "./ReplaceableClient.ts"
+
+/** Dependencies of an attempt over HTTP/2. */
+export interface TransportContext {
+  /** Leases the client for an attempt, or returns the reason why there is none. */
+  readonly lease: () => Leased
+  /** Wraps callbacks of grpc-js. */
+  readonly guard: Guard
+}
 
 /** How many extra response messages are read before the call is cancelled. */
 const maxExtraMessages = 8

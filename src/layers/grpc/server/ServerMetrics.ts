@@ -43,68 +43,6 @@ const startAtZero = Effect.all(
   { discard: true }
 )
 
-const observeConnections = (connections: ServerConnections, limits: Limits) =>
-  Effect.all(
-    [
-      ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
-      ObservableMetric.gauge(
-        "grpc_server_connections_limit",
-        "The maximum number of open connections",
-        () => limits.maxConnections
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_tls_handshakes",
-        "Connections that have not completed their TLS handshake",
-        () => connections.counts().handshakes
-      )
-    ],
-    { discard: true }
-  )
-
-const observeCalls = (admission: AdmissionControl, limits: Limits) =>
-  Effect.all(
-    [
-      ObservableMetric.gauge(
-        "grpc_server_calls_in_flight",
-        "Calls that have a slot",
-        () => admission.counts().answering
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_calls_queued",
-        "Calls that are queued for a slot",
-        () => admission.counts().waiting
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_calls_limit",
-        "The maximum number of calls that have a slot",
-        () => limits.maxConcurrency
-      )
-    ],
-    { discard: true }
-  )
-
-const observeMemory = (budget: CallBudget, limits: Limits) =>
-  Effect.all(
-    [
-      ObservableMetric.gauge(
-        "grpc_server_bytes_in_flight",
-        "Memory of calls in bytes: requests and responses in flight, and an allowance for each call",
-        () => budget.counts().bytes
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_bytes_in_flight_limit",
-        "The maximum memory of calls in bytes",
-        () => limits.maxBytesInFlight
-      ),
-      ObservableMetric.counter(
-        "grpc_server_calls_evicted_total",
-        "Calls that were evicted because they stalled while the server was saturated",
-        () => budget.counts().evicted
-      )
-    ],
-    { discard: true }
-  )
-
 /** The parts of a server that are measured. */
 export interface Observed {
   readonly admission: AdmissionControl
@@ -114,13 +52,29 @@ export interface Observed {
 }
 
 /** Exports the metrics of a server until the scope closes. */
-export const observe = ({ admission, budget, connections, limits }: Observed) =>
-  Effect.all(
+export const observe = Effect.fnUntraced(function* ({ admission, budget, connections, limits }: Observed) {
+  yield* startAtZero
+  yield* ObservableMetric.gauges([
+    ["grpc_server_connections", "Connections that are open", () => connections.counts().open],
+    ["grpc_server_connections_limit", "The maximum number of open connections", () => limits.maxConnections],
     [
-      startAtZero,
-      observeConnections(connections, limits),
-      observeCalls(admission, limits),
-      observeMemory(budget, limits)
+      "grpc_server_tls_handshakes",
+      "Connections that have not completed their TLS handshake",
+      () => connections.counts().handshakes
     ],
-    { discard: true }
+    ["grpc_server_calls_in_flight", "Calls that have a slot", () => admission.counts().answering],
+    ["grpc_server_calls_queued", "Calls that are queued for a slot", () => admission.counts().waiting],
+    ["grpc_server_calls_limit", "The maximum number of calls that have a slot", () => limits.maxConcurrency],
+    [
+      "grpc_server_bytes_in_flight",
+      "Memory of calls in bytes: requests and responses in flight, and an allowance for each call",
+      () => budget.counts().bytes
+    ],
+    ["grpc_server_bytes_in_flight_limit", "The maximum memory of calls in bytes", () => limits.maxBytesInFlight]
+  ])
+  yield* ObservableMetric.counter(
+    "grpc_server_calls_evicted_total",
+    "Calls that were evicted because they stalled while the server was saturated",
+    () => budget.counts().evicted
   )
+})

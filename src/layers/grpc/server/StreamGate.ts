@@ -112,29 +112,28 @@ export const install = <Served extends Connection>(http2: Http2Server, options: 
     }
   }
 
-  /** Counts an open call of a connection until its stream closes. */
-  const count = (stream: ServerHttp2Stream, connection: Served) => {
-    const { tracked } = connection
-    if (tracked.phase !== "used") onUsed(connection)
-    if (++tracked.openCalls === 1) tracked.since = performance.now()
-    stream.once("close", () => {
-      try {
-        if (--tracked.openCalls > 0) return
-        tracked.since = performance.now()
-        connection.onIdle?.()
-      } catch (exception) {
-        guard.onException("stream close listener", exception, undefined)
-      }
-    })
+  const onClose = (connection: Served) => {
+    try {
+      const { tracked } = connection
+      if (--tracked.openCalls > 0) return
+      tracked.since = performance.now()
+      connection.onIdle?.()
+    } catch (exception) {
+      guard.onException("stream close listener", exception)
+    }
   }
 
   const onEach: StreamListener = (stream, headers, flags, rawHeaders) => {
     try {
       const connection = stream.session && connections.get(stream.session)
       const entering = { stream, headers, connection: connection ?? closedConnection }
-      if (connection === undefined) return refuse(entering, closed)
-      count(stream, connection)
-      const forbidden = connection.whyNotAllowed?.()
+      if (connection !== undefined) {
+        const { tracked } = connection
+        if (tracked.phase !== "used") onUsed(connection)
+        if (++tracked.openCalls === 1) tracked.since = performance.now()
+        stream.once("close", onClose.bind(undefined, connection))
+      }
+      const forbidden = connection === undefined ? closed : connection.whyNotAllowed?.()
       if (forbidden !== undefined) {
         refuse(entering, forbidden)
         return onNotAllowed(stream)
