@@ -260,11 +260,11 @@ class Rejection {
   }
 }
 
-const refusal = (status: Status.Status): Refusals.Refusal => ({ status, encoded: StatusCodec.encode(status) })
-
 /** The texts are those of grpc-js. */
 const unimplemented = (path: string) =>
-  refusal(Status.unimplemented(`The server does not implement the method ${path}`))
+  Refusals.refusal(Status.unimplemented(`The server does not implement the method ${path}`))
 
 const undecodable = (error: unknown) =>
-  refusal(Status.internal(`Error deserializing request: ${error instanceof Error ? error.message : String(error)}`))
+  Refusals.refusal(
+    Status.internal(`Error deserializing request: ${error instanceof Error ? error.message : String(error)}`)
+  )

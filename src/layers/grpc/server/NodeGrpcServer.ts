@@ -17,7 +17,6 @@ import { defaultLimits, GrpcServer, type Limits, type Options } from "../GrpcSer
 import { AdmissionControl } from "./AdmissionControl.ts"
 import { CallBudget } from "./CallBudget.ts"
 import { CallRegistry } from "./CallRegistry.ts"
-import * as ConnectionReports from "./ConnectionReports.ts"
 import { annotatePeer, interceptorsOf, register } from "./Registration.ts"
 import { ServerCall } from "./ServerCall.ts"
 import { ServerConnections } from "./ServerConnections.ts"
@@ -90,9 +89,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     ...limits,
     tls: options.tls,
     guard: CallbackGuard.make(context),
-    onRefused: (refusal, address) => void runFork(ConnectionReports.refused(refusal, address)),
-    onSecured: (secured) => void runFork(ConnectionReports.secured(secured)),
-    onAcceptError: (error) => void runFork(ConnectionReports.acceptFailed(error)),
+    onRefused: (refusal, address) => void runFork(ServerMetrics.refused(refusal, address)),
+    onSecured: (secured) => void runFork(ServerMetrics.secured(secured)),
+    onAcceptError: (error) => void runFork(ServerMetrics.acceptFailed(error)),
     calls
   })
   yield* ServerMetrics.observe({ admission, budget, connections, limits })

@@ -1,14 +1,17 @@
 /**
- * The metrics of a server's connections and load. The metrics of calls are those of the interceptor `Metrics`.
+ * The metrics of a server's connections and load, and the log lines of its connections. The metrics of calls are those of the interceptor
+ * `Metrics`.
  */
 import { Effect, Metric } from "effect"
 
+import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
+import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import type { Limits } from "../GrpcServer.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
 import * as ConnectionRefusal from "./ConnectionRefusal.ts"
-import type { ServerConnections } from "./ServerConnections.ts"
+import type { Secured, ServerConnections } from "./ServerConnections.ts"
 
 /** Calls that were shed because the server was saturated. */
 export const shed = Metric.counter("grpc_server_calls_shed_total", {
@@ -23,7 +26,7 @@ export const connectionsRefused = Metric.counter("grpc_server_connections_refuse
 })
 
 /** Connections that could not be accepted, by the attribute `error`: the system's error, such as EMFILE. */
-export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
+const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
   description: "Connections that could not be accepted, by the error of the system",
   incremental: true
 })
@@ -78,3 +81,31 @@ export const observe = Effect.fnUntraced(function* ({ admission, budget, connect
     () => budget.counts().evicted
   )
 })
+
+const refusalLines = LogRateLimiter.make("refused connections")
+
+/** Reports a connection that is not served, or is closed because of a limit. */
+export const refused = ({ detail, reason }: ConnectionRefusal.Refusal, address: string): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
+    refusalLines.log(Effect.annotateLogs(Effect.logWarning("Connection refused"), { reason, detail, address }))
+  )
+
+/** Reports a connection that has completed its TLS handshake. */
+export const secured = ({ cipher, peer, version }: Secured): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logDebug("TLS handshake completed"), {
+    version,
+    cipher,
+    ...PeerIdentity.annotations(peer)
+  })
+
+const acceptErrorLines = LogRateLimiter.make("errors of the listening socket", 1)
+
+/** Reports a connection that could not be accepted. */
+export const acceptFailed = (error: NodeJS.ErrnoException): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(acceptErrors, { error: error.code ?? "unknown" }), 1),
+    acceptErrorLines.log(
+      Effect.annotateLogs(Effect.logError("Accepting a gRPC connection failed"), { error: error.message })
+    )
+  )
