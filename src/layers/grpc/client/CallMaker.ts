@@ -10,11 +10,13 @@ import { Cause, Context, Deferred, Effect, Exit, Fiber, type Scope, Stream } fro
 
 import type { Call, GrpcChannel } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
-import type { ClientAttempt, ClientCall } from "../GrpcInterceptor.ts"
-import type { InterceptorChain } from "../InterceptorChain.ts"
+import { type ClientAttempt, type ClientCall, clientStatusOf } from "../GrpcInterceptor.ts"
+import { InterceptorChain } from "../InterceptorChain.ts"
+import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as MessageCodec from "../MessageCodec.ts"
 import * as MessageCompression from "../MessageCompression.ts"
 import * as Status from "../Status.ts"
+import type { ChannelInterceptors } from "./ChannelOptions.ts"
 import type { CircuitBreaker } from "./CircuitBreaker.ts"
 import * as Retry from "./Retry.ts"
 
@@ -59,13 +61,20 @@ export interface Options {
   readonly transport: Transport
   /** Creates the state of a service, at its first call. */
   readonly makeServiceState: (service: string) => ServiceState
-  readonly calls: InterceptorChain<ClientCall, unknown>
-  readonly attempts: InterceptorChain<ClientAttempt, unknown>
+  readonly interceptors: ChannelInterceptors
   readonly observeCompression: boolean
 }
 
 export const make = (options: Options): GrpcChannel["Service"] => {
-  const { attempts, calls, makeServiceState, observeCompression, target, transport } = options
+  const { makeServiceState, observeCompression, target, transport } = options
+  const { attemptInterceptors = [], interceptors = [] } = options.interceptors
+  const { attemptObservers = DefaultObservers.clientAttempt, observers = DefaultObservers.client } =
+    options.interceptors
+  const calls = new InterceptorChain<ClientCall, unknown>([...observers, ...interceptors], clientStatusOf)
+  const attempts = new InterceptorChain<ClientAttempt, unknown>(
+    [...attemptObservers, ...attemptInterceptors],
+    clientStatusOf
+  )
 
   const states = new Map<string, ServiceState>()
   const addState = (service: string): ServiceState => {

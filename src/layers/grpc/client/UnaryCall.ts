@@ -87,7 +87,7 @@ const start = (
         try {
           response = attempt.decode(bytes)
         } catch (error) {
-          decodeError = Status.internal(`Response message parsing error: ${messageOf(error)}`)
+          decodeError = undecodable(error)
           cancelWith(decodeError)
         }
       } catch (exception) {
@@ -137,7 +137,9 @@ const failureOf = (status: StatusObject, extraMessages: number): Status.Status =
   })
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+/** The status of a call whose response does not decode. */
+export const undecodable = (error: unknown): Status.Status =>
+  Status.internal(`Response message parsing error: ${error instanceof Error ? error.message : String(error)}`)
 
 /**
  * Interceptor for a client-streaming call of a grpc-js Client: continues reading after the first response message, so that the status is
