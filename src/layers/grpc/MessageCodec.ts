@@ -7,6 +7,12 @@ import protobuf from "protobufjs"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
+/**
+ * Matches the content type of requests and responses with such messages
+ * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). gRPC-Web is not accepted.
+ */
+export const contentType = /^application\/grpc(?:$|[+;])/
+
 /** How a message is encoded and decoded. */
 export interface Codec {
   readonly encode: (message: object) => Buffer

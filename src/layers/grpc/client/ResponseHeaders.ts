@@ -20,8 +20,8 @@ import { subscribe } from "node:diagnostics_channel"
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
 
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
-import * as ContentType from "../ContentType.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
+import * as MessageCodec from "../MessageCodec.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
@@ -66,7 +66,7 @@ const onResponse = ({ headers, stream }: StreamMessage): void => {
   try {
     if (stream.sentHeaders?.["content-type"] !== grpc) return
     if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-    else if (headers[":status"] === 200 && !ContentType.grpcPattern.test(headers["content-type"] ?? "")) {
+    else if (headers[":status"] === 200 && !MessageCodec.contentType.test(headers["content-type"] ?? "")) {
       // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
       Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
     }

@@ -14,8 +14,8 @@ import {
 
 import type { Guard, OnBug } from "../../telemetry/CallbackGuard.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
-import * as ContentType from "../ContentType.ts"
 import type { Peer } from "../GrpcCall.ts"
+import * as MessageCodec from "../MessageCodec.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 import type { Tracked } from "./ConnectionTable.ts"
@@ -236,7 +236,7 @@ const longestSeconds = Math.floor((2 ** 31 - 1) / 1000)
  *   "-5S" is parsed as five seconds. Long ones are capped, and malformed ones replaced by a value that grpc-js answers INTERNAL.
  */
 export const correctHeaders = (headers: IncomingHttpHeaders): void => {
-  if (!ContentType.grpcPattern.test(headers["content-type"] ?? "")) delete headers["content-type"]
+  if (!MessageCodec.contentType.test(headers["content-type"] ?? "")) delete headers["content-type"]
   const value = headers["grpc-timeout"]
   if (typeof value !== "string") return
   const [, amount, unit] = timeout.exec(value) ?? []
