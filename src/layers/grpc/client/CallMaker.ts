@@ -1,6 +1,6 @@
 /**
- * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried, each made by a {@link Transport}: over
- * HTTP/2 by grpc-js (`UnaryCall`, `StreamCall`), or in memory (`layers/testing`).
+ * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried. A {@link Transport} makes each
+ * attempt: over HTTP/2 by grpc-js (`UnaryCall`, `StreamCall`), or in memory (`layers/testing`).
  *
  * Unary calls go through the circuit breaker of their service. Streaming calls may be idle for long, so they bypass the circuit breaker.
  * A server-streaming call is retried until its first response; a call with a stream of requests is not retried, since the requests cannot

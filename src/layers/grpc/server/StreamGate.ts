@@ -1,7 +1,7 @@
 /**
- * Checks each new stream of a server before it is passed to grpc-js, which parses the headers of every stream. Streams of clients that
- * are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like POST, are
- * answered here. Headers that grpc-js misinterprets are changed ({@link correctHeaders}).
+ * Counts and checks each new stream of a server before it is passed to grpc-js, which parses the headers of every stream. Streams of
+ * clients that are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like
+ * POST, are answered here. Headers that grpc-js misinterprets are changed ({@link correctHeaders}).
  */
 import {
   constants,
