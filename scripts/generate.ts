@@ -166,7 +166,7 @@ const generateApi = async (staging: string, { files, includeDir, outDir }: Api) 
   const index = path.resolve(staging, "protos", outDir, "index.proto")
   write(index, ['syntax = "proto3";', ...files.map((file) => `import "${file}";`)].join("\n"))
   await run("node_modules/@grpc/proto-loader/build/bin/proto-loader-gen-types.js", [
-    // the options that src/layers/grpc/EmbeddedProtos.ts decodes messages with
+    // the options that src/layers/grpc/MessageCodec.ts decodes messages with
     "--longs=String",
     "--defaults",
     "--includeComments",

@@ -2,7 +2,7 @@
  * Prints the files and functions of `src/` that one warm page and one warm call pass: `npm run path`, or `npm run path -- --json`.
  *
  * The page is a GET of Marketplace's home page, with both services in one process as `npm start` runs them. The call is a unary call
- * from the client to the server of `layers/testing/EchoServer.ts`, with the defaults. Both sides are counted.
+ * of the Echo service, whose handler is in `pathEcho.ts`, with the defaults. Both sides are counted.
  *
  * V8's precise coverage counts the calls of each function. Requests are made one at a time on a warm connection, and a function is on
  * the path if each of them called it: this leaves out background work. Timers that repeat are paused.

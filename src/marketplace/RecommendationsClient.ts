@@ -8,7 +8,7 @@ import type { Book__Output } from "../generated/v1/onlinebooks/recommendations/v
 import { BookCategory } from "../generated/v1/onlinebooks/recommendations/v1/BookCategory.ts"
 import { RecommendationsService } from "../generated/v1/services.ts"
 import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
-import * as Sampling from "../layers/telemetry/Sampling.ts"
+import * as TraceContext from "../layers/telemetry/TraceContext.ts"
 
 /** A book as a page shows it. */
 export interface PageBook {
@@ -53,7 +53,7 @@ export class RecommendationsClient extends Context.Service<
       const recommend = (category: Category, count: number) => {
         const request = { category: BookCategory[`BOOK_CATEGORY_${category}`], maxResults: count }
         const responseLimit = { maxFields: count, maxFieldSize: maxBookSize }
-        return Sampling.withSpan(
+        return TraceContext.withSpan(
           Effect.mapBoth(client.Recommend(request, { responseLimit }), {
             onSuccess: ({ books }) => books.slice(0, count).map(toPageBook),
             onFailure: (cause) =>
@@ -68,7 +68,7 @@ export class RecommendationsClient extends Context.Service<
       const listCategories = client.ListCategories({}, { responseLimit: categoriesLimit }).pipe(
         Effect.map((response) => toCategories(response.categories.map(({ category }) => category))),
         Effect.mapError((cause) => new RecommendationsUnavailable({ cause })),
-        (categories) => Sampling.withSpan(categories, "RecommendationsClient.categories")
+        (categories) => TraceContext.withSpan(categories, "RecommendationsClient.categories")
       )
 
       return RecommendationsClient.of({ recommend, categories: listCategories })

@@ -5,9 +5,9 @@ import { Cache, Clock, Context, Duration, Effect, Layer, Match, Metric } from "e
 
 import { categories, type Category } from "../domain/Category.ts"
 import * as Setting from "../layers/config/Setting.ts"
-import * as Deadline from "../layers/grpc/Deadline.ts"
+import * as GrpcClient from "../layers/grpc/GrpcClient.ts"
 import * as LogRateLimiter from "../layers/telemetry/LogRateLimiter.ts"
-import * as Sampling from "../layers/telemetry/Sampling.ts"
+import * as TraceContext from "../layers/telemetry/TraceContext.ts"
 import { categoryOfSlug } from "./categorySlug.ts"
 import { type PageBook, RecommendationsClient } from "./RecommendationsClient.ts"
 
@@ -73,10 +73,10 @@ export class Storefront extends Context.Service<
               ? Effect.map(content, (content) => ({ content, home, menu: menu.last }))
               : Effect.all({ content, home: Effect.succeed(home), menu: menu.get }, { concurrency: "unbounded" })
           )
-          return Deadline.within(shown, millis)
+          return GrpcClient.withDeadline(shown, millis)
         }
 
-        return Storefront.of({ display, menu: Deadline.within(menu.get, millis) })
+        return Storefront.of({ display, menu: GrpcClient.withDeadline(menu.get, millis) })
       })
     )
 
@@ -96,7 +96,7 @@ export class Storefront extends Context.Service<
 
 /** The content of a category's page, or of the home page if the slug is undefined. */
 const fetchContent = (client: RecommendationsClient["Service"], category: Category, slug: string | undefined) =>
-  Sampling.withSpan(
+  TraceContext.withSpan(
     Effect.matchEffect(client.recommend(category, bookCount), {
       onSuccess: (books): Effect.Effect<Content> => Effect.succeed({ _tag: "Books", category, books }),
       onFailure: Match.valueTags({

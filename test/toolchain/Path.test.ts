@@ -12,8 +12,8 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** The maximum numbers of files and functions that a page and a call pass. Lower them when the path gets shorter. */
 const ceilings = {
-  page: { files: 47, functions: 176 },
-  call: { files: 29, functions: 99 }
+  page: { files: 38, functions: 174 },
+  call: { files: 22, functions: 95 }
 } as const
 
 const Found = Schema.Struct({ files: Schema.Array(Schema.String), functions: Schema.Array(Schema.String) })
@@ -51,7 +51,7 @@ layer(NodeServices.layer)("npm run path", (it) => {
       )
       assert.include(paths.page.files, "src/marketplace/Routes.ts")
       assert.include(paths.page.files, "src/domain/Recommender.ts")
-      assert.include(paths.call.files, "src/layers/testing/EchoServer.ts")
+      assert.include(paths.call.files, "src/layers/grpc/server/MethodRunner.ts")
     })
   )
 })

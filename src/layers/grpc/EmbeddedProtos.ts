@@ -1,6 +1,5 @@
 /**
- * Encodes and decodes the messages of protos that scripts/generate.ts has embedded in the program as protobufjs' JSON. Also
- * has the type of a message that is already encoded.
+ * The methods and messages of protos that scripts/generate.ts has embedded in the program as protobufjs' JSON.
  *
  * Definitions are parsed when one of their messages is first used, since a program uses few of the messages that its protos define.
  * proto-loader does the same for every message at once, which delays the start.
@@ -10,28 +9,7 @@ import protobuf from "protobufjs"
 
 import type { Kind } from "./GrpcCall.ts"
 import type { GrpcService } from "./GrpcService.ts"
-
-/** How a message is encoded and decoded. */
-export interface Codec {
-  readonly encode: (message: object) => Buffer
-  readonly decode: (bytes: Uint8Array) => object
-  /** The protobufjs type. */
-  readonly type: () => protobuf.Type
-}
-
-/**
- * A message that is already encoded. A handler may return it in place of the message: for responses that are sent to many calls, or that
- * are stored as bytes.
- */
-export class Encoded<out Message> {
-  /** Exists only in the type, so that the bytes of one message type are not used as another. */
-  declare protected readonly Message: Message
-  readonly bytes: Buffer
-
-  constructor(bytes: Buffer) {
-    this.bytes = bytes
-  }
-}
+import * as MessageCodec from "./MessageCodec.ts"
 
 /** Definition of a method, for servers and clients. */
 export interface ServiceMethod {
@@ -40,8 +18,8 @@ export interface ServiceMethod {
   readonly kind: Kind
   /** Whether the proto marks it NO_SIDE_EFFECTS or IDEMPOTENT. */
   readonly isIdempotent: boolean
-  readonly request: Codec
-  readonly response: Codec
+  readonly request: MessageCodec.Codec
+  readonly response: MessageCodec.Codec
 }
 
 /** The methods of a service by name. */
@@ -51,7 +29,7 @@ export interface ServiceMethods {
 
 export const methods = ({ definitions, name }: GrpcService<unknown>): ServiceMethods => {
   const service = serviceOf(definitions, name)
-  const codecOf = (type: string) => makeCodec(() => rootOf(definitions).lookupService(name).lookupType(type))
+  const codecOf = (type: string) => MessageCodec.make(() => rootOf(definitions).lookupService(name).lookupType(type))
   return Record.map(service.methods, (method, methodName): ServiceMethod => ({
     path: `/${name}/${methodName}`,
     kind: kindOf(method),
@@ -62,27 +40,8 @@ export const methods = ({ definitions, name }: GrpcService<unknown>): ServiceMet
 }
 
 /** The codec of a message, by its full name. */
-export const codec = (definitions: protobuf.INamespace, name: string): Codec =>
-  makeCodec(() => rootOf(definitions).lookupType(name))
-
-const makeCodec = (lookup: () => protobuf.Type): Codec => {
-  let found: protobuf.Type | undefined
-  const type = () => (found ??= lookup())
-  return {
-    type,
-    encode: (message) => {
-      const known = found ?? type()
-      return known.encode(known.fromObject(message)).finish() as Buffer
-    },
-    decode: (bytes) => {
-      const known = found ?? type()
-      return known.toObject(known.decode(bytes), conversion)
-    }
-  }
-}
-
-/** Must agree with the types that proto-loader-gen-types writes (scripts/generate.ts). */
-const conversion: protobuf.IConversionOptions = { defaults: true, longs: String }
+export const codec = (definitions: protobuf.INamespace, name: string): MessageCodec.Codec =>
+  MessageCodec.make(() => rootOf(definitions).lookupType(name))
 
 const roots = new WeakMap<protobuf.INamespace, protobuf.Root>()
 

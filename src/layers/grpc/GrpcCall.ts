@@ -28,6 +28,14 @@ export interface Peer {
   readonly names: ReadonlyArray<SubjectAltName>
 }
 
+/**
+ * The deadline of the current call, in milliseconds of `performance.now()`; Infinity without one. Handlers have that of their call, and
+ * clients read it, so that deadlines propagate to the calls that a handler makes (https://grpc.io/docs/guides/deadlines/).
+ *
+ * It is on the monotonic clock, so changes of the wall clock do not affect it.
+ */
+export const Deadline = Context.Reference<number>("layers/grpc/Deadline", { defaultValue: () => Infinity })
+
 /** Replaces the name of an unregistered service or method, so that callers cannot create labels of metrics. */
 export const otherLabel = "_OTHER"
 

@@ -10,7 +10,7 @@ import { Context, type Effect, type Exit, type Stream } from "effect"
 import type { Kind } from "./GrpcCall.ts"
 import type { GrpcError } from "./GrpcError.ts"
 import type { ClientCall } from "./GrpcInterceptor.ts"
-import type { ResponseLimit } from "./ResponseLimit.ts"
+import type { ResponseLimit } from "./MessageCodec.ts"
 import type { Status } from "./Status.ts"
 
 /** A method, as a client calls it. */

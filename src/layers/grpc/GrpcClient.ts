@@ -10,19 +10,18 @@
  * ```
  *
  * The deadline of a call is the earlier of its own timeout and the deadline of the enclosing call: see {@link Deadline}. A request fails
- * with INVALID_ARGUMENT before anything is sent if a value does not fit its field type: see {@link RequestValidation}. Everything else
+ * with INVALID_ARGUMENT before anything is sent if a value does not fit its field type: see {@link MessageCodec.check}. Everything else
  * (retries, load balancing, interceptors) is handled by the channel: see {@link GrpcChannel}.
  */
 import { Metadata } from "@grpc/grpc-js"
 import { Context, Duration, Effect, Exit, Record, Stream } from "effect"
 
-import { Deadline } from "./Deadline.ts"
 import * as EmbeddedProtos from "./EmbeddedProtos.ts"
+import { Deadline } from "./GrpcCall.ts"
 import { type Call, GrpcChannel, type Method, type ResponseMetadata } from "./GrpcChannel.ts"
 import type { GrpcError } from "./GrpcError.ts"
 import type * as GrpcService from "./GrpcService.ts"
-import * as RequestValidation from "./RequestValidation.ts"
-import type { ResponseLimit } from "./ResponseLimit.ts"
+import * as MessageCodec from "./MessageCodec.ts"
 import * as Status from "./Status.ts"
 
 /** The options of one call. */
@@ -31,7 +30,7 @@ export interface CallOptions {
   readonly timeout?: Duration.Input | undefined
   readonly metadata?: Metadata | undefined
   /** How much of the response of a unary call is decoded; the default is all of it. */
-  readonly responseLimit?: ResponseLimit | undefined
+  readonly responseLimit?: MessageCodec.ResponseLimit | undefined
 }
 
 /** One function for each method of a service. */
@@ -57,6 +56,15 @@ type Caller<Method extends GrpcService.AnyMethod> = {
     options?: CallOptions
   ) => Stream.Stream<Method["responseOut"], GrpcError | E, R>
 }[Method["kind"]]
+
+/**
+ * Runs an effect with a deadline after a number of milliseconds, or with the current deadline if that is earlier. The effect is not
+ * interrupted; gRPC calls inside fail with DEADLINE_EXCEEDED.
+ */
+export const withDeadline = <A, E, R>(effect: Effect.Effect<A, E, R>, millis: number): Effect.Effect<A, E, R> =>
+  Effect.updateContext(effect, (context: Context.Context<R>) =>
+    Context.add(context, Deadline, Math.min(Context.get(context, Deadline), performance.now() + millis))
+  )
 
 /** Metadata that is sent with every call made within an effect. */
 export const RequestMetadata = Context.Reference<Metadata>("layers/grpc/GrpcClient/RequestMetadata", {
@@ -155,7 +163,7 @@ const methodOf = ({ isIdempotent, kind, path, request, response }: EmbeddedProto
     kind,
     isIdempotent,
     encode: (message) => {
-      const violations = RequestValidation.check(type, message)
+      const violations = MessageCodec.check(type, message)
       if (violations.length > 0) return Exit.fail(Status.invalidArgument(violations))
       try {
         return Exit.succeed(request.encode(message))

@@ -4,9 +4,9 @@
  */
 import type { Effect, Stream, Types } from "effect"
 
-import type { Encoded } from "./EmbeddedProtos.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import type * as GrpcService from "./GrpcService.ts"
+import type { Encoded } from "./MessageCodec.ts"
 import type { Status } from "./Status.ts"
 
 /** An error that a handler may fail with. {@link StatusTable} is keyed by its tag. */

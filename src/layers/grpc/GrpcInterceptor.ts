@@ -67,7 +67,7 @@ export interface ServerInterceptor extends Hooks<ServerCall, Status.Status> {
     answer: Effect.Effect<A, Status.Status, R>,
     call: ServerCall
   ) => Effect.Effect<A, Status.Status, R>
-  /** Wraps the Stream of responses. A message that the handler has encoded is an {@link EmbeddedProtos.Encoded}. */
+  /** Wraps the Stream of responses. A message that the handler has encoded is an {@link MessageCodec.Encoded}. */
   readonly aroundStream?: <A, R>(
     messages: Stream.Stream<A, Status.Status, R>,
     call: ServerCall

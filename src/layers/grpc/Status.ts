@@ -3,7 +3,7 @@
  * {@link Status}, and the `reason` of a client's `GrpcError` is one.
  */
 import { Metadata } from "@grpc/grpc-js"
-import { Predicate } from "effect"
+import { Predicate, Record, String } from "effect"
 
 import { BadRequest, type ErrorDetail, type FieldViolation } from "./ErrorDetail.ts"
 
@@ -31,24 +31,9 @@ export const codes = {
 export type StatusName = keyof typeof codes
 
 /** The name of a status in protos and in OpenTelemetry, such as "NOT_FOUND". */
-export const nameInCapitals: { readonly [Name in StatusName]: string } = {
-  Cancelled: "CANCELLED",
-  Unknown: "UNKNOWN",
-  InvalidArgument: "INVALID_ARGUMENT",
-  DeadlineExceeded: "DEADLINE_EXCEEDED",
-  NotFound: "NOT_FOUND",
-  AlreadyExists: "ALREADY_EXISTS",
-  PermissionDenied: "PERMISSION_DENIED",
-  ResourceExhausted: "RESOURCE_EXHAUSTED",
-  FailedPrecondition: "FAILED_PRECONDITION",
-  Aborted: "ABORTED",
-  OutOfRange: "OUT_OF_RANGE",
-  Unimplemented: "UNIMPLEMENTED",
-  Internal: "INTERNAL",
-  Unavailable: "UNAVAILABLE",
-  DataLoss: "DATA_LOSS",
-  Unauthenticated: "UNAUTHENTICATED"
-}
+export const nameInCapitals: { readonly [Name in StatusName]: string } = Record.map(codes, (_code, name) =>
+  String.pascalToSnake(name).toUpperCase()
+)
 
 /** The status of that name. */
 export interface StatusOf<Name extends StatusName> {

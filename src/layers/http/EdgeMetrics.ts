@@ -81,20 +81,17 @@ export const observe = (
     readonly requestLimit: () => number
     readonly unreadSize: () => number
   }
-) => {
-  const gauge = (name: string, description: string, value: () => number) =>
-    ObservableMetric.gauge(name, description, value, { server })
-  return Effect.all(
+) =>
+  ObservableMetric.gauges(
     [
-      gauge("http_server_open_connections", "Open connections", gauges.connections),
-      gauge("http_server_connection_limit", "The maximum number of open connections", () => gauges.maxConnections),
-      gauge(
+      ["http_server_open_connections", "Open connections", gauges.connections],
+      ["http_server_connection_limit", "The maximum number of open connections", () => gauges.maxConnections],
+      [
         "http_server_request_limit",
         "The maximum number of concurrent requests; it decreases under overload",
         gauges.requestLimit
-      ),
-      gauge("http_server_unread_answer_bytes", "Bytes of responses that clients have not read yet", gauges.unreadSize)
+      ],
+      ["http_server_unread_answer_bytes", "Bytes of responses that clients have not read yet", gauges.unreadSize]
     ],
-    { discard: true }
+    { server }
   )
-}

@@ -83,7 +83,7 @@ export class EdgeRequest extends IncomingMessage {
 /** A response that reports its end, and is written in one write. */
 class EdgeResponse<Request extends IncomingMessage> extends ServerResponse<Request> {
   /** Called with the size of the last chunk of the body, in bytes, before it is written. */
-  onEnd: ((size: number) => void) | undefined = undefined
+  declare onEnd?: (size: number) => void
 
   override end(...args: Array<unknown>): this {
     const [chunk] = args
@@ -173,8 +173,6 @@ export class HttpEdge {
   readonly #pacer: ConnectionPacer.ConnectionPacer
   readonly #refusals: EdgeMetrics.Refusals
   readonly #guard: CallbackGuard.Guard
-  readonly #onResponseEnd: (exchange: Exchange, size: number) => void
-  readonly #onResponseClose: (exchange: Exchange) => void
   #state: "serving" | "draining" = "serving"
 
   constructor(options: Options, shedder: LoadShedder, refusals: EdgeMetrics.Refusals, guard: CallbackGuard.Guard) {
@@ -206,10 +204,6 @@ export class HttpEdge {
         onRefused: (reason, peer) => refusals.connection(reason, peer)
       }
     )
-    const onBug = { recover: ({ connection }: Exchange) => void connection.socket.destroy() }
-    const { connections } = this
-    this.#onResponseEnd = guard<[Exchange, number]>("HTTP response end", connections.responded.bind(connections), onBug)
-    this.#onResponseClose = guard("HTTP response close", connections.closeExchange.bind(connections), onBug)
     this.server = makeServer(limits)
     this.#listen()
   }
@@ -218,13 +212,17 @@ export class HttpEdge {
   serve(
     handler: (request: IncomingMessage, response: ServerResponse) => void
   ): Effect.Effect<void, never, Scope.Scope> {
-    const onRequest = this.#guard(
-      "HTTP request",
-      (request: EdgeRequest, response: Response) => {
+    const onRequest = (request: EdgeRequest, response: Response) => {
+      try {
         if (this.#admit(request, response)) handler(request, response)
-      },
-      { annotations: ({ method, url }) => ({ method, path: url?.split("?")[0] }), recover: destroyRequest }
-    )
+      } catch (exception) {
+        const { method, url } = request
+        this.#guard.onException("HTTP request", exception, {
+          annotations: () => ({ method, path: url?.split("?")[0] }),
+          recover: () => destroyRequest(request)
+        })
+      }
+    }
     // Request bodies are not read, so a request with `Expect: 100-continue` is answered without 100 Continue. Its client need not send the
     // body then (RFC 9110, section 10.1.1), and Node closes the connection after the response.
     return Effect.acquireRelease(
@@ -261,9 +259,7 @@ export class HttpEdge {
       guard(
         "HTTP expectation",
         (request, response) => void this.#admit(request, response, requestRefusals.expectation),
-        {
-          recover: destroyRequest
-        }
+        { recover: (request) => destroyRequest(request) }
       )
     )
     // accept() fails when descriptors run out; the server resumes when some are free
@@ -283,14 +279,30 @@ export class HttpEdge {
       ? ForwardedClient.behind(trustedProxies, peer, request.headers)
       : { address: peer, scheme: "http" }
     request.client = client
-    response.onEnd = this.#onResponseEnd.bind(undefined, exchange)
-    response.on("close", this.#onResponseClose.bind(undefined, exchange))
+    response.onEnd = this.#onResponseEnd.bind(this, exchange)
+    response.on("close", this.#onResponseClose.bind(this, exchange))
     if (exchange.isLast || this.#state === "draining") response.shouldKeepAlive = false
     const refusal =
       checkHeaders(request, servesHost) ?? expectation ?? this.#requestLimits.enter(exchange, client.address)
     if (refusal === undefined) return true
     this.#refuse(request, response, refusal)
     return false
+  }
+
+  #onResponseEnd(exchange: Exchange, size: number): void {
+    try {
+      this.connections.responded(exchange, size)
+    } catch (exception) {
+      this.#guard.onException("HTTP response end", exception, destroyConnection, exchange)
+    }
+  }
+
+  #onResponseClose(exchange: Exchange): void {
+    try {
+      this.connections.closeExchange(exchange)
+    } catch (exception) {
+      this.#guard.onException("HTTP response close", exception, destroyConnection, exchange)
+    }
   }
 
   #refuse(request: EdgeRequest, response: Response, refusal: Refusal): void {
@@ -379,7 +391,9 @@ const makeServer = (limits: Limits) => {
   return server
 }
 
-const destroyRequest = (request: EdgeRequest, _response: Response) => void request.socket.destroy()
+const destroyRequest = (request: EdgeRequest) => void request.socket.destroy()
+
+const destroyConnection = { recover: ({ connection }: Exchange) => void connection.socket.destroy() }
 
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0"

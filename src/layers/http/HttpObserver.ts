@@ -12,7 +12,6 @@ import * as Address from "../config/Address.ts"
 import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as Logging from "../telemetry/Logging.ts"
 import * as LogRateLimiter from "../telemetry/LogRateLimiter.ts"
-import { endSpan, errorExit } from "../telemetry/spans.ts"
 import * as TraceContext from "../telemetry/TraceContext.ts"
 import * as UnexpectedError from "../telemetry/UnexpectedError.ts"
 import type { Client } from "./ForwardedClient.ts"
@@ -165,9 +164,12 @@ const endOfSpan = (
   status: number
 ): Effect.Effect<void> => {
   span.attribute("http.response.status_code", status)
-  if (status < 500) return endSpan(span, Exit.void)
+  if (status < 500) return TraceContext.endSpan(span, Exit.void)
   span.attribute("error.type", String(status))
-  return endSpan(span, Exit.isFailure(exit) ? exit : errorExit(String(status), `status ${status}`))
+  return TraceContext.endSpan(
+    span,
+    Exit.isFailure(exit) ? exit : TraceContext.errorExit(String(status), `status ${status}`)
+  )
 }
 
 /** The attributes of a span, without the query, which may contain personal data. */

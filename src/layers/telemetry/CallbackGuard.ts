@@ -22,37 +22,25 @@ export interface OnBug<Args extends ReadonlyArray<unknown>> {
  * session.on("goaway", guard("GOAWAY listener", (code) => ..., { recover: () => session.destroy() }))
  * ```
  */
-export type Guard = <Args extends ReadonlyArray<unknown>>(
-  name: string,
-  callback: (...args: Args) => void,
-  onBug?: OnBug<Args>
-) => (...args: Args) => void
+export interface Guard {
+  <Args extends ReadonlyArray<unknown>>(
+    name: string,
+    callback: (...args: Args) => void,
+    onBug?: OnBug<Args>
+  ): (...args: Args) => void
+  /** For a callback on a hot path, which catches its exceptions itself: logs one, and runs the recovery; never throws. */
+  readonly onException: <Args extends ReadonlyArray<unknown>>(
+    name: string,
+    exception: unknown,
+    onBug?: OnBug<Args>,
+    ...args: Args
+  ) => void
+}
 
 const bugs = LogRateLimiter.make("exceptions of callbacks")
 
 /** Makes a {@link Guard} that logs with the loggers of a context. Callbacks are called without a receiver (`this`). */
-export const make = (context?: Context.Context<never>): Guard => {
-  const onException = makeHandler(context)
-  return (name, callback, onBug) =>
-    (...args) => {
-      try {
-        callback(...args)
-      } catch (exception) {
-        onException(name, exception, onBug, ...args)
-      }
-    }
-}
-
-/** Logs an exception of a callback, and runs the recovery; never throws. */
-export type Handler = <Args extends ReadonlyArray<unknown>>(
-  name: string,
-  exception: unknown,
-  onBug: OnBug<Args> | undefined,
-  ...args: Args
-) => void
-
-/** Makes the handler of a {@link Guard}, for callbacks on a hot path, which catch their exceptions themselves. */
-export const makeHandler = (context: Context.Context<never> = Context.empty()): Handler => {
+export const make = (context: Context.Context<never> = Context.empty()): Guard => {
   const runFork = Effect.runForkWith(context)
 
   const log = (name: string, annotations: Readonly<Record<string, unknown>>, exception: unknown) =>
@@ -62,7 +50,7 @@ export const makeHandler = (context: Context.Context<never> = Context.empty()): 
       )
     )
 
-  return (name, exception, { annotations, recover } = {}, ...args) => {
+  const onException: Guard["onException"] = (name, exception, { annotations, recover } = {}, ...args) => {
     log(name, attempt(() => annotations?.(...args)) ?? {}, exception)
     try {
       recover?.(...args)
@@ -70,6 +58,17 @@ export const makeHandler = (context: Context.Context<never> = Context.empty()): 
       log(`${name}, while recovering`, {}, next)
     }
   }
+
+  const guard =
+    <Args extends ReadonlyArray<unknown>>(name: string, callback: (...args: Args) => void, onBug?: OnBug<Args>) =>
+    (...args: Args): void => {
+      try {
+        callback(...args)
+      } catch (exception) {
+        onException(name, exception, onBug, ...args)
+      }
+    }
+  return Object.assign(guard, { onException })
 }
 
 const attempt = <A>(evaluate: () => A): A | undefined => {

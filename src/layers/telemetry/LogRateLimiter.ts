@@ -4,7 +4,7 @@
  */
 import { Context, Effect, Tracer } from "effect"
 
-import { RequestAnnotations } from "./RequestAnnotations.ts"
+import { RequestAnnotations } from "./logFormat.ts"
 
 /** Logs a line, unless the limit of this second is reached. A suppressed line is not evaluated. */
 export interface LogLimit {

@@ -13,6 +13,13 @@ export const gauge = (
 ): Effect.Effect<void, never, Scope.Scope> =>
   register(Metric.gauge(name, { description, attributes }), () => ({ value: value() }))
 
+/** The name of a gauge, its description, and its value. */
+export type Gauge = readonly [name: string, description: string, value: () => number]
+
+/** Registers several gauges with the same attributes. */
+export const gauges = (all: ReadonlyArray<Gauge>, attributes?: Record<string, string>) =>
+  Effect.forEach(all, ([name, description, value]) => gauge(name, description, value, attributes), { discard: true })
+
 /** Registers a counter until the scope closes. Its value must never decrease. */
 export const counter = (
   name: string,

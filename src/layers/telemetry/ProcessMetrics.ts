@@ -23,51 +23,41 @@ const window = 15_000
 export const observe: Effect.Effect<void, never, Scope.Scope> = Effect.gen(function* () {
   const eventLoop = yield* observeEventLoop
   yield* Effect.forkScoped(FileDescriptors.watch())
-  const seconds = { unit: "s" }
-  yield* ObservableMetric.gauge(
-    "nodejs.eventloop.delay.p50",
-    "Median delay of the event loop, in seconds",
-    () => eventLoop().p50,
-    seconds
+  yield* ObservableMetric.gauges(
+    [
+      ["nodejs.eventloop.delay.p50", "Median delay of the event loop, in seconds", () => eventLoop().p50],
+      [
+        "nodejs.eventloop.delay.p99",
+        "99th percentile of the delay of the event loop, in seconds",
+        () => eventLoop().p99
+      ],
+      ["nodejs.eventloop.delay.max", "Longest delay of the event loop, in seconds", () => eventLoop().max]
+    ],
+    { unit: "s" }
   )
-  yield* ObservableMetric.gauge(
-    "nodejs.eventloop.delay.p99",
-    "99th percentile of the delay of the event loop, in seconds",
-    () => eventLoop().p99,
-    seconds
+  yield* ObservableMetric.gauges(
+    [["nodejs.eventloop.utilization", "Share of time that the event loop is busy", () => eventLoop().busy]],
+    { unit: "1" }
   )
-  yield* ObservableMetric.gauge(
-    "nodejs.eventloop.delay.max",
-    "Longest delay of the event loop, in seconds",
-    () => eventLoop().max,
-    seconds
+  yield* ObservableMetric.gauges(
+    [
+      ["v8js.memory.heap.used", "Heap in use", () => getHeapStatistics().used_heap_size],
+      ["v8js.memory.heap.limit", "Heap limit of V8", () => getHeapStatistics().heap_size_limit]
+    ],
+    { unit: "By" }
   )
-  yield* ObservableMetric.gauge(
-    "nodejs.eventloop.utilization",
-    "Share of time that the event loop is busy",
-    () => eventLoop().busy,
-    {
-      unit: "1"
-    }
-  )
-  const bytes = { unit: "By" }
-  yield* ObservableMetric.gauge("v8js.memory.heap.used", "Heap in use", () => getHeapStatistics().used_heap_size, bytes)
-  yield* ObservableMetric.gauge(
-    "v8js.memory.heap.limit",
-    "Heap limit of V8",
-    () => getHeapStatistics().heap_size_limit,
-    bytes
-  )
-  yield* ObservableMetric.gauge("process_resident_memory_bytes", "Resident memory", makeResidentMemory())
+  yield* ObservableMetric.gauges([
+    ["process_resident_memory_bytes", "Resident memory", makeResidentMemory()],
+    [
+      "process_start_time_seconds",
+      "Start time of the process, in seconds since 1970",
+      () => performance.timeOrigin / 1000
+    ]
+  ])
   yield* ObservableMetric.counter("process_cpu_seconds_total", "User and system CPU time", () => {
     const { system, user } = process.cpuUsage()
     return (system + user) / 1e6
   })
-  yield* ObservableMetric.gauge(
-    "process_start_time_seconds",
-    "Start time of the process, in seconds since 1970",
-    () => performance.timeOrigin / 1000
-  )
   for (const [stream, output] of Object.entries({ stdout: LogOutput.stdout, stderr: LogOutput.stderr })) {
     yield* ObservableMetric.counter(
       "log_dropped_lines_total",

@@ -4,7 +4,7 @@
  * The decision is made once, where a trace enters the process, and applies to all descendants. A non-recording span keeps no
  * attributes and events, and propagates the ids of its parent with the sampled flag off, so that called services do not record either.
  */
-import { Context, Effect, Option, Tracer } from "effect"
+import { Context, Option, Tracer } from "effect"
 import { Hex } from "effect/encoding"
 
 /** The values of OTEL_TRACES_SAMPLER. */
@@ -111,13 +111,6 @@ const decide = ({ name, ratio }: Sampler): ((caller: Tracer.ExternalSpan | undef
 /** Compares the last 56 bits of the trace id, which are random, so that all services with the same ratio make the same decision. */
 const isWithin = (ratio: number, traceId: string | undefined): boolean =>
   (traceId === undefined ? Math.random() : Number.parseInt(traceId.slice(-14), 16) / 2 ** 56) < ratio
-
-/** `Effect.withSpan` in traces that are recorded; a no-op otherwise. Use it on hot paths. */
-export const withSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string): Effect.Effect<A, E, R> =>
-  Effect.withFiber(({ cache: { span, tracer } }) => {
-    const isRecorded = span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
-    return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
-  })
 
 /** A non-recording span. Each call may have one, so it is small, and its ids are created on first use. */
 class NonRecordingSpan implements Tracer.Span {

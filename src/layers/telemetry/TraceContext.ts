@@ -1,11 +1,10 @@
 /**
  * Traces across processes: the headers traceparent and tracestate of requests (W3C Trace Context, https://www.w3.org/TR/trace-context/),
- * and the server span of a request, in the trace of its caller.
+ * the server span of a request, in the trace of its caller, and spans within it.
  */
-import { Context, Effect, Tracer } from "effect"
+import { Clock, Context, Effect, Exit, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
-import { setAttributes } from "./spans.ts"
 
 /** The tracestate header of the caller, which is forwarded unchanged. */
 const State = Context.Reference<string | undefined>("layers/telemetry/TraceContext/State", {
@@ -81,6 +80,37 @@ export const startServerSpan = (
   if (!span.sampled) return inSpan
   setAttributes(span, attributes())
   return Context.add(inSpan, RecordedSpan, span)
+}
+
+/** `Effect.withSpan` in traces that are recorded; a no-op otherwise. Use it on hot paths. */
+export const withSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ cache: { span, tracer } }) => {
+    const isRecorded = span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
+    return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
+  })
+
+/** Sets several attributes. */
+export const setAttributes = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>): void => {
+  for (const [key, value] of Object.entries(attributes)) span.attribute(key, value)
+}
+
+/** Ends a span at the current time. */
+export const endSpan = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> =>
+  Effect.map(Clock.Clock, (clock) => span.end(clock.currentTimeNanosUnsafe(), exit))
+
+/** The exit for a span that failed with an error code: exporters show `name` as the type of the exception. */
+export const errorExit = (name: string, message: string): Exit.Exit<never, unknown> => {
+  const error: unknown = new NamedError(name, message)
+  return Exit.fail(error)
+}
+
+class NamedError extends Error {
+  constructor(name: string, message: string) {
+    super(message)
+    this.name = name
+    // the stack would point to this constructor, not to the origin of the error
+    delete this.stack
+  }
 }
 
 /** The headers of an outgoing request. */

@@ -6,10 +6,17 @@
  */
 import { formatWithOptions } from "node:util"
 
-import { Console, type Context, type Fiber, Logger, References } from "effect"
+import { Console, Context, type Fiber, Logger, References } from "effect"
 
 import * as LogTruncation from "./LogTruncation.ts"
-import { RequestAnnotations } from "./RequestAnnotations.ts"
+
+/**
+ * Returns the annotations of a line within a request, such as its peer; undefined outside of requests. A server provides it to its
+ * handlers. It is called when a line is written, so a request without log lines incurs no cost.
+ */
+export const RequestAnnotations = Context.Reference<
+  (context: Context.Context<never>) => Readonly<Record<string, unknown>> | undefined
+>("layers/telemetry/RequestAnnotations", { defaultValue: () => () => undefined })
 
 /** Human-readable lines, or one JSON object per line. */
 export type Format = "pretty" | "json"

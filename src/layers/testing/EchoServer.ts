@@ -21,7 +21,7 @@
 import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
 
 import * as Address from "../config/Address.ts"
-import type { ChannelOptions } from "../grpc/client/ChannelOptions.ts"
+import type { ChannelInterceptors, ChannelOptions } from "../grpc/client/ChannelOptions.ts"
 import * as NodeGrpcChannel from "../grpc/client/NodeGrpcChannel.ts"
 import type { GrpcCall, Kind } from "../grpc/GrpcCall.ts"
 import * as GrpcClient from "../grpc/GrpcClient.ts"
@@ -45,9 +45,7 @@ export interface Options extends Pick<GrpcServer.Options, "interceptors" | "limi
   /** By the text of the input; other inputs are echoed at once. */
   readonly inputs?: { readonly [text: string]: Input } | undefined
   /** The policy and the interceptors of the client. */
-  readonly client?:
-    | Pick<ChannelOptions, "attemptInterceptors" | "attemptObservers" | "interceptors" | "observers" | "policy">
-    | undefined
+  readonly client?: (ChannelInterceptors & Pick<ChannelOptions, "policy">) | undefined
 }
 
 class Failure extends Schema.TaggedError<Failure>()("Failure", { status: Schema.declare(Status.isStatus) }) {

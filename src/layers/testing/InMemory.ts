@@ -20,21 +20,17 @@
 import { Context, Deferred, Effect, Exit, Layer, Stream, SubscriptionRef } from "effect"
 
 import * as CallMaker from "../grpc/client/CallMaker.ts"
-import type { ChannelOptions } from "../grpc/client/ChannelOptions.ts"
+import type { ChannelInterceptors } from "../grpc/client/ChannelOptions.ts"
 import * as Retry from "../grpc/client/Retry.ts"
-import type { Attempt, Transport } from "../grpc/client/Transport.ts"
+import { undecodable } from "../grpc/client/UnaryCall.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
 import { GrpcChannel } from "../grpc/GrpcChannel.ts"
-import { clientStatusOf, type ProvidedBy, type ServerInterceptor } from "../grpc/GrpcInterceptor.ts"
+import type { ProvidedBy, ServerInterceptor } from "../grpc/GrpcInterceptor.ts"
 import { defaultLimits, GrpcServer, type Limits, type Options as ServerOptions } from "../grpc/GrpcServer.ts"
-import { InterceptorChain } from "../grpc/InterceptorChain.ts"
-import * as DefaultObservers from "../grpc/interceptors/DefaultObservers.ts"
 import * as RetryPolicy from "../grpc/RetryPolicy.ts"
-import { methodAt, unknownMethodAt } from "../grpc/server/CallContext.ts"
-import { MethodRunner } from "../grpc/server/MethodRunner.ts"
+import { methodAt, MethodRunner, ServerInterceptorChain, unknownMethodAt } from "../grpc/server/MethodRunner.ts"
 import * as Registration from "../grpc/server/Registration.ts"
 import { RequestReader } from "../grpc/server/RequestReader.ts"
-import { ServerInterceptorChain } from "../grpc/server/ServerInterceptorChain.ts"
 import * as Status from "../grpc/Status.ts"
 import * as StatusCodec from "../grpc/StatusCodec.ts"
 import { Drain } from "../process/Drain.ts"
@@ -47,9 +43,7 @@ export interface Options<
   /** The caller, as handlers see it; the default has no certificate. */
   readonly peer?: Peer | undefined
   /** The interceptors of the channel. */
-  readonly client?:
-    | Pick<ChannelOptions, "attemptInterceptors" | "attemptObservers" | "interceptors" | "observers">
-    | undefined
+  readonly client?: ChannelInterceptors | undefined
 }
 
 /** Makes calls of the services, in place of `NodeGrpcServer.listen` and a channel to it. */
@@ -75,7 +69,7 @@ export const layer = (options: Options = {}): Layer.Layer<GrpcServer | GrpcChann
   )
 
 /** Opens a call of a method, which the client's end starts. */
-type Open = (attempt: Attempt, client: Client) => InMemoryCall
+type Open = (attempt: CallMaker.Attempt, client: Client) => InMemoryCall
 
 const makeServer = Effect.fnUntraced(function* (options: Options) {
   const { maxRequestSize, maxResponseSize } = { ...defaultLimits, ...options.limits }
@@ -139,8 +133,6 @@ const makeServer = Effect.fnUntraced(function* (options: Options) {
 })
 
 const makeChannel = (open: Open, { client = {} }: Options): GrpcChannel["Service"] => {
-  const { attemptInterceptors = [], interceptors = [] } = client
-  const { attemptObservers = DefaultObservers.clientAttempt, observers = DefaultObservers.client } = client
   const policy = RetryPolicy.never
   const retry = { policy, budget: new Retry.RetryBudget(policy), attemptTimeout: Infinity }
   const state: CallMaker.ServiceState = { circuit: (_call, make) => make(), retry, streamRetry: retry }
@@ -148,16 +140,15 @@ const makeChannel = (open: Open, { client = {} }: Options): GrpcChannel["Service
     target,
     transport: makeTransport(open),
     makeServiceState: () => state,
-    calls: new InterceptorChain([...observers, ...interceptors], clientStatusOf),
-    attempts: new InterceptorChain([...attemptObservers, ...attemptInterceptors], clientStatusOf),
+    interceptors: client,
     observeCompression: false
   })
 }
 
-const makeTransport = (open: Open): Transport => {
+const makeTransport = (open: Open): CallMaker.Transport => {
   /** Starts a call that is answered once, and ends it with `resume`. */
   const startOne = (
-    attempt: Attempt,
+    attempt: CallMaker.Attempt,
     request: Buffer | undefined,
     resume: (exit: Exit.Exit<object, Status.Status>) => void
   ): InMemoryCall => {
@@ -174,7 +165,7 @@ const makeTransport = (open: Open): Transport => {
   }
 
   /** Starts a call that is answered with a Stream, until the scope closes. */
-  const startMany = (attempt: Attempt, request?: Buffer) =>
+  const startMany = (attempt: CallMaker.Attempt, request?: Buffer) =>
     Effect.acquireRelease(
       Effect.sync(() => {
         let end: Effect.Effect<void, Status.Status> = Effect.void
@@ -228,7 +219,11 @@ const makeTransport = (open: Open): Transport => {
   }
 }
 
-const sendAll = <E, R>({ call: { definition } }: Attempt, call: InMemoryCall, requests: Stream.Stream<object, E, R>) =>
+const sendAll = <E, R>(
+  { call: { definition } }: CallMaker.Attempt,
+  call: InMemoryCall,
+  requests: Stream.Stream<object, E, R>
+) =>
   requests.pipe(
     Stream.mapEffect((request) => definition.encode(request)),
     Stream.runForEach((message) => call.sendRequest(message)),
@@ -236,7 +231,7 @@ const sendAll = <E, R>({ call: { definition } }: Attempt, call: InMemoryCall, re
   )
 
 const exitOf = (
-  attempt: Attempt,
+  attempt: CallMaker.Attempt,
   response: Buffer | undefined,
   status: StatusCodec.EncodedStatus
 ): Exit.Exit<object, Status.Status> => {
@@ -244,11 +239,10 @@ const exitOf = (
   return response === undefined ? Exit.fail(Status.unimplemented("No message received")) : decode(attempt, response)
 }
 
-const decode = (attempt: Attempt, response: Buffer): Exit.Exit<object, Status.Status> => {
+const decode = (attempt: CallMaker.Attempt, response: Buffer): Exit.Exit<object, Status.Status> => {
   try {
     return Exit.succeed(attempt.decode(response))
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error)
-    return Exit.fail(Status.internal(`Response message parsing error: ${text}`))
+    return Exit.fail(undecodable(error))
   }
 }

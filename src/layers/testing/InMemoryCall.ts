@@ -7,14 +7,18 @@
 import { Metadata } from "@grpc/grpc-js"
 import { type Context, Effect, type Fiber } from "effect"
 
-import type { Attempt } from "../grpc/client/Transport.ts"
+import type { Attempt } from "../grpc/client/CallMaker.ts"
 import type { Peer } from "../grpc/GrpcCall.ts"
-import { CallContext, type MethodInfo } from "../grpc/server/CallContext.ts"
-import type { AnsweredCall, SentStatus } from "../grpc/server/MethodRunner.ts"
+import {
+  type AnsweredCall,
+  CallContext,
+  type MethodInfo,
+  type SentStatus,
+  type ServerInterceptorChain
+} from "../grpc/server/MethodRunner.ts"
 import * as Refusals from "../grpc/server/Refusals.ts"
 import { RequestReader } from "../grpc/server/RequestReader.ts"
 import { type ResponseSink, ResponseWriter } from "../grpc/server/ResponseWriter.ts"
-import type { ServerInterceptorChain } from "../grpc/server/ServerInterceptorChain.ts"
 import * as Status from "../grpc/Status.ts"
 import * as StatusCodec from "../grpc/StatusCodec.ts"
 
@@ -256,11 +260,11 @@ class Rejection {
   }
 }
 
-const refusal = (status: Status.Status): Refusals.Refusal => ({ status, encoded: StatusCodec.encode(status) })
-
 /** The texts are those of grpc-js. */
 const unimplemented = (path: string) =>
-  refusal(Status.unimplemented(`The server does not implement the method ${path}`))
+  Refusals.refusal(Status.unimplemented(`The server does not implement the method ${path}`))
 
 const undecodable = (error: unknown) =>
-  refusal(Status.internal(`Error deserializing request: ${error instanceof Error ? error.message : String(error)}`))
+  Refusals.refusal(
+    Status.internal(`Error deserializing request: ${error instanceof Error ? error.message : String(error)}`)
+  )

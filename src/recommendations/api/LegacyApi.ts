@@ -9,7 +9,7 @@ import { BookCategory } from "../../generated/first/BookCategory.ts"
 import type { RecommendationRequest__Output } from "../../generated/first/RecommendationRequest.ts"
 import { Recommendations } from "../../generated/first/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
-import * as Sampling from "../../layers/telemetry/Sampling.ts"
+import * as TraceContext from "../../layers/telemetry/TraceContext.ts"
 import { statuses } from "./statusTable.ts"
 
 /** Serves the API. */
@@ -19,9 +19,12 @@ export const layer = GrpcServer.serve(
     const recommender = yield* Recommender
     return {
       Recommend: (request) =>
-        Effect.map(Sampling.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"), (books) => ({
-          recommendations: books.map(({ id, title }) => ({ id, title }))
-        }))
+        Effect.map(
+          TraceContext.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"),
+          (books) => ({
+            recommendations: books.map(({ id, title }) => ({ id, title }))
+          })
+        )
     }
   }),
   statuses

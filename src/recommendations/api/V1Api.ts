@@ -7,7 +7,7 @@ import { type Query, Recommender } from "../../domain/Recommender.ts"
 import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
 import { RecommendationsService } from "../../generated/v1/services.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
-import * as Sampling from "../../layers/telemetry/Sampling.ts"
+import * as TraceContext from "../../layers/telemetry/TraceContext.ts"
 import { EncodedBook } from "../catalog/EncodedCatalog.ts"
 import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 import { statuses } from "./statusTable.ts"
@@ -20,7 +20,7 @@ export const layer = GrpcServer.serve(
     return {
       Recommend: (request) =>
         Effect.map(
-          Sampling.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"),
+          TraceContext.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"),
           EncodedBook.response
         ),
       ListCategories: () =>

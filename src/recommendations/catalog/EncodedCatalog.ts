@@ -12,6 +12,7 @@ import definitions from "../../generated/v1/definitions.ts"
 import type { Book__Output } from "../../generated/v1/onlinebooks/recommendations/v1/Book.ts"
 import type { RecommendResponse__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendResponse.ts"
 import * as EmbeddedProtos from "../../layers/grpc/EmbeddedProtos.ts"
+import { Encoded } from "../../layers/grpc/MessageCodec.ts"
 import { categoryByNumber, numberByCategory } from "../categoryNumbers.ts"
 
 /** A builder of a catalogue. */
@@ -115,7 +116,7 @@ export class EncodedBook implements Book {
   }
 
   /** The response with these books. Plain books are encoded first. */
-  static response(books: ReadonlyArray<Book>): EmbeddedProtos.Encoded<RecommendResponse__Output> {
+  static response(books: ReadonlyArray<Book>): Encoded<RecommendResponse__Output> {
     // all sizes are read before the first copy, so that memory loads overlap
     let size = 0
     const parts: Array<{ readonly book: EncodedBook; readonly end: number }> = []
@@ -131,7 +132,7 @@ export class EncodedBook implements Book {
       // for this few bytes a loop is faster than Buffer.copy
       for (let at = book.#start; at < end; at++) response[position++] = book.#bytes[at]!
     }
-    return new EmbeddedProtos.Encoded(response)
+    return new Encoded(response)
   }
 }
 

@@ -1,9 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
 
-import { Encoded } from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import type { GrpcError } from "../../../src/layers/grpc/GrpcError.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
+import { Encoded } from "../../../src/layers/grpc/MessageCodec.ts"
 import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import { Drain } from "../../../src/layers/process/Drain.ts"
 import type { EchoRequest__Output } from "../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"

@@ -4,12 +4,12 @@
  */
 import { Context, Effect, Layer, Stream } from "effect"
 
-import { Encoded } from "../../../src/layers/grpc/EmbeddedProtos.ts"
 import { GrpcCall } from "../../../src/layers/grpc/GrpcCall.ts"
 import type * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as GrpcInterceptor from "../../../src/layers/grpc/GrpcInterceptor.ts"
 import * as GrpcServer from "../../../src/layers/grpc/GrpcServer.ts"
 import * as GrpcService from "../../../src/layers/grpc/GrpcService.ts"
+import { Encoded } from "../../../src/layers/grpc/MessageCodec.ts"
 import * as NodeGrpcServer from "../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import type { Drain } from "../../../src/layers/process/Drain.ts"

@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Queue, Result, Scope, Stream } from "effect"
 
-import { Deadline } from "../../../src/layers/grpc/Deadline.ts"
+import { Deadline } from "../../../src/layers/grpc/GrpcCall.ts"
 import { GrpcCall, type Kind } from "../../../src/layers/grpc/GrpcCall.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import type { GrpcError } from "../../../src/layers/grpc/GrpcError.ts"

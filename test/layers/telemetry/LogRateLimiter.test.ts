@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
 
+import { RequestAnnotations } from "../../../src/layers/telemetry/logFormat.ts"
 import * as LogRateLimiter from "../../../src/layers/telemetry/LogRateLimiter.ts"
-import { RequestAnnotations } from "../../../src/layers/telemetry/RequestAnnotations.ts"
 import * as Logs from "./Logs.ts"
 
 /** Runs a test with a function that returns the messages logged since its last call. */

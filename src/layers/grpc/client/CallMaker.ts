@@ -1,23 +1,52 @@
 /**
- * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried, each made by a {@link Transport}.
+ * Makes the calls of a channel, of each kind: within the interceptors, in attempts that are retried. A {@link Transport} makes each
+ * attempt: over HTTP/2 by grpc-js (`UnaryCall`, `StreamCall`), or in memory (`layers/testing`).
  *
  * Unary calls go through the circuit breaker of their service. Streaming calls may be idle for long, so they bypass the circuit breaker.
  * A server-streaming call is retried until its first response; a call with a stream of requests is not retried, since the requests cannot
  * be read twice.
  */
-import { Effect, Exit, Stream } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, type Scope, Stream } from "effect"
 
 import type { Call, GrpcChannel } from "../GrpcChannel.ts"
 import { GrpcError } from "../GrpcError.ts"
-import type { ClientAttempt, ClientCall } from "../GrpcInterceptor.ts"
-import type { InterceptorChain } from "../InterceptorChain.ts"
+import { type ClientAttempt, type ClientCall, clientStatusOf } from "../GrpcInterceptor.ts"
+import { InterceptorChain } from "../InterceptorChain.ts"
+import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
+import * as MessageCodec from "../MessageCodec.ts"
 import * as MessageCompression from "../MessageCompression.ts"
-import * as ResponseLimit from "../ResponseLimit.ts"
 import * as Status from "../Status.ts"
+import type { ChannelInterceptors } from "./ChannelOptions.ts"
 import type { CircuitBreaker } from "./CircuitBreaker.ts"
-import * as InterceptedStream from "./InterceptedStream.ts"
 import * as Retry from "./Retry.ts"
-import type { Attempt, Transport } from "./Transport.ts"
+
+/** An attempt of a call. */
+export interface Attempt extends ClientAttempt {
+  readonly call: Call
+  /** Timeout of the attempt, in milliseconds. */
+  readonly timeout: number
+  /** Decodes a response; throws if decoding fails. */
+  readonly decode: (bytes: Buffer) => object
+  /** The call of grpc-js, set by the transport when it creates it. */
+  started: { readonly getPeer: () => string } | undefined
+}
+
+/** One function for each kind of method. Each makes one attempt, and cancels it when it is interrupted or its scope closes. */
+export interface Transport {
+  readonly unary: (attempt: Attempt, request: Buffer) => Effect.Effect<object, Status.Status>
+  readonly serverStream: (
+    attempt: Attempt,
+    request: Buffer
+  ) => Effect.Effect<Stream.Stream<object, Status.Status>, Status.Status, Scope.Scope>
+  readonly clientStream: <E, R>(
+    attempt: Attempt,
+    requests: Stream.Stream<object, E, R>
+  ) => Effect.Effect<object, Status.Status | E, R>
+  readonly bidi: <E, R>(
+    attempt: Attempt,
+    requests: Stream.Stream<object, E, R>
+  ) => Effect.Effect<Stream.Stream<object, Status.Status | E, R>, Status.Status, Scope.Scope>
+}
 
 /** The state that a channel keeps for each gRPC service. */
 export interface ServiceState {
@@ -32,13 +61,20 @@ export interface Options {
   readonly transport: Transport
   /** Creates the state of a service, at its first call. */
   readonly makeServiceState: (service: string) => ServiceState
-  readonly calls: InterceptorChain<ClientCall, unknown>
-  readonly attempts: InterceptorChain<ClientAttempt, unknown>
+  readonly interceptors: ChannelInterceptors
   readonly observeCompression: boolean
 }
 
 export const make = (options: Options): GrpcChannel["Service"] => {
-  const { attempts, calls, makeServiceState, observeCompression, target, transport } = options
+  const { makeServiceState, observeCompression, target, transport } = options
+  const { attemptInterceptors = [], interceptors = [] } = options.interceptors
+  const { attemptObservers = DefaultObservers.clientAttempt, observers = DefaultObservers.client } =
+    options.interceptors
+  const calls = new InterceptorChain<ClientCall, unknown>([...observers, ...interceptors], clientStatusOf)
+  const attempts = new InterceptorChain<ClientAttempt, unknown>(
+    [...attemptObservers, ...attemptInterceptors],
+    clientStatusOf
+  )
 
   const states = new Map<string, ServiceState>()
   const addState = (service: string): ServiceState => {
@@ -65,7 +101,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
         responseLimit === undefined && !observeCompression
           ? definition.decode
           : (bytes) => {
-              const kept = responseLimit === undefined ? bytes : ResponseLimit.apply(bytes, responseLimit)
+              const kept = responseLimit === undefined ? bytes : MessageCodec.limit(bytes, responseLimit)
               const response = definition.decode(kept)
               if (observeCompression && MessageCompression.isCompressed(bytes)) {
                 MessageCompression.markCompressed(response)
@@ -100,7 +136,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       const { streamRetry } = states.get(call.service) ?? addState(call.service)
       const responses = yield* retried(call, streamRetry, (number, timeout) => {
         const attempt = attemptOf(call, number, timeout)
-        return InterceptedStream.open(
+        return openStream(
           attempts,
           attempt,
           Effect.suspend(() => transport.serverStream(attempt, encoded))
@@ -108,7 +144,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       })
       return Stream.mapError(responses, (status) => errorOf(call, status))
     })
-    return Stream.unwrap(InterceptedStream.open(calls, call, made))
+    return Stream.unwrap(openStream(calls, call, made))
   }
 
   const clientStream = <E, R>(
@@ -138,12 +174,10 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       yield* failIfLate(call)
       const attempt = attemptOf(call, 1, timeLeft(call))
       const begin = Effect.suspend(() => transport.bidi(attempt, requests))
-      const responses = yield* Effect.mapError(InterceptedStream.open(attempts, attempt, begin), (status) =>
-        errorOf(call, status)
-      )
+      const responses = yield* Effect.mapError(openStream(attempts, attempt, begin), (status) => errorOf(call, status))
       return Stream.mapError(responses, (error) => toGrpcError(call, error))
     })
-    return Stream.unwrap(InterceptedStream.open(calls, call, made))
+    return Stream.unwrap(openStream(calls, call, made))
   }
 
   return { target, unary, serverStream, clientStream, bidi }
@@ -195,3 +229,52 @@ const deadlineExceeded = Status.deadlineExceeded("Deadline exceeded before the c
 /** Errors of the request Stream are passed through. */
 const toGrpcError = <E>(call: Call, error: E | Status.Status): Exclude<E, Status.Status> | GrpcError =>
   Status.isStatus(error) ? errorOf(call, error) : (error as Exclude<E, Status.Status>)
+
+/**
+ * Begins a Stream of responses within the interceptors of a call. They wrap an Effect that has the lifetime and exit of the Stream. That
+ * Effect runs in a separate fiber, since the Stream is consumed elsewhere. `begin` runs in the context that the interceptors provide.
+ */
+const openStream = <Info, A, E, F, R, R2>(
+  chain: InterceptorChain<Info, unknown>,
+  info: Info,
+  begin: Effect.Effect<Stream.Stream<A, F, R2>, E, R>
+): Effect.Effect<Stream.Stream<A, F, R2>, E, R | Scope.Scope> =>
+  Effect.gen(function* () {
+    const inner = yield* Deferred.make<Context.Context<never>, E>()
+    const ended = yield* Deferred.make<void, E>()
+    const untilEnd = Effect.flatMap(Effect.context<never>(), (context) =>
+      Effect.andThen(Deferred.succeed(inner, context), Deferred.await(ended))
+    )
+    const intercepted = yield* Effect.withFiber<void, E>(({ context }) => chain.run(info, context, untilEnd)).pipe(
+      // an interceptor that fails first prevents the Stream from starting
+      Effect.onExit((exit) =>
+        Exit.isFailure(exit) ? Deferred.failCause(inner, exit.cause) : Deferred.interrupt(inner)
+      ),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    const context = yield* Deferred.await(inner)
+    let isComplete = false
+    const end = (exit: Exit.Exit<unknown, unknown>) =>
+      Effect.andThen(
+        // a reader that stops early, or fails, cancels the call
+        isComplete || isCallFailure(exit)
+          ? Deferred.done(ended, Exit.asVoid(exit as Exit.Exit<unknown, E>))
+          : Deferred.interrupt(ended),
+        Fiber.await(intercepted)
+      )
+    const stream = yield* begin.pipe(
+      Effect.updateContext((current: Context.Context<R>) => Context.merge(current, context)),
+      Effect.onError((cause) => end(Exit.failCause(cause)))
+    )
+    return stream.pipe(
+      Stream.onEnd(Effect.sync(() => (isComplete = true))),
+      Stream.onExit((exit) => Effect.suspend(() => end(exit)))
+    )
+  })
+
+/** Whether the call failed, died, or was interrupted, in contrast to the Stream of its requests. */
+const isCallFailure = (exit: Exit.Exit<unknown, unknown>): boolean => {
+  if (Exit.isSuccess(exit)) return false
+  const failure = exit.cause.reasons.find(Cause.isFailReason)?.error
+  return failure === undefined || failure instanceof GrpcError || Status.isStatus(failure)
+}

@@ -8,7 +8,19 @@ import type * as Certificates from "../../tls/Certificates.ts"
 import type { ClientAttemptInterceptor, ClientInterceptor } from "../GrpcInterceptor.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 
-export interface ChannelOptions {
+/** The interceptors of a channel. */
+export interface ChannelInterceptors {
+  /** Interceptors of calls, each including all its attempts; the first is the outermost. */
+  readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
+  /** Interceptors of the attempts of calls. */
+  readonly attemptInterceptors?: ReadonlyArray<ClientAttemptInterceptor> | undefined
+  /** Outside of `interceptors`; the default is {@link DefaultObservers.client}. */
+  readonly observers?: ReadonlyArray<ClientInterceptor> | undefined
+  /** Outside of `attemptInterceptors`; the default is {@link DefaultObservers.clientAttempt}. */
+  readonly attemptObservers?: ReadonlyArray<ClientAttemptInterceptor> | undefined
+}
+
+export interface ChannelOptions extends ChannelInterceptors {
   /** For example "localhost:50051" or "dns:///recommendations:50051": see https://github.com/grpc/grpc/blob/master/doc/naming.md. */
   readonly target: string
   readonly policy?: Partial<ChannelPolicy> | undefined
@@ -26,14 +38,6 @@ export interface ChannelOptions {
    * response of the process, and relies on a private member of grpc-js: if that is missing, no response is reported as compressed.
    */
   readonly observeCompression?: boolean | undefined
-  /** Interceptors of calls, each including all its attempts; the first is the outermost. */
-  readonly interceptors?: ReadonlyArray<ClientInterceptor> | undefined
-  /** Interceptors of the attempts of calls. */
-  readonly attemptInterceptors?: ReadonlyArray<ClientAttemptInterceptor> | undefined
-  /** Outside of `interceptors`; the default is {@link DefaultObservers.client}. */
-  readonly observers?: ReadonlyArray<ClientInterceptor> | undefined
-  /** Outside of `attemptInterceptors`; the default is {@link DefaultObservers.clientAttempt}. */
-  readonly attemptObservers?: ReadonlyArray<ClientAttemptInterceptor> | undefined
 }
 
 export interface ChannelTls {

@@ -141,8 +141,12 @@ class SuspendingPicker implements experimental.Picker {
     const called = replica
     return {
       ...picked,
-      onCallEnded: guard("end of a call of a gRPC replica", (code, details, metadata) => {
-        onCallEnded?.(code, details, metadata)
+      onCallEnded: (code, details, metadata) => {
+        try {
+          onCallEnded?.(code, details, metadata)
+        } catch (exception) {
+          guard.onException("end of a call of a gRPC replica", exception)
+        }
         if (code === status.DEADLINE_EXCEEDED) {
           if (called.answeredAt < startedAt) {
             called.isSuspended = true
@@ -154,7 +158,7 @@ class SuspendingPicker implements experimental.Picker {
           called.answeredAt = performance.now()
           called.isSuspended = false
         }
-      })
+      }
     } as experimental.PickResult
   }
 }

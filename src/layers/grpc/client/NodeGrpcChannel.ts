@@ -18,10 +18,7 @@ import * as Compat from "../grpc-js/compat.ts"
 import * as ResponseCompression from "../grpc-js/ResponseCompression.ts"
 import * as StatusOrder from "../grpc-js/StatusOrder.ts"
 import { GrpcChannel } from "../GrpcChannel.ts"
-import { clientStatusOf } from "../GrpcInterceptor.ts"
 import * as GrpcLog from "../GrpcLog.ts"
-import { InterceptorChain } from "../InterceptorChain.ts"
-import * as DefaultObservers from "../interceptors/DefaultObservers.ts"
 import * as CallMaker from "./CallMaker.ts"
 import { type ChannelOptions, type ChannelPolicy, type ChannelTls, defaultPolicy } from "./ChannelOptions.ts"
 import * as ChannelSettings from "./ChannelSettings.ts"
@@ -75,7 +72,7 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
     maxCalls: policy.maxCalls
   })
   const services = yield* Effect.context<never>()
-  const context = { lease, guard: CallbackGuard.make(services), onException: CallbackGuard.makeHandler(services) }
+  const context = { lease, guard: CallbackGuard.make(services) }
   return GrpcChannel.of(
     CallMaker.make({
       target,
@@ -86,14 +83,7 @@ const make = Effect.fnUntraced(function* (options: ChannelOptions) {
         bidi: StreamCall.bidi(context)
       },
       makeServiceState: serviceStates(target, policy, yield* Effect.context<Scope.Scope>()),
-      calls: new InterceptorChain(
-        [...(options.observers ?? DefaultObservers.client), ...(options.interceptors ?? [])],
-        clientStatusOf
-      ),
-      attempts: new InterceptorChain(
-        [...(options.attemptObservers ?? DefaultObservers.clientAttempt), ...(options.attemptInterceptors ?? [])],
-        clientStatusOf
-      ),
+      interceptors: options,
       observeCompression
     })
   )

@@ -20,8 +20,8 @@ import { subscribe } from "node:diagnostics_channel"
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2"
 
 import * as CallbackGuard from "../../telemetry/CallbackGuard.ts"
-import * as ContentType from "../ContentType.ts"
 import * as ClosedStreams from "../grpc-js/ClosedStreams.ts"
+import * as MessageCodec from "../MessageCodec.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
 
@@ -34,16 +34,11 @@ let isInstalled = false
 export const install = (): void => {
   if (isInstalled) return
   isInstalled = true
-  const guard = CallbackGuard.make()
-  const guardedTrailers = guard("response trailers", onTrailers)
-  const onCreated = ({ headers, stream }: StreamMessage) => {
-    if (headers["content-type"] !== grpc) return
-    stream.on("trailers", guardedTrailers)
-    ClosedStreams.releaseListeners(stream)
-  }
-  subscribe("http2.client.stream.created", guard("new HTTP/2 stream", onCreated as (message: unknown) => void))
-  subscribe("http2.client.stream.finish", guard("response headers", onResponse as (message: unknown) => void))
+  subscribe("http2.client.stream.created", onCreated as (message: unknown) => void)
+  subscribe("http2.client.stream.finish", onResponse as (message: unknown) => void)
 }
+
+const { onException } = CallbackGuard.make()
 
 /** The messages of both channels, the first with the headers of the request, the second with those of the response. */
 interface StreamMessage {
@@ -57,23 +52,41 @@ interface StreamMessage {
 
 const grpc = "application/grpc"
 
-const onResponse = ({ headers, stream }: StreamMessage): void => {
-  if (stream.sentHeaders?.["content-type"] !== grpc) return
-  if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
-  else if (headers[":status"] === 200 && !ContentType.grpcPattern.test(headers["content-type"] ?? "")) {
-    // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
-    Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
+const onCreated = ({ headers, stream }: StreamMessage): void => {
+  try {
+    if (headers["content-type"] !== grpc) return
+    stream.on("trailers", onTrailers)
+    ClosedStreams.releaseListeners(stream)
+  } catch (exception) {
+    onException("new HTTP/2 stream", exception)
   }
-  // trailers-only response
-  if (headers["grpc-status"] !== undefined) correctStatus(headers)
+}
+
+const onResponse = ({ headers, stream }: StreamMessage): void => {
+  try {
+    if (stream.sentHeaders?.["content-type"] !== grpc) return
+    if (removeExcess(headers)) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    else if (headers[":status"] === 200 && !MessageCodec.contentType.test(headers["content-type"] ?? "")) {
+      // grpc-js maps the HTTP status of a response without a gRPC status, unless it is 200
+      Object.assign(headers, { ":status": `200 with content type "${headers["content-type"] ?? ""}"` })
+    }
+    // trailers-only response
+    if (headers["grpc-status"] !== undefined) correctStatus(headers)
+  } catch (exception) {
+    onException("response headers", exception)
+  }
 }
 
 const onTrailers = (headers: IncomingHttpHeaders): void => {
-  if (removeExcess(headers)) {
-    setStatus(headers, Status.codes.ResourceExhausted, "Too many values in the metadata of the response")
+  try {
+    if (removeExcess(headers)) {
+      setStatus(headers, Status.codes.ResourceExhausted, "Too many values in the metadata of the response")
+    }
+    // an OK status needs no correction: its message is not used
+    else if (headers["grpc-status"] !== "0") correctStatus(headers)
+  } catch (exception) {
+    onException("response trailers", exception)
   }
-  // an OK status needs no correction: its message is not used
-  else if (headers["grpc-status"] !== "0") correctStatus(headers)
 }
 
 const setStatus = (headers: IncomingHttpHeaders, code: number, message: string): void => {

@@ -10,15 +10,15 @@ import { Cause, Deferred, Effect, identity, Pull, type Scope, Stream } from "eff
 import type { Call } from "../GrpcChannel.ts"
 import type * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
+import type { Attempt, Transport } from "./CallMaker.ts"
 import type { Lease } from "./ReplaceableClient.ts"
-import type { Attempt, Transport, TransportContext } from "./Transport.ts"
 import * as UnaryCall from "./UnaryCall.ts"
 
 /**
  * Succeeds with the responses once the first one has arrived: until then, the call can be retried without the reader receiving
  * a response twice.
  */
-export const serverStream = (context: TransportContext): Transport["serverStream"] =>
+export const serverStream = (context: UnaryCall.TransportContext): Transport["serverStream"] =>
   Effect.fnUntraced(function* (attempt, request) {
     const { call, decode } = attempt
     const started = yield* open(context, attempt, (client, callOptions) =>
@@ -49,7 +49,7 @@ export const serverStream = (context: TransportContext): Transport["serverStream
 
 /** Succeeds with the response once the trailers have arrived as well. */
 export const clientStream =
-  (context: TransportContext): Transport["clientStream"] =>
+  (context: UnaryCall.TransportContext): Transport["clientStream"] =>
   <E, R>(attempt: Attempt, requests: Stream.Stream<object, E, R>) =>
     Effect.gen(function* () {
       const { call, decode } = attempt
@@ -81,7 +81,7 @@ export const clientStream =
     }).pipe(Effect.scoped)
 
 export const bidi =
-  (context: TransportContext): Transport["bidi"] =>
+  (context: UnaryCall.TransportContext): Transport["bidi"] =>
   (attempt, requests) => {
     const { call, decode } = attempt
     return Effect.map(
@@ -106,7 +106,7 @@ interface StreamCall {
 
 /** Starts a call. When the scope closes, it is cancelled unless it has ended, and its lease is released. */
 const open = <Started extends StreamCall>(
-  { guard, lease }: TransportContext,
+  { guard, lease }: UnaryCall.TransportContext,
   attempt: Attempt,
   start: (client: Client, options: CallOptions) => Started
 ): Effect.Effect<Started, Status.Status, Scope.Scope> => {

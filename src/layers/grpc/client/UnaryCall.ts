@@ -10,8 +10,16 @@ import { Effect, Exit } from "effect"
 import type { Guard } from "../../telemetry/CallbackGuard.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import type { Lease } from "./ReplaceableClient.ts"
-import type { Attempt, Transport, TransportContext } from "./Transport.ts"
+import type { Attempt, Transport } from "./CallMaker.ts"
+import type { Lease, Leased } from "./ReplaceableClient.ts"
+
+/** Dependencies of an attempt over HTTP/2. */
+export interface TransportContext {
+  /** Leases the client for an attempt, or returns the reason why there is none. */
+  readonly lease: () => Leased
+  /** Wraps callbacks of grpc-js. */
+  readonly guard: Guard
+}
 
 /** How many extra response messages are read before the call is cancelled. */
 const maxExtraMessages = 8
@@ -33,7 +41,7 @@ export const make =
 
 /** Starts an attempt, and returns the Effect that cancels it. */
 const start = (
-  { guard, onException }: TransportContext,
+  { guard }: TransportContext,
   lease: Lease,
   attempt: Attempt,
   request: Buffer,
@@ -52,7 +60,7 @@ const start = (
   let decodeError: Status.Status | undefined
   const cancelWith = ({ code, message }: Status.Status) => call.cancelWithStatus(code, message)
   const crash = (callback: string, exception: unknown) =>
-    onException(callback, exception, {
+    guard.onException(callback, exception, {
       annotations: () => ({ method: definition.path, peer: call.getPeer() }),
       recover: () => {
         cancelWith(bug)
@@ -79,7 +87,7 @@ const start = (
         try {
           response = attempt.decode(bytes)
         } catch (error) {
-          decodeError = Status.internal(`Response message parsing error: ${messageOf(error)}`)
+          decodeError = undecodable(error)
           cancelWith(decodeError)
         }
       } catch (exception) {
@@ -129,7 +137,9 @@ const failureOf = (status: StatusObject, extraMessages: number): Status.Status =
   })
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+/** The status of a call whose response does not decode. */
+export const undecodable = (error: unknown): Status.Status =>
+  Status.internal(`Response message parsing error: ${error instanceof Error ? error.message : String(error)}`)
 
 /**
  * Interceptor for a client-streaming call of a grpc-js Client: continues reading after the first response message, so that the status is

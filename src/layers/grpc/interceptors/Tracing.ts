@@ -10,7 +10,6 @@ import type { Metadata } from "@grpc/grpc-js"
 import { Cause, Context, Effect, Exit, References, Tracer } from "effect"
 
 import * as Sampling from "../../telemetry/Sampling.ts"
-import { endSpan, errorExit, setAttributes } from "../../telemetry/spans.ts"
 import * as TraceContext from "../../telemetry/TraceContext.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import { otherLabel } from "../GrpcCall.ts"
@@ -84,7 +83,7 @@ const Recorded = Context.Reference<{ readonly call: ClientCall; readonly span: T
 )
 
 const recorded = (context: Context.Context<never>, call: ClientCall, span: Tracer.Span): Context.Context<never> => {
-  setAttributes(span, clientAttributes(call))
+  TraceContext.setAttributes(span, clientAttributes(call))
   return Context.add(context, Recorded, { call, span })
 }
 
@@ -107,7 +106,7 @@ function onClientEnd(
   const recorded = Context.get(context, Recorded)
   if (recorded?.call !== call) return undefined
   const { span } = recorded
-  if (call.peer !== undefined) setAttributes(span, addressOf("network.peer", call.peer()))
+  if (call.peer !== undefined) TraceContext.setAttributes(span, addressOf("network.peer", call.peer()))
   return end(span, exit, status, Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause))
 }
 
@@ -128,9 +127,12 @@ const end = (
 ): Effect.Effect<void> => {
   const code = status === undefined ? "OK" : Status.nameInCapitals[status._tag]
   span.attribute("rpc.status_code", code)
-  if (!isError || status === undefined) return endSpan(span, Exit.void)
+  if (!isError || status === undefined) return TraceContext.endSpan(span, Exit.void)
   span.attribute("error.type", code)
-  return endSpan(span, Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : errorExit(code, status.message))
+  return TraceContext.endSpan(
+    span,
+    Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit : TraceContext.errorExit(code, status.message)
+  )
 }
 
 const serverAttributes = (call: ServerCall): Record<string, unknown> => ({

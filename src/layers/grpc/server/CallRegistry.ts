@@ -1,10 +1,9 @@
 /**
- * The methods and the calls of a server. Dispatches calls to their methods, notifies interceptors of rejected streams, and tracks open
- * calls for the drain.
+ * The methods and the open calls of a server. Notifies interceptors of rejected streams, and cuts open calls in the drain.
  */
 import type { IncomingHttpHeaders } from "node:http2"
 
-import { Metadata, type Server, type ServerInterceptor as GrpcJsInterceptor } from "@grpc/grpc-js"
+import { Metadata, type Server } from "@grpc/grpc-js"
 import { Cause, type Context, Effect, identity } from "effect"
 
 import { LinkedList } from "../../collections/LinkedList.ts"
@@ -13,12 +12,10 @@ import type { ServerInterceptor } from "../GrpcInterceptor.ts"
 import * as Status from "../Status.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
-import { CallContext, methodAt, unknownMethodAt } from "./CallContext.ts"
-import { MethodRunner } from "./MethodRunner.ts"
+import { CallContext, methodAt, MethodRunner, ServerInterceptorChain, unknownMethodAt } from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
 import type { RegisteredMethod } from "./Registration.ts"
-import { type ServedMethod, ServerCall, type Shared } from "./ServerCall.ts"
-import { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
+import type { ServedMethod, ServerCall, Shared } from "./ServerCall.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 import type * as StreamGate from "./StreamGate.ts"
 
@@ -40,34 +37,23 @@ export interface Options {
 /** The largest request of an exempt method, such as the name of a service to watch. In bytes. */
 const maxExemptRequestSize = 4 * 1024
 
-export class CallRegistry implements StreamGate.Calls {
+export class CallRegistry implements Shared, StreamGate.Calls {
+  readonly methods = new Map<string, ServedMethod>()
   entering: StreamGate.NewStream | undefined = undefined
+  readonly budget: CallBudget
+  readonly open = new LinkedList<ServerCall>()
+  ended = 0
+  readonly context: Context.Context<never>
   readonly #options: Options
   /** For streams of unknown methods. */
   readonly #interceptors: ServerInterceptorChain
-  readonly #methods = new Map<string, ServedMethod>()
-  readonly #shared: Shared
+  readonly #nextOverloaded = Refusals.makeOverloaded()
 
   constructor(options: Options) {
-    const { budget, context, interceptors } = options
-    const overloaded = Refusals.makeOverloaded()
+    this.budget = options.budget
+    this.context = options.context
     this.#options = options
-    this.#interceptors = new ServerInterceptorChain(interceptors)
-    this.#shared = {
-      budget,
-      open: new LinkedList(),
-      ended: 0,
-      context,
-      overloaded: () => {
-        ServerMetrics.shed.updateUnsafe(1, context)
-        return overloaded()
-      },
-      onException: ({ context: { name, peer } }, exception) => {
-        const line = Effect.logError("Exception in a callback of a gRPC call", Cause.die(exception))
-        const annotations = { method: name, peer: peer.address }
-        Effect.runForkWith(context)(exceptions.log(Effect.annotateLogs(line, annotations)))
-      }
-    }
+    this.#interceptors = new ServerInterceptorChain(options.interceptors)
   }
 
   /** Adds a method. Returns false if the path is taken. */
@@ -77,7 +63,7 @@ export class CallRegistry implements StreamGate.Calls {
     const info = methodAt(path, kind)
     const interceptors = new ServerInterceptorChain([...this.#options.interceptors, ...method.interceptors])
     const { isExempt } = method
-    this.#methods.set(path, {
+    this.methods.set(path, {
       info,
       interceptors,
       admission: isExempt ? exemptAdmission : admission,
@@ -88,16 +74,9 @@ export class CallRegistry implements StreamGate.Calls {
     return server.register(path, () => {}, identity<Buffer>, request.decode, kind)
   }
 
-  /** Called by grpc-js with each call of a registered method. */
-  readonly interceptor: GrpcJsInterceptor = ({ path }, inner) => {
-    const entering = this.entering!
-    this.entering = undefined
-    return new ServerCall(inner, entering, this.#methods.get(path)!, this.#shared)
-  }
-
   onRejectedStream({ connection, headers, stream }: StreamGate.NewStream, status: Status.Status | undefined): void {
     const path = headers[":path"] ?? ""
-    const { info, interceptors } = this.#methods.get(path) ?? {
+    const { info, interceptors } = this.methods.get(path) ?? {
       info: unknownMethodAt(path),
       interceptors: this.#interceptors
     }
@@ -106,18 +85,23 @@ export class CallRegistry implements StreamGate.Calls {
     const call = new CallContext(info, connection.peer, metadata, { sendMetadata: () => {} })
     // gRPC clients map HTTP 415 to UNKNOWN (doc/http-grpc-status-mapping.md)
     const sent = status ?? Refusals.sentBy(stream) ?? Status.unknown("The content type is not application/grpc")
-    interceptors.runRejected(call, this.#options.context, sent)
+    interceptors.runRejected(call, this.context, sent)
   }
 
-  /** How many calls are open, and how many have ended since the start. */
-  counts(): { readonly inFlight: number; readonly ended: number } {
-    const { ended, open } = this.#shared
-    return { inFlight: open.size, ended }
+  overloaded(): Refusals.Refusal {
+    ServerMetrics.shed.updateUnsafe(1, this.context)
+    return this.#nextOverloaded()
+  }
+
+  onException({ context: { name, peer } }: ServerCall, exception: unknown): void {
+    const line = Effect.logError("Exception in a callback of a gRPC call", Cause.die(exception))
+    const annotations = { method: name, peer: peer.address }
+    Effect.runForkWith(this.context)(exceptions.log(Effect.annotateLogs(line, annotations)))
   }
 
   /** Fails open calls with UNAVAILABLE unless their response is being sent. */
   cut(): void {
-    for (const call of this.#shared.open) call.cut()
+    for (const call of this.open) call.cut()
   }
 }
 

@@ -1,17 +1,20 @@
 /**
- * Runs the handler of a method for each of its calls: in a fiber, with the interceptors around it. The fiber's exit becomes the
- * response, or the status of the error.
+ * Runs the handler of a method for each of its calls: in a fiber, with the {@link CallContext} of the call, and with the interceptors
+ * around it. The fiber's exit becomes the response, or the status of the error.
  */
-import type { Metadata } from "@grpc/grpc-js"
+import { randomUUID } from "node:crypto"
+
+import { Metadata } from "@grpc/grpc-js"
 import { Cause, Context, Effect, Exit, type Fiber, Stream } from "effect"
 
-import { Deadline } from "../Deadline.ts"
-import { Encoded, type ServiceMethod } from "../EmbeddedProtos.ts"
-import { GrpcCall } from "../GrpcCall.ts"
+import type { ServiceMethod } from "../EmbeddedProtos.ts"
+import { RequestInfo } from "../ErrorDetail.ts"
+import { Deadline, GrpcCall, type Kind, otherLabel, type Peer } from "../GrpcCall.ts"
+import type { ServerInterceptor } from "../GrpcInterceptor.ts"
+import { InterceptorChain } from "../InterceptorChain.ts"
+import { Encoded } from "../MessageCodec.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
-import type { CallContext } from "./CallContext.ts"
-import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 
 /** A method with its handler. */
 export interface Method<E, R> {
@@ -189,3 +192,119 @@ class TooLarge extends Error {
 
 const exitOfDefect = (defect: unknown): Exit.Exit<never, Status.Status> =>
   defect instanceof TooLarge ? Exit.fail(Status.resourceExhausted(defect.message)) : Exit.die(defect)
+
+/** The names and the kind of a method. */
+export type MethodInfo = Pick<GrpcCall["Service"], "kind" | "method" | "name" | "service">
+
+/** A registered method, by its path "/package.Service/Method". */
+export const methodAt = (path: string, kind: Kind): MethodInfo => {
+  const [, service = "", method = ""] = path.split("/")
+  return { service, method, name: path.slice(1), kind }
+}
+
+/** An unregistered method: its names are replaced, so that callers cannot create labels of metrics. */
+export const unknownMethodAt = (path: string): MethodInfo => ({
+  service: otherLabel,
+  method: otherLabel,
+  name: path.slice(1),
+  kind: "unary"
+})
+
+/** What the handler and the interceptors of one call can read and send. Rarely used values are created lazily. */
+export class CallContext implements Context.Service.Shape<typeof GrpcCall> {
+  readonly service: string
+  readonly method: string
+  readonly kind: Kind
+  readonly name: string
+  readonly peer: Peer
+  readonly metadata: Metadata
+  readonly startedAt = performance.now()
+  deadline = Infinity
+  isRejected = false
+  /** Added by the handler; sent with the status. */
+  trailers: Metadata | undefined = undefined
+  /** The status of a call whose handler is interrupted; CANCELLED if undefined. */
+  interruption: Status.Status | undefined = undefined
+  failure: unknown = undefined
+  readonly #call: { readonly sendMetadata: (metadata: Metadata) => void }
+  #id: string | undefined = undefined
+
+  /** `call` sends initial metadata to the client. */
+  constructor(
+    { kind, method, name, service }: MethodInfo,
+    peer: Peer,
+    metadata: Metadata,
+    call: { readonly sendMetadata: (metadata: Metadata) => void }
+  ) {
+    this.service = service
+    this.method = method
+    this.kind = kind
+    this.name = name
+    this.peer = peer
+    this.metadata = metadata
+    this.#call = call
+  }
+
+  get id(): string {
+    this.#id ??= randomUUID()
+    return this.#id
+  }
+
+  get sendMetadata(): GrpcCall["Service"]["sendMetadata"] {
+    return (metadata) => Effect.sync(() => this.#call.sendMetadata(metadata))
+  }
+
+  get addTrailers(): GrpcCall["Service"]["addTrailers"] {
+    return (more) =>
+      Effect.sync(() => {
+        this.trailers ??= new Metadata()
+        this.trailers.merge(more)
+      })
+  }
+
+  get statusOf(): GrpcCall["Service"]["statusOf"] {
+    return (exit) => (Exit.isSuccess(exit) ? undefined : this.statusOfCause(exit.cause))
+  }
+
+  /** Remembers the error of the handler, and returns it. */
+  fail<E>(error: E): E {
+    this.failure = error
+    return error
+  }
+
+  statusOfCause(cause: Cause.Cause<Status.Status>): Status.Status {
+    // a cause with both is treated as a defect
+    const failure = Cause.hasDies(cause) ? undefined : cause.reasons.find(Cause.isFailReason)
+    if (failure !== undefined) return failure.error
+    if (Cause.hasInterruptsOnly(cause)) return this.interruption ?? cancelled
+    return Status.internal("Internal error", { details: [RequestInfo({ requestId: this.id })] })
+  }
+}
+
+const cancelled = Status.cancelled("Cancelled")
+
+/** The interceptors of the calls of a method. */
+export class ServerInterceptorChain extends InterceptorChain<CallContext, Status.Status> {
+  /** See {@link ServerInterceptor.aroundStream}. */
+  readonly aroundStream: NonNullable<ServerInterceptor["aroundStream"]>
+
+  constructor(interceptors: ReadonlyArray<ServerInterceptor>) {
+    super(interceptors, ({ cause }, call) => call.statusOfCause(cause))
+    const streams = interceptors.flatMap(({ aroundStream }) => aroundStream ?? [])
+    this.aroundStream = (messages, call) =>
+      streams.reduceRight((inner, wrap) => Stream.suspend(() => wrap(inner, call)), messages)
+  }
+
+  /**
+   * Runs the interceptors for a call that reaches no handler, so that it has metrics, a log line and a span like any other call. It has
+   * been answered with `status` already: a status that an interceptor returns is seen only by outer interceptors.
+   */
+  runRejected(call: CallContext, context: Context.Context<never>, status: Status.Status): void {
+    call.isRejected = true
+    const services = this.start(call, Context.add(context, GrpcCall, call))
+    if (this.around === undefined) return this.end(call, Exit.fail(status), services)
+    Effect.runForkWith(services)(this.around(Effect.fail(status), call)).addObserver((exit) =>
+      this.end(call, exit, services)
+    )
+  }
+}

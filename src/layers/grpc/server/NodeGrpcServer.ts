@@ -17,8 +17,8 @@ import { defaultLimits, GrpcServer, type Limits, type Options } from "../GrpcSer
 import { AdmissionControl } from "./AdmissionControl.ts"
 import { CallBudget } from "./CallBudget.ts"
 import { CallRegistry } from "./CallRegistry.ts"
-import * as ConnectionReports from "./ConnectionReports.ts"
 import { annotatePeer, interceptorsOf, register } from "./Registration.ts"
+import { ServerCall } from "./ServerCall.ts"
 import { ServerConnections } from "./ServerConnections.ts"
 import * as ServerMetrics from "./ServerMetrics.ts"
 import { settings } from "./ServerSettings.ts"
@@ -77,7 +77,7 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     context
   })
   const server = new Server({
-    interceptors: [calls.interceptor],
+    interceptors: [ServerCall.interceptor(calls)],
     // channelz is not served, so its counters are disabled
     "grpc.enable_channelz": 0,
     "grpc.max_receive_message_length": limits.maxRequestSize,
@@ -89,9 +89,9 @@ const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Pa
     ...limits,
     tls: options.tls,
     guard: CallbackGuard.make(context),
-    onRefused: (refusal, address) => void runFork(ConnectionReports.refused(refusal, address)),
-    onSecured: (secured) => void runFork(ConnectionReports.secured(secured)),
-    onAcceptError: (error) => void runFork(ConnectionReports.acceptFailed(error)),
+    onRefused: (refusal, address) => void runFork(ServerMetrics.refused(refusal, address)),
+    onSecured: (secured) => void runFork(ServerMetrics.secured(secured)),
+    onAcceptError: (error) => void runFork(ServerMetrics.acceptFailed(error)),
     calls
   })
   yield* ServerMetrics.observe({ admission, budget, connections, limits })
@@ -128,14 +128,17 @@ const cutTimeout = Duration.seconds(1)
 
 /** Waits until calls in flight have finished, cuts those that take too long, and closes all connections. */
 const drain = Effect.fnUntraced(function* ({ calls, connections }: Parts) {
-  const { ended: before } = calls.counts()
+  const { ended: before } = calls
   const timeout = yield* (yield* Drain).timeLeft
   const closed = yield* Deferred.make<void>()
   const awaitClosed = (atMost: Duration.Duration) =>
     Deferred.await(closed).pipe(Effect.interruptible, Effect.timeoutOption(atMost))
   connections.drain(() => Deferred.doneUnsafe(closed, Effect.void))
   yield* awaitClosed(timeout)
-  const { ended, inFlight: cut } = calls.counts()
+  const {
+    ended,
+    open: { size: cut }
+  } = calls
   if (!(yield* Deferred.isDone(closed))) {
     calls.cut()
     yield* awaitClosed(cutTimeout)

@@ -18,7 +18,7 @@ export interface Refusal {
   readonly encoded: StatusCodec.EncodedStatus
 }
 
-const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusCodec.encode(status) })
+export const refusal = (status: Status.Status): Refusal => ({ status, encoded: StatusCodec.encode(status) })
 
 export const wrongFlag = refusal(
   Status.internal("Received a message whose compressed flag does not agree with its encoding")

@@ -3,7 +3,7 @@
  */
 import { Context, Effect } from "effect"
 
-import { RequestAnnotations } from "../../telemetry/RequestAnnotations.ts"
+import { RequestAnnotations } from "../../telemetry/logFormat.ts"
 import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import { GrpcCall } from "../GrpcCall.ts"
 import type { ServerInterceptor } from "../GrpcInterceptor.ts"

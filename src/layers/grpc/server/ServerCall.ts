@@ -12,7 +12,12 @@
  */
 import { constants, type ServerHttp2Stream } from "node:http2"
 
-import { type Metadata, ServerInterceptingCall, type ServerInterceptingCallInterface } from "@grpc/grpc-js"
+import {
+  type Metadata,
+  ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
+  type ServerInterceptor
+} from "@grpc/grpc-js"
 import type { Context, Effect, Fiber } from "effect"
 import { constVoid } from "effect/Function"
 
@@ -22,13 +27,16 @@ import * as MessageCompression from "../MessageCompression.ts"
 import type * as Status from "../Status.ts"
 import type { AdmissionControl, Candidate } from "./AdmissionControl.ts"
 import type { BudgetedCall, CallBudget } from "./CallBudget.ts"
-import { CallContext, type MethodInfo } from "./CallContext.ts"
-import type { AnsweredCall, SentStatus } from "./MethodRunner.ts"
+import {
+  type AnsweredCall,
+  CallContext,
+  type MethodInfo,
+  type SentStatus,
+  type ServerInterceptorChain
+} from "./MethodRunner.ts"
 import * as Refusals from "./Refusals.ts"
-import { type MessageObserver, RequestFraming } from "./RequestFraming.ts"
 import { RequestReader } from "./RequestReader.ts"
 import { ResponseWriter } from "./ResponseWriter.ts"
-import type { ServerInterceptorChain } from "./ServerInterceptorChain.ts"
 import type { Connection, NewStream } from "./StreamGate.ts"
 
 /** A registered method. */
@@ -44,6 +52,10 @@ export interface ServedMethod {
 
 /** The state and functions that the calls of a server share. */
 export interface Shared {
+  /** By path. */
+  readonly methods: ReadonlyMap<string, ServedMethod>
+  /** The stream that is being passed to grpc-js. */
+  entering: NewStream | undefined
   readonly budget: CallBudget
   /** The open calls. Calls add and remove themselves. */
   readonly open: LinkedList<ServerCall>
@@ -85,7 +97,7 @@ const maxInflation = 1032
 
 export class ServerCall
   extends ServerInterceptingCall
-  implements Listener, MessageObserver, AnsweredCall, Candidate, BudgetedCall, Linked<ServerCall>
+  implements Listener, AnsweredCall, Candidate, BudgetedCall, Linked<ServerCall>
 {
   previous: ServerCall | undefined = undefined
   next: ServerCall | undefined = undefined
@@ -115,7 +127,16 @@ export class ServerCall
   #deadlineTimer: NodeJS.Timeout | undefined = undefined
   #state: State
 
-  constructor(
+  /** Returns the interceptor of grpc-js that creates a {@link ServerCall} for each call of a registered method. */
+  static interceptor(shared: Shared): ServerInterceptor {
+    return ({ path }, inner) => {
+      const entering = shared.entering!
+      shared.entering = undefined
+      return new ServerCall(inner, entering, shared.methods.get(path)!, shared)
+    }
+  }
+
+  private constructor(
     inner: ServerInterceptingCallInterface,
     { connection, headers, stream }: NewStream,
     method: ServedMethod,
@@ -148,13 +169,13 @@ export class ServerCall
     try {
       // before grpc-js' listener, which reads nothing from a stream that is closed here
       this.stream.prependListener("data", this.#onData)
-      const { budget, open, overloaded } = this.#shared
+      const { budget, open } = this.#shared
       open.add(this)
       const timeLeft = Number(this.#inner.getDeadline()) - Date.now()
       if (timeLeft < Infinity) context.deadline = context.startedAt + timeLeft
       const hasRequestStream = this.#requests !== undefined
       if (!budget.open(this, hasRequestStream ? callOverhead + streamBuffer : callOverhead)) {
-        return this.reject(overloaded())
+        return this.reject(this.#shared.overloaded())
       }
       if (hasRequestStream) return this.method.admission.enter(this)
       budget.setWaiting(this, true)
@@ -425,5 +446,48 @@ export class ServerCall
     this.#shared.budget.close(this)
     this.#shared.open.remove(this)
     this.#shared.ended++
+  }
+}
+
+/** The compressed flag, and four bytes of length. */
+const prefixSize = 5
+
+/**
+ * Parses the length-prefixed messages of a request (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md) as their bytes
+ * arrive, without copying them, so that the size of a message is checked before it is decoded.
+ */
+export class RequestFraming {
+  /** How many messages have started. */
+  messages = 0
+  /** Whether a message is incomplete. */
+  isWithinMessage = false
+  #flag = 0
+  #length = 0
+  #prefixRead = 0
+  /** The bytes of the current message that have not arrived yet. */
+  #left = 0
+
+  /** Reads the next bytes. Calls the observer when the prefix of a message is complete, with its length in bytes and its compressed flag. */
+  read(bytes: Uint8Array, observer: { readonly onMessagePrefix: (length: number, flag: number) => void }): void {
+    let at = 0
+    while (at < bytes.length) {
+      if (this.#left > 0) {
+        const read = Math.min(this.#left, bytes.length - at)
+        this.#left -= read
+        at += read
+        continue
+      }
+      const byte = bytes[at++]!
+      if (this.#prefixRead === 0) {
+        this.#flag = byte
+        this.#length = 0
+      } else this.#length = this.#length * 256 + byte
+      if (++this.#prefixRead < prefixSize) continue
+      this.#prefixRead = 0
+      this.messages++
+      this.#left = this.#length
+      observer.onMessagePrefix(this.#length, this.#flag)
+    }
+    this.isWithinMessage = this.#left > 0 || this.#prefixRead > 0
   }
 }

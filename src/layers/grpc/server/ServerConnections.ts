@@ -4,13 +4,7 @@
  * grpc-js does not track connections that have sent nothing yet, are in their TLS handshake, or are never closed by their clients, but
  * a drain must close them.
  */
-import {
-  constants,
-  type Http2Session,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-  type ServerOptions
-} from "node:http2"
+import { constants, type Http2Session, type ServerHttp2Session, type ServerOptions } from "node:http2"
 import { createServer, type Socket } from "node:net"
 
 import type { Server as GrpcJsServer } from "@grpc/grpc-js"
@@ -130,35 +124,23 @@ class Accepted {
 }
 
 /** A connection that was passed to grpc-js. */
-interface Served {
-  readonly connection: StreamGate.Connection
+interface Served extends StreamGate.Connection {
+  readonly accepted: Accepted
   readonly tracked: ConnectionTable.Tracked<Accepted>
   readonly certificate: ClientCertificate.ClientCertificate | undefined
   session: ServerHttp2Session | undefined
   /** Whether the client has sent its SETTINGS. */
   hasBegun: boolean
-  /** The listener of the end of each stream. */
-  readonly onStreamClose: () => void
-  /** Set by a graceful shutdown: called when the last stream has ended. */
-  onIdle: (() => void) | undefined
   /** When the session was first seen to have ended before its connection, by `performance.now()`. */
   endedAt: number | undefined
 }
 
 const notAllowed = Status.permissionDenied("This client may not call this server")
-const closed = Status.cancelled("The connection has been closed")
-
-/** The connection of a stream whose session has already closed. */
-const closedConnection: StreamGate.Connection = {
-  peer: { address: "unknown", names: [] },
-  client: "unknown",
-  whyNotAllowed: () => closed
-}
 
 export class ServerConnections {
   readonly #options: Options
   readonly #accepted = new Map<string, Accepted>()
-  readonly #sessions = new Map<Http2Session, Accepted>()
+  readonly #sessions = new Map<Http2Session, Served>()
   readonly #table: ConnectionTable.ConnectionTable<Accepted>
   readonly #shutdown: SessionShutdown.SessionShutdown
   readonly #injector: ReturnType<GrpcJsServer["createConnectionInjector"]>
@@ -181,13 +163,10 @@ export class ServerConnections {
       maxHeaderSize: options.maxHeaderSize,
       guard,
       calls: options.calls,
-      countStream: this.#countStream,
+      connections: this.#sessions,
+      onUsed: ({ tracked }) => this.#table.move(tracked, "used"),
       onNotAllowed: ({ session }) => {
         if (session !== undefined) this.#shutdown.endSoon(session as ServerHttp2Session)
-      },
-      annotations: (stream) => {
-        const served = stream.session && this.#sessions.get(stream.session)?.served
-        return served === undefined ? {} : PeerIdentity.annotations(served.connection.peer)
       }
     })
     this.#tls = tls === undefined ? undefined : this.#makeTlsAcceptor(tls)
@@ -274,7 +253,7 @@ export class ServerConnections {
       onSecure: (socket, identity) => {
         const accepted = this.#serve(socket, identity)
         if (accepted?.served === undefined) return
-        const { peer } = accepted.served.connection
+        const { peer } = accepted.served
         if (identity.isAllowed) {
           return onSecured({ peer, version: socket.getProtocol() ?? "unknown", cipher: socket.getCipher().name })
         }
@@ -327,23 +306,17 @@ export class ServerConnections {
       return undefined
     }
     const served: Served = {
-      connection: {
-        peer: { address: accepted.address, names },
-        client: clientOf(names, tracked.group.key),
-        whyNotAllowed:
-          isAllowed && certificate === undefined
-            ? undefined
-            : () => (isAllowed && certificate !== undefined ? ClientCertificate.whyInvalid(certificate) : notAllowed)
-      },
+      accepted,
+      peer: { address: accepted.address, names },
+      client: clientOf(names, tracked.group.key),
+      whyNotAllowed:
+        isAllowed && certificate === undefined
+          ? undefined
+          : () => (isAllowed && certificate !== undefined ? ClientCertificate.whyInvalid(certificate) : notAllowed),
       tracked,
       certificate,
       session: undefined,
       hasBegun: false,
-      onStreamClose: this.#options.guard("stream close listener", () => {
-        if (--tracked.openCalls > 0) return
-        tracked.since = performance.now()
-        served.onIdle?.()
-      }),
       onIdle: undefined,
       endedAt: undefined
     }
@@ -359,7 +332,7 @@ export class ServerConnections {
     if (accepted?.served === undefined) return
     const { served } = accepted
     served.session = session
-    this.#sessions.set(session, accepted)
+    this.#sessions.set(session, served)
     session.once("close", () => this.#sessions.delete(session))
     session.once("remoteSettings", () => {
       served.hasBegun = true
@@ -382,21 +355,10 @@ export class ServerConnections {
 
   /** Node and nghttp2 end a session for unknown frames, for floods of PING or SETTINGS, and the like. */
   readonly #onSessionError = (error: NodeJS.ErrnoException, session: ServerHttp2Session) => {
-    const accepted = this.#sessions.get(session)
-    if (accepted === undefined || error.code?.startsWith("ERR_HTTP2") !== true || this.#state === "draining") return
+    const served = this.#sessions.get(session)
+    if (served === undefined || error.code?.startsWith("ERR_HTTP2") !== true || this.#state === "draining") return
     const detail = `HTTP/2 protocol error or flood: ${error.message}`
-    this.#report(accepted, { reason: "protocol_error", detail })
-  }
-
-  /** Counts a new stream until it closes, and returns its connection. */
-  readonly #countStream = (stream: ServerHttp2Stream): StreamGate.Connection => {
-    const served = stream.session && this.#sessions.get(stream.session)?.served
-    if (served === undefined) return closedConnection
-    const { connection, onStreamClose, tracked } = served
-    if (tracked.phase !== "used") this.#table.move(tracked, "used")
-    if (++tracked.openCalls === 1) tracked.since = performance.now()
-    stream.once("close", onStreamClose)
-    return connection
+    this.#report(served.accepted, { reason: "protocol_error", detail })
   }
 
   #report(accepted: Accepted, refusal: Refusal): void {

@@ -1,14 +1,17 @@
 /**
- * The metrics of a server's connections and load. The metrics of calls are those of the interceptor `Metrics`.
+ * The metrics of a server's connections and load, and the log lines of its connections. The metrics of calls are those of the interceptor
+ * `Metrics`.
  */
 import { Effect, Metric } from "effect"
 
+import * as LogRateLimiter from "../../telemetry/LogRateLimiter.ts"
 import * as ObservableMetric from "../../telemetry/ObservableMetric.ts"
+import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import type { Limits } from "../GrpcServer.ts"
 import type { AdmissionControl } from "./AdmissionControl.ts"
 import type { CallBudget } from "./CallBudget.ts"
 import * as ConnectionRefusal from "./ConnectionRefusal.ts"
-import type { ServerConnections } from "./ServerConnections.ts"
+import type { Secured, ServerConnections } from "./ServerConnections.ts"
 
 /** Calls that were shed because the server was saturated. */
 export const shed = Metric.counter("grpc_server_calls_shed_total", {
@@ -23,7 +26,7 @@ export const connectionsRefused = Metric.counter("grpc_server_connections_refuse
 })
 
 /** Connections that could not be accepted, by the attribute `error`: the system's error, such as EMFILE. */
-export const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
+const acceptErrors = Metric.counter("grpc_server_accept_errors_total", {
   description: "Connections that could not be accepted, by the error of the system",
   incremental: true
 })
@@ -43,68 +46,6 @@ const startAtZero = Effect.all(
   { discard: true }
 )
 
-const observeConnections = (connections: ServerConnections, limits: Limits) =>
-  Effect.all(
-    [
-      ObservableMetric.gauge("grpc_server_connections", "Connections that are open", () => connections.counts().open),
-      ObservableMetric.gauge(
-        "grpc_server_connections_limit",
-        "The maximum number of open connections",
-        () => limits.maxConnections
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_tls_handshakes",
-        "Connections that have not completed their TLS handshake",
-        () => connections.counts().handshakes
-      )
-    ],
-    { discard: true }
-  )
-
-const observeCalls = (admission: AdmissionControl, limits: Limits) =>
-  Effect.all(
-    [
-      ObservableMetric.gauge(
-        "grpc_server_calls_in_flight",
-        "Calls that have a slot",
-        () => admission.counts().answering
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_calls_queued",
-        "Calls that are queued for a slot",
-        () => admission.counts().waiting
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_calls_limit",
-        "The maximum number of calls that have a slot",
-        () => limits.maxConcurrency
-      )
-    ],
-    { discard: true }
-  )
-
-const observeMemory = (budget: CallBudget, limits: Limits) =>
-  Effect.all(
-    [
-      ObservableMetric.gauge(
-        "grpc_server_bytes_in_flight",
-        "Memory of calls in bytes: requests and responses in flight, and an allowance for each call",
-        () => budget.counts().bytes
-      ),
-      ObservableMetric.gauge(
-        "grpc_server_bytes_in_flight_limit",
-        "The maximum memory of calls in bytes",
-        () => limits.maxBytesInFlight
-      ),
-      ObservableMetric.counter(
-        "grpc_server_calls_evicted_total",
-        "Calls that were evicted because they stalled while the server was saturated",
-        () => budget.counts().evicted
-      )
-    ],
-    { discard: true }
-  )
-
 /** The parts of a server that are measured. */
 export interface Observed {
   readonly admission: AdmissionControl
@@ -114,13 +55,57 @@ export interface Observed {
 }
 
 /** Exports the metrics of a server until the scope closes. */
-export const observe = ({ admission, budget, connections, limits }: Observed) =>
-  Effect.all(
+export const observe = Effect.fnUntraced(function* ({ admission, budget, connections, limits }: Observed) {
+  yield* startAtZero
+  yield* ObservableMetric.gauges([
+    ["grpc_server_connections", "Connections that are open", () => connections.counts().open],
+    ["grpc_server_connections_limit", "The maximum number of open connections", () => limits.maxConnections],
     [
-      startAtZero,
-      observeConnections(connections, limits),
-      observeCalls(admission, limits),
-      observeMemory(budget, limits)
+      "grpc_server_tls_handshakes",
+      "Connections that have not completed their TLS handshake",
+      () => connections.counts().handshakes
     ],
-    { discard: true }
+    ["grpc_server_calls_in_flight", "Calls that have a slot", () => admission.counts().answering],
+    ["grpc_server_calls_queued", "Calls that are queued for a slot", () => admission.counts().waiting],
+    ["grpc_server_calls_limit", "The maximum number of calls that have a slot", () => limits.maxConcurrency],
+    [
+      "grpc_server_bytes_in_flight",
+      "Memory of calls in bytes: requests and responses in flight, and an allowance for each call",
+      () => budget.counts().bytes
+    ],
+    ["grpc_server_bytes_in_flight_limit", "The maximum memory of calls in bytes", () => limits.maxBytesInFlight]
+  ])
+  yield* ObservableMetric.counter(
+    "grpc_server_calls_evicted_total",
+    "Calls that were evicted because they stalled while the server was saturated",
+    () => budget.counts().evicted
+  )
+})
+
+const refusalLines = LogRateLimiter.make("refused connections")
+
+/** Reports a connection that is not served, or is closed because of a limit. */
+export const refused = ({ detail, reason }: ConnectionRefusal.Refusal, address: string): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(connectionsRefused, { reason }), 1),
+    refusalLines.log(Effect.annotateLogs(Effect.logWarning("Connection refused"), { reason, detail, address }))
+  )
+
+/** Reports a connection that has completed its TLS handshake. */
+export const secured = ({ cipher, peer, version }: Secured): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logDebug("TLS handshake completed"), {
+    version,
+    cipher,
+    ...PeerIdentity.annotations(peer)
+  })
+
+const acceptErrorLines = LogRateLimiter.make("errors of the listening socket", 1)
+
+/** Reports a connection that could not be accepted. */
+export const acceptFailed = (error: NodeJS.ErrnoException): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(Metric.withAttributes(acceptErrors, { error: error.code ?? "unknown" }), 1),
+    acceptErrorLines.log(
+      Effect.annotateLogs(Effect.logError("Accepting a gRPC connection failed"), { error: error.message })
+    )
   )

@@ -1,36 +1,47 @@
 /**
- * Checks each new stream of a server before it is passed to grpc-js, which parses the headers of every stream. Streams of clients that
- * are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like POST, are
- * answered here. Headers that grpc-js misinterprets are changed ({@link correctHeaders}).
+ * Counts and checks each new stream of a server before it is passed to grpc-js, which parses the headers of every stream. Streams of
+ * clients that are not allowed, headers that would take too much memory, and HTTP methods other than POST, which grpc-js would serve like
+ * POST, are answered here. Headers that grpc-js misinterprets are changed ({@link correctHeaders}).
  */
 import {
   constants,
   type Http2Server,
+  type Http2Session,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
   type ServerHttp2Stream
 } from "node:http2"
 
-import type { Guard } from "../../telemetry/CallbackGuard.ts"
-import * as ContentType from "../ContentType.ts"
+import type { Guard, OnBug } from "../../telemetry/CallbackGuard.ts"
+import * as PeerIdentity from "../../tls/PeerIdentity.ts"
 import type { Peer } from "../GrpcCall.ts"
+import * as MessageCodec from "../MessageCodec.ts"
 import * as Status from "../Status.ts"
 import * as StatusCodec from "../StatusCodec.ts"
+import type { Tracked } from "./ConnectionTable.ts"
+
+/** The client of a connection. */
+export interface Client {
+  readonly peer: Peer
+  /** Identifies the client, for fairness between clients: the names of its certificate and its network, without the port. */
+  readonly client: string
+}
 
 /** A connection that is served. */
-export interface Connection {
-  readonly peer: Peer
-  /** Identifies its client, for fairness between clients: the names of its certificate and its network, without the port. */
-  readonly client: string
+export interface Connection extends Client {
   /** Returns the status of a client that is not allowed, and undefined if it is. Undefined if every client is allowed. */
   readonly whyNotAllowed: (() => Status.Status | undefined) | undefined
+  /** Counts its open calls. */
+  readonly tracked: Pick<Tracked<unknown>, "openCalls" | "phase" | "since">
+  /** Set by a graceful shutdown: called when the last stream has ended. */
+  onIdle: (() => void) | undefined
 }
 
 /** A new stream. */
 export interface NewStream {
   readonly stream: ServerHttp2Stream
   readonly headers: IncomingHttpHeaders
-  readonly connection: Connection
+  readonly connection: Client
 }
 
 /** Receives the streams of a server. */
@@ -41,17 +52,17 @@ export interface Calls {
   readonly onRejectedStream: (stream: NewStream, status: Status.Status | undefined) => void
 }
 
-export interface Options {
+export interface Options<Served extends Connection> {
   /** The headers of one call, in bytes as HTTP/2 counts them. */
   readonly maxHeaderSize: number
   readonly guard: Guard
   readonly calls: Calls
-  /** Counts a new stream until it closes, and returns its connection. */
-  readonly countStream: (stream: ServerHttp2Stream) => Connection
+  /** The connections that are served. A stream whose session has already closed has none. */
+  readonly connections: ReadonlyMap<Http2Session, Served>
+  /** Called with the first stream of a connection. */
+  readonly onUsed: (connection: Served) => void
   /** Called after a stream was answered because of {@link Connection.whyNotAllowed}. */
   readonly onNotAllowed: (stream: ServerHttp2Stream) => void
-  /** Annotations for the log line of a listener that threw. */
-  readonly annotations: (stream: ServerHttp2Stream) => Readonly<Record<string, unknown>>
 }
 
 /**
@@ -73,9 +84,13 @@ type StreamListener = (
   rawHeaders: Array<string>
 ) => void
 
+const closedConnection: Client = { peer: { address: "unknown", names: [] }, client: "unknown" }
+
+const closed = Status.cancelled("The connection has been closed")
+
 /** Replaces grpc-js' stream listeners of a server by one that calls them for accepted streams. */
-export const install = (http2: Http2Server, options: Options): void => {
-  const { annotations, calls, countStream, guard, maxHeaderSize, onNotAllowed } = options
+export const install = <Served extends Connection>(http2: Http2Server, options: Options<Served>): void => {
+  const { calls, connections, guard, maxHeaderSize, onNotAllowed, onUsed } = options
   const listeners = http2.listeners("stream") as unknown as ReadonlyArray<StreamListener>
   http2.removeAllListeners("stream")
 
@@ -84,40 +99,63 @@ export const install = (http2: Http2Server, options: Options): void => {
     calls.onRejectedStream(entering, status)
   }
 
-  const onEach: StreamListener = (stream, headers, flags, rawHeaders) => {
-    const connection = countStream(stream)
-    const entering = { stream, headers, connection }
-    const forbidden = connection.whyNotAllowed?.()
-    if (forbidden !== undefined) {
-      refuse(entering, forbidden)
-      return onNotAllowed(stream)
+  const onBug: OnBug<[ServerHttp2Stream, IncomingHttpHeaders]> = {
+    annotations: ({ session }, headers) => {
+      const peer = session && connections.get(session)?.peer
+      return { method: headers[":path"]?.slice(1), ...(peer && PeerIdentity.annotations(peer)) }
+    },
+    recover: (stream) => {
+      calls.entering = undefined
+      // otherwise a later error of the grpc-js call would be an uncaught exception
+      stream.on("error", () => {})
+      stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     }
-    const tooLarge = whyTooLarge(rawHeaders, maxHeaderSize)
-    if (tooLarge !== undefined) return refuse(entering, tooLarge)
-    if (headers[":method"] !== "POST") {
-      respond(stream, { ":status": constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: "POST" })
-      return calls.onRejectedStream(entering, methodNotAllowed)
-    }
-    correctHeaders(headers)
-    calls.entering = entering
-    for (const listener of listeners) listener(stream, headers, flags, rawHeaders)
-    if (calls.entering === undefined) return
-    calls.entering = undefined
-    calls.onRejectedStream(entering, undefined)
   }
 
-  http2.on(
-    "stream",
-    guard("stream listener", onEach, {
-      annotations: (stream, headers) => ({ method: headers[":path"]?.slice(1), ...annotations(stream) }),
-      recover: (stream) => {
-        calls.entering = undefined
-        // otherwise a later error of the grpc-js call would be an uncaught exception
-        stream.on("error", () => {})
-        stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  const onClose = (connection: Served) => {
+    try {
+      const { tracked } = connection
+      if (--tracked.openCalls > 0) return
+      tracked.since = performance.now()
+      connection.onIdle?.()
+    } catch (exception) {
+      guard.onException("stream close listener", exception)
+    }
+  }
+
+  const onEach: StreamListener = (stream, headers, flags, rawHeaders) => {
+    try {
+      const connection = stream.session && connections.get(stream.session)
+      const entering = { stream, headers, connection: connection ?? closedConnection }
+      if (connection !== undefined) {
+        const { tracked } = connection
+        if (tracked.phase !== "used") onUsed(connection)
+        if (++tracked.openCalls === 1) tracked.since = performance.now()
+        stream.once("close", onClose.bind(undefined, connection))
       }
-    }) as StreamListener
-  )
+      const forbidden = connection === undefined ? closed : connection.whyNotAllowed?.()
+      if (forbidden !== undefined) {
+        refuse(entering, forbidden)
+        return onNotAllowed(stream)
+      }
+      const tooLarge = whyTooLarge(rawHeaders, maxHeaderSize)
+      if (tooLarge !== undefined) return refuse(entering, tooLarge)
+      if (headers[":method"] !== "POST") {
+        respond(stream, { ":status": constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: "POST" })
+        return calls.onRejectedStream(entering, methodNotAllowed)
+      }
+      correctHeaders(headers)
+      calls.entering = entering
+      for (const listener of listeners) listener(stream, headers, flags, rawHeaders)
+      if (calls.entering === undefined) return
+      calls.entering = undefined
+      calls.onRejectedStream(entering, undefined)
+    } catch (exception) {
+      guard.onException("stream listener", exception, onBug, stream, headers)
+    }
+  }
+
+  http2.on("stream", onEach as (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => void)
 }
 
 /** The status of HTTP 405 for observers, as gRPC clients map it. */
@@ -198,7 +236,7 @@ const longestSeconds = Math.floor((2 ** 31 - 1) / 1000)
  *   "-5S" is parsed as five seconds. Long ones are capped, and malformed ones replaced by a value that grpc-js answers INTERNAL.
  */
 export const correctHeaders = (headers: IncomingHttpHeaders): void => {
-  if (!ContentType.grpcPattern.test(headers["content-type"] ?? "")) delete headers["content-type"]
+  if (!MessageCodec.contentType.test(headers["content-type"] ?? "")) delete headers["content-type"]
   const value = headers["grpc-timeout"]
   if (typeof value !== "string") return
   const [, amount, unit] = timeout.exec(value) ?? []

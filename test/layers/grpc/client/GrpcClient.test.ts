@@ -4,7 +4,7 @@ import { Deferred, Effect, Schema, Stream } from "effect"
 import * as NodeGrpcChannel from "../../../../src/layers/grpc/client/NodeGrpcChannel.ts"
 import * as EmbeddedProtos from "../../../../src/layers/grpc/EmbeddedProtos.ts"
 import * as GrpcClient from "../../../../src/layers/grpc/GrpcClient.ts"
-import * as RequestValidation from "../../../../src/layers/grpc/RequestValidation.ts"
+import * as MessageCodec from "../../../../src/layers/grpc/MessageCodec.ts"
 import type { EchoRequest } from "../../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoRequest.ts"
 import type { EchoResponse__Output } from "../../../../src/layers/testing/generated/onlinebooks/layers/testing/EchoResponse.ts"
 import * as Echo from "../Echo.ts"
@@ -13,7 +13,7 @@ const { request: codec } = EmbeddedProtos.methods(Echo.EchoService)["Echo"]!
 
 /** The violations of a request, as "field: description". */
 const check = (request: unknown) =>
-  RequestValidation.check(codec.type(), request).map(({ description, field }) => `${field}: ${description}`)
+  MessageCodec.check(codec.type(), request).map(({ description, field }) => `${field}: ${description}`)
 
 const int32 = "expected a whole number from -2147483648 to 2147483647"
 

@@ -1,7 +1,7 @@
 /**
  * The limits that a server puts on hostile connections, and that it serves well-behaved clients meanwhile.
  */
-import { createServer, type Http2Server } from "node:http2"
+import { createServer, type Http2Server, type Http2Session } from "node:http2"
 
 import { assert, describe, it, vi } from "@effect/vitest"
 import { status } from "@grpc/grpc-js"
@@ -107,13 +107,23 @@ describe("an exception in the listener of streams", () => {
     http2.on("stream", () => {
       throw new Error("a bug of grpc-js")
     })
+    const connections = new Map<Http2Session, StreamGate.Connection>()
+    http2.on("session", (session) =>
+      connections.set(session, {
+        peer: { address: "someone", names: [] },
+        client: "someone",
+        whyNotAllowed: undefined,
+        tracked: { phase: "unused", openCalls: 0, since: 0 },
+        onIdle: undefined
+      })
+    )
     StreamGate.install(http2, {
       maxHeaderSize: 16_384,
       guard,
       calls: { entering: undefined, onRejectedStream: () => {} },
-      countStream: () => ({ peer: { address: "someone", names: [] }, client: "someone", whyNotAllowed: undefined }),
-      onNotAllowed: () => {},
-      annotations: () => ({ peer: "someone" })
+      connections,
+      onUsed: () => {},
+      onNotAllowed: () => {}
     })
   }
 

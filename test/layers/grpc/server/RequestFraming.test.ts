@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Schema } from "effect"
 
-import { RequestFraming } from "../../../../src/layers/grpc/server/RequestFraming.ts"
+import { RequestFraming } from "../../../../src/layers/grpc/server/ServerCall.ts"
 import * as Http2Frames from "../../../integration/Http2Frames.ts"
 
 const read = (pieces: ReadonlyArray<Uint8Array>) => {

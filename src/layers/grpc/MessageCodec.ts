@@ -1,13 +1,127 @@
 /**
- * Finds the values of a message that do not fit their field types. Serializers convert them silently (3e9 in an int32 becomes -1294967296,
- * "oops" becomes 0, a misspelt field is dropped), so that the receiver gets a different value.
+ * Encodes and decodes protobuf messages. A client checks the values of a request before it is encoded, and may limit how much of a
+ * response is decoded.
  */
 import { Predicate } from "effect"
 import protobuf from "protobufjs"
 
 import type { FieldViolation } from "./ErrorDetail.ts"
 
-/** Adds a violation for each value that does not fit its field type, by its path, such as `items[0].count`; returns all violations. */
+/**
+ * Matches the content type of requests and responses with such messages
+ * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). gRPC-Web is not accepted.
+ */
+export const contentType = /^application\/grpc(?:$|[+;])/
+
+/** How a message is encoded and decoded. */
+export interface Codec {
+  readonly encode: (message: object) => Buffer
+  readonly decode: (bytes: Uint8Array) => object
+  /** The protobufjs type. */
+  readonly type: () => protobuf.Type
+}
+
+/**
+ * A message that is already encoded. A handler may return it in place of the message: for responses that are sent to many calls, or that
+ * are stored as bytes.
+ */
+export class Encoded<out Message> {
+  /** Exists only in the type, so that the bytes of one message type are not used as another. */
+  declare protected readonly Message: Message
+  readonly bytes: Buffer
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+}
+
+/** `lookup` is called when a message is first encoded or decoded. */
+export const make = (lookup: () => protobuf.Type): Codec => {
+  let found: protobuf.Type | undefined
+  const type = () => (found ??= lookup())
+  return {
+    type,
+    encode: (message) => {
+      const known = found ?? type()
+      return known.encode(known.fromObject(message)).finish() as Buffer
+    },
+    decode: (bytes) => {
+      const known = found ?? type()
+      return known.toObject(known.decode(bytes), conversion)
+    }
+  }
+}
+
+/** Must agree with the types that proto-loader-gen-types writes (scripts/generate.ts). */
+const conversion: protobuf.IConversionOptions = { defaults: true, longs: String }
+
+/** How much of a response is decoded; the rest is dropped. */
+export interface ResponseLimit {
+  /** Fields of the message itself; each element of a repeated field counts as one. */
+  readonly maxFields: number
+  /** The size of one such field with its content, in bytes. A larger one is dropped. */
+  readonly maxFieldSize: number
+}
+
+/** A tag of a wire type that does not exist (7): no decoder accepts it. */
+const invalidTag = Buffer.from([0x07])
+
+/**
+ * Returns the message without the fields that exceed a limit. A small message can decode into many objects, such as empty elements of two
+ * bytes each; a caller that has requested a number of elements needs no more of them.
+ *
+ * A malformed field or a group is replaced by an invalid tag that ends the message, so that the decoder fails there and never decodes
+ * the unchecked rest.
+ */
+export const limit = (bytes: Buffer, { maxFields, maxFieldSize }: ResponseLimit): Buffer => {
+  /** The fields before `start` that are within the limits. */
+  const kept: Array<Buffer> = []
+  let start = 0
+  let at = 0
+  for (let count = 0; count < maxFields && at < bytes.length; count++) {
+    const end = endOfField(bytes, at)
+    // not `end > bytes.length`, which is false for NaN
+    if (!(end <= bytes.length)) return Buffer.concat([...kept, bytes.subarray(start, at), invalidTag])
+    if (end - at > maxFieldSize) {
+      kept.push(bytes.subarray(start, at))
+      start = end
+    }
+    at = end
+  }
+  if (kept.length > 0) return Buffer.concat([...kept, bytes.subarray(start, at)])
+  return at === bytes.length ? bytes : bytes.subarray(0, at)
+}
+
+/** The end of the field that starts at an offset: beyond the end of the bytes if the field is malformed, NaN if it is a group. */
+const endOfField = (bytes: Buffer, start: number): number => {
+  let at = start
+  while (bytes[at]! >= 0x80) at++
+  at++
+  switch (bytes[start]! & 7) {
+    case 0:
+      while (bytes[at]! >= 0x80) at++
+      return at + 1
+    case 1:
+      return at + 8
+    case 2: {
+      let length = 0
+      let unit = 1
+      for (; bytes[at]! >= 0x80; at++, unit *= 128) length += (bytes[at]! & 0x7f) * unit
+      return at + 1 + length + bytes[at]! * unit
+    }
+    case 5:
+      return at + 4
+    default:
+      // groups, which proto3 does not have
+      return Number.NaN
+  }
+}
+
+/**
+ * Adds a violation for each value that does not fit its field type, by its path, such as `items[0].count`; returns all violations.
+ * protobufjs converts such values silently (3e9 in an int32 becomes -1294967296, "oops" becomes 0, a misspelt field is dropped), so that
+ * the receiver gets a different value.
+ */
 export const check = (
   type: protobuf.Type,
   message: unknown,

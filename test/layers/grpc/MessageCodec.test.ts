@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
-import * as ResponseLimit from "../../../src/layers/grpc/ResponseLimit.ts"
+import * as MessageCodec from "../../../src/layers/grpc/MessageCodec.ts"
 
 /** Fields of each wire type of proto3. */
 const text = (size: number) => Buffer.concat([Buffer.from([0x0a, size]), Buffer.alloc(size, 0x61)])
@@ -11,12 +11,12 @@ const fixed64 = Buffer.from([0x21, 1, 2, 3, 4, 5, 6, 7, 8])
 const all = [text(3), number, fixed32, fixed64, text(0), text(100)]
 
 const cut = (fields: ReadonlyArray<Buffer>, maxFields: number, maxFieldSize: number) =>
-  ResponseLimit.apply(Buffer.concat(fields), { maxFields, maxFieldSize })
+  MessageCodec.limit(Buffer.concat(fields), { maxFields, maxFieldSize })
 
-describe("ResponseLimit", () => {
+describe("MessageCodec.limit", () => {
   it("returns the same bytes if they are within the limit", () => {
     const bytes = Buffer.concat(all)
-    assert.strictEqual(ResponseLimit.apply(bytes, { maxFields: 6, maxFieldSize: 102 }), bytes)
+    assert.strictEqual(MessageCodec.limit(bytes, { maxFields: 6, maxFieldSize: 102 }), bytes)
   })
 
   it("drops the fields after the limit", () => {
@@ -57,7 +57,7 @@ describe("ResponseLimit", () => {
     "never returns more bytes than it was given, and never throws",
     [Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 })))],
     ([bytes]) => {
-      const limited = ResponseLimit.apply(Buffer.from(bytes), { maxFields: 3, maxFieldSize: 8 })
+      const limited = MessageCodec.limit(Buffer.from(bytes), { maxFields: 3, maxFieldSize: 8 })
       return Effect.sync(() => assert.isAtMost(limited.length, bytes.length))
     }
   )
