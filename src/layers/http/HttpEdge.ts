@@ -54,7 +54,7 @@ export const defaultLimits: Limits = {
   maxConnections: 4_000,
   maxConnectionsPerAddress: Option.none(),
   maxRequestsPerConnection: 8,
-  maxConcurrentRequests: 400,
+  maxConcurrentRequests: 200,
   maxUnreadSize: 16 * 1024 * 1024,
   unreadTimeout: Duration.seconds(20),
   requestTimeout: Duration.seconds(60),

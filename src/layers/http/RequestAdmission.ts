@@ -163,7 +163,7 @@ const minimum = 32
 const initial = 128
 
 /** How long one turn of the event loop accepts requests, in milliseconds. */
-const turnBudget = 250
+const turnBudget = 100
 const turnBudgetUnderOverload = 50
 
 /** How many requests each turn accepts, however long it takes: a few are no overload, even if other processes use the CPU. */

@@ -103,13 +103,13 @@ describe("load shedding", () => {
       run(0, 1)
       return count
     }
-    assert.strictEqual(accepted(10), 26)
+    assert.strictEqual(accepted(10), 11)
     assert.strictEqual(accepted(100), 8)
     run(60, 300)
     assert.strictEqual(accepted(5), 11)
     assert.strictEqual(accepted(10), 8)
     run(0, 300)
-    assert.strictEqual(accepted(10), 26)
+    assert.strictEqual(accepted(10), 11)
   })
 
   it("lowers the limit at once after one long turn of the event loop", () => {

@@ -25,6 +25,8 @@ export interface Attempt extends ClientAttempt {
   readonly call: Call
   /** Timeout of the attempt, in milliseconds. */
   readonly timeout: number
+  /** Whether another attempt may still follow this one when its timeout expires; undefined for the only attempt of a call. */
+  readonly budget: { readonly allows: boolean } | undefined
   /** Decodes a response; throws if decoding fails. */
   readonly decode: (bytes: Buffer) => object
   /** The call of grpc-js, set by the transport when it creates it. */
@@ -83,7 +85,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
     return state
   }
 
-  const attemptOf = (call: Call, attempt: number, timeout: number): Attempt => {
+  const attemptOf = (call: Call, attempt: number, timeout: number, budget?: Retry.RetryBudget): Attempt => {
     const { deadline, definition, kind, metadata, method, responseLimit, service, target } = call
     const made: Attempt = {
       service,
@@ -97,6 +99,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       peer: () => made.started?.getPeer(),
       call,
       timeout,
+      budget,
       decode:
         responseLimit === undefined && !observeCompression
           ? definition.decode
@@ -121,7 +124,7 @@ export const make = (options: Options): GrpcChannel["Service"] => {
       if (call.deadline <= performance.now()) return Effect.fail(errorOf(call, deadlineExceeded))
       return circuit(call, () =>
         retried(call, retry, (number, timeout) => {
-          const attempt = attemptOf(call, number, timeout)
+          const attempt = attemptOf(call, number, timeout, retry.budget)
           return attempts.run(attempt, context, transport.unary(attempt, encoded.value))
         })
       )

@@ -49,7 +49,7 @@ const start = (
 ): Effect.Effect<void> => {
   const { definition, metadata, onResponseMetadata } = attempt.call
   // an interceptor of the attempt may have taken some of the time
-  const timeLeft = Math.min(attempt.timeout, attempt.deadline - performance.now())
+  const timeLeft = attempt.deadline - performance.now()
   // grpc-js expects wall-clock time, and converts it to a timer at once
   const deadline = Date.now() + timeLeft
   const call = lease.client.getChannel().createCall(definition.path, deadline, undefined, null, undefined)
@@ -68,6 +68,7 @@ const start = (
         resume(Exit.fail(bug))
       }
     })
+  const timeout = attempt.timeout < timeLeft ? startTimeout(guard, attempt, () => cancelWith(timedOut)) : undefined
   call.start(metadata, {
     onReceiveMetadata: (headers) => {
       try {
@@ -96,6 +97,7 @@ const start = (
     },
     onReceiveStatus: (status) => {
       try {
+        clearTimeout(timeout)
         onResponseMetadata?.({ trailers: status.metadata })
         lease.release()
         if (status.code === 0 && response !== undefined && extraMessages === 0) resume(Exit.succeed(response))
@@ -109,9 +111,22 @@ const start = (
   call.sendMessageWithContext({}, request)
   call.halfClose()
   return Effect.sync(() => {
+    clearTimeout(timeout)
     cancel(guard, () => cancelWith(cancelled))
     lease.release()
   })
+}
+
+/**
+ * Starts the timeout of an attempt that is shorter than the time left for the call. When it expires, timers run before sockets are read if
+ * the turn of the event loop was long: so a response that has arrived is read first. The attempt goes on if no other one may follow by now.
+ */
+const startTimeout = (guard: Guard, { budget, deadline, timeout }: Attempt, cancel: () => void): NodeJS.Timeout => {
+  const onTimeout = guard("timeout of a gRPC call", () => {
+    // without a deadline nothing else would end the call
+    if (deadline === Infinity || budget?.allows !== false) cancel()
+  })
+  return setTimeout(() => setImmediate(onTimeout), timeout)
 }
 
 /**
@@ -126,6 +141,8 @@ export const cancel = (guard: Guard, cancelOnce: () => void): void => {
 const bug = Status.internal("Internal error of the client")
 
 const cancelled = Status.cancelled("Cancelled on client")
+
+const timedOut = Status.deadlineExceeded("Attempt timed out")
 
 const tooMany = Status.unimplemented("Too many responses received")
 
