@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Metadata } from "@grpc/grpc-js"
-import { Duration, Effect, Exit, Layer, Option, Schedule, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream } from "effect"
 
 import {
   type ChannelOptions,
@@ -149,6 +149,27 @@ describe("an idempotent method", () => {
       })
       assert.strictEqual((yield* client.Echo({}, { timeout: "30 seconds" })).text, "slow")
       assert.strictEqual(count.calls, 1)
+    })
+  )
+
+  it.live("gets all the remaining time if the budget allows no further attempt when its attempt times out", () =>
+    Effect.gen(function* () {
+      let calls = 0
+      const port = yield* serve({
+        Echo: ({ text }) => {
+          if (text === "fail") return unavailable()
+          calls++
+          return slow
+        }
+      })
+      const client = yield* connect([port], {
+        retry: { ...patient, attemptTimeout: Duration.millis(150), maxTokens: 4 }
+      })
+      const call = yield* Effect.forkChild(client.Echo({}, { timeout: "30 seconds" }), { startImmediately: true })
+      // two attempts leave half of the four tokens
+      yield* Effect.flip(client.Echo({ text: "fail" }, { timeout: "30 seconds" }))
+      assert.strictEqual((yield* Fiber.join(call)).text, "slow")
+      assert.strictEqual(calls, 1)
     })
   )
 
