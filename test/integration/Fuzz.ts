@@ -202,6 +202,10 @@ const otherProtocols = [
 
 /** All steps of a connection. */
 const plan = (chance: Chance, methods: ReadonlyArray<Method>): Plan => {
+  if (oneIn(chance, 100)) {
+    const bytes = Http2Frames.preface.subarray(0, chance.below(24))
+    return { steps: [{ _tag: "Send", bytes }], end: chance.of(["half-close", "close", "reset"]), isRead: true }
+  }
   const steps: Array<Step> = []
   const preface = oneIn(chance, 50) ? chance.of([...otherProtocols, chance.bytes(24)]) : Http2Frames.preface
   let frames: Array<Buffer> = [preface, settingsOf(chance)]

@@ -47,14 +47,16 @@ layer(Layer.merge(Installation.layer, NodeHttpClient.layerUndici), { excludeTest
           { openFiles: 120 }
         )
         yield* written("HTTP connection limit lowered from 100 to 60: the process may open 120 files")
-        yield* Effect.all(
+        const held = yield* Effect.all(
           Array.from({ length: 150 }, () => RawHttp.open(port, "127.0.0.2")),
           { concurrency: 10 }
         )
+        for (const { send } of held) send(RawHttp.get("/favicon.ico", offer))
         const page = yield* HttpClient.get(`http://127.0.0.1:${port}/`)
         assert.strictEqual(page.status, 200)
         const { total } = yield* Scrape.scrape(adminPort)
         assert.isAtLeast(total("http_server_connections_refused_total", { reason: "connection limit" }), 90)
+        assert.isAtMost(total("http_server_open_connections", { server: "http" }), 60)
         assert.include(yield* output, '"reason":"connection limit"')
       })
     )

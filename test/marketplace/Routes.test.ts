@@ -126,7 +126,9 @@ describe("Routes", () => {
 
   it.effect("responds to HEAD like GET, to other methods with 405, and to other paths with 404", () =>
     Effect.gen(function* () {
-      assert.strictEqual((yield* request("/", "HEAD")).status, 200)
+      const head = yield* request("/", "HEAD")
+      const get = yield* request("/")
+      assert.deepStrictEqual([head.status, [...head.headers]], [200, [...get.headers]])
       for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
         const { headers, status } = yield* request("/", method)
         assert.strictEqual(status, 405)

@@ -77,6 +77,12 @@ const pythonCases = Array.from(
   ([, name = ""]) => name
 )
 
+/** The cases that test/interop/README.md lists for the client in Python. */
+const listedCases = Array.from(
+  readFileSync(new URL("../interop/README.md", import.meta.url), "utf8").matchAll(/^\| (\w+).*\| yes[^|]*\|$/gm),
+  ([, name = ""]) => name
+)
+
 const tools = Layer.merge(ForeignTools.layer, NodeServices.layer)
 
 for (const transport of transports) {
@@ -90,7 +96,10 @@ for (const transport of transports) {
         else it.effect(name, run)
       }
       it.effect("runs all cases", () =>
-        Effect.map(PythonClient, (outcomes) => assert.deepStrictEqual(Object.keys(outcomes), pythonCases))
+        Effect.map(PythonClient, (outcomes) => {
+          assert.deepStrictEqual(Object.keys(outcomes), pythonCases)
+          assert.sameMembers(pythonCases, listedCases)
+        })
       )
     }
   )

@@ -177,13 +177,17 @@ const mistakes: Changes = {
     ["/spec/selector/app.kubernetes.io~1name", "a b", /spec\.selector\["app\.kubernetes\.io\/name"\] cannot be "a b"/]
   ],
   "ConfigMap recommendations": [["/data/LOG_LEVEL", 3, /data\.LOG_LEVEL must be string/]],
-  "NetworkPolicy recommendations": [["/spec/ingres", [], /spec\.ingres is an unknown field/]],
+  "NetworkPolicy recommendations": [
+    ["/spec/ingres", [], /spec\.ingres is an unknown field/],
+    ["/spec/ingress/0/form", [], /spec\.ingress\[0\]\.form is an unknown field/]
+  ],
   "PodDisruptionBudget recommendations": [
     ["/spec/unhealthyPodEvictionPolicy", "Always", /unhealthyPodEvictionPolicy/],
     ["/spec/maxUnavailible", 1, /spec\.maxUnavailible is an unknown field/]
   ],
   "HorizontalPodAutoscaler recommendations": [
-    ["/spec/behavior/scaleDown/policy", [], /scaleDown\.policy is an unknown field/]
+    ["/spec/behavior/scaleDown/policy", [], /scaleDown\.policy is an unknown field/],
+    ["/spec/metrics/0/resource/target/utilisation", 80, /target\.utilisation is an unknown field/]
   ],
   "Certificate recommendations": [
     ["/spec/dnsName", [], /spec\.dnsName is an unknown field/],
@@ -294,6 +298,11 @@ const breaches: Changes = {
     [`${pod}/serviceAccountName`, "recommendations", /serviceAccountName: recommendations/],
     [`${pod}/hostNetwork`, true, /hostNetwork/],
     [`${pod}/hostPID`, true, /hostPID/],
+    [
+      "/spec/template/metadata/annotations/container.apparmor.security.beta.kubernetes.io~1recommendations",
+      "unconfined",
+      /container\.apparmor/
+    ],
     [`${pod}/hostIPC`, true, /hostIPC/],
     [`${pod}/volumes/-`, { name: "node", hostPath: { path: "/" } }, /volume node: hostPath/],
     [`${pod}/securityContext/runAsUser`, 0, /securityContext: .*"runAsUser":0/],

@@ -32,6 +32,7 @@ import {
   type Overlay,
   type Pod,
   podLabels,
+  podMetadata,
   read,
   reference,
   selects
@@ -425,7 +426,10 @@ const containerSecurity = {
 }
 
 /** The profile `restricted` of the Pod Security Standards, with a read-only root. Any other field could weaken it. */
-function* lockdown({ pod }: Subject): Iterable<string> {
+function* lockdown({ deployment, pod }: Subject): Iterable<string> {
+  for (const name of Object.keys(podMetadata(deployment).annotations ?? {})) {
+    if (name.startsWith("container.apparmor.")) yield `annotation ${name}`
+  }
   for (const namespace of ["hostNetwork", "hostPID", "hostIPC"] as const) if (pod[namespace] === true) yield namespace
   for (const { name, ...volume } of pod.volumes ?? []) {
     for (const type of Object.keys(volume)) if (!volumeTypes.has(type)) yield `volume ${name}: ${type}`

@@ -180,6 +180,14 @@ describe("CertificateWatcher", () => {
     ["garbage", ({ files, fs }) => put(fs, files.certFile, "garbage"), "the file contains no certificate"],
     ["a deleted file", ({ files, fs }) => fs.remove(files.keyFile), "there is no such file"],
     [
+      "a certificate for clients",
+      ({ authority, files, fs, identity }) =>
+        Effect.flatMap(issued(authority, { key: identity.key, usage: "client" }), ({ cert }) =>
+          put(fs, files.certFile, cert)
+        ),
+      "its extended key usage does not include serverAuth"
+    ],
+    [
       "a FIFO without a writer",
       ({ files, fs }) => Effect.andThen(fs.remove(files.caFile), makeFifo(files.caFile)),
       "it is not a regular file"
