@@ -68,7 +68,16 @@ const start = (
         resume(Exit.fail(bug))
       }
     })
-  const timeout = attempt.timeout < timeLeft ? startTimeout(guard, attempt, () => cancelWith(timedOut)) : undefined
+  const onTimeout = () => {
+    try {
+      // it goes on if no other attempt may follow by now; without a deadline nothing else would end it
+      if (attempt.deadline === Infinity || attempt.budget?.allows !== false) cancelWith(timedOut)
+    } catch (exception) {
+      crash("timeout of a gRPC call", exception)
+    }
+  }
+  // After a long turn of the event loop, timers run before sockets are read: a response that has arrived is read before onTimeout.
+  const timeout = attempt.timeout < timeLeft ? setTimeout(setImmediate, attempt.timeout, onTimeout) : undefined
   call.start(metadata, {
     onReceiveMetadata: (headers) => {
       try {
@@ -115,18 +124,6 @@ const start = (
     cancel(guard, () => cancelWith(cancelled))
     lease.release()
   })
-}
-
-/**
- * Starts the timeout of an attempt that is shorter than the time left for the call. When it expires, timers run before sockets are read if
- * the turn of the event loop was long: so a response that has arrived is read first. The attempt goes on if no other one may follow by now.
- */
-const startTimeout = (guard: Guard, { budget, deadline, timeout }: Attempt, cancel: () => void): NodeJS.Timeout => {
-  const onTimeout = guard("timeout of a gRPC call", () => {
-    // without a deadline nothing else would end the call
-    if (deadline === Infinity || budget?.allows !== false) cancel()
-  })
-  return setTimeout(() => setImmediate(onTimeout), timeout)
 }
 
 /**
