@@ -51,7 +51,8 @@ export interface Limits {
   readonly maxHeaderSize: number
   /**
    * Open calls of one connection. Further calls wait in the client and fail there at their deadline, at no cost for the server. RFC 9113,
-   * section 6.5.2, advises against less than 100.
+   * section 6.5.2, advises against less than 100. The default is what a client of these layers makes at once, since one replica may be the
+   * only one that responds.
    */
   readonly maxConcurrentStreams: number
   /**
@@ -79,7 +80,7 @@ export const defaultLimits: Limits = {
   maxBytesInFlight: 64 * 1024 * 1024,
   maxExemptCalls: 100,
   maxHeaderSize: 16 * 1024,
-  maxConcurrentStreams: 100,
+  maxConcurrentStreams: 256,
   // small enough for the memory of a container, with idle connections over TLS
   maxConnections: 1000,
   maxConnectionsPerAddress: 250,

@@ -11,7 +11,15 @@ import { namespaces, replicas, services, settled, Shop } from "../Shop.ts"
 /** Readers that keep the replicas busy, in addition to the usual ones. */
 const connections = 32
 
+/** A target that two processors can exceed, in percent of the requested CPU. */
+const target = 50
+
+/** Without the wait of some minutes before replicas are removed. */
 const atOnce = { stabilizationWindowSeconds: 0, policies: [{ type: "Percent", value: 100, periodSeconds: 15 }] }
+
+const metrics = [
+  { type: "Resource", resource: { name: "cpu", target: { type: "Utilization", averageUtilization: target } } }
+]
 
 interface Autoscaler extends Kubectl.Resource {
   readonly spec: { readonly minReplicas: number; readonly scaleTargetRef: { readonly name: string } }
@@ -30,7 +38,22 @@ export const autoscale: Scenario = {
     if (!(yield* Effect.isSuccess(Kubectl.run(["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"])))) {
       return yield* new NotDone({ reason: "the cluster has no metrics-server" })
     }
+    const change = (spec: object) =>
+      apply({
+        patches: [
+          {
+            target: { kind: "HorizontalPodAutoscaler" },
+            patch: {
+              apiVersion: "autoscaling/v2",
+              kind: "HorizontalPodAutoscaler",
+              metadata: { name: "any" },
+              spec
+            }
+          }
+        ]
+      })
     const minimum = (yield* autoscalers).reduce((sum, { spec }) => sum + spec.minReplicas, 0)
+    yield* change({ metrics })
     yield* underLoad(
       "scaled up",
       Effect.gen(function* () {
@@ -43,20 +66,7 @@ export const autoscale: Scenario = {
         yield* busy.finish
       }).pipe(Effect.scoped)
     )
-    // without the wait of some minutes
-    yield* apply({
-      patches: [
-        {
-          target: { kind: "HorizontalPodAutoscaler" },
-          patch: {
-            apiVersion: "autoscaling/v2",
-            kind: "HorizontalPodAutoscaler",
-            metadata: { name: "any" },
-            spec: { behavior: { scaleDown: atOnce } }
-          }
-        }
-      ]
-    })
+    yield* change({ metrics, behavior: { scaleDown: atOnce } })
     yield* underLoad(
       "scaled down",
       Effect.andThen(
