@@ -6,7 +6,7 @@ import { Effect } from "effect"
 import * as Kubectl from "../Kubectl.ts"
 import * as PageLoad from "../PageLoad.ts"
 import { NotDone, type Scenario, underLoad } from "../Scenario.ts"
-import { namespaces, replicas, services, settled, Shop } from "../Shop.ts"
+import { isReady, namespaces, type Pod, pods, replicas, services, settled, Shop } from "../Shop.ts"
 
 /** Readers that keep the replicas busy, in addition to the usual ones. */
 const connections = 32
@@ -28,6 +28,14 @@ interface Autoscaler extends Kubectl.Resource {
 const autoscalers = Kubectl.list<Autoscaler>("horizontalpodautoscalers", "--namespace", namespaces.shop)
 
 const total = Effect.map(Effect.forEach(services, replicas), (counts) => counts.reduce((sum, count) => sum + count, 0))
+
+const isUnschedulable = ({ status }: Pod): boolean =>
+  status.conditions?.some(({ status, type }) => type === "PodScheduled" && status === "False") === true
+
+/** A small cluster has no room for all replicas. */
+const placed = Effect.map(Effect.forEach(services, pods), (all) =>
+  all.flat().every((pod) => isReady(pod) || isUnschedulable(pod))
+)
 
 export const autoscale: Scenario = {
   name: "autoscale",
@@ -62,7 +70,7 @@ export const autoscale: Scenario = {
           "replicas added by an autoscaler",
           Effect.map(total, (count) => count > minimum)
         )
-        yield* settled
+        yield* Kubectl.until("replicas ready, or without room on a node", placed)
         yield* busy.finish
       }).pipe(Effect.scoped)
     )
