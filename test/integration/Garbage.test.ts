@@ -100,7 +100,7 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
           // a call is not answered if another one breaks its connection
           // clients must not see a stack trace
           const isRight =
-            (answers.includes(status) || (status === "none" && isCut)) && !/\n|\.js\b/.test(decodeURI(message))
+            (answers.includes(status) || (status === "none" && isCut)) && !/\n|\.js:\d/.test(decodeURI(message))
           if (isRight && (status !== "13" || isOwn)) return
           const what = `${key} (${decodeURI(message)})`
           wrong.set(what, (wrong.get(what) ?? 0) + 1)
