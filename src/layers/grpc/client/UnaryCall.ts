@@ -70,7 +70,7 @@ const start = (
     })
   const onTimeout = () => {
     try {
-      // it goes on if no other attempt may follow by now; without a deadline nothing else would end it
+      // the attempt continues if no other one may follow, unless the call has no deadline that would end it
       if (attempt.deadline === Infinity || attempt.budget?.allows !== false) cancelWith(timedOut)
     } catch (exception) {
       crash("timeout of a gRPC call", exception)
