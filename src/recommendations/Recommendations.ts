@@ -15,6 +15,7 @@ import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as CatalogApi from "./api/CatalogApi.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
+import { CatalogStore } from "./catalog/CatalogStore.ts"
 import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
 import * as DatabaseSearch from "./catalog/DatabaseSearch.ts"
 import { migrations } from "./database/migrations.ts"
@@ -25,6 +26,7 @@ export const layer = (version: string) =>
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
     Layer.provide(Layer.mergeAll(DatabaseCatalog.layer, DatabaseSearch.layer)),
+    Layer.provide(CatalogStore.layer),
     Layer.provide(Database.layerConfig(migrations)),
     Layer.provide(OtlpExport.layer),
     Layer.provide(AdminServer.layerConfig("RECOMMENDATIONS", 9101)),

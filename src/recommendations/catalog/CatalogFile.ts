@@ -4,17 +4,15 @@
  *
  * An invalid file is rejected as a whole, with an error for each invalid row.
  */
-import { createHash } from "node:crypto"
-
 import { Array as Arr, Config, Effect, type FileSystem, PlatformError, Result, Schema } from "effect"
 
 import type { Book } from "../../domain/Book.ts"
 import { ProjectRoot } from "../../layers/config/ProjectRoot.ts"
 import { quoteText } from "../../layers/config/quoteText.ts"
+import * as RegularFile from "../../layers/config/RegularFile.ts"
 import * as Setting from "../../layers/config/Setting.ts"
 import * as catalogRow from "./catalogRow.ts"
 import * as CsvRecords from "./CsvRecords.ts"
-import * as RegularFile from "./RegularFile.ts"
 
 /** A problem in a line; lines are counted from 1. */
 const BadLine = Schema.Struct({ line: Schema.Int, reason: Schema.String })
@@ -104,21 +102,17 @@ export const read = Effect.fnUntraced(function* <E, R>(
   use: (books: Arr.NonEmptyReadonlyArray<Book>) => Effect.Effect<void, E, R>
 ): Effect.fn.Return<Summary, CatalogFileError | E, FileSystem.FileSystem | R> {
   const reading = new Reading()
-  const hash = createHash("sha256")
-  yield* CsvRecords.forEach(
+  const sha256 = yield* CsvRecords.forEach(
     file.path,
     { fileSize: file.maxSize, recordSize: maxRowSize },
     (record) => reading.add(record),
-    {
-      onBytes: (chunk) => void hash.update(chunk),
-      afterChunk: Effect.suspend(() => Effect.forEach(reading.takeBatches(false), use, { discard: true }))
-    }
+    Effect.suspend(() => Effect.forEach(reading.takeBatches(false), use, { discard: true }))
   ).pipe(Effect.mapError((error) => (isFileProblem(error) ? toCatalogFileError(file, error) : error)))
   const problem = reading.problem()
   if (problem !== undefined) return yield* new CatalogFileError({ ...file, ...problem })
   yield* Effect.forEach(reading.takeBatches(true), use, { discard: true })
   const { bookCount, warningCount, warnings } = reading
-  return { sha256: hash.digest("hex"), bookCount, warningCount, warnings }
+  return { sha256, bookCount, warningCount, warnings }
 })
 
 /** The SHA-256 of a file, in lower-case hexadecimal. */

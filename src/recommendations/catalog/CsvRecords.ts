@@ -4,7 +4,7 @@
  */
 import { Effect, type FileSystem, type PlatformError, Result } from "effect"
 
-import * as RegularFile from "./RegularFile.ts"
+import * as RegularFile from "../../layers/config/RegularFile.ts"
 
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
@@ -36,37 +36,30 @@ export type CsvRecord =
   /** After a broken quote, a line that is not UTF-8. */
   | { readonly _tag: "NotUtf8"; readonly line: number }
 
-/** What happens with a file besides its records. */
-export interface Options<E = never, R = never> {
-  /** Called with the bytes of each chunk. They are overwritten afterwards. */
-  readonly onBytes?: ((chunk: Uint8Array) => void) | undefined
-  /** Runs after the records of each chunk of the file, and after the last record. */
-  readonly afterChunk?: Effect.Effect<void, E, R> | undefined
-}
-
-/** Passes each record of a regular file to `use`. */
+/**
+ * Passes each record of a regular file to `use`, and returns the SHA-256 of the file, in lower-case hexadecimal. `afterChunk` runs after
+ * the records of each chunk of the file, so that the records can be processed while the file is read.
+ */
 export const forEach = <E = never, R = never>(
   path: string,
   limits: Limits,
   use: (record: CsvRecord) => void,
-  { afterChunk = Effect.void as Effect.Effect<void, E, R>, onBytes }: Options<E, R> = {}
-): Effect.Effect<void, RegularFile.UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
+  afterChunk: Effect.Effect<void, E, R> = Effect.void as Effect.Effect<void, E, R>
+): Effect.Effect<string, RegularFile.UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
   Effect.suspend(() => {
     const scanner = new Scanner(limits.recordSize, use)
-    return Effect.andThen(
-      RegularFile.read(path, limits.fileSize, {
-        buffer: () => scanner.freeSpace(),
-        use: (count) =>
-          Effect.suspend(() => {
-            onBytes?.(scanner.freeSpace().subarray(0, count))
-            scanner.scan(count)
-            return afterChunk
-          })
-      }),
-      Effect.suspend(() => {
-        scanner.end()
-        return afterChunk
-      })
+    const scan = (count: number) =>
+      Effect.andThen(
+        Effect.sync(() => scanner.scan(count)),
+        afterChunk
+      )
+    return RegularFile.read(path, limits.fileSize, { buffer: () => scanner.freeSpace(), use: scan }).pipe(
+      Effect.tap(() =>
+        Effect.andThen(
+          Effect.sync(() => scanner.end()),
+          afterChunk
+        )
+      )
     )
   })
 

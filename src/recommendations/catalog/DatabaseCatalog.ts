@@ -53,7 +53,7 @@ export const layer = Layer.effect(
     )
     return catalog
   })
-).pipe(Layer.provide(CatalogStore.layer))
+)
 
 interface TimedCatalog extends LoadedCatalog {
   readonly elapsed: Duration.Duration

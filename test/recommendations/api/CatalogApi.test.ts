@@ -72,10 +72,7 @@ describe("CatalogApi", () => {
     Effect.gen(function* () {
       const { ListBooks } = yield* client()
       const first = yield* ListBooks({})
-      assert.deepStrictEqual(
-        first.books,
-        Array.from({ length: 100 }, (_, index) => message(index + 1))
-      )
+      assert.deepStrictEqual(first.books, Array.from({ length: 100 }, (_, index) => message(index + 1)) as never)
       const second = yield* ListBooks({ pageSize: 1000, pageToken: first.nextPageToken })
       assert.deepStrictEqual([second.books.length, second.books[0]?.id, second.nextPageToken], [50, 101, ""])
     })
@@ -107,10 +104,8 @@ describe("CatalogApi", () => {
       const { SearchBooks } = yield* client(queries)
       const response = yield* SearchBooks(request as SearchBooksRequest)
       assert.deepStrictEqual(queries, [query])
-      assert.deepStrictEqual(response, {
-        books: [{ ...message(8), year: -720, isbn10: "080442957X" }],
-        nextPageToken: "next"
-      })
+      assert.deepStrictEqual(response.books, [{ ...message(8), year: -720, isbn10: "080442957X" }] as never)
+      assert.strictEqual(response.nextPageToken, "next")
     })
   )
 

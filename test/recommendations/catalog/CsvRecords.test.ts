@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect, Schema, Stream } from "effect"
 import { Csv } from "effect/encoding"
 
+import * as RegularFile from "../../../src/layers/config/RegularFile.ts"
 import * as CsvRecords from "../../../src/recommendations/catalog/CsvRecords.ts"
-import * as RegularFile from "../../../src/recommendations/catalog/RegularFile.ts"
 import * as OneFile from "./OneFile.ts"
 
 const limits: CsvRecords.Limits = { fileSize: 4_000_000, recordSize: 1000 }

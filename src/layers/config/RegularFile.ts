@@ -1,5 +1,6 @@
 /**
- * Reads a regular file in chunks. Other files are refused: a device may be infinite, and opening a pipe blocks until it has a writer.
+ * Reads a file that a setting names, in chunks. Only regular files are read: a device may be infinite, and opening a pipe blocks until it has a
+ * writer.
  */
 import { createHash } from "node:crypto"
 
@@ -23,12 +24,15 @@ export interface Consumer<E = never, R = never> {
   readonly use: (count: number) => Effect.Effect<void, E, R>
 }
 
-/** Reads a file of at most `maxSize` bytes to its end. It can be interrupted between two chunks. */
+/**
+ * Reads a file of at most `maxSize` bytes to its end, and returns the SHA-256 of its bytes, in lower-case hexadecimal. It can be interrupted
+ * between two chunks.
+ */
 export const read = <E, R>(
   path: string,
   maxSize: number,
   { buffer, use }: Consumer<E, R>
-): Effect.Effect<void, UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
+): Effect.Effect<string, UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
   Effect.scoped(
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
@@ -37,22 +41,23 @@ export const read = <E, R>(
       const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: maxSize } })
       if (size > maxSize) return yield* tooLarge
       const file = yield* fs.open(path)
+      const hash = createHash("sha256")
       // the file may grow while it is read, and files in /proc have size 0
       for (let total = 0; ;) {
-        const count = Number(yield* file.read(buffer()))
-        if (count === 0) return
+        const chunk = buffer()
+        const count = Number(yield* file.read(chunk))
+        if (count === 0) return hash.digest("hex")
         total += count
         if (total > maxSize) return yield* tooLarge
+        hash.update(chunk.subarray(0, count))
         yield* use(count)
       }
     })
   )
 
-/** The SHA-256 of a file of at most `maxSize` bytes, in lower-case hexadecimal. */
+/** The SHA-256 of a file of at most `maxSize` bytes, as {@link read} returns it. */
 export const sha256 = (path: string, maxSize: number) =>
   Effect.suspend(() => {
-    const hash = createHash("sha256")
     const chunk = new Uint8Array(chunkSize)
-    const hashChunk = (count: number) => Effect.sync(() => void hash.update(chunk.subarray(0, count)))
-    return Effect.map(read(path, maxSize, { buffer: () => chunk, use: hashChunk }), () => hash.digest("hex"))
+    return read(path, maxSize, { buffer: () => chunk, use: () => Effect.void })
   })
