@@ -259,7 +259,9 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
         assert.strictEqual(service.restart, "unless-stopped", name)
       }
       // the images set users for our services and for the tools of compose.observability.yaml
-      const users = Object.entries(merged.services).flatMap(([name, { user }]) => (user === undefined ? [] : [[name, user]]))
+      const users = Object.entries(merged.services).flatMap(([name, { user }]) =>
+        user === undefined ? [] : [[name, user]]
+      )
       assert.deepStrictEqual(users, hasPostgres ? [["postgres", "999:999"]] : [])
       const writable = services.map((name) => {
         const { tmpfs, volumes } = serviceOf(merged, name)
@@ -369,7 +371,10 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
       assert.notProperty(environment, "DATABASE_URL")
       assert.deepStrictEqual(volumes, ["books:/var/lib/online-books"])
       assert.deepStrictEqual(Object.keys(merged.volumes ?? {}), ["books"])
-      assert.match(yield* read("Dockerfile.recommendations"), /^ +DATABASE_URL=sqlite:\/var\/lib\/online-books\/books\.db \\$/m)
+      assert.match(
+        yield* read("Dockerfile.recommendations"),
+        /^ +DATABASE_URL=sqlite:\/var\/lib\/online-books\/books\.db \\$/m
+      )
     })
   )
 

@@ -169,7 +169,9 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
           "containers called recommendations or marketplace exist already: remove them first"
         )
         yield* Effect.addFinalizer(() =>
-          shell("docker rm --force recommendations marketplace; docker network rm online-books; docker volume rm online-books || true")
+          shell(
+            "docker rm --force recommendations marketplace; docker network rm online-books; docker volume rm online-books || true"
+          )
         )
         const start = yield* documented("docker run ")
         yield* shell(start.replaceAll("docker build ", "docker build --network host "))

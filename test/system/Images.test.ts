@@ -13,7 +13,10 @@ import { Docker, type File, imageOf, labelArgs, root, services } from "./Docker.
 const limits = { recommendations: 8_000_000, marketplace: 6_000_000 } as const
 
 /** The bundles of an image. */
-const bundles = { recommendations: ["import", "recommendations", "sqliteThread"], marketplace: ["marketplace"] } as const
+const bundles = {
+  recommendations: ["import", "recommendations", "sqliteThread"],
+  marketplace: ["marketplace"]
+} as const
 
 /** What the build of Recommendations reads from the project. */
 const files = [
