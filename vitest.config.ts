@@ -54,6 +54,14 @@ export default defineConfig({
         exclude: [...million, ...patches, ...tools],
         setupFiles: ["test/layers/setup/unpatched.ts"]
       }),
+      // what is stored, in files of SQLite
+      project("storage", ["storage"], { testTimeout: 60_000 }),
+      // the same in a PostgreSQL
+      project("storage-postgres", ["storage"], {
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+        globalSetup: "test/storage/postgresSetup.ts"
+      }),
       // gRPC's interoperability tests that need only Node
       project("interop", ["interop"], { testTimeout: 60_000 }),
       // the built bundles as processes, and the tools that check the project

@@ -83,7 +83,7 @@ export const optional = <A>(
 const isBlank = (text: string): boolean => text.trim() === ""
 
 /** A setting with a default, which the documentation spells as `unset`, if given. */
-const withDefault = <A>(
+export const withDefault = <A>(
   variable: string,
   options: Omit<Options<A>, "unset"> & { readonly default: A; readonly unset?: string | undefined }
 ): Config.Config<A> =>

@@ -30,7 +30,8 @@ export class SchemaError extends Schema.TaggedError<SchemaError>()("SchemaError"
 export const run = Effect.fnUntraced(function* (
   migrations: ReadonlyArray<Migration>
 ): Effect.fn.Return<void, SchemaError | SqlError.SqlError, SqlClient.SqlClient> {
-  const newest = Math.max(0, ...migrations.map(({ id }) => id))
+  if (migrations.length === 0) return
+  const newest = Math.max(...migrations.map(({ id }) => id))
   yield* migrate({
     loader: Migrator.fromRecord(
       Object.fromEntries(migrations.map((migration) => [`${migration.id}_${migration.name}`, step(migration)]))

@@ -5,7 +5,7 @@
 
 /** The units of metrics whose names do not contain them. */
 const units: ReadonlyArray<readonly [RegExp, string]> = [
-  [/^(rpc|http)\..+\.duration$/, "seconds"],
+  [/^(rpc|http|db)\..+\.duration$/, "seconds"],
   [/^nodejs\.eventloop\.delay\./, "seconds"],
   [/^nodejs\.eventloop\.utilization$/, "ratio"],
   [/^v8js\.memory\./, "bytes"]

@@ -1,0 +1,398 @@
+/**
+ * The database of a service: SQLite in a thread of this process, or PostgreSQL, chosen by a URL. Statements are written with Effect's
+ * SqlClient, and run by {@link Database}, which bounds their time, measures them, and knows whether the database can be reached.
+ *
+ * ```ts
+ * const { run, transaction } = yield* Database
+ * const sql = yield* SqlClient.SqlClient
+ *
+ * const titles = run("books.titles", sql`SELECT title FROM books`)
+ * const rename = transaction("books.rename", sql`UPDATE books SET title = ${title} WHERE book_id = ${id}`)
+ * ```
+ */
+import {
+  Cause,
+  Config,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Metric,
+  Schedule,
+  Schema,
+  Scope,
+  Stream,
+  SubscriptionRef
+} from "effect"
+import { Reactivity } from "effect/reactivity"
+import { SqlClient, SqlError } from "effect/sql"
+
+import { isLoopback } from "../config/Address.ts"
+import { ProjectRoot } from "../config/ProjectRoot.ts"
+import * as Setting from "../config/Setting.ts"
+import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
+import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
+import * as DatabaseUrl from "./DatabaseUrl.ts"
+import * as Migrations from "./Migrations.ts"
+import * as sqlErrors from "./sqlErrors.ts"
+
+/** The database cannot be reached, or refused to work for a reason outside of the program. The operation can be retried. */
+export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
+  /** A line for an operator, without values and passwords. */
+  reason: Schema.String
+}) {
+  override get message() {
+    return `The database is unavailable: ${this.reason}`
+  }
+}
+
+export interface RunOptions {
+  /** How long the operation may take, instead of {@link Settings.timeout}. */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * Runs an operation: a single statement or several. `operation` names it in metrics and log lines. While the database cannot be reached, it
+ * fails immediately. Errors that are not the program's become {@link DatabaseUnavailable}; the others are defects.
+ */
+export type Run = <A, E, R>(
+  operation: string,
+  effect: Effect.Effect<A, E, R>,
+  options?: RunOptions
+) => Effect.Effect<A, Exclude<E, SqlError.SqlError> | DatabaseUnavailable, R>
+
+export interface Settings {
+  readonly url: DatabaseUrl.DatabaseUrl
+  /** The maximum number of connections to PostgreSQL. */
+  readonly maxConnections: number
+  /** How long an operation may take. */
+  readonly timeout: Duration.Duration
+}
+
+/** DATABASE_URL, DATABASE_MAX_CONNECTIONS and DATABASE_TIMEOUT. */
+export const settings: Config.Config<Settings> = Config.all({
+  url: Setting.withDefault("DATABASE_URL", {
+    description:
+      "The database: `sqlite:PATH` (one process; relative to the project's root), `sqlite::memory:`, or " +
+      "`postgres://user:password@host:port/name?sslmode=...`. `sslmode` is `disable` (the default), `require` (encrypted, the " +
+      "certificate is not verified) or `verify-full` (with the CA of `sslrootcert=PATH`, or those of Node).",
+    expected: DatabaseUrl.expected,
+    unset: "sqlite:var/books.db",
+    default: { _tag: "Sqlite", filename: "var/books.db" },
+    parse: DatabaseUrl.parse,
+    isSecret: (value) => value.includes("@")
+  }),
+  maxConnections: Setting.count("DATABASE_MAX_CONNECTIONS", {
+    description: "The maximum number of connections to PostgreSQL.",
+    default: 10,
+    minimum: 2,
+    maximum: 1_000
+  }),
+  timeout: Setting.duration("DATABASE_TIMEOUT", {
+    description: "How long an operation of the database may take before it fails.",
+    default: Duration.seconds(5),
+    minimum: "10 millis"
+  })
+})
+
+export class Database extends Context.Service<
+  Database,
+  {
+    /** Whether the database can be reached, as far as is known. */
+    readonly isAvailable: () => boolean
+    /** {@link isAvailable} now, and whenever it changes. */
+    readonly availability: Stream.Stream<boolean>
+    readonly run: Run
+    /**
+     * Runs an operation in a transaction that may write, of isolation level READ COMMITTED or higher. It is repeated when the database aborts
+     * it because of a conflict with another one.
+     */
+    readonly transaction: Run
+    /**
+     * Emits when any process calls {@link notify} on a channel, and when notifications can have been missed. It never emits for SQLite.
+     * Notifications can be lost, so it only makes polling faster.
+     */
+    readonly listen: (channel: string) => Stream.Stream<void>
+    /** In a transaction the notification is sent when the transaction commits. A no-op for SQLite. */
+    readonly notify: (channel: string) => Effect.Effect<void, SqlError.SqlError>
+  }
+>()("layers/sql/Database") {
+  /** The database of {@link settings}, with its schema up to date. */
+  static readonly layerConfig = (migrations: ReadonlyArray<Migrations.Migration>) =>
+    Layer.unwrap(Effect.map(settings, (settings) => Database.layer(settings, migrations)))
+
+  /**
+   * While the database cannot be reached at the start, it is tried again, so that the process is alive and not ready. A schema that this
+   * program does not support fails the start.
+   */
+  static readonly layer = (settings: Settings, migrations: ReadonlyArray<Migrations.Migration>) =>
+    Layer.effectContext(
+      Effect.gen(function* () {
+        const driver = yield* connect(settings)
+        const database = yield* make(settings, driver)
+        yield* Migrations.run(migrations).pipe(
+          Effect.provideService(SqlClient.SqlClient, driver.client),
+          untilReachable(settings.url)
+        )
+        return Context.make(Database, database).pipe(Context.add(SqlClient.SqlClient, driver.client))
+      })
+    ).pipe(Layer.provide(Reactivity.layer))
+}
+
+/** A client, and what only one of the databases has. */
+interface Driver {
+  readonly client: SqlClient.SqlClient
+  /** The value of `db.system.name`. */
+  readonly system: "sqlite" | "postgresql"
+  readonly listen: (channel: string) => Stream.Stream<void, SqlError.SqlError>
+}
+
+/** Loads only the driver that is used. */
+const connect = Effect.fnUntraced(function* ({
+  maxConnections,
+  url
+}: Settings): Effect.fn.Return<Driver, Setting.SettingError, Scope.Scope | Reactivity.Reactivity | ProjectRoot> {
+  if (url._tag === "Sqlite") {
+    const { make } = yield* Effect.promise(() => import("./SqliteClient.ts"))
+    const { resolve } = yield* ProjectRoot
+    const filename = url.filename === ":memory:" ? url.filename : resolve(url.filename)
+    const client = yield* make({ filename, busyTimeout: Duration.toMillis(busyTimeout) })
+    return { client, system: "sqlite", listen: () => Stream.never }
+  }
+  if (url.sslMode === "disable" && !isLoopback(url.host)) {
+    yield* Effect.logWarning("Connections to the database are not encrypted").pipe(
+      Effect.annotateLogs({ database: describe(url) })
+    )
+  }
+  const { make } = yield* Effect.promise(() => import("./PostgresClient.ts"))
+  const { client, listen, openConnections } = yield* make({ url, maxConnections })
+  yield* ObservableMetric.gauge("db.client.connection.count", "Open connections to the database", openConnections)
+  return { client, system: "postgresql", listen }
+})
+
+/** How long SQLite waits for another process. */
+const busyTimeout = Duration.seconds(2)
+
+/** Between attempts to reach the database. */
+const backoff = Schedule.jittered(Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]))
+
+const make = Effect.fnUntraced(function* (
+  { timeout, url }: Settings,
+  { client, listen, system }: Driver
+): Effect.fn.Return<Database["Service"], never, Scope.Scope> {
+  const scope = yield* Scope.Scope
+  const reachability = yield* makeReachability(client, url, scope)
+  const measure = makeMeasure(system)
+
+  const run: Run = (operation, effect, options) =>
+    Effect.suspend(() => {
+      const down = reachability.down()
+      if (down !== undefined) return Effect.fail(new DatabaseUnavailable({ reason: down }))
+      const limit = Duration.fromInputUnsafe(options?.timeout ?? timeout)
+      return Effect.catch(measure(operation, limited(effect, limit, scope)), (error): Effect.Effect<never, unknown> =>
+        isExpected(error)
+          ? Effect.andThen(reachability.onError(error), Effect.fail(unavailable(error)))
+          : SqlError.isSqlError(error)
+            ? Effect.die(error)
+            : Effect.fail(error)
+      )
+    }) as never
+
+  const inTransaction =
+    system === "sqlite"
+      ? client.withTransaction
+      : <A, E, R>(effect: Effect.Effect<A, E, R>, limit: Duration.Duration) => {
+          const millis = String(Math.min(Duration.toMillis(limit), maxPostgresTimeout))
+          // local to the transaction, since PgBouncer shares a connection between clients
+          const bound = client`SELECT set_config('statement_timeout', ${millis}, true),
+            set_config('idle_in_transaction_session_timeout', ${millis}, true)`
+          return client.withTransaction(Effect.andThen(bound, effect))
+        }
+
+  const transaction: Run = (operation, effect, options) =>
+    run(
+      operation,
+      Effect.retry(inTransaction(effect, Duration.fromInputUnsafe(options?.timeout ?? timeout)), {
+        times: maxConflicts,
+        while: (error) => SqlError.isSqlError(error) && sqlErrors.isConflict(error)
+      }),
+      options
+    ) as never
+
+  return Database.of({
+    isAvailable: () => reachability.down() === undefined,
+    availability: reachability.changes,
+    run,
+    transaction,
+    listen: (channel) => Stream.orDie(Stream.retry(listen(channel), backoff)),
+    notify: (channel) => (system === "sqlite" ? Effect.void : Effect.asVoid(client`SELECT pg_notify(${channel}, '')`))
+  })
+})
+
+/** The largest value of a time limit in PostgreSQL, in milliseconds. */
+const maxPostgresTimeout = 2 ** 31 - 1
+
+/** How often a transaction is repeated. */
+const maxConflicts = 5
+
+/** The operation did not end in time. */
+class OperationTimeout extends Schema.TaggedError<OperationTimeout>()("layers/sql/OperationTimeout", {
+  millis: Schema.Number
+}) {}
+
+type Expected = SqlError.SqlError | OperationTimeout
+
+/** Whether an error has its reason outside of the program. */
+const isExpected = (error: unknown): error is Expected =>
+  error instanceof OperationTimeout || (SqlError.isSqlError(error) && sqlErrors.kindOf(error) !== "bug")
+
+const describeError = (error: Expected): string =>
+  error instanceof OperationTimeout ? `no answer within ${error.millis} ms` : sqlErrors.describe(error)
+
+const unavailable = (error: Expected) => new DatabaseUnavailable({ reason: describeError(error) })
+
+/**
+ * Fails when the time is over, without waiting for the database to confirm that it cancelled the statement: a server that is gone never
+ * does.
+ */
+const limited = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  limit: Duration.Duration,
+  scope: Scope.Scope
+): Effect.Effect<A, E | OperationTimeout, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const fiber = yield* Effect.forkIn(restore(effect), scope)
+      const abandon = Effect.forkIn(Fiber.interrupt(fiber), scope)
+      return yield* restore(
+        Effect.timeoutOrElse(Fiber.join(fiber), {
+          duration: limit,
+          orElse: () => Effect.fail(new OperationTimeout({ millis: Duration.toMillis(limit) }))
+        })
+      ).pipe(Effect.tapCause(() => abandon))
+    })
+  )
+
+interface Reachability {
+  /** Why the database cannot be reached; undefined if it can, as far as is known. */
+  readonly down: () => string | undefined
+  readonly changes: Stream.Stream<boolean>
+  /** An operation has failed. */
+  readonly onError: (error: Expected) => Effect.Effect<void>
+}
+
+/** Detects that the database cannot be reached, and then probes it until it can. */
+const makeReachability = Effect.fnUntraced(function* (
+  client: SqlClient.SqlClient,
+  url: DatabaseUrl.DatabaseUrl,
+  scope: Scope.Scope
+): Effect.fn.Return<Reachability, never, Scope.Scope> {
+  const state = yield* SubscriptionRef.make<string | undefined>(undefined)
+  const down = () => SubscriptionRef.getUnsafe(state)
+  yield* ObservableMetric.gauge("database_available", "1 if the database can be reached, as far as is known", () =>
+    down() === undefined ? 1 : 0
+  )
+  const probe = limited(client`SELECT 1`, probeTimeout, scope)
+
+  const recover = Effect.gen(function* () {
+    const [elapsed] = yield* Effect.timed(Effect.orDie(Effect.retry(probe, backoff)))
+    yield* SubscriptionRef.set(state, undefined)
+    yield* Effect.logInfo("Database available again").pipe(
+      Effect.annotateLogs({ database: describe(url), durationMs: Math.round(Duration.toMillis(elapsed)) })
+    )
+  })
+
+  const onOutage = (error: Expected) =>
+    Effect.suspend(() => {
+      if (down() !== undefined) return Effect.void
+      const reason = describeError(error)
+      return SubscriptionRef.set(state, reason).pipe(
+        Effect.andThen(
+          Effect.annotateLogs(Effect.logWarning("Database unavailable"), { database: describe(url), reason })
+        ),
+        Effect.andThen(Effect.forkIn(recover, scope))
+      )
+    })
+
+  return {
+    down,
+    changes: Stream.map(SubscriptionRef.changes(state), (reason) => reason === undefined),
+    onError: (error) => {
+      // one slow statement is no outage: another one decides
+      if (error instanceof OperationTimeout) return Effect.forkIn(Effect.catch(probe, onOutage), scope)
+      return sqlErrors.kindOf(error) === "outage" ? onOutage(error) : Effect.void
+    }
+  }
+})
+
+/** How long a probe may take. */
+const probeTimeout = Duration.seconds(2)
+
+/** Repeats the first use of a database until it can be reached, with a warning for each new reason. */
+const untilReachable =
+  (url: DatabaseUrl.DatabaseUrl) =>
+  <A, E, R>(effect: Effect.Effect<A, E | SqlError.SqlError, R>): Effect.Effect<A, Exclude<E, SqlError.SqlError>, R> => {
+    let warned: string | undefined
+    const warn = (error: E | SqlError.SqlError) => {
+      if (!isExpected(error)) return Effect.void
+      const reason = describeError(error)
+      if (reason === warned) return Effect.void
+      warned = reason
+      return Effect.logWarning("Database unavailable, trying again").pipe(
+        Effect.annotateLogs({ database: describe(url), reason })
+      )
+    }
+    return effect.pipe(
+      Effect.tapError(warn),
+      Effect.retry({ while: isExpected, schedule: backoff }),
+      Effect.catchIf(SqlError.isSqlError, Effect.die)
+    ) as never
+  }
+
+/** The database without its password, for messages. */
+const describe = (url: DatabaseUrl.DatabaseUrl): string =>
+  url._tag === "Sqlite"
+    ? `sqlite:${url.filename}`
+    : `postgres://${url.username}@${url.host.includes(":") ? `[${url.host}]` : url.host}:${url.port}/${url.database}`
+
+/**
+ * Records OpenTelemetry's `db.client.operation.duration`
+ * (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/).
+ */
+const makeMeasure = (system: Driver["system"]) => {
+  const durationOf = (operation: string, errorType: string | undefined) =>
+    Metric.histogram("db.client.operation.duration", {
+      description: "Duration of database operations",
+      attributes: {
+        unit: "s",
+        "db.system.name": system,
+        "db.operation.name": operation,
+        ...(errorType === undefined ? {} : { "error.type": errorType })
+      },
+      boundaries: durationBoundaries
+    })
+  /** By their labels, of which there are few. Creating a metric is slow. */
+  const durations = new Map<string, ReturnType<typeof durationOf>>()
+
+  return <A, E, R>(operation: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.clockWith((clock) => {
+      const startedAt = clock.currentTimeNanosUnsafe()
+      return Effect.onExit(effect, (exit) => {
+        const errorType = Exit.isSuccess(exit) ? undefined : errorTypeOf(exit)
+        const labels = `${operation} ${errorType}`
+        let duration = durations.get(labels)
+        if (duration === undefined) durations.set(labels, (duration = durationOf(operation, errorType)))
+        return Metric.update(duration, Number(clock.currentTimeNanosUnsafe() - startedAt) / 1e9)
+      })
+    })
+}
+
+/** The value of `error.type`: undefined for errors that are no errors of the database. */
+const errorTypeOf = ({ cause }: Exit.Failure<unknown, unknown>): string | undefined => {
+  const error = cause.reasons.find(Cause.isFailReason)?.error
+  if (error instanceof OperationTimeout) return "timeout"
+  if (SqlError.isSqlError(error)) return error.reason._tag
+  return error === undefined ? "cancelled" : undefined
+}

@@ -1,0 +1,187 @@
+/**
+ * A SqlClient of Effect for SQLite, by `node:sqlite` in a thread of its own, so that no statement blocks the event loop.
+ *
+ * Statements and transactions take turns on one connection. Streams of a file read on a second connection, which sees the last committed
+ * state and does not wait for transactions. An interrupted statement that has begun runs to its end in the thread; its result is
+ * dropped.
+ */
+import { Worker } from "node:worker_threads"
+
+import { Array, Effect, type Scope, Semaphore, Stream } from "effect"
+import { Reactivity } from "effect/reactivity"
+import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
+
+import type { Command, ConnectionName, Options, Reply } from "./sqliteThread.ts"
+
+/** Beside this file, or beside its bundle. */
+const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sqliteThread.js"
+
+/** A client for a database file, which is made where it is missing, or for `:memory:`. */
+export const make = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<SqlClient.SqlClient, never, Scope.Scope | Reactivity.Reactivity> {
+  const threads = yield* makeThreads(options)
+  const mainLock = Semaphore.makeUnsafe(1)
+  const main = SqlClient.makeSqliteAcquirers({
+    connection: Effect.map(threads, (thread) => new Connection(thread, "main")),
+    semaphore: mainLock
+  })
+  const reader = SqlClient.makeSqliteAcquirers({
+    connection: Effect.map(threads, (thread) => new Connection(thread, "reader")),
+    semaphore: options.filename === ":memory:" ? mainLock : Semaphore.makeUnsafe(1)
+  })
+  return yield* SqlClient.make({
+    // streams use the acquirer, and statements the borrower
+    acquirer: reader.acquirer,
+    borrower: main.borrower,
+    transactionAcquirer: main.transactionAcquirer,
+    onCommitFailure: main.onCommitFailure,
+    compiler: Statement.makeCompilerSqlite(),
+    driver: "node:sqlite",
+    // takes the lock for writing at once: a transaction that reads first could not wait for it later
+    beginTransaction: "BEGIN IMMEDIATE",
+    spanAttributes: [["db.system.name", "sqlite"]]
+  })
+})
+
+/** The running thread. One that failed is replaced at the next use; what it was running fails. */
+const makeThreads = (options: Options): Effect.Effect<Effect.Effect<Thread, SqlError.SqlError>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    let current: Thread | undefined
+    const opening = Semaphore.makeUnsafe(1)
+    const open = Effect.suspend(() => {
+      if (current?.isAlive === true) return Effect.succeed(current)
+      const thread = new Thread(options)
+      return Effect.map(thread.opened, () => (current = thread))
+    })
+    yield* Effect.addFinalizer(() => Effect.promise(async () => current?.close()))
+    return Effect.suspend(() => (current?.isAlive === true ? Effect.succeed(current) : opening.withPermit(open)))
+  })
+
+type Callback = (reply: Reply) => void
+
+/** Sends commands to a thread, which answers them in their order. */
+class Thread {
+  isAlive = true
+  readonly opened: Effect.Effect<void, SqlError.SqlError>
+  readonly #worker: Worker
+  readonly #exited: Promise<void>
+  readonly #pending: Callback[] = []
+
+  constructor(options: Options) {
+    this.#worker = new Worker(new URL(threadFile, import.meta.url), { name: "sqlite", workerData: options })
+    const first = new Promise<Reply>((resolve) => this.#pending.push(resolve))
+    this.opened = Effect.flatMap(
+      Effect.promise(() => first),
+      resultOf
+    )
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once("exit", () => {
+        this.#fail("The thread of SQLite has ended")
+        resolve()
+      })
+    })
+    this.#worker.on("message", (reply: Reply) => this.#pending.shift()!(reply))
+    this.#worker.on("error", (error) => this.#fail(error instanceof Error ? error.message : String(error)))
+  }
+
+  send(command: Command): Effect.Effect<unknown, SqlError.SqlError> {
+    return Effect.callback<Reply>((resume) => {
+      if (!this.isAlive) return resume(Effect.succeed(ended))
+      this.#pending.push((reply) => resume(Effect.succeed(reply)))
+      this.#worker.postMessage(command)
+    }).pipe(Effect.flatMap(resultOf))
+  }
+
+  /** Resolves after the commands before it were run and the file is closed. */
+  async close(): Promise<void> {
+    if (this.isAlive) this.#worker.postMessage({ _tag: "End" } satisfies Command)
+    await this.#exited
+  }
+
+  #fail(message: string): void {
+    this.isAlive = false
+    for (const resume of this.#pending.splice(0)) resume({ failure: { message, errno: cantOpen } })
+  }
+}
+
+/** SQLITE_CANTOPEN, which counts as a failure of the connection. */
+const cantOpen = 14
+
+const ended: Reply = { failure: { message: "The thread of SQLite has ended", errno: cantOpen } }
+
+const resultOf = (reply: Reply): Effect.Effect<unknown, SqlError.SqlError> => {
+  if ("value" in reply) return Effect.succeed(reply.value)
+  const cause = Object.assign(new Error(reply.failure.message), { errno: reply.failure.errno })
+  return Effect.fail(new SqlError.SqlError({ reason: SqlError.classifySqliteError(cause, { message: cause.message }) }))
+}
+
+type TransformRows = Parameters<SqlConnection.Connection["execute"]>[2]
+
+let cursors = 0
+
+class Connection implements SqlConnection.Connection {
+  readonly #thread: Thread
+  readonly #name: ConnectionName
+
+  constructor(thread: Thread, name: ConnectionName) {
+    this.#thread = thread
+    this.#name = name
+  }
+
+  execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
+    const rows = this.#send<object>("Rows", sql, params)
+    return transformRows === undefined ? rows : Effect.map(rows, transformRows)
+  }
+
+  /** Gives the number of changed rows as `rowCount`, as the client of PostgreSQL does. */
+  executeRaw(sql: string, params: ReadonlyArray<unknown>) {
+    return Effect.map(this.#thread.send({ _tag: "Run", connection: this.#name, sql, params }), (rowCount) => ({
+      rowCount
+    }))
+  }
+
+  executeStream(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
+    const cursor = cursors++
+    const open = this.#thread.send({ _tag: "Open", connection: this.#name, sql, params, cursor })
+    const close = Effect.ignore(this.#thread.send({ _tag: "Close", cursor }))
+    const fetch = this.#thread.send({ _tag: "Fetch", cursor }) as Effect.Effect<
+      ReadonlyArray<object>,
+      SqlError.SqlError
+    >
+    const rows = Stream.fromEffectRepeat(fetch).pipe(
+      Stream.takeWhile(Array.isReadonlyArrayNonEmpty),
+      Stream.map((rows) => (transformRows === undefined ? rows : (transformRows(rows) as typeof rows))),
+      Stream.flattenArray
+    )
+    return Stream.unwrap(
+      Effect.as(
+        Effect.acquireRelease(open, () => close),
+        rows
+      )
+    )
+  }
+
+  executeValues(sql: string, params: ReadonlyArray<unknown>) {
+    return this.#send<ReadonlyArray<unknown>>("Values", sql, params)
+  }
+
+  executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
+    return this.executeValues(sql, params)
+  }
+
+  executeUnprepared(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
+    return this.execute(sql, params, transformRows)
+  }
+
+  #send<Row>(
+    tag: "Rows" | "Values",
+    sql: string,
+    params: ReadonlyArray<unknown>
+  ): Effect.Effect<ReadonlyArray<Row>, SqlError.SqlError> {
+    return this.#thread.send({ _tag: tag, connection: this.#name, sql, params }) as Effect.Effect<
+      ReadonlyArray<Row>,
+      SqlError.SqlError
+    >
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The thread in which node:sqlite works, since its calls block. It runs one command after the other, in the order in which they arrive.
+ * {@link SqliteClient} starts it and sends the commands; a bundle has it as a file of its own.
+ */
+import { mkdirSync } from "node:fs"
+import { dirname } from "node:path"
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite"
+import { type MessagePort, parentPort, workerData } from "node:worker_threads"
+
+export interface Options {
+  /** A path, or ":memory:". */
+  readonly filename: string
+  /** How long to wait for the lock of another process, in milliseconds. */
+  readonly busyTimeout: number
+}
+
+/** The file has a connection for transactions and single statements, and one for reads that take longer; a database in memory has one. */
+export type ConnectionName = "main" | "reader"
+
+interface Query {
+  readonly connection: ConnectionName
+  readonly sql: string
+  readonly params: ReadonlyArray<unknown>
+}
+
+export type Command =
+  /** The rows as objects. */
+  | (Query & { readonly _tag: "Rows" })
+  /** The rows as arrays. */
+  | (Query & { readonly _tag: "Values" })
+  /** The number of changed rows. */
+  | (Query & { readonly _tag: "Run" })
+  /** Begins to read rows as objects. */
+  | (Query & { readonly _tag: "Open"; readonly cursor: number })
+  /** The next rows of a cursor; none at the end. */
+  | { readonly _tag: "Fetch"; readonly cursor: number }
+  | { readonly _tag: "Close"; readonly cursor: number }
+  /** Closes the database and ends the thread. */
+  | { readonly _tag: "End" }
+
+/** `errno` is the extended result code of SQLite (https://sqlite.org/rescode.html). */
+export interface Failure {
+  readonly message: string
+  readonly errno: number
+}
+
+/** The answer to a command; the first answer says that the database is open, or why not. */
+export type Reply = { readonly value: unknown } | { readonly failure: Failure }
+
+/** The number of statements that stay prepared. */
+const maxStatements = 100
+
+/** The number of rows of a cursor that are sent together. */
+const fetchSize = 1_000
+
+type Rows = Iterator<Record<string, SQLOutputValue>>
+
+class Connection {
+  readonly database: DatabaseSync
+  readonly #statements = new Map<string, StatementSync>()
+
+  constructor({ busyTimeout, filename }: Options) {
+    this.database = new DatabaseSync(filename, { timeout: busyTimeout })
+    this.database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
+  }
+
+  /** A prepared statement, of which the least recently used ones are dropped. */
+  prepare(sql: string, returnArrays: boolean): StatementSync {
+    const key = `${returnArrays} ${sql}`
+    const statement = this.#statements.get(key) ?? this.database.prepare(sql, { returnArrays })
+    this.#statements.delete(key)
+    this.#statements.set(key, statement)
+    if (this.#statements.size > maxStatements) this.#statements.delete(this.#statements.keys().next().value!)
+    return statement
+  }
+}
+
+class Thread {
+  readonly #connections: { readonly [Name in ConnectionName]: Connection }
+  readonly #cursors = new Map<number, Rows>()
+  readonly #port: MessagePort
+
+  constructor(port: MessagePort, options: Options) {
+    if (options.filename !== ":memory:") mkdirSync(dirname(options.filename), { recursive: true })
+    const main = new Connection(options)
+    this.#connections = { main, reader: options.filename === ":memory:" ? main : new Connection(options) }
+    this.#port = port
+  }
+
+  run(command: Command): unknown {
+    switch (command._tag) {
+      case "Rows":
+        return this.#statement(command, false).all(...parameters(command))
+      case "Values":
+        return this.#statement(command, true).all(...parameters(command))
+      case "Run":
+        return this.#statement(command, false).run(...parameters(command)).changes
+      case "Open":
+        // not one that is shared: while it is read, it cannot be used again
+        this.#cursors.set(
+          command.cursor,
+          this.#connections[command.connection].database.prepare(command.sql).iterate(...parameters(command))
+        )
+        return undefined
+      case "Fetch":
+        return this.#fetch(this.#cursors.get(command.cursor)!)
+      case "Close":
+        this.#cursors.get(command.cursor)?.return?.()
+        this.#cursors.delete(command.cursor)
+        return undefined
+      case "End":
+        for (const { database } of new Set(Object.values(this.#connections))) database.close()
+        this.#port.close()
+        return undefined
+    }
+  }
+
+  #statement({ connection, sql }: Query, returnArrays: boolean): StatementSync {
+    return this.#connections[connection].prepare(sql, returnArrays)
+  }
+
+  #fetch(rows: Rows): ReadonlyArray<unknown> {
+    const fetched: Array<unknown> = []
+    while (fetched.length < fetchSize) {
+      const next = rows.next()
+      if (next.done === true) break
+      fetched.push(next.value)
+    }
+    return fetched
+  }
+}
+
+const parameters = ({ params }: Query) => params as ReadonlyArray<SQLInputValue>
+
+/** SQLITE_CANTOPEN, for a folder that cannot be made, and SQLITE_ERROR. */
+const [cantOpen, otherError] = [14, 1]
+
+const attempt = <A>(evaluate: () => A, fallback: number): { readonly value: A } | { readonly failure: Failure } => {
+  try {
+    return { value: evaluate() }
+  } catch (error) {
+    const { errcode = fallback, message } = error as Error & { readonly errcode?: number }
+    return { failure: { message, errno: errcode } }
+  }
+}
+
+const serve = (port: MessagePort) => {
+  const opened = attempt(() => new Thread(port, workerData as Options), cantOpen)
+  if ("failure" in opened) return port.postMessage(opened)
+  const thread = opened.value
+  port.on("message", (command: Command) => port.postMessage(attempt(() => thread.run(command), otherError)))
+  port.postMessage({ value: undefined })
+}
+
+if (parentPort !== null) serve(parentPort)
