@@ -85,6 +85,62 @@ const documented = Effect.fnUntraced(function* (text: string) {
   return blocks[0] ?? ""
 })
 
+/** What the tests ask of a database of Compose: statements of SQL, which print their rows. */
+type Query = (statement: string) => Effect.Effect<string, never, Docker>
+
+/**
+ * Runs the documented commands of a backup, changes the database, and runs those of the restore. `shell` runs commands beside the compose
+ * files.
+ */
+const backUpAndRestore = Effect.fnUntraced(function* (
+  isPostgres: boolean,
+  query: Query,
+  shell: (script: string) => Effect.Effect<string>
+) {
+  const nextId = Effect.map(query("SELECT next_id FROM reader_ids"), Number)
+  yield* query("INSERT INTO readers (user_id, version) VALUES (2000000001, 1)")
+  const before = yield* nextId
+  yield* shell(yield* documented(isPostgres ? ">backup.dump" : ">backup.db"))
+  yield* query("UPDATE readers SET user_id = 2000000002 WHERE user_id = 2000000001")
+  yield* shell(yield* documented(isPostgres ? "<backup.dump" : "<backup.db"))
+  assert.strictEqual((yield* query("SELECT user_id FROM readers WHERE user_id > 2000000000")).trim(), "2000000001")
+  assert.strictEqual(yield* nextId, before + 1_000_000)
+})
+
+/** Runs a statement in the container of PostgreSQL. */
+const queryPostgres =
+  (container: string): Query =>
+  (statement) =>
+    Effect.flatMap(Docker, ({ docker }) =>
+      docker(
+        "exec",
+        container,
+        "psql",
+        "--username=online_books",
+        "--tuples-only",
+        "--no-align",
+        "--quiet",
+        "--command",
+        statement
+      )
+    )
+
+/** Runs a statement in the container of the service. */
+const querySqlite =
+  (container: string): Query =>
+  (statement) =>
+    Effect.flatMap(Docker, ({ docker }) =>
+      docker(
+        "exec",
+        container,
+        "node",
+        "-e",
+        `const { DatabaseSync } = require("node:sqlite")
+        const database = new DatabaseSync("/var/lib/online-books/books.db", { timeout: 10_000 })
+        for (const row of database.prepare(${JSON.stringify(statement)}).all()) console.log(Object.values(row).join("|"))`
+      )
+    )
+
 /** Reads how process 1 of a container runs, by a second process in it, which has the same limits. */
 const inspector = `
   const { readFileSync, rmSync, writeFileSync } = require("node:fs")
@@ -218,7 +274,7 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
             // a port of the system's choice
             env: { SHOP_ADDRESS: "127.0.0.1:0" }
           })
-        const containersOf = (service: Service) =>
+        const containersOf = (service: Service | "postgres") =>
           Effect.map(
             docker(
               "ps",
@@ -267,6 +323,22 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
         for (const file of yield* fs.readDirectory(`${folder}/certs`)) {
           yield* shell(`! setpriv --reuid=1000 --regid=1000 --clear-groups cat "${folder}/certs/${file}" 2>/dev/null`)
         }
+
+        const [database = ""] = yield* replicas > 1 ? containersOf("postgres") : Effect.succeed(recommendations)
+        yield* backUpAndRestore(
+          replicas > 1,
+          replicas > 1 ? queryPostgres(database) : querySqlite(database),
+          (script) =>
+            shell(
+              `cd "${folder}"
+            export COMPOSE_PROJECT_NAME=${project} COMPOSE_FILE=${files.join(":")} SHOP_ADDRESS=127.0.0.1:0
+            ${script}`
+            )
+        )
+        // the second time since the container was made
+        const restarted = /gRPC server listening on [^]*gRPC server listening on /
+        for (const id of recommendations) yield* (yield* follow("logs", "--follow", id)).match(restarted)
+        yield* page(url)
 
         if (replicas > 1) {
           // pages are served while a replica is missing

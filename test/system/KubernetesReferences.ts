@@ -196,12 +196,12 @@ function* ofContainer(container: Container, workload: Workload, resources: Reado
     }
   }
   const [claims = []] = ofKind([workload], "StatefulSet").map(({ spec }) => spec?.volumeClaimTemplates)
-  const volumes = [
+  const volumes = new Set([
     ...(workload.spec?.template.spec?.volumes ?? []).map(({ name }) => name),
     ...claims.map(({ metadata }) => metadata?.name)
-  ]
+  ])
   for (const { name } of container.volumeMounts ?? []) {
-    if (!volumes.includes(name)) yield `volume ${name} does not exist`
+    if (!volumes.has(name)) yield `volume ${name} does not exist`
   }
   for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"] as const) {
     yield* ofPort(container[probe]?.httpGet?.port ?? container[probe]?.tcpSocket?.port, [container])
