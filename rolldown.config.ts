@@ -56,14 +56,15 @@ const checkNodeVersion = `if (parseInt(process.versions.node) < ${requiredMajor}
   process.exit(1);
 }`
 
-const bundle = (service: string): RolldownOptions => ({
-  input: { [service]: `src/${service}/main.ts` },
+/** Modules that are imported when they are needed, such as the client of a database, become chunks beside the bundle. */
+const bundle = (name: string, input: string): RolldownOptions => ({
+  input: { [name]: input },
   platform: "node",
   plugins: [lazyHttp, eagerFunctions],
   output: {
     dir: "dist",
     format: "esm",
-    codeSplitting: false,
+    chunkFileNames: `${name}-[name].js`,
     banner: checkNodeVersion,
     sourcemap: true,
     // stack traces need only the names and lines, and the sources are most of the map
@@ -73,4 +74,8 @@ const bundle = (service: string): RolldownOptions => ({
   checks: { eval: false }
 })
 
-export default defineConfig([bundle("recommendations"), bundle("marketplace")])
+export default defineConfig([
+  bundle("recommendations", "src/recommendations/main.ts"),
+  bundle("sqliteThread", "src/layers/sql/sqliteThread.ts"),
+  bundle("marketplace", "src/marketplace/main.ts")
+])

@@ -54,6 +54,7 @@ const environment = Effect.gen(function* () {
   const server = yield* identity("server")
   const client = yield* identity("client")
   return {
+    DATABASE_URL: "sqlite::memory:",
     RECOMMENDATIONS_GRPC_HOST: "127.0.0.1",
     RECOMMENDATIONS_GRPC_PORT: "0",
     RECOMMENDATIONS_ADMIN_PORT: "0",

@@ -9,11 +9,13 @@ import * as NodeGrpcServer from "../layers/grpc/server/NodeGrpcServer.ts"
 import { Health } from "../layers/grpc/services/Health.ts"
 import * as Reflection from "../layers/grpc/services/Reflection.ts"
 import * as AdminServer from "../layers/http/AdminServer.ts"
+import { Database } from "../layers/sql/Database.ts"
 import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
 import * as CatalogFile from "./catalog/CatalogFile.ts"
+import { migrations } from "./database/migrations.ts"
 
 /** `version` is reported as the service version in telemetry. */
 export const layer = (version: string) =>
@@ -21,6 +23,7 @@ export const layer = (version: string) =>
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
     Layer.provide(CatalogFile.layer),
+    Layer.provide(Database.layerConfig(migrations)),
     Layer.provide(OtlpExport.layer),
     Layer.provide(AdminServer.layerConfig("RECOMMENDATIONS", 9101)),
     Telemetry.provide({ name: "recommendations", version })

@@ -48,8 +48,9 @@ const started: { readonly [S in Service]: RegExp } = {
 
 const adminStarted = /Admin server listening on http:\/\/[^\s"]+?:(\d+)\b/
 
-/** Settings that make the system choose the ports of both services. */
+/** Settings that make the system choose the ports of both services, with a database that ends with the process. */
 export const freePorts: Environment = {
+  DATABASE_URL: "sqlite::memory:",
   RECOMMENDATIONS_GRPC_PORT: "0",
   RECOMMENDATIONS_ADMIN_PORT: "0",
   MARKETPLACE_ADMIN_PORT: "0",
