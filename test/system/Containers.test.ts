@@ -226,7 +226,7 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
         )
         yield* Effect.addFinalizer(() =>
           shell(
-            "docker rm --force recommendations marketplace; docker network rm online-books; docker volume rm online-books || true"
+            "docker rm --force recommendations marketplace; docker network rm online-books || true; docker volume rm online-books || true"
           )
         )
         const start = yield* documented("docker run ")
