@@ -375,6 +375,8 @@ const breaches: Changes = {
     ["/metadata/name", "marketplace", /ConfigMap marketplace-\w+ does not exist/]
   ],
   "ConfigMap recommendations": [
+    ["/data/DATABASE_MAX_CONNECTIONS", "10", /13 replicas open 143/],
+    ["/data/DATABASE_MAX_CONNECTIONS", "6 each", /DATABASE_MAX_CONNECTIONS="6 each": expected/],
     ["/data/RECOMMENDATIONS_MAX_CONNECTION_AGE", "5 minuts", /MAX_CONNECTION_AGE="5 minuts": expected/],
     [
       "/data/RECOMMENDATIONS_TLS_ALLOWED_CLIENTS",

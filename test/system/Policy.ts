@@ -13,6 +13,7 @@ import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
 import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
+import * as Database from "../../src/layers/sql/Database.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
 import * as OtlpSettings from "../../src/layers/telemetry/OtlpSettings.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
@@ -166,7 +167,12 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
     OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [
+          ServerSettings.settings(subject.prefix),
+          TlsSettings.server(subject.prefix),
+          CatalogFile.settings,
+          Database.settings
+        ]
       : [
           WebServer.settings(subject.prefix, 0),
           ChannelSettings.policy(subject.prefix),
@@ -525,12 +531,22 @@ function* image({ pod, service }: { readonly pod: Pod; readonly service: string 
 
 const databaseSecret = "recommendations-database"
 
+/** The connections that PostgreSQL allows by default, without those that are reserved for administrators. */
+const maxConnections = 97
+
 /** Replicas share a database, whose URL is secret. */
-function* database({ container, service }: Subject): Iterable<string> {
+function* database({ container, environment, resources, service, spec }: Subject): Iterable<string> {
   const variables = (container.env ?? []).filter(({ name }) => name === "DATABASE_URL")
   const valueFrom = { secretKeyRef: { name: databaseSecret, key: "url" } }
   const expected = service === "recommendations" ? [{ name: "DATABASE_URL", valueFrom }] : []
   if (!isDeepStrictEqual(variables, expected)) yield `DATABASE_URL: ${JSON.stringify(variables)}`
+  const perReplica = settingOf(Database.settings, environment)?.maxConnections
+  if (service !== "recommendations" || perReplica === undefined) return
+  const autoscaler = ofKind(resources, "HorizontalPodAutoscaler").find(({ metadata }) => metadata.name === service)
+  const replicas = (autoscaler?.spec?.maxReplicas ?? spec.replicas ?? 0) + 1
+  // one more for notifications
+  const connections = replicas * (perReplica + 1)
+  if (connections > maxConnections) yield `DATABASE_MAX_CONNECTIONS: ${replicas} replicas open ${connections}`
 }
 
 function* ports(subject: Subject): Iterable<string> {
@@ -706,7 +722,7 @@ export const ofServices: Rules<Subject> = {
   "runs a pinned version of its image": image,
   "exposes its default ports": ports,
   "has a catalogue": catalogue,
-  "gets the URL of its database from a Secret": database,
+  "gets its database from a Secret, and does not exhaust its connections": database,
   "uses mutual TLS with a certificate of its own": encryption,
   "is scraped by Prometheus": monitoring,
   "reaches its collector": tracing
