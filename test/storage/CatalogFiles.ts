@@ -5,9 +5,12 @@ import { NodeFileSystem } from "@effect/platform-node"
 import { Effect, FileSystem, Layer, type Scope } from "effect"
 
 import type { Book } from "../../src/domain/Book.ts"
+import type { DatabaseUrl } from "../../src/layers/sql/DatabaseUrl.ts"
 import type { CatalogFile } from "../../src/recommendations/catalog/CatalogFile.ts"
 import * as catalogRow from "../../src/recommendations/catalog/catalogRow.ts"
 import { CatalogStore } from "../../src/recommendations/catalog/CatalogStore.ts"
+import * as DatabaseSearch from "../../src/recommendations/catalog/DatabaseSearch.ts"
+import { connect } from "./StorageTest.ts"
 
 /** The content of the catalogue file with these books. */
 export const csvOf = (books: ReadonlyArray<Book>): string => {
@@ -32,5 +35,9 @@ export const fileOf = (content: string): Effect.Effect<CatalogFile, never, Scope
 /** Writes a catalogue file. */
 export const catalogFileOf = (books: ReadonlyArray<Book>) => fileOf(csvOf(books))
 
-/** The store of a database. */
-export const storeLayer = CatalogStore.layer.pipe(Layer.provide(NodeFileSystem.layer))
+/** A process's connection to a database, with the services of the catalogue. */
+export const connectCatalog = (url: DatabaseUrl) =>
+  Layer.mergeAll(CatalogStore.layer, DatabaseSearch.layer).pipe(
+    Layer.provide(NodeFileSystem.layer),
+    Layer.provideMerge(connect(url))
+  )

@@ -6,8 +6,8 @@ import type { Book } from "../../src/domain/Book.ts"
 import { CatalogStore } from "../../src/recommendations/catalog/CatalogStore.ts"
 import { book, books } from "../domain/Books.ts"
 import { plainBooks } from "../recommendations/catalog/Books.ts"
-import { catalogFileOf, csvOf, fileOf, storeLayer } from "./CatalogFiles.ts"
-import { connect, describeStorage, type Provided } from "./StorageTest.ts"
+import { catalogFileOf, connectCatalog, csvOf, fileOf } from "./CatalogFiles.ts"
+import { describeStorage, type Provided } from "./StorageTest.ts"
 
 /** The current catalogue: its id and its books. */
 const load = Effect.gen(function* () {
@@ -49,8 +49,7 @@ describeStorage("CatalogStore", ({ fresh, system }) => {
     it.live(title, () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const database = connect(yield* fresh)
-          yield* effect.pipe(Effect.provide(storeLayer), Effect.provide(database))
+          yield* Effect.provide(effect, connectCatalog(yield* fresh))
         })
       )
     )
@@ -140,12 +139,10 @@ describeStorage("CatalogStore", ({ fresh, system }) => {
     Effect.scoped(
       Effect.gen(function* () {
         const url = yield* fresh
-        const start = Effect.scoped(
-          importOnce(books(500)).pipe(Effect.provide(storeLayer), Effect.provide(connect(url)))
-        )
+        const start = Effect.provide(Effect.scoped(importOnce(books(500))), connectCatalog(url))
         const imported = yield* Effect.all([start, start, start, start], { concurrency: "unbounded" })
         assert.strictEqual(imported.filter(Option.isSome).length, 1)
-        assert.strictEqual(yield* Effect.provide(count("catalogs"), connect(url)), 1)
+        assert.strictEqual(yield* Effect.provide(count("catalogs"), connectCatalog(url)), 1)
       })
     )
   )
@@ -157,8 +154,7 @@ describeStorage("CatalogStore", ({ fresh, system }) => {
         /** The catalogue of a number: it tells its size, and so does each of its books. */
         const numbered = (number: number) =>
           books(2_000 + number).map((book) => ({ ...book, title: `${2_000 + number} books` }))
-        const connected = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-          effect.pipe(Effect.provide(storeLayer), Effect.provide(connect(url)))
+        const connected = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, connectCatalog(url))
         yield* connected(importFile(numbered(0)))
         const importing = yield* Effect.forkChild(
           connected(Effect.forEach([1, 2, 3, 4, 5], (number) => importFile(numbered(number)), { discard: true }))

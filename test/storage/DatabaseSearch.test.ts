@@ -1,14 +1,13 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, type Scope } from "effect"
+import { Effect, type Scope } from "effect"
 
 import type { Book } from "../../src/domain/Book.ts"
 import { BookSearch, type SearchQuery } from "../../src/domain/BookSearch.ts"
 import { foldWords } from "../../src/domain/foldWords.ts"
 import { CatalogStore } from "../../src/recommendations/catalog/CatalogStore.ts"
-import * as DatabaseSearch from "../../src/recommendations/catalog/DatabaseSearch.ts"
 import { book } from "../domain/Books.ts"
-import { catalogFileOf, storeLayer } from "./CatalogFiles.ts"
-import { connect, describeStorage } from "./StorageTest.ts"
+import { catalogFileOf, connectCatalog } from "./CatalogFiles.ts"
+import { describeStorage } from "./StorageTest.ts"
 
 const importBooks = (books: ReadonlyArray<Book>) =>
   Effect.gen(function* () {
@@ -50,8 +49,7 @@ describeStorage("DatabaseSearch", ({ fresh }) => {
     it.live(title, () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const layers = Layer.mergeAll(storeLayer, DatabaseSearch.layer)
-          yield* effect.pipe(Effect.provide(layers), Effect.provide(connect(yield* fresh)))
+          yield* Effect.provide(effect, connectCatalog(yield* fresh))
         })
       )
     )
