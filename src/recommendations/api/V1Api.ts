@@ -1,13 +1,12 @@
 /**
  * The current API, onlinebooks.recommendations.v1 (proto/onlinebooks/recommendations/v1).
  */
-import { Metadata } from "@grpc/grpc-js"
 import { Effect } from "effect"
 
 import { type Query, type Recommendation, Recommender } from "../../domain/Recommender.ts"
 import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
 import { RecommendationsService } from "../../generated/v1/services.ts"
-import { GrpcCall } from "../../layers/grpc/GrpcCall.ts"
+import { sendHeader } from "../../layers/grpc/GrpcCall.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
 import * as TraceContext from "../../layers/telemetry/TraceContext.ts"
 import { EncodedBook } from "../catalog/EncodedCatalog.ts"
@@ -40,13 +39,7 @@ export const layer = GrpcServer.serve(
 /** The header `reader-history` tells that the latest feedback of the reader may be missing: `cached` or `unavailable`. */
 const respond = ({ books, history }: Recommendation) => {
   const response = EncodedBook.response(books)
-  if (history === "current") return Effect.succeed(response)
-  const metadata = new Metadata()
-  metadata.set("reader-history", history)
-  return Effect.as(
-    Effect.flatMap(GrpcCall, (call) => call.sendMetadata(metadata)),
-    response
-  )
+  return history === "current" ? Effect.succeed(response) : Effect.as(sendHeader("reader-history", history), response)
 }
 
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({

@@ -13,9 +13,7 @@ import { type History, noHistory } from "../../domain/Readers.ts"
 import { Database } from "../../layers/sql/Database.ts"
 import { numberByKind } from "../kindNumbers.ts"
 import { HistoryCache } from "./HistoryCache.ts"
-
-/** How long a recommendation waits for a history. */
-const readTimeout: Duration.Input = "100 millis"
+import type { Settings } from "./SqlReaders.ts"
 
 /** How long a history stays in memory that is not used, in milliseconds, and how often that is checked. */
 const maxAge = 3_600_000
@@ -34,8 +32,10 @@ export interface ReaderHistories {
   readonly announceForgotten: ReturnType<Database["Service"]["notify"]>
 }
 
-/** `refresh` is the interval at which the file of SQLite is checked for writes of others. */
-export const make = Effect.fnUntraced(function* ({ refresh }: { readonly refresh: Duration.Duration }) {
+export const make = Effect.fnUntraced(function* ({
+  historyTimeout,
+  refresh
+}: Pick<Settings, "historyTimeout" | "refresh">) {
   const { listen, notify, run } = yield* Database
   const sql = yield* SqlClient.SqlClient
   const cache = new HistoryCache()
@@ -49,7 +49,7 @@ export const make = Effect.fnUntraced(function* ({ refresh }: { readonly refresh
         run(
           "readers.history",
           sql`SELECT book_id FROM reader_books WHERE user_id = ${userId} AND ${sql.in("kind", kinds)}`.values,
-          { timeout: readTimeout }
+          { timeout: historyTimeout }
         ),
         (rows): ReadonlySet<number> => new Set(rows.map(([bookId]) => bookId as number))
       )

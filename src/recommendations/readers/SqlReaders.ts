@@ -21,6 +21,8 @@ import { type Call, recordFeedback } from "./recordFeedback.ts"
 export interface Settings {
   /** How often the file of SQLite is checked for writes of other processes. */
   readonly refresh: Duration.Duration
+  /** How long a recommendation waits for the history of its reader. */
+  readonly historyTimeout: Duration.Duration
   /** How long impressions are kept. */
   readonly impressionRetention: Duration.Duration
 }
@@ -28,6 +30,7 @@ export interface Settings {
 /** MODEL_REFRESH and IMPRESSION_RETENTION. */
 export const settings: Config.Config<Settings> = Config.all({
   refresh,
+  historyTimeout: Config.succeed(Duration.millis(100)),
   impressionRetention: Setting.duration("IMPRESSION_RETENTION", {
     description: "How long feedback is kept that only says that a book was shown.",
     default: Duration.days(90),
