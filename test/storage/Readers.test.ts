@@ -7,7 +7,7 @@ import { SqlClient } from "effect/sql"
 
 import type { FeedbackKind, ReceivedFeedback } from "../../src/domain/Feedback.ts"
 import { type FeedbackQuery, Readers } from "../../src/domain/Readers.ts"
-import { Database } from "../../src/layers/sql/Database.ts"
+import { Database, DatabaseUnavailable, type Run } from "../../src/layers/sql/Database.ts"
 import type { DatabaseUrl, SqliteUrl } from "../../src/layers/sql/DatabaseUrl.ts"
 import * as impressionRetention from "../../src/recommendations/readers/impressionRetention.ts"
 import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
@@ -418,6 +418,49 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
         ["IMPRESSION", "VIEW"]
       )
     })
+  )
+
+  it.live("uses the last history while the database does not answer, and says so", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        let isDown = false
+        const switched = Layer.effect(
+          Database,
+          Effect.map(Database, (database) => {
+            const failing: Run = (operation, effect, options) =>
+              Effect.suspend(() =>
+                isDown
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "down" }))
+                  : database.run(operation, effect, options)
+              )
+            return Database.of({ ...database, run: failing, transaction: failing })
+          })
+        )
+        const layer = SqlReaders.layer(settings).pipe(
+          Layer.provideMerge(switched),
+          Layer.provideMerge(connect(yield* fresh))
+        )
+        yield* Effect.gen(function* () {
+          const { history } = yield* Readers
+          yield* addBooks
+          yield* record(feedback(1, 1, "LIKE"))
+          yield* excluded(1)
+          isDown = true
+          const known = yield* history(1)
+          // SQLite has no other writers, but for imports
+          assert.deepStrictEqual(known, {
+            excluded: new Set([1]),
+            source: system === "sqlite" ? "current" : "cached"
+          })
+          assert.deepStrictEqual(yield* history(2), { excluded: new Set<number>(), source: "unavailable" })
+          assert.deepStrictEqual((yield* history(0)).source, "current")
+          const refused = yield* Effect.flip(record(feedback(1, 2, "LIKE")))
+          assert.strictEqual(refused._tag, "ReadersUnavailable")
+          isDown = false
+          assert.deepStrictEqual(yield* excluded(2), [])
+        }).pipe(Effect.provide(layer))
+      })
+    )
   )
 
   if (system === "postgresql") {

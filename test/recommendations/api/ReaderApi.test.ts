@@ -9,6 +9,7 @@ import { ReaderService } from "../../../src/generated/v1/services.ts"
 import { BadRequest } from "../../../src/layers/grpc/ErrorDetail.ts"
 import * as GrpcClient from "../../../src/layers/grpc/GrpcClient.ts"
 import * as InMemory from "../../../src/layers/testing/InMemory.ts"
+import type { SubjectAltName } from "../../../src/layers/tls/PeerIdentity.ts"
 import * as ReaderApi from "../../../src/recommendations/api/ReaderApi.ts"
 import { book } from "../../domain/Books.ts"
 
@@ -21,7 +22,13 @@ interface Calls {
 }
 
 /** A client of the API. A record with the book 99 is invalid, and the database is down for book 503. */
-const client = Effect.fnUntraced(function* (calls: Calls = { recorded: [], listed: [] }) {
+const client = Effect.fnUntraced(function* (
+  calls: Calls = { recorded: [], listed: [] },
+  {
+    allowedClients,
+    names = []
+  }: { readonly allowedClients?: ReadonlySet<string>; readonly names?: ReadonlyArray<SubjectAltName> } = {}
+) {
   const readers = Layer.mock(Readers, {
     create: (requestId) => Effect.succeed(requestId === id ? 1_000_000_000 : 1_000_000_001),
     record: (feedback) =>
@@ -50,7 +57,9 @@ const client = Effect.fnUntraced(function* (calls: Calls = { recorded: [], liste
       }),
     forget: (userId) => Effect.succeed(userId)
   })
-  const context = yield* Layer.build(ReaderApi.layer().pipe(InMemory.listen(), Layer.provide(readers)))
+  const context = yield* Layer.build(
+    ReaderApi.layer(allowedClients).pipe(InMemory.listen({ peer: { address: "peer", names } }), Layer.provide(readers))
+  )
   return yield* Effect.provideContext(GrpcClient.make(ReaderService), context)
 })
 
@@ -200,6 +209,27 @@ describe("ReaderApi", () => {
     Effect.gen(function* () {
       const { ForgetReader } = yield* client()
       assert.deepStrictEqual(yield* ForgetReader({ userId: 12 }), { deletedCount: "12" })
+    })
+  )
+
+  it.effect("refuses clients that are not allowed, unary calls and streams", () =>
+    Effect.gen(function* () {
+      const allowedClients = new Set(["marketplace"])
+      const calls: Calls = { recorded: [], listed: [] }
+      const stranger = yield* client(calls, { allowedClients, names: [{ type: "DNS", value: "stranger" }] })
+      const refused = [
+        yield* Effect.flip(stranger.RecordFeedback({ feedback: [{}] })),
+        yield* Effect.flip(stranger.ImportFeedback(Stream.fromIterable([{ feedback: [{}] }]))),
+        yield* Effect.flip(stranger.ForgetReader({ userId: 1 }))
+      ]
+      assert.deepStrictEqual(
+        refused.map(({ reason }) => [reason._tag, reason.message]),
+        Array.from({ length: 3 }, () => ["PermissionDenied", "This client may not call ReaderService"])
+      )
+      assert.deepStrictEqual(calls.recorded, [])
+      const known = yield* client(calls, { allowedClients, names: [{ type: "DNS", value: "marketplace" }] })
+      yield* known.RecordFeedback({ feedback: [{}] })
+      assert.deepStrictEqual(calls.recorded.length, 1)
     })
   )
 })
