@@ -21,6 +21,14 @@ export interface PageSizes {
   readonly maximum: number
 }
 
+/** The tokens of a list. */
+export interface TokenFormat {
+  /** A word without colons. Each list has its own, since the token of another list is refused. */
+  readonly kind: string
+  /** The maximum of each number of a position, at most 2^53 - 1. */
+  readonly maxima: ReadonlyArray<number>
+}
+
 /** A valid query for a page. */
 export interface PageRequest {
   /** 1 or more. */
@@ -29,37 +37,34 @@ export interface PageRequest {
   readonly after: ReadonlyArray<number> | undefined
 }
 
-/**
- * The valid form of a query; problems are added to `violations`. `kind` and `length` are those of the tokens of the list.
- */
+/** The valid form of a query; problems are added to `violations`. */
 export const fromQuery = (
   { pageSize, pageToken }: PageQuery,
   sizes: PageSizes,
-  { kind, length }: { readonly kind: string; readonly length: number },
+  tokens: TokenFormat,
   violations: Array<Violation>
 ): PageRequest => {
   if (pageSize !== undefined && pageSize < 1) {
     violations.push({ field: "pageSize", description: "expected 0 (the default) or above" })
   }
-  const after = pageToken === "" ? Option.none() : decodeToken(kind, length, pageToken)
+  const after = pageToken === "" ? Option.none() : decodeToken(tokens, pageToken)
   if (pageToken !== "" && Option.isNone(after)) {
     violations.push({ field: "pageToken", description: "expected the next_page_token of a page of the same list" })
   }
   return { size: Math.min(pageSize ?? sizes.default, sizes.maximum), after: Option.getOrUndefined(after) }
 }
 
-/**
- * The token of a position: safe integers of at least 0. Each list has its own `kind`, a word without colons, since the token of
- * another list is refused.
- */
-export const encodeToken = (kind: string, position: ReadonlyArray<number>): string =>
+/** The token of a position: whole numbers from 0 to their maxima. */
+export const encodeToken = ({ kind }: TokenFormat, position: ReadonlyArray<number>): string =>
   Base64Url.encode([kind, ...position].join(":"))
 
-/** The position in a token of that kind, which has `length` numbers. None if the token was not made by {@link encodeToken}. */
-export const decodeToken = (kind: string, length: number, token: string): Option.Option<ReadonlyArray<number>> => {
+/** The position of a token. None if the token was not made by {@link encodeToken} with that format. */
+export const decodeToken = (format: TokenFormat, token: string): Option.Option<ReadonlyArray<number>> => {
   const text = Result.getOrElse(Base64Url.decodeString(token), () => "")
   const position = text.split(":").slice(1).map(Number)
-  const isValid = position.length === length && position.every((value) => Number.isSafeInteger(value) && value >= 0)
+  const isValid =
+    position.length === format.maxima.length &&
+    position.every((value, index) => Number.isInteger(value) && value >= 0 && value <= format.maxima[index]!)
   // finds another kind, other spellings of numbers, and characters that the decoder ignores
-  return isValid && encodeToken(kind, position) === token ? Option.some(position) : Option.none()
+  return isValid && encodeToken(format, position) === token ? Option.some(position) : Option.none()
 }

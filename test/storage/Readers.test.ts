@@ -9,8 +9,10 @@ import type { FeedbackKind, ReceivedFeedback } from "../../src/domain/Feedback.t
 import { type FeedbackQuery, Readers } from "../../src/domain/Readers.ts"
 import { Database, DatabaseUnavailable, type Run } from "../../src/layers/sql/Database.ts"
 import type { DatabaseUrl, SqliteUrl } from "../../src/layers/sql/DatabaseUrl.ts"
+import { toRow } from "../../src/recommendations/catalog/bookRow.ts"
 import * as impressionRetention from "../../src/recommendations/readers/impressionRetention.ts"
 import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
+import { book } from "../domain/Books.ts"
 import { connect, describeStorage, type Provided } from "./StorageTest.ts"
 
 /** Another replica would see changes in a file of SQLite only after `refresh`. */
@@ -29,14 +31,7 @@ const replica = (url: DatabaseUrl, options: Partial<SqlReaders.Settings> = {}) =
 const addBooks = Effect.gen(function* () {
   const { run } = yield* Database
   const sql = yield* SqlClient.SqlClient
-  const books = Arr.makeBy(200, (index) => ({
-    book_id: index + 1,
-    catalog_id: index < 100 ? 1 : 2,
-    title: `Book ${index + 1}`,
-    authors: '["Author"]',
-    categories: '["MYSTERY"]',
-    words: "book"
-  }))
+  const books = Arr.makeBy(200, (index) => toRow(book(index + 1), index < 100 ? 1 : 2))
   yield* run("books", sql`INSERT INTO books ${sql.insert(books)}`)
 })
 
@@ -387,7 +382,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
         current.feedback.map(({ kind, rating, recommendationId }) => [kind, rating, recommendationId]),
         [["RATING", 4, "r1"]]
       )
-      assert.deepStrictEqual(current.books, [{ id: 1, title: "Book 1", authors: ["Author"], categories: ["MYSTERY"] }])
+      assert.deepStrictEqual(current.books, [book(1)])
     })
   )
 

@@ -45,6 +45,8 @@ const Service = Schema.Struct({
   tmpfs: Schema.optional(Strings),
   secrets: Schema.optional(Strings),
   networks: Strings,
+  user: Schema.optional(Schema.String),
+  shm_size: Schema.optional(Schema.String),
   depends_on: Schema.optional(Schema.Record(Schema.String, Schema.Struct({ condition: Schema.String }))),
   healthcheck: Schema.optional(
     Schema.Struct({
@@ -73,7 +75,7 @@ type Service = typeof Service.Type
 const decodeProject = Schema.decodeUnknownEffect(
   Schema.Struct({
     services: Schema.Record(Schema.String, Service),
-    networks: Schema.Record(Schema.String, Schema.Struct({})),
+    networks: Schema.Record(Schema.String, Schema.Struct({ internal: Schema.optional(Schema.Boolean) })),
     volumes: Schema.optional(Schema.Record(Schema.String, Schema.Struct({}))),
     secrets: Schema.optional(Schema.Record(Schema.String, Schema.Struct({ file: Schema.String })))
   }),
@@ -230,12 +232,22 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
   it.effect.each(combinations)("$name restricts every container to what it needs", ({ files }) =>
     Effect.gen(function* () {
       const merged = yield* project(files)
-      assert.deepStrictEqual(Object.keys(merged.networks), ["online-books"])
+      const hasPostgres = files.includes("compose.replicas.yaml")
+      assert.deepStrictEqual(merged.networks, {
+        "online-books": {},
+        // without a way out
+        ...(hasPostgres ? { database: { internal: true } } : {})
+      })
+      /** Only Recommendations reaches the database. */
+      const networksOf = (name: string) => [
+        ...(name === "postgres" ? [] : ["online-books"]),
+        ...(name === "postgres" || (hasPostgres && name === "recommendations") ? ["database"] : [])
+      ]
       for (const [name, service] of Object.entries(merged.services)) {
         assert.isTrue(service.read_only, name)
         assert.deepStrictEqual(service.cap_drop, ["ALL"], name)
         assert.deepStrictEqual(service.security_opt, ["no-new-privileges:true"], name)
-        assert.deepStrictEqual(service.networks, ["online-books"], name)
+        assert.deepStrictEqual(service.networks, networksOf(name), name)
         assert.match(service.mem_limit, /^\d+m$/, name)
         assert.isAtMost(service.pids_limit, 200, name)
         // without rotation, the log can fill the disk
@@ -246,10 +258,19 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
         )
         assert.strictEqual(service.restart, "unless-stopped", name)
       }
-      for (const name of services) {
+      // the images set users for our services and for the tools of compose.observability.yaml
+      const users = Object.entries(merged.services).flatMap(([name, { user }]) =>
+        user === undefined ? [] : [[name, user]]
+      )
+      assert.deepStrictEqual(users, hasPostgres ? [["postgres", "999:999"]] : [])
+      const writable = services.map((name) => {
         const { tmpfs, volumes } = serviceOf(merged, name)
-        assert.deepStrictEqual({ tmpfs, volumes }, { tmpfs: undefined, volumes: undefined }, name)
-      }
+        return { tmpfs, volumes }
+      })
+      assert.deepStrictEqual(writable, [
+        { tmpfs: undefined, volumes: ["books:/var/lib/online-books"] },
+        { tmpfs: undefined, volumes: undefined }
+      ])
     })
   )
 
@@ -268,7 +289,10 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
           )
           assert.isTrue(yield* fs.exists(`${root}Dockerfile.${name}`))
         } else {
-          assert.match(image, /^docker\.io\/[a-z-]+\/[a-z-]+:v?\d+\.\d+\.\d+(@sha256:[\da-f]{64})?$/)
+          // minor versions of PostgreSQL have fixes alone, and each can be replaced by another
+          const version = name === "postgres" ? /:17-trixie$/ : /:v?\d+\.\d+\.\d+(@sha256:[\da-f]{64})?$/
+          assert.match(image, /^docker\.io\/[a-z-]+\/[a-z-]+:/)
+          assert.match(image, version)
           assert.isUndefined(build)
         }
       }
@@ -295,6 +319,10 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
         assert.deepStrictEqual(serviceOf(merged, "marketplace").depends_on, {
           recommendations: { condition: "service_healthy" }
         })
+        assert.deepStrictEqual(
+          serviceOf(merged, "recommendations").depends_on,
+          files.includes("compose.replicas.yaml") ? { postgres: { condition: "service_healthy" } } : undefined
+        )
         for (const name of services) {
           const { environment = {}, healthcheck, stop_grace_period = "10s" } = serviceOf(merged, name)
           const { delay, timeout } = yield* Drain.settings.parse(ConfigProvider.fromEnv({ env: environment }))
@@ -308,11 +336,45 @@ layer(NodeServices.layer, { excludeTestServices: true })("compose files", (it) =
       })
   )
 
-  it.effect("compose.replicas.yaml starts three replicas of Recommendations", () =>
+  it.effect("compose.replicas.yaml starts three replicas of Recommendations, and the database that they use", () =>
     Effect.gen(function* () {
       const merged = yield* project([base, "compose.replicas.yaml"])
       const replicas = Object.entries(merged.services).map(([name, { deploy }]) => [name, deploy?.replicas ?? 1])
-      assert.deepStrictEqual(Object.fromEntries(replicas), { recommendations: 3, marketplace: 1 })
+      assert.deepStrictEqual(Object.fromEntries(replicas), { recommendations: 3, marketplace: 1, postgres: 1 })
+
+      const { environment = {}, healthcheck, stop_grace_period = "10s", volumes } = serviceOf(merged, "postgres")
+      const url = new URL(serviceOf(merged, "recommendations").environment?.["DATABASE_URL"] ?? "")
+      assert.deepStrictEqual([url.protocol, url.hostname, url.port], ["postgres:", "postgres", "5432"])
+      assert.deepStrictEqual(environment, {
+        POSTGRES_USER: url.username,
+        POSTGRES_PASSWORD: url.password,
+        POSTGRES_DB: url.pathname.slice(1)
+      })
+      assert.deepStrictEqual(volumes, ["postgres:/var/lib/postgresql/data"])
+      assert.property(merged.volumes, "postgres")
+      assert.deepStrictEqual(healthcheck?.test, [
+        "CMD",
+        "pg_isready",
+        "--host=127.0.0.1",
+        `--username=${url.username}`,
+        `--dbname=${url.pathname.slice(1)}`
+      ])
+      // for the checkpoint
+      assert.isAtLeast(millis(stop_grace_period), 60_000)
+    })
+  )
+
+  it.effect("compose.yaml keeps the database that the image has by default on a volume", () =>
+    Effect.gen(function* () {
+      const merged = yield* project([base])
+      const { environment = {}, volumes } = serviceOf(merged, "recommendations")
+      assert.notProperty(environment, "DATABASE_URL")
+      assert.deepStrictEqual(volumes, ["books:/var/lib/online-books"])
+      assert.deepStrictEqual(Object.keys(merged.volumes ?? {}), ["books"])
+      assert.match(
+        yield* read("Dockerfile.recommendations"),
+        /^ +DATABASE_URL=sqlite:\/var\/lib\/online-books\/books\.db \\$/m
+      )
     })
   )
 

@@ -85,13 +85,70 @@ const documented = Effect.fnUntraced(function* (text: string) {
   return blocks[0] ?? ""
 })
 
+/** What the tests ask of a database of Compose: statements of SQL, which print their rows. */
+type Query = (statement: string) => Effect.Effect<string, never, Docker>
+
+/**
+ * Runs the documented commands of a backup, changes the database, and runs those of the restore. `shell` runs commands beside the compose
+ * files.
+ */
+const backUpAndRestore = Effect.fnUntraced(function* (
+  isPostgres: boolean,
+  query: Query,
+  shell: (script: string) => Effect.Effect<string>
+) {
+  const nextId = Effect.map(query("SELECT next_id FROM reader_ids"), Number)
+  yield* query("INSERT INTO readers (user_id, version) VALUES (2000000001, 1)")
+  const before = yield* nextId
+  yield* shell(yield* documented(isPostgres ? ">backup.dump" : ">backup.db"))
+  yield* query("UPDATE readers SET user_id = 2000000002 WHERE user_id = 2000000001")
+  yield* shell(yield* documented(isPostgres ? "<backup.dump" : "<backup.db"))
+  assert.strictEqual((yield* query("SELECT user_id FROM readers WHERE user_id > 2000000000")).trim(), "2000000001")
+  assert.strictEqual(yield* nextId, before + 1_000_000)
+})
+
+/** Runs a statement in the container of PostgreSQL. */
+const queryPostgres =
+  (container: string): Query =>
+  (statement) =>
+    Effect.flatMap(Docker, ({ docker }) =>
+      docker(
+        "exec",
+        container,
+        "psql",
+        "--username=online_books",
+        "--tuples-only",
+        "--no-align",
+        "--quiet",
+        "--command",
+        statement
+      )
+    )
+
+/** Runs a statement in the container of the service. */
+const querySqlite =
+  (container: string): Query =>
+  (statement) =>
+    Effect.flatMap(Docker, ({ docker }) =>
+      docker(
+        "exec",
+        container,
+        "node",
+        "-e",
+        `const { DatabaseSync } = require("node:sqlite")
+        const database = new DatabaseSync("/var/lib/online-books/books.db", { timeout: 10_000 })
+        for (const row of database.prepare(${JSON.stringify(statement)}).all()) console.log(Object.values(row).join("|"))`
+      )
+    )
+
 /** Reads how process 1 of a container runs, by a second process in it, which has the same limits. */
 const inspector = `
-  const { readFileSync, writeFileSync } = require("node:fs")
+  const { readFileSync, rmSync, writeFileSync } = require("node:fs")
   const read = (name) => readFileSync("/proc/1/" + name, "utf8")
   const field = (name) => new RegExp("^" + name + ":\\\\s*(.*)$", "m").exec(read("status"))[1].trim()
   const tryToWrite = (file) => {
     try { writeFileSync(file, "") } catch (error) { return error.code }
+    rmSync(file)
     return "written"
   }
   console.log(JSON.stringify({
@@ -101,7 +158,7 @@ const inspector = `
     options: read("environ").split("\\0").find((variable) => variable.startsWith("NODE_OPTIONS=")),
     memory: process.constrainedMemory(),
     heap: require("node:v8").getHeapStatistics().heap_size_limit / process.constrainedMemory(),
-    app: tryToWrite("/app/dist/new"), tmp: tryToWrite("/tmp/new"), cwd: process.cwd()
+    app: tryToWrite("/app/dist/new"), tmp: tryToWrite("/tmp/new"), data: tryToWrite("/var/lib/online-books/new"), cwd: process.cwd()
   }))
 `
 
@@ -121,6 +178,7 @@ const Inspected = Schema.fromJsonString(
     heap: Schema.Finite,
     app: Schema.String,
     tmp: Schema.String,
+    data: Schema.String,
     cwd: Schema.String
   })
 )
@@ -145,6 +203,8 @@ const assertConfined = Effect.fnUntraced(function* (container: string, service: 
     memory: 384 * 1024 * 1024,
     app: "EROFS",
     tmp: "EROFS",
+    // the image of Marketplace has no such folder
+    data: service === "recommendations" ? "written" : "ENOENT",
     cwd: "/app"
   })
 })
@@ -165,7 +225,9 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
           "containers called recommendations or marketplace exist already: remove them first"
         )
         yield* Effect.addFinalizer(() =>
-          shell("docker rm --force recommendations marketplace; docker network rm online-books || true")
+          shell(
+            "docker rm --force recommendations marketplace; docker network rm online-books || true; docker volume rm online-books || true"
+          )
         )
         const start = yield* documented("docker run ")
         yield* shell(start.replaceAll("docker build ", "docker build --network host "))
@@ -212,7 +274,7 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
             // a port of the system's choice
             env: { SHOP_ADDRESS: "127.0.0.1:0" }
           })
-        const containersOf = (service: Service) =>
+        const containersOf = (service: Service | "postgres") =>
           Effect.map(
             docker(
               "ps",
@@ -225,7 +287,7 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
             (ids) => ids.split("\n").filter((id) => id !== "")
           )
 
-        yield* Effect.addFinalizer(() => run("down", "--timeout", "0"))
+        yield* Effect.addFinalizer(() => run("down", "--timeout", "0", "--volumes"))
         yield* run("up", "--detach", "--no-build")
         const recommendations = yield* containersOf("recommendations")
         const marketplaces = yield* containersOf("marketplace")
@@ -261,6 +323,22 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
         for (const file of yield* fs.readDirectory(`${folder}/certs`)) {
           yield* shell(`! setpriv --reuid=1000 --regid=1000 --clear-groups cat "${folder}/certs/${file}" 2>/dev/null`)
         }
+
+        const [database = ""] = yield* replicas > 1 ? containersOf("postgres") : Effect.succeed(recommendations)
+        yield* backUpAndRestore(
+          replicas > 1,
+          replicas > 1 ? queryPostgres(database) : querySqlite(database),
+          (script) =>
+            shell(
+              `cd "${folder}"
+            export COMPOSE_PROJECT_NAME=${project} COMPOSE_FILE=${files.join(":")} SHOP_ADDRESS=127.0.0.1:0
+            ${script}`
+            )
+        )
+        // the second time since the container was made
+        const restarted = /gRPC server listening on [^]*gRPC server listening on /
+        for (const id of recommendations) yield* (yield* follow("logs", "--follow", id)).match(restarted)
+        yield* page(url)
 
         if (replicas > 1) {
           // pages are served while a replica is missing

@@ -80,7 +80,7 @@ export class Docker extends Context.Service<
     readonly docker: (...args: ReadonlyArray<string>) => Effect.Effect<string>
     /** The same for `docker compose`, or for `docker-compose` if the plugin is not installed. */
     readonly compose: (args: ReadonlyArray<string>, options?: CommandOptions) => Effect.Effect<string>
-    /** The same for lines of a shell, which stop at the first that fails. */
+    /** The same for lines of a shell, which stop at the first that fails. They can call `docker compose` in any case. */
     readonly shell: (script: string) => Effect.Effect<string>
     /** Starts a `docker` command that goes on, such as `docker logs --follow`. It is ended with the scope. */
     readonly follow: (...args: ReadonlyArray<string>) => Effect.Effect<Output.Output, never, Scope.Scope>
@@ -135,7 +135,9 @@ export class Docker extends Context.Service<
       const compose = (args: ReadonlyArray<string>, options?: CommandOptions) =>
         Effect.orDie(run(make(composeProgram, [...composeArgs, ...args], PATH, options)))
 
-      const shell = (script: string) => Effect.orDie(run(make("bash", ["-euc", script], PATH)))
+      const asPlugin = `docker() { if [ "$1" = compose ]; then command docker-compose "\${@:2}"; else command docker "$@"; fi; }\n`
+      const shell = (script: string) =>
+        Effect.orDie(run(make("bash", ["-euc", `${composeProgram === "docker" ? "" : asPlugin}${script}`], PATH)))
 
       const follow = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {
         const handle = yield* Effect.orDie(spawner.spawn(make("docker", args, PATH)))

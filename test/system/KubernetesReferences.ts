@@ -13,7 +13,9 @@ import {
   podLabels,
   podMetadata,
   reference,
-  selects
+  selects,
+  type Workload,
+  workloadsOf
 } from "./Manifests.ts"
 
 type Named = Pick<Resource, "kind" | "metadata">
@@ -28,6 +30,9 @@ const podFields =
 
 /** Kinds without a namespace. */
 const clusterWide: ReadonlySet<string> = new Set(["Namespace", "ClusterIssuer", "GatewayClass"])
+
+/** Secrets that operators create, with the command in k8s/README.md. */
+const provided: ReadonlySet<string> = new Set(["recommendations-database"])
 
 /** Whether cert-manager creates the Secrets that an Ingress or a Gateway names. */
 const isCertified = ({ metadata: { annotations = {} } }: Resource) =>
@@ -62,8 +67,11 @@ function* ofPlace(resource: Resource, resources: ReadonlyArray<Resource>): Itera
 
 /** The checks for each kind. `resources` are in the same namespace. */
 function* ofKindOf(resource: Resource, resources: ReadonlyArray<Resource>): Iterable<string> {
-  const [deployment] = ofKind([resource], "Deployment")
-  if (deployment !== undefined) yield* ofDeployment(deployment, resources)
+  const [workload] = workloadsOf([resource])
+  if (workload !== undefined) yield* ofWorkload(workload, resources)
+  for (const { spec } of ofKind([resource], "StatefulSet")) {
+    if (spec?.serviceName !== undefined) yield* exists(resources, "Service", spec.serviceName)
+  }
   for (const { spec } of ofKind([resource], "Service")) {
     const containers = yield* ofSelector({ matchLabels: spec?.selector ?? {} }, resources)
     for (const { port, targetPort = port } of spec?.ports ?? []) yield* ofPort(targetPort, containers)
@@ -105,10 +113,21 @@ function* exists(resources: ReadonlyArray<Resource>, kind: string, name: string 
   if (!resources.some((one) => one.kind === kind && one.metadata.name === name)) yield `${kind} ${name} does not exist`
 }
 
-/** A Secret exists if it is a resource or if cert-manager creates it for a Certificate. */
+/** A Secret exists if it is a resource, or if an operator or cert-manager creates it. */
 function* ofSecret(name: string | undefined, resources: ReadonlyArray<Resource>): Iterable<string> {
   const isCreated = ofKind(resources, "Certificate").some(({ spec }) => spec?.secretName === name)
-  if (!isCreated) yield* exists(resources, "Secret", name)
+  if (!isCreated && !provided.has(name ?? "")) yield* exists(resources, "Secret", name)
+}
+
+/** A Secret of the manifests has the keys that are read from it. */
+function* ofSecretKey(
+  { key, name }: { readonly key: string; readonly name?: string | undefined },
+  resources: ReadonlyArray<Resource>
+): Iterable<string> {
+  yield* ofSecret(name, resources)
+  for (const { metadata, stringData = {} } of ofKind(resources, "Secret")) {
+    if (metadata.name === name && !(key in stringData)) yield `${name} has no key ${key}`
+  }
 }
 
 /** Returns the containers of the selected pods. A selector without pods is a violation. */
@@ -116,8 +135,8 @@ function* ofSelector(
   selector: LabelSelector | undefined,
   resources: ReadonlyArray<Resource>
 ): Generator<string, ReadonlyArray<Container>> {
-  const selected = ofKind(resources, "Deployment").filter(
-    (deployment) => selector !== undefined && selects(selector, podLabels(deployment))
+  const selected = workloadsOf(resources).filter(
+    (workload) => selector !== undefined && selects(selector, podLabels(workload))
   )
   if (selected.length === 0) yield `selects no pods by ${JSON.stringify(selector)}`
   return selected.flatMap(({ spec }) => spec?.template.spec?.containers ?? [])
@@ -127,13 +146,13 @@ function* ofPort(port: number | string | undefined, containers: ReadonlyArray<Co
   if (port !== undefined && containers.length > 0 && !hasPort(containers, port)) yield `no container has a port ${port}`
 }
 
-function* ofDeployment(deployment: Of<"Deployment">, resources: ReadonlyArray<Resource>): Iterable<string> {
-  const { spec } = deployment
+function* ofWorkload(workload: Workload, resources: ReadonlyArray<Resource>): Iterable<string> {
+  const { spec } = workload
   const pod = spec?.template.spec ?? undefined
-  const labels = podLabels(deployment)
+  const labels = podLabels(workload)
   if (!selects((spec?.selector ?? {}) as LabelSelector, labels)) yield "does not select its own pods"
   const containers = containersOf(pod)
-  const main = podMetadata(deployment).annotations?.["kubectl.kubernetes.io/default-container"]
+  const main = podMetadata(workload).annotations?.["kubectl.kubernetes.io/default-container"]
   if (main !== undefined && !containers.some(({ name }) => name === main)) yield `container ${main} does not exist`
 
   for (const { labelSelector, topologyKey } of pod?.topologySpreadConstraints ?? []) {
@@ -155,15 +174,11 @@ function* ofDeployment(deployment: Of<"Deployment">, resources: ReadonlyArray<Re
     }
   }
   for (const container of containers) {
-    for (const violation of ofContainer(container, deployment, resources)) yield `${container.name}: ${violation}`
+    for (const violation of ofContainer(container, workload, resources)) yield `${container.name}: ${violation}`
   }
 }
 
-function* ofContainer(
-  container: Container,
-  { spec }: Of<"Deployment">,
-  resources: ReadonlyArray<Resource>
-): Iterable<string> {
+function* ofContainer(container: Container, workload: Workload, resources: ReadonlyArray<Resource>): Iterable<string> {
   for (const { configMapRef, secretRef } of container.envFrom ?? []) {
     if (configMapRef !== undefined) yield* exists(resources, "ConfigMap", configMapRef.name)
     if (secretRef !== undefined) yield* ofSecret(secretRef.name, resources)
@@ -172,7 +187,7 @@ function* ofContainer(
     const { configMapKeyRef, fieldRef, secretKeyRef } = valueFrom ?? {}
     if (fieldRef !== undefined && !podFields.test(fieldRef.fieldPath)) yield `a pod has no field ${fieldRef.fieldPath}`
     if (configMapKeyRef !== undefined) yield* exists(resources, "ConfigMap", configMapKeyRef.name)
-    if (secretKeyRef !== undefined) yield* ofSecret(secretKeyRef.name, resources)
+    if (secretKeyRef !== undefined) yield* ofSecretKey(secretKeyRef, resources)
   }
   // references that could not be resolved
   for (const [variable, value] of environmentOf(container, resources)) {
@@ -180,8 +195,13 @@ function* ofContainer(
       if (to !== undefined) yield `${variable} refers to ${text}, which is not set before it`
     }
   }
+  const [claims = []] = ofKind([workload], "StatefulSet").map(({ spec }) => spec?.volumeClaimTemplates)
+  const volumes = new Set([
+    ...(workload.spec?.template.spec?.volumes ?? []).map(({ name }) => name),
+    ...claims.map(({ metadata }) => metadata?.name)
+  ])
   for (const { name } of container.volumeMounts ?? []) {
-    if (!spec?.template.spec?.volumes?.some((volume) => volume.name === name)) yield `volume ${name} does not exist`
+    if (!volumes.has(name)) yield `volume ${name} does not exist`
   }
   for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"] as const) {
     yield* ofPort(container[probe]?.httpGet?.port ?? container[probe]?.tcpSocket?.port, [container])

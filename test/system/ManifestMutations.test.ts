@@ -48,15 +48,15 @@ function* pointersInto(value: unknown, pointer: Pointer = ""): Iterable<Pointer>
 /** The lines that can be removed without a violation, by resource and pointer. */
 const dispensable: ReadonlyArray<RegExp> = [
   // for people and their queries; no selector uses them
-  /^Deployment \S+ \/spec\/template\/metadata\/labels\/app\.kubernetes\.io~1part-of$/,
+  /^(Deployment|StatefulSet) \S+ \/spec\/template\/metadata\/labels\/app\.kubernetes\.io~1part-of$/,
   /^\w+ \S+ \/metadata\/labels\/app\.kubernetes\.io~1name$/,
   /^Deployment \S+ \/spec\/template\/metadata\/annotations(\/kubectl\.kubernetes\.io~1default-container)?$/,
   // defaults of Kubernetes
   /^Namespace \S+ \/metadata\/labels\/pod-security\.kubernetes\.io~1\w+-version$/,
   /^Deployment \S+ \/spec\/revisionHistoryLimit$/,
-  /^Deployment \S+ \/spec\/template\/spec\/containers\/0\/imagePullPolicy$/,
-  /^Deployment \S+ \/spec\/template\/spec\/containers\/0\/ports\/\d\/protocol$/,
-  /^NetworkPolicy \S+\/(marketplace|recommendations|acme-solver) \/spec\/\w+\/\d\/ports\/\d\/protocol$/,
+  /^(Deployment|StatefulSet) \S+ \/spec\/template\/spec\/containers\/0\/imagePullPolicy$/,
+  /^(Deployment|StatefulSet) \S+ \/spec\/template\/spec\/containers\/0\/ports\/\d\/protocol$/,
+  /^NetworkPolicy \S+\/(marketplace|recommendations|recommendations-database|postgres|acme-solver) \/spec\/\w+\/\d\/ports\/\d\/protocol$/,
   /^NetworkPolicy \S+\/dns \/spec\/egress\/0\/ports\/1\/protocol$/,
   // the mount of a ConfigMap is always read-only
   /^Deployment \S+\/recommendations \/spec\/template\/spec\/containers\/0\/volumeMounts\/0\/readOnly$/,
@@ -94,7 +94,7 @@ const replaced = (installation: Policy.Installation, resource: Resource, other: 
 /** Overlays that together contain every resource. */
 const every = [
   "base",
-  "overlays/tls + monitoring + tracing",
+  "overlays/tls + monitoring + postgres + tracing",
   "examples/gateway",
   "examples/ingress",
   "examples/own-catalogue"
@@ -203,7 +203,12 @@ const mistakes: Changes = {
   ],
   "Gateway shop": [["/spec/listeners/0/hostName", "x", /listeners\[0\]\.hostName is an unknown field/]],
   "HTTPRoute shop": [["/spec/rules/0/backendRefs/0/prot", 1, /backendRefs\[0\]\.prot is an unknown field/]],
-  "Ingress shop": [["/spec/rules/0/http/paths/0/service", {}, /paths\[0\]\.service is an unknown field/]]
+  "Ingress shop": [["/spec/rules/0/http/paths/0/service", {}, /paths\[0\]\.service is an unknown field/]],
+  "Secret recommendations-database": [["/stringDate", {}, /stringDate is an unknown field/]],
+  "StatefulSet postgres": [
+    ["/spec/volumeClaimTemplates/0/spec/storageClass", "fast", /spec\.storageClass is an unknown field/],
+    [`${container}/startupProbe/exec/commands`, [], /exec\.commands is an unknown field/]
+  ]
 }
 
 /** References to things that do not exist. */
@@ -221,6 +226,15 @@ const danglers: Changes = {
     ["/spec/template/metadata/annotations/kubectl.kubernetes.io~1default-container", "x", /container x does not exist/],
     ["/metadata/namespace", "books", /namespace books does not exist/],
     ["/metadata/namespace", undefined, /has no namespace/]
+  ],
+  "Deployment recommendations": [
+    [`${container}/env/1/valueFrom/secretKeyRef/name`, "database", /Secret database does not exist/],
+    [`${container}/env/1/valueFrom/secretKeyRef/key`, "URL", /recommendations-database has no key URL/]
+  ],
+  "StatefulSet postgres": [
+    [`${container}/volumeMounts/0/name`, "books", /volume books does not exist/],
+    ["/spec/serviceName", "database", /Service database does not exist/],
+    ["/spec/selector/matchLabels", { app: "x" }, /does not select its own pods/]
   ],
   "Service marketplace": [
     ["/spec/selector/app.kubernetes.io~1name", "shop", /selects no pods by/],
@@ -339,6 +353,7 @@ const breaches: Changes = {
   ],
   "Deployment recommendations": [
     ["/spec/minReadySeconds", 31, /minReadySeconds: 31, but clients .* after 1 \+ 30 s/],
+    [`${container}/env/1`, { name: "DATABASE_URL", value: "postgres://postgres/x" }, /DATABASE_URL: .*postgres\/x/],
     [
       `${container}/env/-`,
       { name: "RECOMMENDATIONS_PORT", value: "1" },
@@ -360,6 +375,8 @@ const breaches: Changes = {
     ["/metadata/name", "marketplace", /ConfigMap marketplace-\w+ does not exist/]
   ],
   "ConfigMap recommendations": [
+    ["/data/DATABASE_MAX_CONNECTIONS", "10", /13 replicas open 143/],
+    ["/data/DATABASE_MAX_CONNECTIONS", "6 each", /DATABASE_MAX_CONNECTIONS="6 each": expected/],
     ["/data/RECOMMENDATIONS_MAX_CONNECTION_AGE", "5 minuts", /MAX_CONNECTION_AGE="5 minuts": expected/],
     [
       "/data/RECOMMENDATIONS_TLS_ALLOWED_CLIENTS",
@@ -371,6 +388,38 @@ const breaches: Changes = {
   ],
   "Namespace online-books": [
     ["/metadata/labels/pod-security.kubernetes.io~1enforce", "baseline", /enforce is not restricted/]
+  ],
+  "StatefulSet postgres": [
+    ["/spec/replicas", 2, /replicas: 2: each pod has data of its own/],
+    [`${pod}/securityContext/runAsUser`, 0, /securityContext: .*"runAsUser":0/],
+    [`${pod}/securityContext/fsGroup`, 1000, /securityContext: .*"fsGroup":1000/],
+    [`${pod}/securityContext/fsGroupChangePolicy`, "Always", /PostgreSQL refuses files/],
+    [`${container}/securityContext/readOnlyRootFilesystem`, false, /postgres: securityContext/],
+    [`${pod}/terminationGracePeriodSeconds`, 30, /too short for a checkpoint/],
+    [`${container}/env/2`, { name: "POSTGRES_PASSWORD", value: "online-books" }, /the password is not secret/],
+    [`${container}/env/1/value`, "postgres", /url: postgres:.*, not postgres:.*\/postgres\?/],
+    [`${container}/env/3/value`, "/var/lib/postgresql/data", /PGDATA is not below the volume/],
+    [`${container}/volumeMounts/-`, { name: "tmp", mountPath: "/etc" }, /writable: .*\/etc/],
+    [
+      `${container}/livenessProbe/exec/command/1`,
+      "--host=/var/run/postgresql",
+      /livenessProbe: does not run pg_isready/
+    ],
+    [`${container}/startupProbe/failureThreshold`, 10, /startupProbe: acts after 20 s/],
+    [`${container}/ports/0/containerPort`, 5433, /does not have the port 5432/],
+    [`${container}/image`, "docker.io/library/postgres:latest", /has a tag that moves/],
+    [`${pod}/volumes/0/emptyDir`, {}, /volume run: a pod could fill the disk/],
+    ["/spec/volumeClaimTemplates/0/spec/accessModes/0", "ReadWriteMany", /the volume is not for one node/],
+    ["/spec/volumeClaimTemplates/0/spec/resources/requests/storage", "10Mi", /the volume is below 1 GiB/]
+  ],
+  "Secret recommendations-database": [
+    ["/stringData/url", "postgres://online_books:x@postgres:5432/online_books?sslmode=disable", /url: .*:x@postgres/],
+    ["/stringData/password", "", /url: /]
+  ],
+  "Service postgres": [
+    ["/spec/type", "LoadBalancer", /the database is reachable from outside/],
+    ["/spec/ports/0/port", 5433, /the Service has other ports/],
+    ["/metadata/name", "database", /the Service of the database has the name database/]
   ],
   "ServiceAccount marketplace": [["/automountServiceAccountToken", true, /the ServiceAccount gives its pods tokens/]],
   "Service marketplace": [
@@ -421,6 +470,15 @@ const breaches: Changes = {
     ["/spec/egress/-", { to: [{ ipBlock: { cidr: "0.0.0.0/0" } }] }, /allows recommendations to the internet/],
     ["/spec/egress/-", { to: [{ ipBlock: { cidr: "::/0" } }] }, /allows recommendations to the internet \(IPv6\)/]
   ],
+  "NetworkPolicy postgres": [
+    ["/spec/ingress/0/from", [], /allows the internet to postgres, TCP 5432/],
+    ["/spec/ingress/0/from/0/podSelector", {}, /allows marketplace to postgres, TCP 5432/],
+    ["/spec/ingress/0/ports", [], /allows recommendations to postgres, TCP 80/]
+  ],
+  "NetworkPolicy recommendations-database": [
+    ["/spec/egress/0/to/0/podSelector", {}, /allows recommendations to another pod of the namespace, TCP 5432/],
+    ["/spec/egress/0/ports", [], /allows recommendations to postgres, TCP 80/]
+  ],
   "Certificate recommendations": [
     ["/spec/dnsNames/0", "books", /dnsNames: recommendations is missing, which clients verify/],
     ["/spec/privateKey/rotationPolicy", "Never", /a stolen key stays in use/],
@@ -449,6 +507,10 @@ const breachesElsewhere: { readonly [overlay: string]: Changes } = {
     "Deployment marketplace": [["/spec/replicas", 2, /replicas: 2, not 3/]],
     "Service marketplace": [["/spec/type", "ClusterIP", /is a ClusterIP, not a LoadBalancer/]],
     "Service recommendations": [["/spec/ports/0/appProtocol", "https", /ports: not/]],
+    "NetworkPolicy recommendations-database": [
+      ["/spec/egress/0/to/0/ipBlock/cidr", "0.0.0.0/0", /allows recommendations to the internet, TCP 5432/],
+      ["/spec/egress/0/ports/0/port", 5433, /denies recommendations to the database, TCP 5432/]
+    ],
     "ConfigMap recommendations": [
       ["/data/RECOMMENDATIONS_TLS_CERT_FILE", "/tls/tls.crt", /RECOMMENDATIONS_TLS_CERT_FILE is set/],
       ["/data/OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.monitoring:4318", /OTEL_EXPORTER_OTLP_ENDPOINT/]
@@ -495,7 +557,7 @@ const additions: Changes = {
 }
 
 /** Overlays with every kind of resource and all components. */
-const whole = ["overlays/tls + monitoring + tracing", "examples/gateway", "examples/ingress"].map(overlay)
+const whole = ["overlays/tls + monitoring + postgres + tracing", "examples/gateway", "examples/ingress"].map(overlay)
 
 const isCalled = (resource: Resource, called: string) => {
   const [kind, name = ""] = called.split(" ")

@@ -24,7 +24,8 @@ import {
   type Overlay,
   overlays,
   parts,
-  read
+  read,
+  workloadsOf
 } from "./Manifests.ts"
 import * as Policy from "./Policy.ts"
 
@@ -107,8 +108,9 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
 
   it.effect.each(overlays)("run the images of the kustomizations: $name", (overlay) =>
     Effect.gen(function* () {
-      const expected = Policy.services.map((service) => {
-        let [name, version] = [service as string, ""]
+      const names = [...Policy.services, ...(overlay.uses.has("components/postgres") ? ["postgres"] : [])]
+      const expected = names.map((service) => {
+        let [name, version] = [service, ""]
         // an overlay overrides the images of the folders that it includes
         for (const folder of [...overlay.uses].toReversed()) {
           const { images = [] } = parse(read(`k8s/${folder}/kustomization.yaml`)) as KustomizationFile
@@ -120,7 +122,7 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
         }
         return name + version
       })
-      const images = ofKind(yield* render(overlay), "Deployment").flatMap(({ spec }) =>
+      const images = workloadsOf(yield* render(overlay)).flatMap(({ spec }) =>
         containersOf(spec?.template.spec).map(({ image }) => image)
       )
       assert.deepStrictEqual(images.toSorted(), expected.toSorted())
@@ -137,7 +139,8 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
       for (const [name, text] of catalogues) {
         const file = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-catalogue-" }), name)
         yield* fs.writeFileString(file, text)
-        assert.isAbove((yield* CatalogFile.read(file)).catalog.size, 0)
+        const catalog = { variable: "CATALOG_FILE", path: file, maxSize: text.length * 3 }
+        assert.isAbove((yield* CatalogFile.read(catalog, () => Effect.void)).bookCount, 0)
       }
     })
   )
@@ -155,7 +158,10 @@ describe("files of k8s/", () => {
       folders.map(({ name }) => name),
       ["base", "overlays/local", "overlays/production", "overlays/tls", "examples/gateway", "examples/own-catalogue"]
     )
-    assert.includeMembers([...components], ["components/monitoring", "components/tls", "components/tracing"])
+    assert.includeMembers(
+      [...components],
+      ["components/monitoring", "components/postgres", "components/tls", "components/tracing"]
+    )
     assert.deepStrictEqual(
       parts.map(({ name }) => name),
       ["base/marketplace", "base/recommendations"]
@@ -172,10 +178,11 @@ describe("files of k8s/", () => {
 
   it.each(files)("%s sets versions of images only in kustomizations", (file) => {
     const text = read(`k8s/${file}`)
-    const canSetImages = file === "base/kustomization.yaml" || /^overlays\/[\w-]+\/kustomization\.yaml$/.test(file)
+    const canSetImages = /^(base|components\/postgres|overlays\/[\w-]+)\/kustomization\.yaml$/.test(file)
     if (!canSetImages) assert.notMatch(text, /\b(images|newName|newTag|digest):|sha256:|ghcr\.io/)
     // patches of containers must not set them either
-    for (const [, image = ""] of text.matchAll(/\bimage: *(\S+)/g)) assert.include([...Policy.services], image)
+    for (const [, image = ""] of text.matchAll(/\bimage: *(\S+)/g))
+      assert.include([...Policy.services, "postgres"], image)
     assert.notMatch(text, /\/image$/m)
     assert.notMatch(text, /latest$(?<!-version: latest)/m)
   })

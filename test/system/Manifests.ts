@@ -195,8 +195,10 @@ interface Kinds {
   readonly PodDisruptionBudget: policy.IPodDisruptionBudget
   readonly PodMonitor: prometheusOperator.IPodMonitor
   readonly PrometheusRule: prometheusOperator.IPrometheusRule
+  readonly Secret: core.ISecret
   readonly Service: core.IService
   readonly ServiceAccount: core.IServiceAccount
+  readonly StatefulSet: apps.IStatefulSet
 }
 
 /** A resource of a kind. KubernetesSchema checks that it matches its type. */
@@ -206,6 +208,14 @@ export const ofKind = <Kind extends keyof Kinds>(
   resources: ReadonlyArray<Resource>,
   kind: Kind
 ): ReadonlyArray<Of<Kind>> => resources.filter((resource): resource is Of<Kind> => resource.kind === kind)
+
+/** A resource that makes pods. */
+export type Workload = Of<"Deployment"> | Of<"StatefulSet">
+
+export const workloadsOf = (resources: ReadonlyArray<Resource>): ReadonlyArray<Workload> => [
+  ...ofKind(resources, "Deployment"),
+  ...ofKind(resources, "StatefulSet")
+]
 
 export type Pod = NonNullable<NonNullable<apps.IDeployment["spec"]>["template"]["spec"]>
 export type Container = Pod["containers"][number]
@@ -235,11 +245,11 @@ export const selects = ({ matchExpressions = [], matchLabels = {} }: LabelSelect
     return operator === "In" ? isIn : !isIn
   })
 
-/** The labels and annotations of a Deployment's pods. */
-export const podMetadata = ({ spec }: Of<"Deployment">): Pick<Resource["metadata"], "annotations" | "labels"> =>
+/** The labels and annotations of a workload's pods. */
+export const podMetadata = ({ spec }: Workload): Pick<Resource["metadata"], "annotations" | "labels"> =>
   spec?.template.metadata ?? {}
 
-export const podLabels = (deployment: Of<"Deployment">): Labels => podMetadata(deployment).labels ?? {}
+export const podLabels = (workload: Workload): Labels => podMetadata(workload).labels ?? {}
 
 export const containersOf = (pod: Pod | undefined): ReadonlyArray<Container> => [
   ...(pod?.containers ?? []),
@@ -251,7 +261,8 @@ export const reference = /\$\$|\$\(([^)]+)\)/g
 
 /**
  * The environment of a container by the rules of Kubernetes: first the variables of ConfigMaps, then those of the container, which can
- * refer to earlier ones. The value of a variable that refers to a field of the pod is the path of that field.
+ * refer to earlier ones. The value of a variable that refers to a field of the pod is the path of that field. A Secret that is not a part
+ * of the manifests has empty values.
  */
 export const environmentOf = (
   { env = [], envFrom = [] }: Container,
@@ -269,7 +280,9 @@ export const environmentOf = (
     const expanded = value.replaceAll(reference, (text, to?: string) =>
       to === undefined ? "$" : (environment.get(to) ?? text)
     )
-    environment.set(name, valueFrom?.fieldRef?.fieldPath ?? expanded)
+    const { fieldRef, secretKeyRef } = valueFrom ?? {}
+    const secret = ofKind(resources, "Secret").find(({ metadata }) => metadata.name === secretKeyRef?.name)?.stringData
+    environment.set(name, fieldRef?.fieldPath ?? secret?.[secretKeyRef?.key ?? ""] ?? expanded)
   }
   return environment
 }

@@ -13,6 +13,7 @@ import * as ServerSettings from "../../src/layers/grpc/server/ServerSettings.ts"
 import * as AdminServer from "../../src/layers/http/AdminServer.ts"
 import * as WebServer from "../../src/layers/http/WebServer.ts"
 import * as Drain from "../../src/layers/process/Drain.ts"
+import * as Database from "../../src/layers/sql/Database.ts"
 import * as Logging from "../../src/layers/telemetry/Logging.ts"
 import * as OtlpSettings from "../../src/layers/telemetry/OtlpSettings.ts"
 import * as TlsSettings from "../../src/layers/tls/TlsSettings.ts"
@@ -35,7 +36,9 @@ import {
   podMetadata,
   read,
   reference,
-  selects
+  selects,
+  type Workload,
+  workloadsOf
 } from "./Manifests.ts"
 import * as NetworkPolicies from "./NetworkPolicies.ts"
 
@@ -88,6 +91,8 @@ export interface Installation {
   readonly isRouted: boolean
   /** Whether a ConfigMap replaces the catalogue of the image. */
   readonly hasOwnCatalogue: boolean
+  /** Whether the database is a part of the installation. */
+  readonly hasOwnDatabase: boolean
   readonly facts: Facts["Service"]
 }
 
@@ -104,6 +109,7 @@ export const installation = (
   isTraced: uses.has("components/tracing"),
   isRouted: uses.has("examples/gateway") || uses.has("examples/ingress"),
   hasOwnCatalogue: uses.has("examples/own-catalogue"),
+  hasOwnDatabase: uses.has("components/postgres"),
   facts
 })
 
@@ -161,7 +167,12 @@ const settingsOf = (subject: Subject): Config.Config<unknown> =>
     OtlpSettings.settings,
     adminOf(subject),
     ...(subject.service === "recommendations"
-      ? [ServerSettings.settings(subject.prefix), TlsSettings.server(subject.prefix), CatalogFile.settings]
+      ? [
+          ServerSettings.settings(subject.prefix),
+          TlsSettings.server(subject.prefix),
+          CatalogFile.settings,
+          Database.settings
+        ]
       : [
           WebServer.settings(subject.prefix, 0),
           ChannelSettings.policy(subject.prefix),
@@ -318,7 +329,7 @@ function* termination(subject: Subject): Iterable<string> {
   }
 }
 
-function* resourcesOf({ container, pod }: Subject): Iterable<string> {
+function* resourcesOf({ container, pod }: Pick<Subject, "container" | "pod">): Iterable<string> {
   for (const { name, resources = {} } of containersOf(pod)) {
     const { limits = {}, requests = {} } = resources
     const amounts = {
@@ -411,13 +422,13 @@ function* account({ pod, resources, service }: Subject): Iterable<string> {
 /** Types of volumes without access to the node. */
 const volumeTypes: ReadonlySet<string> = new Set(["configMap", "emptyDir", "secret"])
 
-/** With the user in the images. */
-const podSecurity = {
+/** With the user in the image. */
+const podSecurity = (user: number) => ({
   runAsNonRoot: true,
-  runAsUser: 1000,
-  runAsGroup: 1000,
+  runAsUser: user,
+  runAsGroup: user,
   seccompProfile: { type: "RuntimeDefault" }
-}
+})
 
 const containerSecurity = {
   allowPrivilegeEscalation: false,
@@ -426,16 +437,18 @@ const containerSecurity = {
 }
 
 /** The profile `restricted` of the Pod Security Standards, with a read-only root. Any other field could weaken it. */
-function* lockdown({ deployment, pod }: Subject): Iterable<string> {
-  for (const name of Object.keys(podMetadata(deployment).annotations ?? {})) {
+const lockdown = ({ deployment, pod }: Subject): Iterable<string> => lockdownOf(deployment, pod, 1000)
+
+function* lockdownOf(workload: Workload, pod: Pod, user: number): Iterable<string> {
+  for (const name of Object.keys(podMetadata(workload).annotations ?? {})) {
     if (name.startsWith("container.apparmor.")) yield `annotation ${name}`
   }
   for (const namespace of ["hostNetwork", "hostPID", "hostIPC"] as const) if (pod[namespace] === true) yield namespace
   for (const { name, ...volume } of pod.volumes ?? []) {
     for (const type of Object.keys(volume)) if (!volumeTypes.has(type)) yield `volume ${name}: ${type}`
   }
-  const { fsGroup = 1000, ...security } = pod.securityContext ?? {}
-  if (fsGroup !== 1000 || !isDeepStrictEqual(security, podSecurity)) {
+  const { fsGroup = user, fsGroupChangePolicy: _, ...security } = pod.securityContext ?? {}
+  if (fsGroup !== user || !isDeepStrictEqual(security, podSecurity(user))) {
     yield `securityContext: ${JSON.stringify(pod.securityContext)}`
   }
   for (const { name, ports = [], securityContext } of containersOf(pod)) {
@@ -505,7 +518,7 @@ const namesOf = ({ name, namespace }: Resource["metadata"]): ReadonlyArray<strin
   `${name}.${namespace}.svc.cluster.local`
 ]
 
-function* image({ pod, service }: Subject): Iterable<string> {
+function* image({ pod, service }: { readonly pod: Pod; readonly service: string }): Iterable<string> {
   for (const { image = "", name } of containersOf(pod)) {
     const [, repository = "", tag, digest] =
       /^([^:@]+(?::\d+\/[^:@]+)?)(?::([\w][\w.-]*))?(?:@(sha256:[0-9a-f]{64}))?$/.exec(image) ?? []
@@ -514,6 +527,26 @@ function* image({ pod, service }: Subject): Iterable<string> {
     if (name === service && repository.split("/").at(-1) !== service)
       yield `${name}: ${image} is not the image of ${service}`
   }
+}
+
+const databaseSecret = "recommendations-database"
+
+/** The connections that PostgreSQL allows by default, without those that are reserved for administrators. */
+const maxConnections = 97
+
+/** Replicas share a database, whose URL is secret. */
+function* database({ container, environment, resources, service, spec }: Subject): Iterable<string> {
+  const variables = (container.env ?? []).filter(({ name }) => name === "DATABASE_URL")
+  const valueFrom = { secretKeyRef: { name: databaseSecret, key: "url" } }
+  const expected = service === "recommendations" ? [{ name: "DATABASE_URL", valueFrom }] : []
+  if (!isDeepStrictEqual(variables, expected)) yield `DATABASE_URL: ${JSON.stringify(variables)}`
+  const perReplica = settingOf(Database.settings, environment)?.maxConnections
+  if (service !== "recommendations" || perReplica === undefined) return
+  const autoscaler = ofKind(resources, "HorizontalPodAutoscaler").find(({ metadata }) => metadata.name === service)
+  const replicas = (autoscaler?.spec?.maxReplicas ?? spec.replicas ?? 0) + 1
+  // one more for notifications
+  const connections = replicas * (perReplica + 1)
+  if (connections > maxConnections) yield `DATABASE_MAX_CONNECTIONS: ${replicas} replicas open ${connections}`
 }
 
 function* ports(subject: Subject): Iterable<string> {
@@ -689,6 +722,7 @@ export const ofServices: Rules<Subject> = {
   "runs a pinned version of its image": image,
   "exposes its default ports": ports,
   "has a catalogue": catalogue,
+  "gets its database from a Secret, and does not exhaust its connections": database,
   "uses mutual TLS with a certificate of its own": encryption,
   "is scraped by Prometheus": monitoring,
   "reaches its collector": tracing
@@ -711,15 +745,26 @@ const podIn = (
   }
 })
 
-const peerOf = ({ container, deployment, resources, service }: Subject): NetworkPolicies.Peer => {
-  const { namespace = "" } = deployment.metadata
-  const ports = Object.fromEntries((container.ports ?? []).map(({ containerPort, name = "" }) => [name, containerPort]))
+const peerOf = ({ deployment, resources }: Subject): NetworkPolicies.Peer => peerOfWorkload(deployment, resources)
+
+const peerOfWorkload = (workload: Workload, resources: ReadonlyArray<Resource>): NetworkPolicies.Peer => {
+  const { name, namespace = "" } = workload.metadata
+  const containers = workload.spec?.template.spec?.containers ?? []
+  const ports = Object.fromEntries(
+    containers.flatMap(({ ports = [] }) => ports.map(({ containerPort, name = "" }) => [name, containerPort]))
+  )
   const namespaceLabels = ofKind(resources, "Namespace").find(({ metadata }) => metadata.name === namespace)?.metadata
     .labels
-  return podIn(namespace, service, podLabels(deployment), { ports, namespaceLabels: namespaceLabels ?? {} })
+  return podIn(namespace, name, podLabels(workload), { ports, namespaceLabels: namespaceLabels ?? {} })
 }
 
 const outside = (name: string, address: string): NetworkPolicies.Peer => ({ name, address })
+
+/** The placeholder in the base, of a network that is reserved for documentation (RFC 5737). */
+const databaseAddress = "192.0.2.1"
+
+/** PostgreSQL's default. */
+const databasePort = 5432
 
 /** Whether a connection to or from another peer is needed. */
 type IsNeeded = (other: NetworkPolicies.Peer, port: NetworkPolicies.Port) => boolean
@@ -751,8 +796,11 @@ function* network(installation: Installation): Iterable<string> {
   const { namespace = "" } = server.deployment.metadata
   const recommendations = peerOf(server)
   const marketplace = peerOf(client)
+  const [own] = ofKind(resources, "StatefulSet")
+  // the address of a database that somebody else runs is a placeholder
+  const database = own === undefined ? outside("the database", databaseAddress) : peerOfWorkload(own, resources)
   // pods with ports of the same names must not be matched
-  const named = { ports: { ...marketplace.pod?.ports, ...recommendations.pod?.ports } }
+  const named = { ports: { ...marketplace.pod?.ports, ...recommendations.pod?.ports, ...database.pod?.ports } }
   const neighbour = podIn(namespace, "another pod of the namespace", { "app.kubernetes.io/name": "neighbour" }, named)
   const solver = podIn(namespace, "cert-manager's ACME solver", {
     "acme.cert-manager.io/http01-solver": "true"
@@ -766,6 +814,7 @@ function* network(installation: Installation): Iterable<string> {
   const others: ReadonlyArray<NetworkPolicies.Peer> = [
     recommendations,
     marketplace,
+    database,
     neighbour,
     dns,
     nodeDns,
@@ -781,7 +830,7 @@ function* network(installation: Installation): Iterable<string> {
     outside("the internet (IPv6)", "2001:db8::7")
   ]
   const ports: ReadonlyArray<NetworkPolicies.Port> = [
-    ...[53, 80, 443, 4317, 4318, 8089, http, grpc, clientAdmin, serverAdmin].map(
+    ...[53, 80, 443, 4317, 4318, databasePort, 8089, http, grpc, clientAdmin, serverAdmin].map(
       (port) => ({ port, protocol: "TCP" }) as const
     ),
     ...[53, 443, http, grpc].map((port) => ({ port, protocol: "UDP" }) as const)
@@ -795,9 +844,15 @@ function* network(installation: Installation): Iterable<string> {
   const isCollector = isTcp(4318, ...monitoring)
   const expected: ReadonlyArray<readonly [NetworkPolicies.Peer, NetworkPolicies.Direction, ReadonlyArray<IsNeeded>]> = [
     [recommendations, "Ingress", [isTcp(grpc, marketplace), isTcp(serverAdmin, ...monitoring)]],
-    [recommendations, "Egress", [isDns, isCollector]],
+    [recommendations, "Egress", [isDns, isCollector, isTcp(databasePort, database)]],
     [marketplace, "Ingress", [isTcp(http, ...others), isTcp(clientAdmin, ...monitoring)]],
     [marketplace, "Egress", [isDns, isCollector, isTcp(grpc, recommendations)]],
+    ...(own === undefined
+      ? []
+      : ([
+          [database, "Ingress", [isTcp(databasePort, recommendations)]],
+          [database, "Egress", [isDns]]
+        ] as const)),
     [neighbour, "Ingress", []],
     [solver, "Ingress", ofKind(resources, "Ingress").length > 0 ? [isTcp(8089, ...others)] : []],
     [neighbour, "Egress", [isDns]]
@@ -815,8 +870,108 @@ function* network(installation: Installation): Iterable<string> {
   }
 }
 
+/** PostgreSQL in one pod, where it is a part of the installation. */
+function* postgres({ hasOwnDatabase, resources }: Installation): Iterable<string> {
+  const sets = ofKind(resources, "StatefulSet")
+  const secrets = ofKind(resources, "Secret").filter(({ metadata: { name } }) => name === databaseSecret)
+  if (sets.length !== (hasOwnDatabase ? 1 : 0)) yield `${sets.length} StatefulSets`
+  if (secrets.length !== (hasOwnDatabase ? 1 : 0)) yield `${secrets.length} Secrets ${databaseSecret}`
+  for (const set of sets) {
+    const { name } = set.metadata
+    const pod = set.spec?.template.spec
+    const container = pod?.containers[0]
+    if (!pod || container === undefined || pod.containers.length !== 1) {
+      yield "the database is not a pod of one container"
+      continue
+    }
+    yield* lockdownOf(set, pod, 999)
+    yield* resourcesOf({ container, pod })
+    yield* image({ pod, service: "postgres" })
+    if (set.spec?.replicas !== 1) yield `replicas: ${set.spec?.replicas}: each pod has data of its own`
+    if (pod.automountServiceAccountToken !== false) yield "automountServiceAccountToken: the database gets a token"
+    if (pod.enableServiceLinks !== false) yield "enableServiceLinks: Services add variables to the environment"
+    if (!((pod.terminationGracePeriodSeconds ?? 0) >= 60)) yield "the grace period is too short for a checkpoint"
+    if (pod.securityContext?.fsGroup !== 999) yield "fsGroup: only root can write to the volume"
+    if (pod.securityContext?.fsGroupChangePolicy !== "OnRootMismatch") {
+      yield "fsGroupChangePolicy: PostgreSQL refuses files that its group may write"
+    }
+
+    const environment = environmentOf(container, resources)
+    const passwords = (container.env ?? []).filter(({ valueFrom }) => valueFrom !== undefined)
+    const valueFrom = { secretKeyRef: { name: databaseSecret, key: "password" } }
+    if (!isDeepStrictEqual(passwords, [{ name: "POSTGRES_PASSWORD", valueFrom }])) yield "the password is not secret"
+    yield* databaseUrl(name, environment, secrets[0])
+
+    const [claim, ...claims] = set.spec?.volumeClaimTemplates ?? []
+    const mount = container.volumeMounts?.find(({ name }) => name === claim?.metadata?.name)
+    const isPlain = mount?.subPath === undefined && mount?.subPathExpr === undefined && mount?.readOnly !== true
+    if (claims.length > 0 || !isPlain) yield "the data is not on a volume of its own"
+    if (!isDeepStrictEqual(claim?.spec?.accessModes, ["ReadWriteOnce"])) yield "the volume is not for one node"
+    if (!(quantity(claim?.spec?.resources?.requests?.["storage"]) >= 2 ** 30)) yield "the volume is below 1 GiB"
+    // the folder of a volume belongs to root
+    if (!environment.get("PGDATA")?.startsWith(`${mount?.mountPath}/`)) yield "PGDATA is not below the volume"
+    const writable = (container.volumeMounts ?? []).filter((one) => one !== mount).map(({ mountPath }) => mountPath)
+    if (!isDeepStrictEqual(writable.toSorted(), ["/tmp", "/var/run/postgresql"])) yield `writable: ${writable.join()}`
+    for (const { emptyDir, name } of pod.volumes ?? []) {
+      if (!(quantity(emptyDir?.sizeLimit) <= 2 ** 24)) yield `volume ${name}: a pod could fill the disk of its node`
+    }
+
+    const command = [
+      "pg_isready",
+      "--host=127.0.0.1",
+      `--username=${environment.get("POSTGRES_USER")}`,
+      `--dbname=${environment.get("POSTGRES_DB")}`
+    ]
+    const budgets = { startupProbe: [300, 900], readinessProbe: [5, 15], livenessProbe: [30, 120] } as const
+    for (const [probe, [from, to]] of Object.entries(budgets)) {
+      const {
+        exec,
+        failureThreshold = 0,
+        periodSeconds = 0,
+        timeoutSeconds = 0
+      } = container[probe as keyof typeof budgets] ?? {}
+      if (!isDeepStrictEqual(exec?.command, command)) yield `${probe}: does not run ${command.join(" ")}`
+      const budget = failureThreshold * periodSeconds
+      if (budget < from || budget > to) yield `${probe}: acts after ${budget} s, not ${from} to ${to}`
+      if (timeoutSeconds < 2 || timeoutSeconds > 5) yield `${probe}: has a timeout of ${timeoutSeconds} s`
+    }
+    if (
+      !isDeepStrictEqual(
+        container.ports?.map(({ containerPort, name }) => [name, containerPort]),
+        [[name, databasePort]]
+      )
+    ) {
+      yield `the container does not have the port ${databasePort} alone`
+    }
+    const services = ofKind(resources, "Service").filter(({ spec }) =>
+      selects({ matchLabels: spec?.selector ?? {} }, podLabels(set))
+    )
+    if (services.length !== 1 || services[0]?.metadata.name !== set.spec?.serviceName)
+      yield `${services.length} Services`
+    for (const { metadata, spec } of services) {
+      if (metadata.name !== name) yield `the Service of the database has the name ${metadata.name}`
+      if (!isDeepStrictEqual(spec?.ports, [{ name, port: databasePort, targetPort: name }]))
+        yield "the Service has other ports"
+      if (!isDeepStrictEqual(spec?.selector, set.spec?.selector.matchLabels)) yield "the Service selects other pods too"
+      if ((spec?.type ?? "ClusterIP") !== "ClusterIP") yield "the database is reachable from outside the cluster"
+    }
+  }
+}
+
+/** The URL in a Secret must be that of the database. */
+function* databaseUrl(
+  host: string,
+  environment: ReadonlyMap<string, string>,
+  secret: Of<"Secret"> | undefined
+): Iterable<string> {
+  const { password = "", url = "" } = secret?.stringData ?? {}
+  const [user, name] = ["POSTGRES_USER", "POSTGRES_DB"].map((variable) => environment.get(variable))
+  const expected = `postgres://${user}:${password}@${host}:${databasePort}/${name}?sslmode=disable`
+  if (password === "" || url !== expected) yield `url: ${url}, not ${expected}`
+}
+
 function* admission({ resources }: Installation): Iterable<string> {
-  const ofPods = new Set(ofKind(resources, "Deployment").map(({ metadata: { namespace } }) => namespace))
+  const ofPods = new Set(workloadsOf(resources).map(({ metadata: { namespace } }) => namespace))
   const namespaces = ofKind(resources, "Namespace").filter(({ metadata: { name } }) => ofPods.has(name))
   if (namespaces.length !== 1) yield `the pods are in ${namespaces.length} namespaces`
   for (const { metadata } of namespaces) {
@@ -939,6 +1094,7 @@ export const ofInstallations: Rules<Installation> = {
   "admits only restricted pods to its namespace": admission,
   "allows exactly the connections that are needed": network,
   "exposes Marketplace in one way": entrance,
+  "has a database of its own, or none": postgres,
   "has the alerts of ops/": alerts,
   "has an authority that outlives its certificates": authority
 }

@@ -10,7 +10,7 @@ import { Readers, ReadersUnavailable, type Recording } from "../../domain/Reader
 import * as Setting from "../../layers/config/Setting.ts"
 import { Database, DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
-import { refresh } from "../database/refresh.ts"
+import { refreshInterval } from "../catalog/DatabaseCatalog.ts"
 import { createReader } from "./createReader.ts"
 import { forgetReader, truncateLog } from "./forgetReader.ts"
 import * as impressionRetention from "./impressionRetention.ts"
@@ -29,7 +29,7 @@ export interface Settings {
 
 /** MODEL_REFRESH and IMPRESSION_RETENTION. */
 export const settings: Config.Config<Settings> = Config.all({
-  refresh,
+  refresh: refreshInterval,
   historyTimeout: Config.succeed(Duration.millis(100)),
   impressionRetention: Setting.duration("IMPRESSION_RETENTION", {
     description: "How long feedback is kept that only says that a book was shown.",

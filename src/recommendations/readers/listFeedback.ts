@@ -18,7 +18,7 @@ import { kindByNumber, numberByKind } from "../kindNumbers.ts"
 import { readBooks } from "./readBooks.ts"
 
 /** The tokens contain the time and the sequence of a record. */
-const tokens = { kind: "feedback", length: 2 }
+const tokens: Page.TokenFormat = { kind: "feedback", maxima: [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER] }
 
 interface Row {
   readonly sequence: number
@@ -58,7 +58,7 @@ export const listFeedback = Effect.fnUntraced(function* (
     feedback: page.map(toFeedback),
     books: yield* readBooks([...new Set(page.map(({ book_id }) => book_id))]),
     nextPageToken:
-      rows.length > size && last !== undefined ? Page.encodeToken(tokens.kind, [last.happened_at, last.sequence]) : ""
+      rows.length > size && last !== undefined ? Page.encodeToken(tokens, [last.happened_at, last.sequence]) : ""
   }
 })
 
