@@ -55,7 +55,7 @@ export default defineConfig({
         setupFiles: ["test/layers/setup/unpatched.ts"]
       }),
       // what is stored, in files of SQLite
-      project("storage", ["storage"], { testTimeout: 60_000 }),
+      project("storage", ["storage"], { testTimeout: 60_000, exclude: ["test/storage/Postgres*.test.ts"] }),
       // the same in a PostgreSQL
       project("storage-postgres", ["storage"], {
         testTimeout: 60_000,

@@ -5,8 +5,11 @@ import { Schema } from "effect"
 
 import { Category } from "./Category.ts"
 
-/** Identifies a book. The APIs transmit it as an int32. */
-export const BookId = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 }))
+/** The highest id of a book. The APIs transmit ids as int32. */
+export const maxBookId = 2_147_483_647
+
+/** Identifies a book. */
+export const BookId = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: maxBookId }))
 
 /** The year of first publication. Negative years are before the common era, which has no year 0. */
 export const Year = Schema.Int.check(

@@ -3,8 +3,15 @@
  */
 import { Context, Effect, Layer, Schema } from "effect"
 
-import type { Book } from "./Book.ts"
+import { type Book, maxBookId } from "./Book.ts"
 import { categories, type Category } from "./Category.ts"
+import { InvalidQuery, type Violation } from "./InvalidQuery.ts"
+import * as Page from "./Page.ts"
+
+/** The catalogue has no book with the id. */
+export class BookNotFound extends Schema.TaggedError<BookNotFound>()("BookNotFound", {
+  bookId: Schema.Int
+}) {}
 
 /** The category is unknown or has no books. `category` is the name that was requested. */
 export class CategoryNotFound extends Schema.TaggedError<CategoryNotFound>()("CategoryNotFound", {
@@ -29,45 +36,125 @@ export interface CategorySummary {
   readonly bookCount: number
 }
 
+/** The books of one catalogue. */
+export interface Shelves {
+  /** Every book of the shop, once, in ascending order of their ids. */
+  readonly allBooks: Shelf
+  /** The books of each category. A category without books may be missing. */
+  readonly byCategory: ReadonlyMap<Category, Shelf>
+}
+
+/** Consecutive books of a list. */
+export interface BookPage {
+  readonly books: ReadonlyArray<Book>
+  /** Empty on the last page. */
+  readonly nextPageToken: string
+}
+
+/** Each operation answers from one catalogue, even while that is replaced. */
 export class BookCatalog extends Context.Service<
   BookCatalog,
   {
-    /** Every book of the shop, once. */
+    /** Every book of the shop, once, in ascending order of their ids. */
     readonly allBooks: Effect.Effect<Shelf, CatalogUnavailable>
     /** The books of the category with a name, such as "MYSTERY". */
     readonly shelf: (category: string) => Effect.Effect<Shelf, CategoryNotFound | CatalogUnavailable>
     /** The categories that have books, in the order of the menu. */
     readonly summaries: Effect.Effect<ReadonlyArray<CategorySummary>, CatalogUnavailable>
+    /** The book with an id. */
+    readonly book: (id: number) => Effect.Effect<Book, BookNotFound | CatalogUnavailable>
+    /** A page of all books, in ascending order of their ids. */
+    readonly list: (query: Page.PageQuery) => Effect.Effect<BookPage, InvalidQuery | CatalogUnavailable>
   }
 >()("onlinebooks/domain/BookCatalog") {
-  /** A catalogue of shelves that are in memory. A category without a shelf, or with an empty one, is not found. */
-  static readonly make = (allBooks: Shelf, shelves: ReadonlyMap<Category, Shelf>): BookCatalog["Service"] => {
-    const byName = new Map<string, Effect.Effect<Shelf>>()
-    const summaries: Array<CategorySummary> = []
-    for (const category of categories) {
-      const shelf = shelves.get(category)
-      if (shelf === undefined || shelf.size === 0) continue
-      byName.set(category, Effect.succeed(shelf))
-      summaries.push({ category, bookCount: shelf.size })
-    }
-    return BookCatalog.of({
-      allBooks: Effect.succeed(allBooks),
-      shelf: (category) => byName.get(category) ?? Effect.fail(new CategoryNotFound({ category })),
-      summaries: Effect.succeed(summaries)
+  /**
+   * A catalogue of books that are in memory, and a function that replaces all of them in one step. A category without books is not
+   * found.
+   */
+  static readonly make = (shelves: Shelves): readonly [BookCatalog["Service"], (shelves: Shelves) => void] => {
+    let current = snapshotOf(shelves)
+    const catalog = BookCatalog.of({
+      allBooks: Effect.sync(() => current.allBooks),
+      shelf: (category) => current.shelves.get(category) ?? Effect.fail(new CategoryNotFound({ category })),
+      summaries: Effect.sync(() => current.summaries),
+      book: (id) =>
+        Effect.suspend(() => {
+          const { allBooks } = current
+          const position = positionAfter(allBooks, id - 1)
+          const book = position < allBooks.size ? allBooks.at(position) : undefined
+          return book?.id === id ? Effect.succeed(book) : Effect.fail(new BookNotFound({ bookId: id }))
+        }),
+      list: (query) => Effect.suspend(() => list(current.allBooks, query))
     })
+    return [
+      catalog,
+      (next) => {
+        current = snapshotOf(next)
+      }
+    ]
   }
 
   /** A catalogue of an array of books. */
-  static readonly layerMemory = (books: ReadonlyArray<Book>) =>
-    Layer.succeed(
-      BookCatalog,
-      BookCatalog.make(
-        shelfOf(books),
-        new Map(
-          categories.map((category) => [category, shelfOf(books.filter((book) => book.categories.includes(category)))])
-        )
+  static readonly layerMemory = (books: ReadonlyArray<Book>) => {
+    const sorted = books.toSorted((one, other) => one.id - other.id)
+    const [catalog] = BookCatalog.make({
+      allBooks: shelfOf(sorted),
+      byCategory: new Map(
+        categories.map((category) => [category, shelfOf(sorted.filter((book) => book.categories.includes(category)))])
       )
-    )
+    })
+    return Layer.succeed(BookCatalog, catalog)
+  }
+}
+
+/** What the operations of a catalogue read. */
+interface Snapshot {
+  readonly allBooks: Shelf
+  /** By the name of the category. */
+  readonly shelves: ReadonlyMap<string, Effect.Effect<Shelf>>
+  readonly summaries: ReadonlyArray<CategorySummary>
+}
+
+const snapshotOf = ({ allBooks, byCategory }: Shelves): Snapshot => {
+  const shelves = new Map<string, Effect.Effect<Shelf>>()
+  const summaries: Array<CategorySummary> = []
+  for (const category of categories) {
+    const shelf = byCategory.get(category)
+    if (shelf === undefined || shelf.size === 0) continue
+    shelves.set(category, Effect.succeed(shelf))
+    summaries.push({ category, bookCount: shelf.size })
+  }
+  return { allBooks, shelves, summaries }
+}
+
+/** The number of books in a page of {@link BookCatalog.list}. */
+export const listSizes: Page.PageSizes = { default: 100, maximum: 1000 }
+
+/** The tokens of {@link BookCatalog.list} contain the id of a book. */
+const tokens: Page.TokenFormat = { kind: "books", maxima: [maxBookId] }
+
+const list = (shelf: Shelf, query: Page.PageQuery): Effect.Effect<BookPage, InvalidQuery> => {
+  const violations: Array<Violation> = []
+  const { after, size } = Page.fromQuery(query, listSizes, tokens, violations)
+  if (violations.length > 0) return Effect.fail(new InvalidQuery({ violations }))
+  const start = after === undefined ? 0 : positionAfter(shelf, after[0]!)
+  const end = Math.min(start + size, shelf.size)
+  const books = Array.from({ length: end - start }, (_, index) => shelf.at(start + index))
+  return Effect.succeed({
+    books,
+    nextPageToken: end === shelf.size ? "" : Page.encodeToken(tokens, [books.at(-1)!.id])
+  })
+}
+
+/** The first position of a shelf in ascending order of ids whose book has an id above `id`, or the size of the shelf. */
+const positionAfter = (shelf: Shelf, id: number): number => {
+  let [low, high] = [0, shelf.size]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (shelf.at(middle).id <= id) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 const shelfOf = (books: ReadonlyArray<Book>): Shelf => ({ size: books.length, at: (position) => books[position]! })

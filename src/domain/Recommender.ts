@@ -1,7 +1,7 @@
 /**
  * Recommends books: draws them at random from a category, or from the whole catalogue.
  */
-import { Context, Effect, Layer, Random, Schema } from "effect"
+import { Context, Effect, Layer, Random } from "effect"
 
 import type { Book } from "./Book.ts"
 import {
@@ -11,6 +11,7 @@ import {
   type CategorySummary,
   type Shelf
 } from "./BookCatalog.ts"
+import { InvalidQuery, type Violation } from "./InvalidQuery.ts"
 
 /** The number of books in a recommendation whose query does not say how many. */
 export const defaultLimit = 10
@@ -26,23 +27,6 @@ export interface Query {
   readonly category: string | undefined
   /** The number of books: 1 or more, capped at {@link maxLimit}; undefined means {@link defaultLimit}. */
   readonly maxResults: number | undefined
-}
-
-/** A field of a query is out of range. */
-const Violation = Schema.Struct({
-  /** A field of {@link Query}. */
-  field: Schema.String,
-  /** The expected value. */
-  description: Schema.String
-})
-
-/** Fields of the query are out of range. Every one of them is listed. */
-export class InvalidQuery extends Schema.TaggedError<InvalidQuery>()("InvalidQuery", {
-  violations: Schema.Array(Violation)
-}) {
-  override get message() {
-    return this.violations.map(({ description, field }) => `${field}: ${description}`).join("; ")
-  }
 }
 
 export class Recommender extends Context.Service<
@@ -77,8 +61,8 @@ export class Recommender extends Context.Service<
   )
 }
 
-const violationsOf = ({ maxResults = defaultLimit, userId }: Query): ReadonlyArray<typeof Violation.Type> => {
-  const violations: Array<typeof Violation.Type> = []
+const violationsOf = ({ maxResults = defaultLimit, userId }: Query): ReadonlyArray<Violation> => {
+  const violations: Array<Violation> = []
   if (userId < 0) {
     violations.push({ field: "userId", description: "expected 0 (a visitor who has not signed in) or above" })
   }

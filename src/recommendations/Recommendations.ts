@@ -1,5 +1,5 @@
 /**
- * The Recommendations service: both APIs over gRPC, with health and reflection, on the catalogue from its file.
+ * The Recommendations service: all APIs over gRPC, with health and reflection, on the catalogue of the database.
  */
 import { Layer } from "effect"
 
@@ -12,17 +12,21 @@ import * as AdminServer from "../layers/http/AdminServer.ts"
 import { Database } from "../layers/sql/Database.ts"
 import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
+import * as CatalogApi from "./api/CatalogApi.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
 import * as V1Api from "./api/V1Api.ts"
-import * as CatalogFile from "./catalog/CatalogFile.ts"
+import { CatalogStore } from "./catalog/CatalogStore.ts"
+import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
+import * as DatabaseSearch from "./catalog/DatabaseSearch.ts"
 import { migrations } from "./database/migrations.ts"
 
 /** `version` is reported as the service version in telemetry. */
 export const layer = (version: string) =>
-  Layer.mergeAll(LegacyApi.layer, V1Api.layer, Health.layer, Reflection.layer([descriptors])).pipe(
+  Layer.mergeAll(LegacyApi.layer, V1Api.layer, CatalogApi.layer, Health.layer, Reflection.layer([descriptors])).pipe(
     NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
     Layer.provide(Recommender.layer),
-    Layer.provide(CatalogFile.layer),
+    Layer.provide(Layer.mergeAll(DatabaseCatalog.layer, DatabaseSearch.layer)),
+    Layer.provide(CatalogStore.layer),
     Layer.provide(Database.layerConfig(migrations)),
     Layer.provide(OtlpExport.layer),
     Layer.provide(AdminServer.layerConfig("RECOMMENDATIONS", 9101)),

@@ -13,3 +13,7 @@ export const numberByCategory: ReadonlyMap<Category, BookCategory__Output> = new
 export const categoryByNumber: ReadonlyMap<number, Category> = new Map(
   Array.from(numberByCategory, ([category, number]) => [number, category])
 )
+
+/** The name of the category of a request; undefined means all books. The domain refuses the number of an unknown category as its name. */
+export const categoryNameOf = (number: number): string | undefined =>
+  number === 0 ? undefined : (categoryByNumber.get(number) ?? String(number))

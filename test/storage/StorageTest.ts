@@ -39,7 +39,8 @@ export const format = (url: DatabaseUrl): string =>
     ? `sqlite:${url.filename}`
     : `postgres://${url.username}:${encodeURIComponent(password)}@${url.host}:${url.port}/${url.database}`
 
-const sqlite: Storage = {
+/** In a file. */
+export const sqlite: Storage = {
   system: "sqlite",
   fresh: Effect.map(
     Effect.acquireRelease(

@@ -139,7 +139,8 @@ layer(environment, { excludeTestServices: true })("the manifests", (it) => {
       for (const [name, text] of catalogues) {
         const file = path.join(yield* fs.makeTempDirectoryScoped({ prefix: "onlinebooks-catalogue-" }), name)
         yield* fs.writeFileString(file, text)
-        assert.isAbove((yield* CatalogFile.read(file)).catalog.size, 0)
+        const catalog = { variable: "CATALOG_FILE", path: file, maxSize: text.length * 3 }
+        assert.isAbove((yield* CatalogFile.read(catalog, () => Effect.void)).bookCount, 0)
       }
     })
   )

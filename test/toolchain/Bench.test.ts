@@ -24,12 +24,13 @@ layer(NodeServices.layer)("a benchmark catalogue", (it) => {
       const { bookSize, text } = make()
       const path = yield* fs.makeTempFileScoped()
       yield* fs.writeFileString(path, text)
-      const { catalog } = yield* CatalogFile.read(path)
-      const allBooks = yield* catalog.toBookCatalog().allBooks
-      assert.strictEqual(allBooks.size, size)
-      for (let position = 0; position < size; position++) {
-        assert.strictEqual(EncodedBook.response([allBooks.at(position)]).bytes.length, bookSize)
-      }
+      const file = { variable: "CATALOG_FILE", path, maxSize: text.length }
+      const { bookCount } = yield* CatalogFile.read(file, (books) =>
+        Effect.sync(() => {
+          for (const book of books) assert.strictEqual(EncodedBook.response([book]).bytes.length, bookSize)
+        })
+      )
+      assert.strictEqual(bookCount, size)
     }).pipe(Effect.scoped)
   )
 })

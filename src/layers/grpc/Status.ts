@@ -5,6 +5,7 @@
 import { Metadata } from "@grpc/grpc-js"
 import { Predicate, Record, String } from "effect"
 
+import * as LogTruncation from "../telemetry/LogTruncation.ts"
 import { BadRequest, type ErrorDetail, type FieldViolation } from "./ErrorDetail.ts"
 
 /** The code of each status except OK, which is 0. */
@@ -97,11 +98,43 @@ export const dataLoss = constructor("DataLoss")
 /** The caller has no valid credentials. */
 export const unauthenticated = constructor("Unauthenticated")
 
-/** The request is invalid in any state of the system. The message and a BadRequest detail name each field. */
-export const invalidArgument = (violations: ReadonlyArray<FieldViolation>): StatusOf<"InvalidArgument"> =>
-  constructor("InvalidArgument")(violations.map(({ description, field }) => `${field}: ${description}`).join("; "), {
-    details: [BadRequest({ fieldViolations: violations })]
+/** The maximum number of fields that an {@link invalidArgument} names. Further ones are only counted. */
+const maxViolations = 20
+
+/**
+ * The maximum size of the named fields as {@link StatusCodec} encodes them, in bytes. The trailers of a response then stay below 8 KiB, the
+ * limit of many clients and proxies.
+ */
+const maxViolationsSize = 7_680
+
+/**
+ * The request is invalid in any state of the system. The message and a BadRequest detail name each field: at most 20 of them, and fewer
+ * if their texts are long. The message then ends with "and N more".
+ */
+export const invalidArgument = (violations: ReadonlyArray<FieldViolation>): StatusOf<"InvalidArgument"> => {
+  const named: Array<FieldViolation> = []
+  let size = 0
+  for (const { description, field } of violations.slice(0, maxViolations)) {
+    // one violation of this length always fits
+    const violation = { field: LogTruncation.text(field, 100), description: LogTruncation.text(description, 300) }
+    size += sizeOf(violation)
+    if (size > maxViolationsSize) break
+    named.push(violation)
+  }
+  const more = violations.length - named.length
+  const texts = named.map(textOf)
+  return constructor("InvalidArgument")((more === 0 ? texts : [...texts, `and ${more} more`]).join("; "), {
+    details: [BadRequest({ fieldViolations: named })]
   })
+}
+
+const textOf = ({ description, field }: FieldViolation): string => `${field}: ${description}`
+
+/** The size of a violation: percent-encoded in the message, and twice (message and detail) as base64 in the trailer with the details. */
+const sizeOf = (violation: FieldViolation): number => {
+  const text = textOf(violation).toWellFormed()
+  return encodeURI(text).length + ((Buffer.byteLength(text) + 8) * 2 * 4) / 3
+}
 
 const names = new Map<number, StatusName>(Object.entries(codes).map(([name, code]) => [code, name as StatusName]))
 

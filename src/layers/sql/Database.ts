@@ -191,12 +191,17 @@ const make = Effect.fnUntraced(function* (
       const down = reachability.down()
       if (down !== undefined) return Effect.fail(new DatabaseUnavailable({ reason: down }))
       const limit = Duration.fromInputUnsafe(options?.timeout ?? timeout)
-      return Effect.catch(measure(operation, limited(effect, limit, scope)), (error): Effect.Effect<never, unknown> =>
-        isExpected(error)
-          ? Effect.andThen(reachability.onError(error), Effect.fail(unavailable(error)))
-          : SqlError.isSqlError(error)
-            ? Effect.die(error)
-            : Effect.fail(error)
+      return Effect.catchCause(
+        measure(operation, limited(effect, limit, scope)),
+        ({ reasons }): Effect.Effect<never, unknown> => {
+          const errors = reasons.map(errorOf)
+          const expected = errors.find(isExpected)
+          if (expected !== undefined) {
+            return Effect.andThen(reachability.onError(expected), Effect.fail(unavailable(expected)))
+          }
+          const bug = errors.find(SqlError.isSqlError)
+          return bug === undefined ? Effect.failCause(Cause.fromReasons(reasons)) : Effect.die(bug)
+        }
       )
     }) as never
 
@@ -247,6 +252,10 @@ type Expected = SqlError.SqlError | OperationTimeout
 /** Whether an error has its reason outside of the program. */
 const isExpected = (error: unknown): error is Expected =>
   error instanceof OperationTimeout || (SqlError.isSqlError(error) && sqlErrors.kindOf(error) !== "bug")
+
+/** When the connection is lost in a transaction, its rollback fails too, as a defect. */
+const errorOf = (reason: Cause.Reason<unknown>): unknown =>
+  Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
 
 const describeError = (error: Expected): string =>
   error instanceof OperationTimeout ? `no answer within ${error.millis} ms` : sqlErrors.describe(error)
@@ -391,7 +400,7 @@ const makeMeasure = (system: Driver["system"]) => {
 
 /** The value of `error.type`: undefined for errors that are no errors of the database. */
 const errorTypeOf = ({ cause }: Exit.Failure<unknown, unknown>): string | undefined => {
-  const error = cause.reasons.find(Cause.isFailReason)?.error
+  const error = cause.reasons.map(errorOf).find((error) => error !== undefined)
   if (error instanceof OperationTimeout) return "timeout"
   if (SqlError.isSqlError(error)) return error.reason._tag
   return error === undefined ? "cancelled" : undefined

@@ -24,7 +24,8 @@ export const make = Effect.fnUntraced(function* (
   const mainLock = Semaphore.makeUnsafe(1)
   const main = SqlClient.makeSqliteAcquirers({
     connection: Effect.map(threads, (thread) => new Connection(thread, "main")),
-    semaphore: mainLock
+    semaphore: mainLock,
+    isTransaction
   })
   const reader = SqlClient.makeSqliteAcquirers({
     connection: Effect.map(threads, (thread) => new Connection(thread, "reader")),
@@ -36,6 +37,7 @@ export const make = Effect.fnUntraced(function* (
     borrower: main.borrower,
     transactionAcquirer: main.transactionAcquirer,
     onCommitFailure: main.onCommitFailure,
+    isTransaction: main.isTransaction,
     compiler: Statement.makeCompilerSqlite(),
     driver: "node:sqlite",
     // takes the lock for writing at once: a transaction that reads first could not wait for it later
@@ -43,6 +45,8 @@ export const make = Effect.fnUntraced(function* (
     spanAttributes: [["db.system.name", "sqlite"]]
   })
 })
+
+const isTransaction = (connection: Connection) => connection.isTransaction
 
 /** The running thread. One that failed is replaced at the next use; what it was running fails. */
 const makeThreads = (options: Options): Effect.Effect<Effect.Effect<Thread, SqlError.SqlError>, never, Scope.Scope> =>
@@ -63,6 +67,8 @@ type Callback = (reply: Reply) => void
 /** Sends commands to a thread, which answers them in their order. */
 class Thread {
   isAlive = true
+  /** Whether a transaction was open on the main connection after the last command. */
+  isTransaction = false
   readonly opened: Effect.Effect<void, SqlError.SqlError>
   readonly #worker: Worker
   readonly #exited: Promise<void>
@@ -81,7 +87,10 @@ class Thread {
         resolve()
       })
     })
-    this.#worker.on("message", (reply: Reply) => this.#pending.shift()!(reply))
+    this.#worker.on("message", (reply: Reply) => {
+      this.isTransaction = reply.isTransaction
+      this.#pending.shift()!(reply)
+    })
     this.#worker.on("error", (error) => this.#fail(error instanceof Error ? error.message : String(error)))
   }
 
@@ -101,14 +110,17 @@ class Thread {
 
   #fail(message: string): void {
     this.isAlive = false
-    for (const resume of this.#pending.splice(0)) resume({ failure: { message, errno: cantOpen } })
+    this.isTransaction = false
+    for (const resume of this.#pending.splice(0)) resume(failure(message))
   }
 }
 
 /** SQLITE_CANTOPEN, which counts as a failure of the connection. */
 const cantOpen = 14
 
-const ended: Reply = { failure: { message: "The thread of SQLite has ended", errno: cantOpen } }
+const failure = (message: string): Reply => ({ failure: { message, errno: cantOpen }, isTransaction: false })
+
+const ended = failure("The thread of SQLite has ended")
 
 const resultOf = (reply: Reply): Effect.Effect<unknown, SqlError.SqlError> => {
   if ("value" in reply) return Effect.succeed(reply.value)
@@ -127,6 +139,10 @@ class Connection implements SqlConnection.Connection {
   constructor(thread: Thread, name: ConnectionName) {
     this.#thread = thread
     this.#name = name
+  }
+
+  get isTransaction(): boolean {
+    return this.#thread.isTransaction
   }
 
   execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {

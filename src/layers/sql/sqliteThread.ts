@@ -44,8 +44,13 @@ export interface Failure {
   readonly errno: number
 }
 
-/** The answer to a command; the first answer says that the database is open, or why not. */
-export type Reply = { readonly value: unknown } | { readonly failure: Failure }
+type Outcome<A> = { readonly value: A } | { readonly failure: Failure }
+
+/**
+ * The answer to a command, and whether a transaction is open on the main connection: SQLite rolls back by itself after some errors. The first
+ * answer says that the database is open, or why not.
+ */
+export type Reply = Outcome<unknown> & { readonly isTransaction: boolean }
 
 /** The number of statements that stay prepared. */
 const maxStatements = 100
@@ -85,6 +90,10 @@ class Thread {
     const main = new Connection(options)
     this.#connections = { main, reader: options.filename === ":memory:" ? main : new Connection(options) }
     this.#port = port
+  }
+
+  get isTransaction(): boolean {
+    return this.#connections.main.database.isOpen && this.#connections.main.database.isTransaction
   }
 
   run(command: Command): unknown {
@@ -135,7 +144,7 @@ const parameters = ({ params }: Query) => params as ReadonlyArray<SQLInputValue>
 /** SQLITE_CANTOPEN, for a folder that cannot be made, and SQLITE_ERROR. */
 const [cantOpen, otherError] = [14, 1]
 
-const attempt = <A>(evaluate: () => A, fallback: number): { readonly value: A } | { readonly failure: Failure } => {
+const attempt = <A>(evaluate: () => A, fallback: number): Outcome<A> => {
   try {
     return { value: evaluate() }
   } catch (error) {
@@ -145,11 +154,16 @@ const attempt = <A>(evaluate: () => A, fallback: number): { readonly value: A } 
 }
 
 const serve = (port: MessagePort) => {
+  const reply = (outcome: Outcome<unknown>, isTransaction: boolean) =>
+    port.postMessage({ ...outcome, isTransaction } satisfies Reply)
   const opened = attempt(() => new Thread(port, workerData as Options), cantOpen)
-  if ("failure" in opened) return port.postMessage(opened)
+  if ("failure" in opened) return reply(opened, false)
   const thread = opened.value
-  port.on("message", (command: Command) => port.postMessage(attempt(() => thread.run(command), otherError)))
-  port.postMessage({ value: undefined })
+  port.on("message", (command: Command) => {
+    const outcome = attempt(() => thread.run(command), otherError)
+    reply(outcome, thread.isTransaction)
+  })
+  reply({ value: undefined }, false)
 }
 
 if (parentPort !== null) serve(parentPort)

@@ -3,13 +3,13 @@
  */
 import { String } from "effect"
 
-import type { CatalogUnavailable, CategoryNotFound } from "../../domain/BookCatalog.ts"
-import type { InvalidQuery } from "../../domain/Recommender.ts"
+import type { BookNotFound, CatalogUnavailable, CategoryNotFound } from "../../domain/BookCatalog.ts"
+import type { InvalidQuery } from "../../domain/InvalidQuery.ts"
 import { ErrorInfo } from "../../layers/grpc/ErrorDetail.ts"
 import type { StatusTable } from "../../layers/grpc/GrpcHandlers.ts"
 import * as Status from "../../layers/grpc/Status.ts"
 
-export const statuses: StatusTable<InvalidQuery | CategoryNotFound | CatalogUnavailable> = {
+export const statuses: StatusTable<InvalidQuery | CategoryNotFound | BookNotFound | CatalogUnavailable> = {
   InvalidQuery: ({ violations }) =>
     // the fields of a query have the names of the request's fields, which are in snake case
     Status.invalidArgument(
@@ -18,6 +18,10 @@ export const statuses: StatusTable<InvalidQuery | CategoryNotFound | CatalogUnav
   CategoryNotFound: ({ category }) =>
     Status.notFound("Category not found", {
       details: [ErrorInfo({ reason: "CATEGORY_NOT_FOUND", domain: "onlinebooks", metadata: { category } })]
+    }),
+  BookNotFound: ({ bookId }) =>
+    Status.notFound("Book not found", {
+      details: [ErrorInfo({ reason: "BOOK_NOT_FOUND", domain: "onlinebooks", metadata: { book_id: `${bookId}` } })]
     }),
   CatalogUnavailable: () => Status.unavailable("The catalogue cannot be reached")
 }

@@ -2,25 +2,26 @@
  * The catalogue as a CSV file: UTF-8 (a byte order mark is allowed), with the header `id,title,authors,year,isbn10,categories`. Authors
  * are separated by commas inside their field, categories by semicolons; the year and the ISBN may be empty.
  *
- * The file is read once, at start-up. An invalid file is rejected as a whole, with an error for each invalid row.
+ * An invalid file is rejected as a whole, with an error for each invalid row.
  */
-import { Config, Duration, Effect, type FileSystem, Layer, Result, Schema } from "effect"
+import { Array as Arr, Config, Effect, type FileSystem, PlatformError, Result, Schema } from "effect"
 
-import { BookCatalog } from "../../domain/BookCatalog.ts"
+import type { Book } from "../../domain/Book.ts"
 import { ProjectRoot } from "../../layers/config/ProjectRoot.ts"
 import { quoteText } from "../../layers/config/quoteText.ts"
+import * as RegularFile from "../../layers/config/RegularFile.ts"
 import * as Setting from "../../layers/config/Setting.ts"
-import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
 import * as catalogRow from "./catalogRow.ts"
 import * as CsvRecords from "./CsvRecords.ts"
-import { EncodedCatalog } from "./EncodedCatalog.ts"
 
 /** A problem in a line; lines are counted from 1. */
 const BadLine = Schema.Struct({ line: Schema.Int, reason: Schema.String })
 type BadLine = typeof BadLine.Type
 
-/** The file cannot be served. The message has one line for each problem. */
+/** The file cannot be imported. The message has one line for each problem. */
 export class CatalogFileError extends Schema.TaggedError<CatalogFileError>()("CatalogFileError", {
+  /** The setting or the argument that has the path. */
+  variable: Schema.String,
   path: Schema.String,
   /** The problem of the whole file, or the number of invalid lines. */
   reason: Schema.String,
@@ -28,23 +29,28 @@ export class CatalogFileError extends Schema.TaggedError<CatalogFileError>()("Ca
 }) {
   override get message(): string {
     return [
-      `CATALOG_FILE=${quoteText(this.path)}: expected a catalogue, but ${this.reason}`,
+      `${this.variable}=${quoteText(this.path)}: expected a catalogue, but ${this.reason}`,
       ...this.badLines.map(({ line, reason }) => `  line ${line}: ${reason}`)
     ].join("\n")
   }
 }
 
-export interface Settings {
+/** A catalogue file. */
+export interface CatalogFile {
+  /** The setting or the argument that has the path, for error messages. */
+  readonly variable: string
+  /** Absolute. */
   readonly path: string
   /** The maximum size of the file, in bytes. */
   readonly maxSize: number
 }
 
 /** CATALOG_FILE and CATALOG_MAX_SIZE. */
-export const settings: Config.Config<Settings> = Config.all({
+export const settings = Config.all({
   path: Setting.text("CATALOG_FILE", {
     description:
-      "The path of the catalogue, a regular file: UTF-8 CSV with the header `id,title,authors,year,isbn10,categories`.",
+      "The path of the catalogue, a regular file: UTF-8 CSV with the header `id,title,authors,year,isbn10,categories`. It is imported " +
+      "at the start, unless the database has imported a file with the same content before.",
     default: "data/books.csv"
   }),
   maxSize: Setting.count("CATALOG_MAX_SIZE", {
@@ -53,6 +59,13 @@ export const settings: Config.Config<Settings> = Config.all({
     default: 104_857_600,
     minimum: 1
   })
+})
+
+/** The file of {@link settings}. */
+export const fromSettings = Effect.gen(function* () {
+  const { maxSize, path } = yield* settings
+  const file: CatalogFile = { variable: "CATALOG_FILE", path: (yield* ProjectRoot).resolve(path), maxSize }
+  return file
 })
 
 /** The maximum size of a row, in bytes. */
@@ -67,75 +80,77 @@ const badLineOverhead = 100
 /** The maximum number of logged warnings. Further ones are only counted. */
 const maxWarnings = 20
 
-/** The books of the file of {@link settings}. */
-export const layer = Layer.effect(
-  BookCatalog,
-  Effect.gen(function* () {
-    const { maxSize, path } = yield* settings
-    const [elapsed, { catalog, warningCount, warnings }] = yield* Effect.timed(
-      read((yield* ProjectRoot).resolve(path), { maxSize })
-    )
-    for (const { line, reason } of warnings) {
-      yield* Effect.annotateLogs(Effect.logWarning("Suspicious row in the catalogue"), { path, line, reason })
-    }
-    const suppressed = warningCount - warnings.length
-    if (suppressed > 0) {
-      yield* Effect.annotateLogs(Effect.logWarning(`${suppressed} further warnings about the catalogue suppressed`), {
-        path
-      })
-    }
-    yield* ObservableMetric.gauge("catalog_books", "Books in the catalogue", () => catalog.size)
-    yield* ObservableMetric.gauge("catalog_load_duration_seconds", "Time to load the catalogue at start-up", () =>
-      Duration.toSeconds(elapsed)
-    )
-    yield* Effect.annotateLogs(Effect.logInfo("Catalogue loaded"), {
-      path,
-      books: catalog.size,
-      durationMs: Math.round(Duration.toMillis(elapsed))
-    })
-    return catalog.toBookCatalog()
-  })
-)
+/** What was found in an accepted file. */
+export interface Summary {
+  /** Of the bytes that were read, in lower-case hexadecimal. */
+  readonly sha256: string
+  readonly bookCount: number
+  /** The first warnings about rows that are accepted. */
+  readonly warnings: ReadonlyArray<BadLine>
+  readonly warningCount: number
+}
 
-/** Reads the books of a file, in the order of its rows. */
-export const read = Effect.fnUntraced(function* (
-  path: string,
-  { maxSize = Infinity }: { readonly maxSize?: number } = {}
-): Effect.fn.Return<Reading, CatalogFileError, FileSystem.FileSystem> {
+/** The number of books that are passed together. Their rows can be large. */
+const batchSize = 250
+
+/**
+ * Passes the books of a file to `use`, in batches and in the order of the rows, while the file is read. If the file turns out to be invalid,
+ * the effect fails after some of its books have been passed.
+ */
+export const read = Effect.fnUntraced(function* <E, R>(
+  file: CatalogFile,
+  use: (books: Arr.NonEmptyReadonlyArray<Book>) => Effect.Effect<void, E, R>
+): Effect.fn.Return<Summary, CatalogFileError | E, FileSystem.FileSystem | R> {
   const reading = new Reading()
-  yield* CsvRecords.forEach(path, { fileSize: maxSize, recordSize: maxRowSize }, (record) => reading.add(record)).pipe(
-    Effect.mapError(
-      (error) =>
-        new CatalogFileError({
-          path,
-          reason:
-            error._tag === "UnsuitableFile"
-              ? unsuitable(error)
-              : (unreadable[error.reason._tag] ?? `the file cannot be read (${error.reason.message})`),
-          badLines: []
-        })
-    )
-  )
+  const sha256 = yield* CsvRecords.forEach(
+    file.path,
+    { fileSize: file.maxSize, recordSize: maxRowSize },
+    (record) => reading.add(record),
+    Effect.suspend(() => Effect.forEach(reading.takeBatches(false), use, { discard: true }))
+  ).pipe(Effect.mapError((error) => (isFileProblem(error) ? toCatalogFileError(file, error) : error)))
   const problem = reading.problem()
-  return problem === undefined ? reading : yield* new CatalogFileError({ path, ...problem })
+  if (problem !== undefined) return yield* new CatalogFileError({ ...file, ...problem })
+  yield* Effect.forEach(reading.takeBatches(true), use, { discard: true })
+  const { bookCount, warningCount, warnings } = reading
+  return { sha256, bookCount, warningCount, warnings }
 })
+
+/** The SHA-256 of a file, in lower-case hexadecimal. */
+export const sha256 = (file: CatalogFile): Effect.Effect<string, CatalogFileError, FileSystem.FileSystem> =>
+  Effect.mapError(RegularFile.sha256(file.path, file.maxSize), (error) => toCatalogFileError(file, error))
+
+type FileProblem = RegularFile.UnsuitableFile | PlatformError.PlatformError
+
+const isFileProblem = (error: unknown): error is FileProblem =>
+  error instanceof RegularFile.UnsuitableFile || error instanceof PlatformError.PlatformError
+
+const toCatalogFileError = ({ path, variable }: CatalogFile, error: FileProblem) =>
+  new CatalogFileError({
+    variable,
+    path,
+    reason:
+      error._tag === "UnsuitableFile"
+        ? unsuitable(error)
+        : (unreadable[error.reason._tag] ?? `the file cannot be read (${error.reason.message})`),
+    badLines: []
+  })
 
 const unreadable: { readonly [tag: string]: string } = {
   NotFound: "there is no such file",
   PermissionDenied: "this user may not read the file"
 }
 
-const unsuitable = ({ reason }: CsvRecords.UnsuitableFile): string =>
+const unsuitable = ({ reason }: RegularFile.UnsuitableFile): string =>
   reason._tag === "TooLarge"
     ? `the file has more than the ${reason.maximum} bytes of CATALOG_MAX_SIZE`
     : `it is not a regular file (${reason.type})`
 
 /** The books of the rows that were read, and their problems. */
 class Reading {
-  readonly catalog = new EncodedCatalog()
-  /** The first warnings about rows that are accepted. */
+  bookCount = 0
   readonly warnings: Array<BadLine> = []
   warningCount = 0
+  readonly #books: Array<Book> = []
   #header: string | undefined
   readonly #lineOfId = new Map<number, number>()
   readonly #badLines: Array<BadLine> = []
@@ -143,6 +158,12 @@ class Reading {
   #reportSize = 0
   /** The reported lines that are not UTF-8. */
   readonly #notUtf8 = new Set<number>()
+
+  /** Removes and returns the books that were added, in batches of {@link batchSize}; only at the end also the rest. */
+  takeBatches(isEnd: boolean): ReadonlyArray<Arr.NonEmptyReadonlyArray<Book>> {
+    const rest = isEnd ? 0 : this.#books.length % batchSize
+    return Arr.chunksOf(this.#books.splice(0, this.#books.length - rest), batchSize)
+  }
 
   add(record: CsvRecords.CsvRecord): void {
     switch (record._tag) {
@@ -169,7 +190,7 @@ class Reading {
       return { reason: `its header is not ${catalogRow.header}`, badLines: [first, ...others] }
     }
     if (this.#badLineCount > 0) return { reason: this.#summary(), badLines: this.#badLines }
-    return this.catalog.size === 0 ? { reason: "it contains no books", badLines: [] } : undefined
+    return this.bookCount === 0 ? { reason: "it contains no books", badLines: [] } : undefined
   }
 
   #summary(): string {
@@ -195,7 +216,8 @@ class Reading {
     const otherLine = this.#lineOfId.get(book.id)
     if (otherLine !== undefined) return this.#report(line, `id: ${book.id} duplicates line ${otherLine}`)
     this.#lineOfId.set(book.id, line)
-    this.catalog.add(book)
+    this.bookCount++
+    if (this.#badLineCount === 0) this.#books.push(book)
     const warning = catalogRow.warning(cells)
     if (warning === undefined) return
     this.warningCount++

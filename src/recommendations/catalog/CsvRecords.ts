@@ -2,10 +2,9 @@
  * Reads the records of a CSV file (RFC 4180) in bounded memory, whatever the file contains. Each record has its line number and its
  * problem, so that all errors of a file can be reported together.
  */
-import { Data, Effect, FileSystem, type PlatformError, Result } from "effect"
+import { Effect, type FileSystem, type PlatformError, Result } from "effect"
 
-/** The number of bytes to read at a time. */
-const chunkSize = 131_072
+import * as RegularFile from "../../layers/config/RegularFile.ts"
 
 const lineFeed = 0x0a
 const carriageReturn = 0x0d
@@ -37,42 +36,32 @@ export type CsvRecord =
   /** After a broken quote, a line that is not UTF-8. */
   | { readonly _tag: "NotUtf8"; readonly line: number }
 
-/** The path is not a regular file, or the file exceeds {@link Limits.fileSize}. */
-export class UnsuitableFile extends Data.TaggedError("UnsuitableFile")<{
-  readonly reason:
-    | { readonly _tag: "NotRegular"; readonly type: FileSystem.File.Type }
-    | { readonly _tag: "TooLarge"; readonly maximum: number }
-}> {}
-
 /**
- * Passes each record of a file to `use`. Only regular files are read: a device may be infinite, and opening a pipe blocks until it has a writer.
- * It can be interrupted between two reads.
+ * Passes each record of a regular file to `use`, and returns the SHA-256 of the file, in lower-case hexadecimal. `afterChunk` runs after
+ * the records of each chunk of the file, so that the records can be processed while the file is read.
  */
-export const forEach = (
+export const forEach = <E = never, R = never>(
   path: string,
   limits: Limits,
-  use: (record: CsvRecord) => void
-): Effect.Effect<void, UnsuitableFile | PlatformError.PlatformError, FileSystem.FileSystem> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const { size, type } = yield* fs.stat(path)
-      if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
-      const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: limits.fileSize } })
-      if (size > limits.fileSize) return yield* tooLarge
-      const file = yield* fs.open(path)
-      const scanner = new Scanner(limits.recordSize, use)
-      // the file may grow while it is read, and files in /proc have size 0
-      for (let total = 0; ;) {
-        const count = Number(yield* file.read(scanner.freeSpace()))
-        if (count === 0) break
-        total += count
-        if (total > limits.fileSize) return yield* tooLarge
-        scanner.scan(count)
-      }
-      scanner.end()
-    })
-  )
+  use: (record: CsvRecord) => void,
+  afterChunk: Effect.Effect<void, E, R> = Effect.void as Effect.Effect<void, E, R>
+): Effect.Effect<string, RegularFile.UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
+  Effect.suspend(() => {
+    const scanner = new Scanner(limits.recordSize, use)
+    const scan = (count: number) =>
+      Effect.andThen(
+        Effect.sync(() => scanner.scan(count)),
+        afterChunk
+      )
+    return RegularFile.read(path, limits.fileSize, { buffer: () => scanner.freeSpace(), use: scan }).pipe(
+      Effect.tap(() =>
+        Effect.andThen(
+          Effect.sync(() => scanner.end()),
+          afterChunk
+        )
+      )
+    )
+  })
 
 /** Finds the records in a sequence of chunks. */
 class Scanner {
@@ -97,12 +86,12 @@ class Scanner {
   constructor(recordSize: number, use: (record: CsvRecord) => void) {
     this.#recordSize = recordSize
     this.#use = use
-    this.#buffer = new Uint8Array(chunkSize + recordSize)
+    this.#buffer = new Uint8Array(RegularFile.chunkSize + recordSize)
   }
 
   /** The buffer for the next chunk. */
   freeSpace(): Uint8Array {
-    return this.#buffer.subarray(this.#filled, this.#filled + chunkSize)
+    return this.#buffer.subarray(this.#filled, this.#filled + RegularFile.chunkSize)
   }
 
   /** Scans the next `count` bytes, which have been written to {@link freeSpace}. */

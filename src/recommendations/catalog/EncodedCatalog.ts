@@ -6,7 +6,7 @@
  * because that is how protobuf encodes a repeated field (https://protobuf.dev/programming-guides/encoding/).
  */
 import type { Book } from "../../domain/Book.ts"
-import { BookCatalog, type Shelf } from "../../domain/BookCatalog.ts"
+import type { Shelf, Shelves } from "../../domain/BookCatalog.ts"
 import { categories, type Category } from "../../domain/Category.ts"
 import definitions from "../../generated/v1/definitions.ts"
 import type { Book__Output } from "../../generated/v1/onlinebooks/recommendations/v1/Book.ts"
@@ -27,6 +27,7 @@ export class EncodedCatalog {
     return this.#offsets.size
   }
 
+  /** Adds a book. Its id has to be above those of the books before it. */
   add(book: Book): void {
     const encoded = encode(book)
     const offset = this.#length
@@ -37,17 +38,17 @@ export class EncodedCatalog {
     for (const category of book.categories) this.#offsetsOf.get(category)!.add(offset)
   }
 
-  /** Returns the catalogue. No books may be added afterwards. */
-  toBookCatalog(): BookCatalog["Service"] {
+  /** Returns the books. None may be added afterwards. */
+  toShelves(): Shelves {
     const bytes = this.#bytes
     const shelfOf = (list: OffsetList): Shelf => {
       const { size, values } = list
       return { size, at: (position) => new EncodedBook(bytes, values[position]!) }
     }
-    return BookCatalog.make(
-      shelfOf(this.#offsets),
-      new Map(Array.from(this.#offsetsOf, ([category, offsets]) => [category, shelfOf(offsets)]))
-    )
+    return {
+      allBooks: shelfOf(this.#offsets),
+      byCategory: new Map(Array.from(this.#offsetsOf, ([category, offsets]) => [category, shelfOf(offsets)]))
+    }
   }
 }
 
@@ -91,8 +92,9 @@ export class EncodedBook implements Book {
     this.#start = start
   }
 
+  /** Read from the bytes, since the search for an id reads the ids of many books. */
   get id(): number {
-    return this.#decoded.id
+    return idOf(this.#bytes, this.#start)
   }
   get title(): string {
     return this.#decoded.title
@@ -144,5 +146,19 @@ const endOf = (bytes: Uint8Array, start: number): number => {
     const byte = bytes[at++]!
     length |= (byte & 0x7f) << bits
     if (byte < 0x80) return at + length
+  }
+}
+
+/** The id of a book: the first field of its message, since protobufjs writes fields in the order of their numbers. */
+const idOf = (bytes: Uint8Array, start: number): number => {
+  let at = start + 1
+  while (bytes[at]! >= 0x80) at++
+  // skips the last byte of the length, and the tag of the field
+  at += 2
+  let id = 0
+  for (let bits = 0; ; bits += 7) {
+    const byte = bytes[at++]!
+    id |= (byte & 0x7f) << bits
+    if (byte < 0x80) return id
   }
 }

@@ -36,6 +36,7 @@ const createCatalog = Effect.gen(function* () {
     year INTEGER,
     isbn10 TEXT,
     categories TEXT NOT NULL,
+    folded_title TEXT NOT NULL,
     words TEXT NOT NULL
   )`
   yield* sql.onDialectOrElse({

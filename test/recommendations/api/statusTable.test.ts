@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 
 import { CatalogUnavailable, CategoryNotFound } from "../../../src/domain/BookCatalog.ts"
-import { InvalidQuery } from "../../../src/domain/Recommender.ts"
+import { InvalidQuery } from "../../../src/domain/InvalidQuery.ts"
 import { ErrorInfo } from "../../../src/layers/grpc/ErrorDetail.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { statuses } from "../../../src/recommendations/api/statusTable.ts"

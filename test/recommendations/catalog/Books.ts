@@ -4,7 +4,7 @@
 import { Arbitrary, Array as Arr, Effect, Schema } from "effect"
 
 import { Book } from "../../../src/domain/Book.ts"
-import type { BookCatalog, Shelf } from "../../../src/domain/BookCatalog.ts"
+import { BookCatalog, type Shelf } from "../../../src/domain/BookCatalog.ts"
 import { EncodedCatalog } from "../../../src/recommendations/catalog/EncodedCatalog.ts"
 
 /** A plain copy of a book, for comparisons. */
@@ -38,7 +38,8 @@ export const arbitraryBooks = Arbitrary.array(
 export const encodedCatalog = (books: ReadonlyArray<Book>): BookCatalog["Service"] => {
   const catalog = new EncodedCatalog()
   for (const book of books) catalog.add(book)
-  return catalog.toBookCatalog()
+  const [bookCatalog] = BookCatalog.make(catalog.toShelves())
+  return bookCatalog
 }
 
 /** The same books, encoded. */

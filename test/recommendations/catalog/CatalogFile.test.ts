@@ -1,16 +1,22 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, PlatformError } from "effect"
 
+import type { Book } from "../../../src/domain/Book.ts"
 import * as CatalogFile from "../../../src/recommendations/catalog/CatalogFile.ts"
-import { plainBooks } from "./Books.ts"
 import * as OneFile from "./OneFile.ts"
 
 const header = "id,title,authors,year,isbn10,categories\n"
 
+const file: CatalogFile.CatalogFile = { variable: "CATALOG_FILE", path: "books.csv", maxSize: 100_000_000 }
+
 /** Reads the books of a file with this content, in parts of at most `partSize` bytes. */
 const read = (content: string | Uint8Array, partSize?: number) =>
-  CatalogFile.read("books.csv").pipe(
-    Effect.map(({ catalog }) => plainBooks(Effect.runSync(catalog.toBookCatalog().allBooks))),
+  Effect.gen(function* () {
+    const books: Array<Book> = []
+    const { bookCount } = yield* CatalogFile.read(file, (batch) => Effect.sync(() => void books.push(...batch)))
+    assert.strictEqual(bookCount, books.length)
+    return books
+  }).pipe(
     Effect.provide(OneFile.layer(typeof content === "string" ? new TextEncoder().encode(content) : content, partSize))
   )
 
@@ -249,10 +255,10 @@ describe("CatalogFile", () => {
   it.effect("accepts authors that are separated by semicolons, with a warning", () =>
     Effect.gen(function* () {
       const rows = "1,A Title,Ann A; Bob B,1999,,MYSTERY\n"
-      const { catalog, warningCount, warnings } = yield* CatalogFile.read("books.csv").pipe(
+      const { bookCount, warningCount, warnings } = yield* CatalogFile.read(file, () => Effect.void).pipe(
         Effect.provide(OneFile.layer(new TextEncoder().encode(header + rows)))
       )
-      assert.strictEqual(catalog.size, 1)
+      assert.strictEqual(bookCount, 1)
       assert.strictEqual(warningCount, 1)
       assert.deepStrictEqual(warnings, [
         { line: 2, reason: 'authors: names are separated by commas, got "Ann A; Bob B"' }
@@ -294,7 +300,7 @@ describe("CatalogFile", () => {
   it.effect("rejects a missing file", () =>
     Effect.gen(function* () {
       const notFound = PlatformError.systemError({ _tag: "NotFound", module: "FileSystem", method: "stat" })
-      const error = yield* CatalogFile.read("nope.csv").pipe(
+      const error = yield* CatalogFile.read({ ...file, path: "nope.csv" }, () => Effect.void).pipe(
         Effect.provide(FileSystem.layerNoop({ stat: () => Effect.fail(notFound) })),
         Effect.flip
       )

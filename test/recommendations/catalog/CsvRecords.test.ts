@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect, Schema, Stream } from "effect"
 import { Csv } from "effect/encoding"
 
+import * as RegularFile from "../../../src/layers/config/RegularFile.ts"
 import * as CsvRecords from "../../../src/recommendations/catalog/CsvRecords.ts"
 import * as OneFile from "./OneFile.ts"
 
@@ -145,13 +146,13 @@ describe("CsvRecords", () => {
     (type) =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(Effect.provide(records, OneFile.other(type)))
-        assert.deepStrictEqual(error, new CsvRecords.UnsuitableFile({ reason: { _tag: "NotRegular", type } }))
+        assert.deepStrictEqual(error, new RegularFile.UnsuitableFile({ reason: { _tag: "NotRegular", type } }))
       })
   )
 
   it.effect("rejects a file that is too large, or grows too large while it is read", () =>
     Effect.gen(function* () {
-      const tooLarge = new CsvRecords.UnsuitableFile({ reason: { _tag: "TooLarge", maximum: limits.fileSize } })
+      const tooLarge = new RegularFile.UnsuitableFile({ reason: { _tag: "TooLarge", maximum: limits.fileSize } })
       const bytes = new Uint8Array(limits.fileSize + 1).fill(0x0a)
       assert.deepStrictEqual(yield* Effect.flip(Effect.provide(records, OneFile.layer(bytes))), tooLarge)
       assert.deepStrictEqual(

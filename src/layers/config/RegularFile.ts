@@ -1,0 +1,63 @@
+/**
+ * Reads a file that a setting names, in chunks. Only regular files are read: a device may be infinite, and opening a pipe blocks until it has a
+ * writer.
+ */
+import { createHash } from "node:crypto"
+
+import { Data, Effect, FileSystem, type PlatformError } from "effect"
+
+/** The number of bytes to read at a time. */
+export const chunkSize = 131_072
+
+/** The path is not a regular file, or the file is larger than allowed. */
+export class UnsuitableFile extends Data.TaggedError("UnsuitableFile")<{
+  readonly reason:
+    | { readonly _tag: "NotRegular"; readonly type: FileSystem.File.Type }
+    | { readonly _tag: "TooLarge"; readonly maximum: number }
+}> {}
+
+/** What happens with the chunks of a file. */
+export interface Consumer<E = never, R = never> {
+  /** The buffer for the next chunk. */
+  readonly buffer: () => Uint8Array
+  /** Uses the first `count` bytes of that buffer. The file is read on afterwards. */
+  readonly use: (count: number) => Effect.Effect<void, E, R>
+}
+
+/**
+ * Reads a file of at most `maxSize` bytes to its end, and returns the SHA-256 of its bytes, in lower-case hexadecimal. It can be interrupted
+ * between two chunks.
+ */
+export const read = <E, R>(
+  path: string,
+  maxSize: number,
+  { buffer, use }: Consumer<E, R>
+): Effect.Effect<string, UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { size, type } = yield* fs.stat(path)
+      if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
+      const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: maxSize } })
+      if (size > maxSize) return yield* tooLarge
+      const file = yield* fs.open(path)
+      const hash = createHash("sha256")
+      // the file may grow while it is read, and files in /proc have size 0
+      for (let total = 0; ;) {
+        const chunk = buffer()
+        const count = Number(yield* file.read(chunk))
+        if (count === 0) return hash.digest("hex")
+        total += count
+        if (total > maxSize) return yield* tooLarge
+        hash.update(chunk.subarray(0, count))
+        yield* use(count)
+      }
+    })
+  )
+
+/** The SHA-256 of a file of at most `maxSize` bytes, as {@link read} returns it. */
+export const sha256 = (path: string, maxSize: number) =>
+  Effect.suspend(() => {
+    const chunk = new Uint8Array(chunkSize)
+    return read(path, maxSize, { buffer: () => chunk, use: () => Effect.void })
+  })

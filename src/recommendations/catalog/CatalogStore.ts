@@ -1,0 +1,148 @@
+/**
+ * The catalogues in the database: imports files, and loads the current catalogue.
+ *
+ * Each import has an id, and the last one is the current catalogue. Books that it lacks stay in the table, with the id of the last import
+ * that had them, since readers have said something about them.
+ */
+import { Array as Arr, Clock, Context, Effect, FileSystem, Layer, Option, Stream } from "effect"
+import { SqlClient } from "effect/sql"
+
+import type { Book } from "../../domain/Book.ts"
+import { Database, type DatabaseUnavailable } from "../../layers/sql/Database.ts"
+import { bookColumns, type BookRow, fromRow, toRow } from "./bookRow.ts"
+import * as CatalogFile from "./CatalogFile.ts"
+import { EncodedCatalog } from "./EncodedCatalog.ts"
+
+/** A catalogue that was imported. */
+export interface Imported extends CatalogFile.Summary {
+  readonly catalogId: number
+}
+
+/** The current catalogue, in memory. */
+export interface LoadedCatalog {
+  readonly catalogId: number
+  readonly catalog: EncodedCatalog
+}
+
+export class CatalogStore extends Context.Service<
+  CatalogStore,
+  {
+    /** Imports a file as the current catalogue, all of it or nothing. Concurrent imports run one after the other. */
+    readonly importFile: (
+      file: CatalogFile.CatalogFile
+    ) => Effect.Effect<Imported, CatalogFile.CatalogFileError | DatabaseUnavailable>
+    /** Imports a file unless one with the same content has been imported before. */
+    readonly importOnce: (
+      file: CatalogFile.CatalogFile
+    ) => Effect.Effect<Option.Option<Imported>, CatalogFile.CatalogFileError | DatabaseUnavailable>
+    /** The id of the current catalogue. None if no catalogue has been imported. */
+    readonly currentId: Effect.Effect<Option.Option<number>, DatabaseUnavailable>
+    /** The current catalogue. None if no catalogue has been imported. */
+    readonly load: Effect.Effect<Option.Option<LoadedCatalog>, DatabaseUnavailable>
+    /** Emits when another process may have imported a catalogue. Never for SQLite. */
+    readonly notifications: Stream.Stream<void>
+  }
+>()("onlinebooks/recommendations/catalog/CatalogStore") {
+  static readonly layer = Layer.effect(
+    CatalogStore,
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { listen, notify, run, transaction } = yield* Database
+      const sql = yield* SqlClient.SqlClient
+
+      /** Ends with the transaction. SQLite has one writer at a time. */
+      const lockImports = sql.onDialectOrElse({
+        pg: () => Effect.asVoid(sql`SELECT pg_advisory_xact_lock(${importLock})`),
+        orElse: () => Effect.void
+      })
+
+      /** PostgreSQL updates its index with each row. */
+      const rebuildIndex = sql.onDialectOrElse({
+        pg: () => Effect.void,
+        orElse: () => Effect.asVoid(sql`INSERT INTO books_words (books_words) VALUES ('rebuild')`)
+      })
+
+      const isImported = (sha256: string) =>
+        Effect.map(sql`SELECT 1 FROM catalogs WHERE sha256 = ${sha256} LIMIT 1`, Arr.isReadonlyArrayNonEmpty)
+
+      const insert = (books: Arr.NonEmptyReadonlyArray<Book>, catalogId: number) =>
+        sql`INSERT INTO books ${sql.insert(Arr.map(books, (book) => toRow(book, catalogId)))}
+          ON CONFLICT (book_id) DO UPDATE SET
+            catalog_id = excluded.catalog_id, title = excluded.title, authors = excluded.authors, year = excluded.year,
+            isbn10 = excluded.isbn10, categories = excluded.categories, folded_title = excluded.folded_title,
+            words = excluded.words`
+
+      /** For a transaction in which {@link lockImports} has run. */
+      const importLocked = Effect.fnUntraced(
+        function* (file: CatalogFile.CatalogFile) {
+          const importedAt = yield* Clock.currentTimeMillis
+          // the books refer to the row, whose other values are known when the file has been read
+          const [{ catalog_id: catalogId }] = (yield* sql`INSERT INTO catalogs
+          ${sql.insert({ sha256: "", book_count: 0, imported_at: importedAt })} RETURNING catalog_id`) as unknown as [
+            { readonly catalog_id: number }
+          ]
+          const summary = yield* CatalogFile.read(file, (books) => insert(books, catalogId))
+          yield* sql`UPDATE catalogs SET ${sql.update({ sha256: summary.sha256, book_count: summary.bookCount })}
+          WHERE catalog_id = ${catalogId}`
+          yield* rebuildIndex
+          yield* notify(channel)
+          const imported: Imported = { ...summary, catalogId }
+          return imported
+        },
+        Effect.provideService(FileSystem.FileSystem, fs)
+      )
+
+      return CatalogStore.of({
+        importFile: (file) =>
+          transaction("catalogs.import", Effect.andThen(lockImports, importLocked(file)), { timeout: importTimeout }),
+        importOnce: Effect.fnUntraced(function* (file) {
+          const sha256 = yield* Effect.provideService(CatalogFile.sha256(file), FileSystem.FileSystem, fs)
+          if (yield* run("catalogs.find", isImported(sha256))) return Option.none()
+          const importUnlessImported = Effect.gen(function* () {
+            yield* lockImports
+            // another process may have imported it meanwhile
+            return (yield* isImported(sha256)) ? Option.none() : Option.some(yield* importLocked(file))
+          })
+          return yield* transaction("catalogs.import", importUnlessImported, { timeout: importTimeout })
+        }),
+        currentId: Effect.map(
+          run("catalogs.current", sql<CurrentRow>`SELECT MAX(catalog_id) AS catalog_id FROM catalogs`),
+          ([row]) => Option.fromNullishOr(row?.catalog_id)
+        ),
+        load: Effect.suspend(() => {
+          const catalog = new EncodedCatalog()
+          let catalogId: number | undefined
+          // one statement, so that it reads one catalogue even while another is imported
+          const rows = sql<BookRow & { readonly catalog_id: number }>`
+            SELECT catalog_id, ${sql.literal(bookColumns)} FROM books
+            WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) ORDER BY book_id`.stream
+          const readAll = Stream.runForEach(rows, (row) =>
+            Effect.sync(() => {
+              catalogId = row.catalog_id
+              catalog.add(fromRow(row))
+            })
+          )
+          return Effect.map(run("catalogs.load", readAll, { timeout: loadTimeout }), () =>
+            catalogId === undefined ? Option.none() : Option.some({ catalogId, catalog })
+          )
+        }),
+        notifications: listen(channel)
+      })
+    })
+  )
+}
+
+interface CurrentRow {
+  readonly catalog_id: number | null
+}
+
+const channel = "catalogs"
+
+/** The key of PostgreSQL's advisory lock of imports: any number that no other lock of the database has. */
+const importLock = 7_201_855_002
+
+/** How long a large import may take, with those that it waits for. */
+const importTimeout = "30 minutes"
+
+/** How long it may take to load a large catalogue. */
+const loadTimeout = "5 minutes"

@@ -1,0 +1,126 @@
+/**
+ * The current catalogue of the database, in memory. CATALOG_FILE is imported at the start. A catalogue that any process imports later
+ * replaces the one in memory in one step.
+ */
+import { type Config, Duration, Effect, Layer, Option, Schedule, Stream } from "effect"
+
+import { BookCatalog } from "../../domain/BookCatalog.ts"
+import * as Setting from "../../layers/config/Setting.ts"
+import { DatabaseUnavailable } from "../../layers/sql/Database.ts"
+import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
+import * as CatalogFile from "./CatalogFile.ts"
+import { CatalogStore, type Imported, type LoadedCatalog } from "./CatalogStore.ts"
+
+/** MODEL_REFRESH. */
+export const refreshInterval: Config.Config<Duration.Duration> = Setting.duration("MODEL_REFRESH", {
+  description:
+    "How often to look for a newer catalogue in the database. PostgreSQL's notifications usually announce it sooner.",
+  default: Duration.seconds(5),
+  minimum: "10 millis"
+})
+
+/** At the start, the layer waits until the database can be reached. */
+export const layer = Layer.effect(
+  BookCatalog,
+  Effect.gen(function* () {
+    const store = yield* CatalogStore
+    const interval = yield* refreshInterval
+    const file = yield* CatalogFile.fromSettings
+    yield* untilAvailable(store.importOnce(file)).pipe(
+      Effect.flatMap(Option.match({ onNone: () => Effect.void, onSome: (imported) => logImported(file, imported) }))
+    )
+    // there is one, since the file has been imported
+    let current = yield* untilAvailable(loadFrom(store)).pipe(Effect.flatMap(Effect.fromOption), Effect.orDie)
+    const [catalog, replace] = BookCatalog.make(current.catalog.toShelves())
+    yield* ObservableMetric.gauges([
+      ["catalog_books", "Books in the catalogue", () => current.catalog.size],
+      ["catalog_id", "The id of the catalogue; each import has a higher one", () => current.catalogId],
+      ["catalog_load_duration_seconds", "Time to load the catalogue", () => Duration.toSeconds(current.elapsed)]
+    ])
+
+    const refresh = Effect.gen(function* () {
+      const newest = yield* store.currentId
+      // it is lower if the database was restored from a backup
+      if (Option.isNone(newest) || newest.value === current.catalogId) return
+      const loaded = yield* loadFrom(store)
+      if (Option.isNone(loaded)) return
+      current = loaded.value
+      replace(current.catalog.toShelves())
+    })
+    yield* Stream.merge(Stream.tick(interval), store.notifications).pipe(
+      Stream.runForEach(warnOnce(refresh)),
+      Effect.forkScoped
+    )
+    return catalog
+  })
+)
+
+interface TimedCatalog extends LoadedCatalog {
+  readonly elapsed: Duration.Duration
+}
+
+/** Loads the current catalogue, and logs it. */
+const loadFrom = Effect.fnUntraced(function* (store: CatalogStore["Service"]) {
+  const [elapsed, loaded] = yield* Effect.timed(store.load)
+  if (Option.isNone(loaded)) return Option.none<TimedCatalog>()
+  const { catalog, catalogId } = loaded.value
+  yield* Effect.annotateLogs(Effect.logInfo("Catalogue loaded"), {
+    catalogId,
+    books: catalog.size,
+    durationMs: Math.round(Duration.toMillis(elapsed))
+  })
+  return Option.some<TimedCatalog>({ catalog, catalogId, elapsed })
+})
+
+/** Logs an import, and the warnings about its rows. */
+export const logImported = Effect.fnUntraced(function* (
+  { path }: CatalogFile.CatalogFile,
+  { bookCount, catalogId, warningCount, warnings }: Imported
+) {
+  for (const { line, reason } of warnings) {
+    yield* Effect.annotateLogs(Effect.logWarning("Suspicious row in the catalogue"), { path, line, reason })
+  }
+  const suppressed = warningCount - warnings.length
+  if (suppressed > 0) {
+    yield* Effect.annotateLogs(Effect.logWarning(`${suppressed} further warnings about the catalogue suppressed`), {
+      path
+    })
+  }
+  yield* Effect.annotateLogs(Effect.logInfo("Catalogue imported"), { path, catalogId, books: bookCount })
+})
+
+/** Between attempts to reach the database. */
+const backoff = Schedule.jittered(Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]))
+
+const warn = (message: string, { reason }: DatabaseUnavailable) =>
+  Effect.annotateLogs(Effect.logWarning(message), { reason })
+
+/** Repeats an effect until the database can be reached, with one warning. */
+const untilAvailable = <A, E, R>(effect: Effect.Effect<A, E | DatabaseUnavailable, R>) => {
+  let hasWarned = false
+  return effect.pipe(
+    Effect.tapError((error) => {
+      if (hasWarned || !(error instanceof DatabaseUnavailable)) return Effect.void
+      hasWarned = true
+      return warn("The catalogue cannot be loaded yet, trying again", error)
+    }),
+    Effect.retry({ while: (error) => error instanceof DatabaseUnavailable, schedule: backoff })
+  )
+}
+
+/** Runs an effect each time it is called. Of consecutive failures, the first is logged. */
+const warnOnce = (effect: Effect.Effect<void, DatabaseUnavailable>): (() => Effect.Effect<void>) => {
+  let hasFailed = false
+  return () =>
+    Effect.matchEffect(effect, {
+      onFailure: (error) => {
+        if (hasFailed) return Effect.void
+        hasFailed = true
+        return warn("The catalogue cannot be compared with the database, keeping it", error)
+      },
+      onSuccess: () =>
+        Effect.sync(() => {
+          hasFailed = false
+        })
+    })
+}
