@@ -1,6 +1,6 @@
 /**
  * Scrapes both services in a scenario that emits every metric: TLS with a CRL, a collector that refuses, pages with and without books,
- * and a malformed request.
+ * a PostgreSQL that is not there, and a malformed request.
  */
 import { Effect } from "effect"
 import { HttpClient } from "effect/http"
@@ -14,7 +14,7 @@ import { scrape } from "./Scrape.ts"
 
 /** The metrics of the services. */
 export const emitted = Effect.gen(function* () {
-  const { start, write } = yield* Installation
+  const { begin, start, write } = yield* Installation
   const collector = yield* OtlpReceiver.make("refuses")
   const { authority, environment } = yield* CertificateFolder.makeBoth("emitted")
   yield* write("emitted.crl", yield* Effect.promise(() => revoke(authority, [])))
@@ -43,6 +43,9 @@ export const emitted = Effect.gen(function* () {
       yield* response.text
     }
   }
+  // waits for its PostgreSQL
+  const waiting = yield* begin("recommendations", { DATABASE_URL: "postgres://shop@127.0.0.1:1/shop" })
+  yield* waiting.written("Database unavailable, trying again")
   const garbage = yield* RawHttp.open(marketplace.port)
   garbage.send("no request\r\n\r\n")
   yield* garbage.closed
@@ -51,6 +54,7 @@ export const emitted = Effect.gen(function* () {
     recommendations: yield* scrape(recommendations.adminPort),
     marketplace: yield* scrape(marketplace.adminPort),
     /** A Marketplace without Recommendations, whose pages have no books. */
-    stranger: yield* scrape(stranger.adminPort)
+    stranger: yield* scrape(stranger.adminPort),
+    waiting: yield* scrape(waiting.adminPort)
   }
 }).pipe(Effect.scoped, Effect.orDie)
