@@ -76,6 +76,7 @@ const bundle = (name: string, input: string): RolldownOptions => ({
 
 export default defineConfig([
   bundle("recommendations", "src/recommendations/main.ts"),
+  bundle("import", "src/recommendations/import.ts"),
   bundle("sqliteThread", "src/layers/sql/sqliteThread.ts"),
   bundle("marketplace", "src/marketplace/main.ts")
 ])

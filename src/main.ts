@@ -39,7 +39,8 @@ const toLoopback = ({ host, port }: Address.Address): Address.Address => ({
 })
 
 Marketplace.layer(project.version, ChannelToServer).pipe(
-  Layer.provide(Recommendations.layer(project.version)),
+  // what readers said is personal, so other machines get it only if the host is set
+  Layer.provide(Recommendations.layer(project.version, "127.0.0.1")),
   Layer.provide(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto")),
   Layer.provide(NodeFileSystem.layer),
   Layer.provide(NodePath.layer),

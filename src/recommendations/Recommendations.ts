@@ -14,18 +14,28 @@ import * as OtlpExport from "../layers/telemetry/OtlpExport.ts"
 import * as Telemetry from "../layers/telemetry/Telemetry.ts"
 import * as CatalogApi from "./api/CatalogApi.ts"
 import * as LegacyApi from "./api/LegacyApi.ts"
+import * as ReaderApi from "./api/ReaderApi.ts"
+import * as readerHealth from "./api/readerHealth.ts"
 import * as V1Api from "./api/V1Api.ts"
 import { CatalogStore } from "./catalog/CatalogStore.ts"
 import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
 import * as DatabaseSearch from "./catalog/DatabaseSearch.ts"
 import { migrations } from "./database/migrations.ts"
+import * as SqlReaders from "./readers/SqlReaders.ts"
 
-/** `version` is reported as the service version in telemetry. */
-export const layer = (version: string) =>
-  Layer.mergeAll(LegacyApi.layer, V1Api.layer, CatalogApi.layer, Health.layer, Reflection.layer([descriptors])).pipe(
-    NodeGrpcServer.listenConfig("RECOMMENDATIONS"),
+/** `version` is reported as the service version in telemetry; `host` is the address to listen on unless it is set. */
+export const layer = (version: string, host?: string) =>
+  Layer.mergeAll(
+    LegacyApi.layer,
+    V1Api.layer,
+    CatalogApi.layer,
+    ReaderApi.layerConfig,
+    readerHealth.layer.pipe(Layer.provideMerge(Health.layer)),
+    Reflection.layer([descriptors])
+  ).pipe(
+    NodeGrpcServer.listenConfig("RECOMMENDATIONS", { host }),
     Layer.provide(Recommender.layer),
-    Layer.provide(Layer.mergeAll(DatabaseCatalog.layer, DatabaseSearch.layer)),
+    Layer.provide(Layer.mergeAll(DatabaseCatalog.layer, DatabaseSearch.layer, SqlReaders.layerConfig)),
     Layer.provide(CatalogStore.layer),
     Layer.provide(Database.layerConfig(migrations)),
     Layer.provide(OtlpExport.layer),

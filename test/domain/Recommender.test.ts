@@ -3,12 +3,14 @@ import { Effect, Layer, Random, Schema } from "effect"
 
 import type { Book } from "../../src/domain/Book.ts"
 import { BookCatalog, CatalogUnavailable, CategoryNotFound, type Shelf } from "../../src/domain/BookCatalog.ts"
+import { type History, Readers } from "../../src/domain/Readers.ts"
 import { draw as drawWith, type Query, Recommender } from "../../src/domain/Recommender.ts"
 import { book, books } from "./Books.ts"
 
 const shelfOf = (books: ReadonlyArray<Book>): Shelf => ({ size: books.length, at: (position) => books[position]! })
 
-const draw = (shelf: Shelf, count: number) => Effect.map(Random.Random, (random) => drawWith(shelf, count, random))
+const draw = (shelf: Shelf, count: number, excluded: ReadonlyArray<number> = []) =>
+  Effect.map(Random.Random, (random) => drawWith(shelf, count, random, new Set(excluded)))
 
 const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
@@ -54,6 +56,49 @@ describe("draw", () => {
     }).pipe(Random.withSeed("uniform"))
   )
 
+  it.effect.prop(
+    "draws none of the excluded books, and all others if as many are requested",
+    [upTo(100), Schema.Array(upTo(100))],
+    ([size, excluded]) =>
+      Effect.gen(function* () {
+        const drawn = yield* draw(shelfOf(books(size)), size, excluded)
+        const expected = books(size).filter(({ id }) => !excluded.includes(id))
+        assert.sameDeepMembers([...drawn], [...expected])
+      })
+  )
+
+  it.effect("makes every choice of the other books equally likely", () =>
+    Effect.gen(function* () {
+      const rounds = 20_000
+      const counts = new Map<string, number>()
+      const shelf = shelfOf(books(8))
+      for (let round = 0; round < rounds; round++) {
+        const key = (yield* draw(shelf, 2, [1, 4, 8, 9])).map(({ id }) => id).join()
+        counts.set(key, (counts.get(key) ?? 0) + 1)
+      }
+      const expected = rounds / 20
+      const chiSquare = [...counts.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
+      assert.strictEqual(counts.size, 20)
+      assert.isBelow(chiSquare, 43.8)
+    }).pipe(Random.withSeed("uniform without the excluded"))
+  )
+
+  it.effect("reads at most the excluded books besides those that it draws", () =>
+    Effect.gen(function* () {
+      let reads = 0
+      const shelf: Shelf = {
+        size: 150,
+        at: (position) => {
+          reads++
+          return book(position + 1)
+        }
+      }
+      const excluded = Array.from({ length: 50 }, (_, index) => index + 1)
+      assert.strictEqual((yield* draw(shelf, 90, excluded)).length, 90)
+      assert.isAtMost(reads, 140)
+    })
+  )
+
   it.effect("reads only the books that it draws, whatever the size of the shelf", () =>
     Effect.gen(function* () {
       let reads = 0
@@ -80,13 +125,25 @@ describe("draw", () => {
   )
 })
 
-const withCatalog = (books: ReadonlyArray<Book>) =>
-  Effect.provide(Recommender.layer.pipe(Layer.provide(BookCatalog.layerMemory(books))))
+/** Asks no reader's history but that of readers 1 and 2. */
+const histories = Layer.mock(Readers, {
+  history: (userId): Effect.Effect<History> =>
+    userId === 1
+      ? Effect.succeed({ excluded: new Set([1, 3, 99]), source: "current" })
+      : userId === 2
+        ? Effect.succeed({ excluded: new Set(), source: "unavailable" })
+        : Effect.die(`unexpected reader ${userId}`)
+})
 
-const recommend = (query: Partial<Query>) =>
+const withCatalog = (books: ReadonlyArray<Book>) =>
+  Effect.provide(Recommender.layer.pipe(Layer.provide([BookCatalog.layerMemory(books), histories])))
+
+const recommendation = (query: Partial<Query>) =>
   Effect.flatMap(Recommender, (recommender) =>
-    recommender.recommend({ userId: 0, category: undefined, maxResults: undefined, ...query })
+    recommender.recommend({ userId: 0, category: undefined, maxResults: undefined, isPersonal: true, ...query })
   )
+
+const recommend = (query: Partial<Query>) => Effect.map(recommendation(query), ({ books }) => books)
 
 describe("Recommender", () => {
   it.effect("recommends 10 books if the query does not say how many", () =>
@@ -119,6 +176,32 @@ describe("Recommender", () => {
     }).pipe(withCatalog([book(1, "MYSTERY", "HORROR", "THRILLER"), book(2, "HORROR")]))
   )
 
+  it.effect("leaves out the books of the reader's history", () =>
+    Effect.gen(function* () {
+      const { books, history } = yield* recommendation({ userId: 1 })
+      assert.sameMembers(
+        books.map(({ id }) => id),
+        [2, 4]
+      )
+      assert.strictEqual(history, "current")
+    }).pipe(withCatalog(books(4)))
+  )
+
+  it.effect("leaves out no books if the query is not personal, or for a visitor, without asking for a history", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* recommend({ userId: 1, isPersonal: false })).length, 4)
+      assert.strictEqual((yield* recommend({ userId: 0 })).length, 4)
+    }).pipe(withCatalog(books(4)))
+  )
+
+  it.effect("tells the state of the history", () =>
+    Effect.gen(function* () {
+      const { books, history } = yield* recommendation({ userId: 2 })
+      assert.strictEqual(books.length, 4)
+      assert.strictEqual(history, "unavailable")
+    }).pipe(withCatalog(books(4)))
+  )
+
   it.effect("reports every field that is out of range, before it looks up the category", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(recommend({ userId: -1, maxResults: 0, category: "COOKING" }))
@@ -141,7 +224,9 @@ describe("Recommender", () => {
     Effect.gen(function* () {
       const unavailable = new CatalogUnavailable({ cause: "down" })
       const Down = Layer.mock(BookCatalog, { allBooks: Effect.fail(unavailable), summaries: Effect.fail(unavailable) })
-      const error = yield* Effect.flip(Effect.provide(recommend({}), Recommender.layer.pipe(Layer.provide(Down))))
+      const error = yield* Effect.flip(
+        Effect.provide(recommend({}), Recommender.layer.pipe(Layer.provide([Down, histories])))
+      )
       assert.strictEqual(error, unavailable)
     })
   )

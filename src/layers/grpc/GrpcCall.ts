@@ -11,8 +11,8 @@
  *   })
  * ```
  */
-import type { Metadata } from "@grpc/grpc-js"
-import { Context, type Effect, type Exit } from "effect"
+import { Metadata } from "@grpc/grpc-js"
+import { Context, Effect, type Exit } from "effect"
 
 import type { SubjectAltName } from "../tls/PeerIdentity.ts"
 import type { Status } from "./Status.ts"
@@ -76,3 +76,11 @@ export class GrpcCall extends Context.Service<
     readonly statusOf: (exit: Exit.Exit<unknown, Status>) => Status | undefined
   }
 >()("layers/grpc/GrpcCall") {}
+
+/** Sends initial metadata with one entry: see `sendMetadata`. */
+export const sendHeader = (name: string, value: string): Effect.Effect<void, never, GrpcCall> =>
+  Effect.flatMap(GrpcCall, ({ sendMetadata }) => {
+    const metadata = new Metadata()
+    metadata.set(name, value)
+    return sendMetadata(metadata)
+  })

@@ -123,23 +123,34 @@ export class Database extends Context.Service<
   static readonly layerConfig = (migrations: ReadonlyArray<Migrations.Migration>) =>
     Layer.unwrap(Effect.map(settings, (settings) => Database.layer(settings, migrations)))
 
+  /** {@link layerConfig} for commands: it fails if the database cannot be reached at the start. */
+  static readonly layerConfigReachable = (migrations: ReadonlyArray<Migrations.Migration>) =>
+    Layer.unwrap(Effect.map(settings, (settings) => open(settings, migrations, failUnreachable)))
+
   /**
    * While the database cannot be reached at the start, it is tried again, so that the process is alive and not ready. A schema that this
    * program does not support fails the start.
    */
   static readonly layer = (settings: Settings, migrations: ReadonlyArray<Migrations.Migration>) =>
-    Layer.effectContext(
-      Effect.gen(function* () {
-        const driver = yield* connect(settings)
-        const database = yield* make(settings, driver)
-        yield* Migrations.run(migrations).pipe(
-          Effect.provideService(SqlClient.SqlClient, driver.client),
-          untilReachable(settings.url)
-        )
-        return Context.make(Database, database).pipe(Context.add(SqlClient.SqlClient, driver.client))
-      })
-    ).pipe(Layer.provide(Reactivity.layer))
+    open(settings, migrations, untilReachable(settings.url))
 }
+
+type Migrated = Effect.Effect<void, Migrations.SchemaError | SqlError.SqlError>
+
+/** Connects and migrates. `handle` handles the errors of the first use. */
+const open = <E>(
+  settings: Settings,
+  migrations: ReadonlyArray<Migrations.Migration>,
+  handle: (migrated: Migrated) => Effect.Effect<void, E>
+) =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const driver = yield* connect(settings)
+      const database = yield* make(settings, driver)
+      yield* handle(Effect.provideService(Migrations.run(migrations), SqlClient.SqlClient, driver.client))
+      return Context.make(Database, database).pipe(Context.add(SqlClient.SqlClient, driver.client))
+    })
+  ).pipe(Layer.provide(Reactivity.layer))
 
 /** A client, and what only one of the databases has. */
 interface Driver {
@@ -342,9 +353,9 @@ const probeTimeout = Duration.seconds(2)
 /** Repeats the first use of a database until it can be reached, with a warning for each new reason. */
 const untilReachable =
   (url: DatabaseUrl.DatabaseUrl) =>
-  <A, E, R>(effect: Effect.Effect<A, E | SqlError.SqlError, R>): Effect.Effect<A, Exclude<E, SqlError.SqlError>, R> => {
+  (migrated: Migrated): Effect.Effect<void, Migrations.SchemaError> => {
     let warned: string | undefined
-    const warn = (error: E | SqlError.SqlError) => {
+    const warn = (error: Migrations.SchemaError | SqlError.SqlError) => {
       if (!isExpected(error)) return Effect.void
       const reason = describeError(error)
       if (reason === warned) return Effect.void
@@ -353,12 +364,17 @@ const untilReachable =
         Effect.annotateLogs({ database: describe(url), reason })
       )
     }
-    return effect.pipe(
+    return migrated.pipe(
       Effect.tapError(warn),
       Effect.retry({ while: isExpected, schedule: backoff }),
       Effect.catchIf(SqlError.isSqlError, Effect.die)
-    ) as never
+    )
   }
+
+const failUnreachable = (migrated: Migrated): Effect.Effect<void, Migrations.SchemaError | DatabaseUnavailable> =>
+  Effect.catchIf(migrated, SqlError.isSqlError, (error) =>
+    isExpected(error) ? Effect.fail(unavailable(error)) : Effect.die(error)
+  )
 
 /** The database without its password, for messages. */
 const describe = (url: DatabaseUrl.DatabaseUrl): string =>

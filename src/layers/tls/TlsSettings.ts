@@ -36,15 +36,17 @@ export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> 
   return Config.all({
     certFile: file(variables.certFile, "The server's certificate chain (PEM).", "plaintext"),
     keyFile: file(variables.keyFile, "The private key of the server's certificate (PEM)."),
-    caFile: file(
-      variables.caFile,
-      "The certificate authorities of clients (PEM). They enable mutual TLS: every client needs a certificate."
-    ),
+    caFile: clientCaFile(variables.caFile),
     crlFile: file(
       variables.crlFile,
       "Revoked certificates of clients (PEM): one CRL for each authority of their chains, the root included."
     ),
-    allowedClients: optionalNames(allowedVariable)
+    allowedClients: optionalNames(allowedVariable, {
+      description:
+        "The clients that may call, by the DNS names and URIs of their certificates (subjectAltName). Others are answered " +
+        "PERMISSION_DENIED.",
+      unset: "every client with a certificate of the authorities"
+    })
   }).pipe(
     Config.mapEffect(
       Effect.fnUntraced(function* ({ allowedClients, caFile, certFile, crlFile, keyFile }) {
@@ -63,6 +65,27 @@ export const server = (prefix: string): Config.Config<Option.Option<ServerTls>> 
           allowedClients
         }))
       })
+    )
+  )
+}
+
+/**
+ * The clients that may call one service of a server, by the DNS names and URIs of their certificates, from `<prefix>_TLS_<service>_CLIENTS`.
+ * None is every client that may call the server.
+ */
+export const serviceClients = (
+  prefix: string,
+  service: string,
+  description: string
+): Config.Config<Option.Option<ReadonlySet<string>>> => {
+  const variable = `${prefix}_TLS_${service}_CLIENTS`
+  const caVariable = `${prefix}_TLS_CLIENT_CA_FILE`
+  return Config.all({
+    caFile: clientCaFile(caVariable),
+    clients: optionalNames(variable, { description, unset: "every client that may call" })
+  }).pipe(
+    Config.mapEffect(({ caFile, clients }) =>
+      Effect.as(needs(Option.map(clients, joined), variable, caFile, caVariable), clients)
     )
   )
 }
@@ -104,6 +127,12 @@ export const client = (prefix: string): Config.Config<Option.Option<ClientTls>> 
 const file = (variable: string, description: string, unset = "none") =>
   Setting.optional(variable, { description, unset, expected: "a path", parse: Option.some, refuseEmpty: true })
 
+const clientCaFile = (variable: string) =>
+  file(
+    variable,
+    "The certificate authorities of clients (PEM). They enable mutual TLS: every client needs a certificate."
+  )
+
 /** Fails if `value` is set and `other` is not. */
 const needs = (
   value: Option.Option<string>,
@@ -119,12 +148,9 @@ const needs = (
 
 const joined = (names: ReadonlySet<string>) => Array.from(names).join(",")
 
-const optionalNames = (variable: string) =>
+const optionalNames = (variable: string, options: Pick<Setting.Documentation, "description" | "unset">) =>
   Setting.optional(variable, {
-    description:
-      "The clients that may call, by the DNS names and URIs of their certificates (subjectAltName). Others are answered " +
-      "PERMISSION_DENIED.",
-    unset: "every client with a certificate of the authorities",
+    ...options,
     refuseEmpty: true,
     expected: 'comma-separated DNS names or URIs, such as "frontend,spiffe://example.org/frontend"',
     parse: (value): Option.Option<ReadonlySet<string>> => {

@@ -21,7 +21,7 @@ export const layer = GrpcServer.serve(
       Recommend: (request) =>
         Effect.map(
           TraceContext.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"),
-          (books) => ({
+          ({ books }) => ({
             recommendations: books.map(({ id, title }) => ({ id, title }))
           })
         )
@@ -41,5 +41,6 @@ const toQuery = ({ category, maxResults, userId }: RecommendationRequest__Output
   // unknown number: the domain rejects it as CategoryNotFound with the number as name
   category: categories.get(category) ?? String(category),
   // required in this API: an unset field decodes to 0, which the domain rejects
-  maxResults
+  maxResults,
+  isPersonal: false
 })

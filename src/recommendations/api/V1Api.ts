@@ -3,9 +3,10 @@
  */
 import { Effect } from "effect"
 
-import { type Query, Recommender } from "../../domain/Recommender.ts"
+import { type Query, type Recommendation, Recommender } from "../../domain/Recommender.ts"
 import type { RecommendRequest__Output } from "../../generated/v1/onlinebooks/recommendations/v1/RecommendRequest.ts"
 import { RecommendationsService } from "../../generated/v1/services.ts"
+import { sendHeader } from "../../layers/grpc/GrpcCall.ts"
 import * as GrpcServer from "../../layers/grpc/GrpcServer.ts"
 import * as TraceContext from "../../layers/telemetry/TraceContext.ts"
 import { EncodedBook } from "../catalog/EncodedCatalog.ts"
@@ -19,9 +20,9 @@ export const layer = GrpcServer.serve(
     const recommender = yield* Recommender
     return {
       Recommend: (request) =>
-        Effect.map(
+        Effect.flatMap(
           TraceContext.withSpan(recommender.recommend(toQuery(request)), "Recommender.recommend"),
-          EncodedBook.response
+          respond
         ),
       ListCategories: () =>
         Effect.map(recommender.categories, (summaries) => ({
@@ -35,10 +36,17 @@ export const layer = GrpcServer.serve(
   statuses
 )
 
+/** The header `reader-history` tells that the latest feedback of the reader may be missing: `cached` or `unavailable`. */
+const respond = ({ books, history }: Recommendation) => {
+  const response = EncodedBook.response(books)
+  return history === "current" ? Effect.succeed(response) : Effect.as(sendHeader("reader-history", history), response)
+}
+
 const toQuery = ({ category, maxResults, userId }: RecommendRequest__Output): Query => ({
   userId,
   // 0 is BOOK_CATEGORY_UNSPECIFIED; unknown number: the domain rejects it as CategoryNotFound with the number as name
   category: category === 0 ? undefined : (categoryByNumber.get(category) ?? String(category)),
   // an unset field decodes to 0
-  maxResults: maxResults === 0 ? undefined : maxResults
+  maxResults: maxResults === 0 ? undefined : maxResults,
+  isPersonal: true
 })

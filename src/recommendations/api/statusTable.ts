@@ -5,11 +5,14 @@ import { String } from "effect"
 
 import type { BookNotFound, CatalogUnavailable, CategoryNotFound } from "../../domain/BookCatalog.ts"
 import type { InvalidQuery } from "../../domain/InvalidQuery.ts"
+import type { ReadersUnavailable } from "../../domain/Readers.ts"
 import { ErrorInfo } from "../../layers/grpc/ErrorDetail.ts"
 import type { StatusTable } from "../../layers/grpc/GrpcHandlers.ts"
 import * as Status from "../../layers/grpc/Status.ts"
 
-export const statuses: StatusTable<InvalidQuery | CategoryNotFound | BookNotFound | CatalogUnavailable> = {
+export const statuses: StatusTable<
+  InvalidQuery | CategoryNotFound | BookNotFound | CatalogUnavailable | ReadersUnavailable
+> = {
   InvalidQuery: ({ violations }) =>
     // the fields of a query have the names of the request's fields, which are in snake case
     Status.invalidArgument(
@@ -23,5 +26,6 @@ export const statuses: StatusTable<InvalidQuery | CategoryNotFound | BookNotFoun
     Status.notFound("Book not found", {
       details: [ErrorInfo({ reason: "BOOK_NOT_FOUND", domain: "onlinebooks", metadata: { book_id: `${bookId}` } })]
     }),
-  CatalogUnavailable: () => Status.unavailable("The catalogue cannot be reached")
+  CatalogUnavailable: () => Status.unavailable("The catalogue cannot be reached"),
+  ReadersUnavailable: () => Status.unavailable("The database cannot be reached")
 }

@@ -145,3 +145,30 @@ describe("the TLS settings of a client", () => {
     })
   )
 })
+
+describe("the clients of a service", () => {
+  const clients = TlsSettings.serviceClients("A", "READER", "Some clients.")
+
+  it.effect("are all clients by default, and otherwise those that are named", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(clients, {}), Option.none())
+      assert.deepStrictEqual(
+        yield* read(clients, { A_TLS_CLIENT_CA_FILE: "ca", A_TLS_READER_CLIENTS: "b, spiffe://d/e" }),
+        Option.some(new Set(["b", "spiffe://d/e"]))
+      )
+    })
+  )
+
+  it.effect.each([
+    [{ A_TLS_READER_CLIENTS: "b" }, 'A_TLS_READER_CLIENTS="b": expected A_TLS_CLIENT_CA_FILE to be set too'],
+    [
+      { A_TLS_CLIENT_CA_FILE: "ca", A_TLS_READER_CLIENTS: "" },
+      'A_TLS_READER_CLIENTS="": expected comma-separated DNS names or URIs, such as "frontend,spiffe://example.org/frontend", ' +
+        "or not to be set at all"
+    ]
+  ] as ReadonlyArray<readonly [Record<string, string>, string]>)("are refused: %j", ([env, message]) =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(read(clients, env))).message, message)
+    })
+  )
+})

@@ -27,7 +27,7 @@ describe("LegacyApi", () => {
       const queries: Array<Query> = []
       const { Recommend } = yield* client(queries)
       yield* Recommend(request as RecommendationRequest)
-      assert.deepStrictEqual(queries, [query])
+      assert.deepStrictEqual(queries, [{ ...query, isPersonal: false }])
     })
   )
 

@@ -20,13 +20,19 @@ const client = Effect.fnUntraced(function* (queries: Array<Query> = []) {
 
 describe("V1Api", () => {
   it.effect.each([
-    { request: { userId: 3, category: 13, maxResults: 5 }, query: { userId: 3, category: "HORROR", maxResults: 5 } },
+    {
+      request: { userId: 3, category: 13, maxResults: 5 },
+      query: { userId: 3, category: "HORROR", maxResults: 5, isPersonal: true }
+    },
     // unset fields decode to 0
     {
       request: { userId: 0, category: 0, maxResults: 0 },
-      query: { userId: 0, category: undefined, maxResults: undefined }
+      query: { userId: 0, category: undefined, maxResults: undefined, isPersonal: true }
     },
-    { request: { userId: -1, category: 14, maxResults: -1 }, query: { userId: -1, category: "14", maxResults: -1 } }
+    {
+      request: { userId: -1, category: 14, maxResults: -1 },
+      query: { userId: -1, category: "14", maxResults: -1, isPersonal: true }
+    }
   ])("converts the request $request to a query", ({ query, request }) =>
     Effect.gen(function* () {
       const queries: Array<Query> = []
@@ -45,6 +51,18 @@ describe("V1Api", () => {
           { id: 8, title: "Book 8", authors: ["Author 8"], year: -720, isbn10: "080442957X", categories: [1] }
         ]
       })
+    })
+  )
+
+  it.effect("tells in a header that the reader's history is missing", () =>
+    Effect.gen(function* () {
+      const { Recommend } = yield* client()
+      const headersOf = (userId: number) =>
+        Effect.map(GrpcClient.withResponseMetadata(Recommend({ userId })), ([, { headers }]) =>
+          headers.get("reader-history")
+        )
+      assert.deepStrictEqual(yield* headersOf(404), ["unavailable"])
+      assert.deepStrictEqual(yield* headersOf(1), [])
     })
   )
 

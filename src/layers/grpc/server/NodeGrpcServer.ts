@@ -49,7 +49,9 @@ export const layer = (options: Options) =>
           ),
         services: SubscriptionRef.get(names),
         serviceChanges: SubscriptionRef.changes(names),
-        listen: Effect.tap(listenUntilDrained(parts, options, leaving), (bound) => Deferred.succeed(address, bound)),
+        listen: Effect.tap(listenUntilDrained(parts, options, leaving), (bound) =>
+          Effect.andThen(warnOfPlaintext(options, bound, names), Deferred.succeed(address, bound))
+        ),
         address: Deferred.await(address),
         awaitLeaving: Deferred.await(leaving),
         load: Effect.sync(() => parts.admission.counts())
@@ -115,12 +117,21 @@ const listenUntilDrained = Effect.fnUntraced(function* (
   const bound = yield* Effect.acquireRelease(parts.connections.listen(options), () =>
     Effect.andThen(Deferred.succeed(leaving, undefined), drain(parts))
   )
-  if (options.tls === undefined && !Address.isLoopback(bound.host)) {
-    yield* Effect.logWarning(
-      "gRPC server without TLS on a non-loopback address: traffic is neither encrypted nor authenticated"
-    ).pipe(Effect.annotateLogs({ address: Address.format(bound) }))
-  }
   return bound
+})
+
+/** Names the services, since some are more sensitive than others. */
+const warnOfPlaintext = Effect.fnUntraced(function* (
+  { tls }: Options,
+  bound: Address.Address,
+  names: SubscriptionRef.SubscriptionRef<ReadonlyArray<string>>
+) {
+  if (tls !== undefined || Address.isLoopback(bound.host)) return
+  yield* Effect.logWarning(
+    "gRPC server without TLS on a non-loopback address: traffic is neither encrypted nor authenticated"
+  ).pipe(
+    Effect.annotateLogs({ address: Address.format(bound), services: (yield* SubscriptionRef.get(names)).join(", ") })
+  )
 })
 
 /** How long the statuses of cut calls may take to reach their clients. */
@@ -173,16 +184,20 @@ export const listen =
       })
     ).pipe(Layer.provide(services), Layer.provideMerge(layer(options)))
 
-/** {@link listen} with {@link settings}, and over TLS with {@link TlsSettings.server}. Interceptors are passed as arguments. */
+/**
+ * {@link listen} with {@link settings}, and over TLS with {@link TlsSettings.server}. Interceptors are passed as arguments; `host` is the
+ * address to listen on unless it is set.
+ */
 export const listenConfig =
   <const Interceptors extends ReadonlyArray<ServerInterceptor>>(
     prefix: string,
-    around: Pick<Options<Interceptors>, "interceptors" | "observers"> = {}
+    { host: defaultHost, ...around }: Pick<Options<Interceptors>, "host" | "interceptors" | "observers"> = {}
   ) =>
   <E, R>(services: Layer.Layer<never, E, R>) =>
     Layer.unwrap(
       Effect.gen(function* () {
-        const options = { ...(yield* settings(prefix)), ...around }
+        const set = yield* settings(prefix)
+        const options = { ...set, ...around, host: set.host ?? defaultHost }
         const tls = yield* TlsSettings.server(prefix)
         if (Option.isNone(tls)) return listen(options)(services)
         const { allowedClients, files } = tls.value

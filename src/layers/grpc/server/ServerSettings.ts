@@ -14,7 +14,7 @@ export const settings = (prefix: string): Config.Config<Options> =>
   Config.all({
     host: Setting.host(`${prefix}_GRPC_HOST`, {
       description: "The address to listen on.",
-      unset: "every address"
+      unset: "every address; 127.0.0.1 under `npm start`"
     }).pipe(Config.map(Option.getOrUndefined)),
     port: Setting.port(`${prefix}_GRPC_PORT`, {
       description: "The port to listen on; 0 selects a free port, which is logged.",

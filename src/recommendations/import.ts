@@ -1,0 +1,73 @@
+/**
+ * Imports files into the database of DATABASE_URL, also while the services run: `npm run import -- catalog FILE`.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Config, Effect, Layer, Path, Schema } from "effect"
+import { Argument, CliConfig, type CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
+
+import project from "../../package.json" with { type: "json" }
+import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import { warnAbout } from "../layers/config/unknownSettings.ts"
+import { runMain } from "../layers/process/runMain.ts"
+import { Database } from "../layers/sql/Database.ts"
+import * as Logging from "../layers/telemetry/Logging.ts"
+import settingNames from "../settingNames.json" with { type: "json" }
+import * as CatalogFile from "./catalog/CatalogFile.ts"
+import { CatalogStore } from "./catalog/CatalogStore.ts"
+import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
+import { migrations } from "./database/migrations.ts"
+
+/** The database, which has to be reachable. */
+const DatabaseLayer = Database.layerConfigReachable(migrations)
+
+/** npm runs its scripts in the project's root, and has the working directory of its caller in INIT_CWD. */
+const workingDirectory = Config.String("INIT_CWD").pipe(Config.withDefault(""))
+
+const file = Argument.String("FILE").pipe(Argument.withDescription("The path of the file"))
+
+const catalog = Command.make(
+  "catalog",
+  { path: file },
+  Effect.fnUntraced(function* ({ path }) {
+    const { resolve } = yield* Path.Path
+    const { maxSize } = yield* CatalogFile.settings
+    const file = { variable: "FILE", path: resolve(yield* workingDirectory, path), maxSize }
+    yield* DatabaseCatalog.logImported(file, yield* (yield* CatalogStore).importFile(file))
+  })
+).pipe(
+  Command.withDescription("Imports a catalogue file: all replicas then serve its books"),
+  Command.provide(CatalogStore.layer.pipe(Layer.provide(DatabaseLayer)))
+)
+
+/** All commands. Each provides the services that only it needs. */
+const command = Command.make("import").pipe(
+  Command.withDescription("Imports files into the database of DATABASE_URL"),
+  Command.withSubcommands([catalog])
+)
+
+/** The arguments are wrong. The message is one line. */
+class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { message: Schema.String }) {}
+
+const toUsageError = ({ errors }: CliError.ShowHelp) =>
+  new UsageError({
+    message: `${errors.length === 0 ? "Expected a command" : errors.map(({ message }) => message).join("; ")} (--help lists them)`
+  })
+
+/** Shows help only if it was requested, since {@link UsageError} is a line by itself. */
+const presenter: CliOutput.Presenter = {
+  present: (event) => (event._tag === "InvalidInvocation" ? Effect.void : CliOutput.defaultPresenter.present(event))
+}
+
+const Services = Layer.mergeAll(
+  CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version] }),
+  Layer.provideMerge(ProjectRoot.layer(import.meta.url, "proto/recommendations.proto"), NodeServices.layer),
+  Logging.layerConfig
+)
+
+Command.run(command, { version: project.version }).pipe(
+  Effect.catchTag("ShowHelp", (error) => Effect.fail(toUsageError(error))),
+  Effect.provideService(CliOutput.Presenter, presenter),
+  warnAbout(settingNames),
+  Effect.provide(Services),
+  runMain
+)

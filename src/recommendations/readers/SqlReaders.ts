@@ -1,0 +1,140 @@
+/**
+ * {@link Readers} in the database (docs/decisions/0023-readers.md).
+ */
+import { Config, Duration, Effect, Exit, Layer, Result, Schedule } from "effect"
+import { SqlClient } from "effect/sql"
+
+import { expectedUserId, expectedUuid, isUuid, validate } from "../../domain/Feedback.ts"
+import { InvalidQuery } from "../../domain/InvalidQuery.ts"
+import { Readers, ReadersUnavailable, type Recording } from "../../domain/Readers.ts"
+import * as Setting from "../../layers/config/Setting.ts"
+import { Database, DatabaseUnavailable } from "../../layers/sql/Database.ts"
+import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
+import { refreshInterval } from "../catalog/DatabaseCatalog.ts"
+import { createReader } from "./createReader.ts"
+import { forgetReader, truncateLog } from "./forgetReader.ts"
+import * as impressionRetention from "./impressionRetention.ts"
+import { listFeedback } from "./listFeedback.ts"
+import * as ReaderHistories from "./ReaderHistories.ts"
+import { type Call, recordFeedback } from "./recordFeedback.ts"
+
+export interface Settings {
+  /** How often the file of SQLite is checked for writes of other processes. */
+  readonly refresh: Duration.Duration
+  /** How long a recommendation waits for the history of its reader. */
+  readonly historyTimeout: Duration.Duration
+  /** How long impressions are kept. */
+  readonly impressionRetention: Duration.Duration
+}
+
+/** MODEL_REFRESH and IMPRESSION_RETENTION. */
+export const settings: Config.Config<Settings> = Config.all({
+  refresh: refreshInterval,
+  historyTimeout: Config.succeed(Duration.millis(100)),
+  impressionRetention: Setting.duration("IMPRESSION_RETENTION", {
+    description: "How long feedback is kept that only says that a book was shown.",
+    default: Duration.days(90),
+    minimum: "1 hour",
+    maximum: "36500 days"
+  })
+})
+
+/** A transaction takes no more calls once it has this many records. */
+const maxRecordsOfTransaction = 1000
+
+/** Transactions that record feedback in PostgreSQL at the same time. SQLite has one. */
+const concurrency = 4
+
+/** How long to wait before the next attempt to remove a forgotten reader from the log of SQLite. */
+const truncateInterval: Duration.Input = "1 minute"
+
+export const layer = (settings: Settings): Layer.Layer<Readers, never, Database | SqlClient.SqlClient> =>
+  Layer.effect(
+    Readers,
+    Effect.gen(function* () {
+      const { run, transaction } = yield* Database
+      const sql = yield* SqlClient.SqlClient
+      const histories = yield* ReaderHistories.make(settings)
+      yield* Effect.forkScoped(impressionRetention.run(settings.impressionRetention))
+      const truncateLog = yield* makeTruncateLog
+
+      const record = yield* GroupCommit.make({
+        commit: (calls) =>
+          transaction("readers.record", recordFeedback(calls)).pipe(
+            Effect.onExit((exit) =>
+              histories.onRecorded(Exit.isSuccess(exit) ? exit.value.changedReaders : readersOf(calls))
+            ),
+            Effect.map(({ exits }): ReadonlyArray<Exit.Exit<Recording, InvalidQuery | DatabaseUnavailable>> => exits),
+            Effect.provideService(SqlClient.SqlClient, sql)
+          ),
+        sizeOf: (call: Call) => call.length,
+        maxSize: maxRecordsOfTransaction,
+        concurrency: sql.onDialectOrElse({ pg: () => concurrency, orElse: () => 1 })
+      })
+
+      const forget = (userId: number) =>
+        transaction("readers.forget", Effect.tap(forgetReader(userId), histories.announceForgotten)).pipe(
+          Effect.ensuring(histories.onForgotten(userId)),
+          Effect.tap(truncateLog)
+        )
+
+      const inDatabase = <A, E>(
+        effect: Effect.Effect<A, E | DatabaseUnavailable, SqlClient.SqlClient>
+      ): Effect.Effect<A, Exclude<E, DatabaseUnavailable> | ReadersUnavailable> =>
+        effect.pipe(
+          Effect.mapError((error) =>
+            error instanceof DatabaseUnavailable
+              ? new ReadersUnavailable({ cause: error })
+              : (error as Exclude<E, DatabaseUnavailable>)
+          ),
+          Effect.provideService(SqlClient.SqlClient, sql)
+        )
+
+      return Readers.of({
+        create: (requestId) =>
+          isUuid(requestId)
+            ? inDatabase(transaction("readers.create", createReader(requestId.toLowerCase())))
+            : invalid("requestId", expectedUuid),
+        record: (received) =>
+          Effect.clockWith((clock) => {
+            const feedback = validate(received, clock.currentTimeMillisUnsafe())
+            return Result.isFailure(feedback) ? Effect.fail(feedback.failure) : inDatabase(record(feedback.success))
+          }),
+        list: (query) => inDatabase(run("readers.list", listFeedback(query))),
+        forget: (userId) => (userId >= 1 ? inDatabase(forget(userId)) : invalid("userId", expectedUserId)),
+        history: histories.history
+      })
+    })
+  )
+
+/** {@link layer} with {@link settings}. */
+export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
+
+const readersOf = (calls: ReadonlyArray<Call>): ReadonlyArray<number> => calls.flat().map(({ userId }) => userId)
+
+const invalid = (field: string, description: string) =>
+  Effect.fail(new InvalidQuery({ violations: [{ field, description }] }))
+
+/** Removes what was deleted from the log of SQLite. While another process reads the file it cannot, and tries again later. */
+const makeTruncateLog = Effect.gen(function* () {
+  const { run } = yield* Database
+  const scope = yield* Effect.scope
+  const sql = yield* SqlClient.SqlClient
+  const truncate = Effect.orElseSucceed(run("readers.truncate_log", truncateLog), () => false).pipe(
+    Effect.provideService(SqlClient.SqlClient, sql)
+  )
+  const truncateLater = Effect.repeat(truncate, {
+    schedule: Schedule.spaced(truncateInterval),
+    until: (isDone) => isDone
+  }).pipe(Effect.delay(truncateInterval), Effect.forkIn(scope))
+  return Effect.flatMap(truncate, (isDone) =>
+    isDone
+      ? Effect.void
+      : Effect.andThen(
+          Effect.logWarning(
+            "A forgotten reader is still in the write-ahead log, because another process reads the database"
+          ),
+          truncateLater
+        )
+  )
+})

@@ -1,0 +1,533 @@
+import { randomUUID } from "node:crypto"
+import { readFileSync } from "node:fs"
+
+import { assert, it } from "@effect/vitest"
+import { Array as Arr, Duration, Effect, Layer, Schedule, type Scope } from "effect"
+import { SqlClient } from "effect/sql"
+
+import type { FeedbackKind, ReceivedFeedback } from "../../src/domain/Feedback.ts"
+import { type FeedbackQuery, Readers } from "../../src/domain/Readers.ts"
+import { Database, DatabaseUnavailable, type Run } from "../../src/layers/sql/Database.ts"
+import type { DatabaseUrl, SqliteUrl } from "../../src/layers/sql/DatabaseUrl.ts"
+import { toRow } from "../../src/recommendations/catalog/bookRow.ts"
+import * as impressionRetention from "../../src/recommendations/readers/impressionRetention.ts"
+import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
+import { book } from "../domain/Books.ts"
+import { connect, describeStorage, type Provided } from "./StorageTest.ts"
+
+/** Another replica would see changes in a file of SQLite only after `refresh`. */
+const settings: SqlReaders.Settings = {
+  refresh: Duration.hours(1),
+  // long enough for a busy machine
+  historyTimeout: Duration.seconds(10),
+  impressionRetention: Duration.days(90)
+}
+
+/** A replica: its connection, and its readers. */
+const replica = (url: DatabaseUrl, options: Partial<SqlReaders.Settings> = {}) =>
+  SqlReaders.layer({ ...settings, ...options }).pipe(Layer.provideMerge(connect(url)))
+
+/** Books 1 to 200, of which the first 100 are gone from the catalogue. */
+const addBooks = Effect.gen(function* () {
+  const { run } = yield* Database
+  const sql = yield* SqlClient.SqlClient
+  const books = Arr.makeBy(200, (index) => toRow(book(index + 1), index < 100 ? 1 : 2))
+  yield* run("books", sql`INSERT INTO books ${sql.insert(books)}`)
+})
+
+const feedback = (
+  userId: number,
+  bookId: number,
+  kind: FeedbackKind,
+  fields: Partial<ReceivedFeedback> = {}
+): ReceivedFeedback => ({
+  feedbackId: randomUUID(),
+  userId,
+  bookId,
+  kind,
+  rating: 0,
+  happenedAt: undefined,
+  recommendationId: "",
+  ...fields
+})
+
+const record = (...records: ReadonlyArray<ReceivedFeedback>) =>
+  Effect.flatMap(Readers, (readers) => readers.record(records))
+
+const list = (query: Partial<FeedbackQuery> & { readonly userId: number }) =>
+  Effect.flatMap(Readers, (readers) =>
+    readers.list({ pageSize: undefined, pageToken: "", currentOnly: false, bookIds: [], ...query })
+  )
+
+/** The books that are not recommended to a reader, in ascending order. */
+const excluded = (userId: number) =>
+  Effect.flatMap(Readers, (readers) =>
+    Effect.map(readers.history(userId), ({ excluded, source }) => {
+      assert.strictEqual(source, "current")
+      return [...excluded].toSorted((one, other) => one - other)
+    })
+  )
+
+/** The kinds of what counts now, by book. */
+const currentOf = (userId: number) =>
+  Effect.map(list({ userId, currentOnly: true }), ({ feedback }) =>
+    Object.fromEntries(feedback.map(({ bookId, kind }) => [bookId, kind]))
+  )
+
+/** Violations of an error, or nothing. */
+const violationsOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(effect), (error) => (error as { readonly violations?: unknown }).violations)
+
+const createReader = Effect.flatMap(Readers, (readers) => readers.create(randomUUID()))
+
+const forget = (userId: number) => Effect.flatMap(Readers, (readers) => readers.forget(userId))
+
+const rowsOf = (table: string, userId: number) =>
+  Effect.gen(function* () {
+    const { run } = yield* Database
+    const sql = yield* SqlClient.SqlClient
+    return yield* run("rows", sql`SELECT * FROM ${sql(table)} WHERE user_id = ${userId}`)
+  })
+
+describeStorage("SqlReaders", ({ fresh, system }) => {
+  const test = <E>(title: string, effect: Effect.Effect<void, E, Provided | Readers | Scope.Scope>) =>
+    it.live(title, () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          yield* Effect.provide(Effect.andThen(addBooks, effect), replica(yield* fresh))
+        })
+      )
+    )
+
+  test(
+    "counts recorded feedback and duplicates, of one call and of several",
+    Effect.gen(function* () {
+      const one = feedback(1, 1, "LIKE")
+      const other = feedback(1, 2, "READ")
+      assert.deepStrictEqual(yield* record(one, other, { ...one, kind: "DISLIKE" }), {
+        recorded: 2,
+        duplicates: 1,
+        dropped: 0
+      })
+      const third = feedback(2, 1, "VIEW")
+      assert.deepStrictEqual(yield* record({ ...other, feedbackId: other.feedbackId.toUpperCase() }, third), {
+        recorded: 1,
+        duplicates: 1,
+        dropped: 0
+      })
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "LIKE", 2: "READ" })
+    })
+  )
+
+  test(
+    "records the same feedback once that comes in many calls at the same time",
+    Effect.gen(function* () {
+      const records = Array.from({ length: 50 }, (_, index) => feedback(1 + (index % 5), 1 + index, "LIKE"))
+      const counts = yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, index) => records[index % 50]!),
+        (one) => record(one),
+        { concurrency: "unbounded" }
+      )
+      const sum = (field: "recorded" | "duplicates") => counts.reduce((sum, count) => sum + count[field], 0)
+      assert.deepStrictEqual([sum("recorded"), sum("duplicates")], [50, 150])
+      assert.deepStrictEqual((yield* list({ userId: 1 })).feedback.length, 10)
+    })
+  )
+
+  test(
+    "records nothing of a call with unknown books and readers, and names them",
+    Effect.gen(function* () {
+      const bad = [
+        feedback(1, 1, "LIKE"),
+        feedback(1, 201, "LIKE"),
+        feedback(1_000_000_000, 1, "LIKE"),
+        feedback(2_147_483_647, 999, "LIKE")
+      ]
+      const unknownBook = "expected a book that is or was in the catalogue"
+      const unknownReader = "expected an id that CreateReader has given"
+      const [violations, good] = yield* Effect.all([violationsOf(record(...bad)), record(feedback(1, 2, "LIKE"))], {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(violations, [
+        { field: "feedback[1].bookId", description: unknownBook },
+        { field: "feedback[2].userId", description: unknownReader },
+        { field: "feedback[3].userId", description: unknownReader },
+        { field: "feedback[3].bookId", description: unknownBook }
+      ])
+      assert.strictEqual(good.recorded, 1)
+      assert.deepStrictEqual(yield* currentOf(1), { 2: "LIKE" })
+      assert.deepStrictEqual(yield* rowsOf("readers", 1_000_000_000), [])
+    })
+  )
+
+  test(
+    "keeps what was said when the book is only shown or opened",
+    Effect.gen(function* () {
+      yield* record(feedback(1, 1, "LIKE"))
+      yield* record(feedback(1, 1, "VIEW"), feedback(1, 1, "IMPRESSION"), feedback(1, 2, "VIEW"))
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "LIKE" })
+      assert.deepStrictEqual(yield* excluded(1), [1])
+    })
+  )
+
+  test(
+    "lets the latest feedback count, whenever it arrives",
+    Effect.gen(function* () {
+      const now = Date.now()
+      yield* record(feedback(1, 1, "LIKE", { happenedAt: now - 1000 }))
+      yield* record(feedback(1, 1, "DISLIKE", { happenedAt: now - 2000 }))
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "LIKE" })
+      // at the same time, the one that arrives later
+      yield* record(feedback(1, 1, "WANT_TO_READ", { happenedAt: now - 1000 }))
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "WANT_TO_READ" })
+      yield* record(
+        feedback(1, 2, "HIDE", { happenedAt: now - 1 }),
+        feedback(1, 2, "READ", { happenedAt: now }),
+        feedback(1, 2, "LIKE", { happenedAt: now - 2 })
+      )
+      yield* record(
+        feedback(1, 3, "HIDE", { happenedAt: now }),
+        feedback(1, 3, "RATING", { happenedAt: now, rating: 3 })
+      )
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "WANT_TO_READ", 2: "READ", 3: "RATING" })
+    })
+  )
+
+  test(
+    "takes what happened now for later than what counts already, even if a clock of another replica is ahead",
+    Effect.gen(function* () {
+      yield* record(feedback(1, 1, "LIKE", { happenedAt: Date.now() + 5000 }))
+      yield* record(feedback(1, 1, "RETRACT"))
+      assert.deepStrictEqual(yield* currentOf(1), {})
+      assert.deepStrictEqual(yield* excluded(1), [])
+      // older feedback that arrives late does not bring it back
+      yield* record(feedback(1, 1, "LIKE", { happenedAt: Date.now() - 5000 }))
+      assert.deepStrictEqual(yield* currentOf(1), {})
+      yield* record(feedback(1, 1, "READ"), feedback(1, 1, "LIKE"))
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "LIKE" })
+      const times = (yield* list({ userId: 1 })).feedback.map(({ happenedAt }) => happenedAt)
+      assert.strictEqual(new Set(times).size, 5)
+    })
+  )
+
+  test(
+    "excludes what a reader has read or does not want to see",
+    Effect.gen(function* () {
+      const kinds: ReadonlyArray<FeedbackKind> = ["VIEW", "WANT_TO_READ", "READ", "LIKE", "DISLIKE", "RATING", "HIDE"]
+      yield* record(...kinds.map((kind, index) => feedback(1, 1 + index, kind, { rating: kind === "RATING" ? 1 : 0 })))
+      assert.deepStrictEqual(yield* excluded(1), [3, 4, 5, 6, 7])
+      assert.deepStrictEqual(yield* excluded(2), [])
+      assert.deepStrictEqual(yield* excluded(0), [])
+      yield* record(feedback(1, 3, "RETRACT"), feedback(1, 4, "WANT_TO_READ"))
+      assert.deepStrictEqual(yield* excluded(1), [5, 6, 7])
+    })
+  )
+
+  test(
+    "creates a reader once for each request, also at the same time",
+    Effect.gen(function* () {
+      const { create } = yield* Readers
+      const requestId = randomUUID()
+      const ids = yield* Effect.forEach(
+        Array.from({ length: 50 }),
+        (_, index) => create(index % 2 === 0 ? requestId : requestId.toUpperCase()),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual([...new Set(ids)], [1_000_000_000])
+      const others = yield* Effect.forEach(Array.from({ length: 50 }), () => createReader, {
+        concurrency: "unbounded"
+      })
+      assert.strictEqual(new Set([...ids, ...others]).size, 51)
+      assert.deepStrictEqual(yield* record(feedback(others[0]!, 1, "LIKE")), { recorded: 1, duplicates: 0, dropped: 0 })
+      assert.deepStrictEqual(yield* violationsOf(create("no UUID")), [
+        { field: "requestId", description: "expected a UUID" }
+      ])
+    })
+  )
+
+  test(
+    "forgets a reader whom it created, for ever",
+    Effect.gen(function* () {
+      const { create } = yield* Readers
+      const requestId = randomUUID()
+      const userId = yield* create(requestId)
+      yield* record(feedback(userId, 1, "LIKE"), feedback(userId, 2, "VIEW"))
+      assert.deepStrictEqual(yield* excluded(userId), [1])
+      assert.strictEqual(yield* forget(userId), 2)
+      assert.deepStrictEqual(yield* excluded(userId), [])
+      assert.deepStrictEqual((yield* list({ userId })).feedback, [])
+      yield* backdateTombstone(userId)
+      assert.deepStrictEqual(yield* record(feedback(userId, 1, "LIKE"), feedback(1, 1, "LIKE")), {
+        recorded: 1,
+        duplicates: 0,
+        dropped: 1
+      })
+      for (const table of ["feedback", "reader_books", "reader_requests"]) {
+        assert.deepStrictEqual(yield* rowsOf(table, userId), [])
+      }
+      assert.strictEqual(yield* forget(userId), 0)
+      assert.notStrictEqual(yield* create(requestId), userId)
+    })
+  )
+
+  test(
+    "forgets one of the shop's accounts, for a day",
+    Effect.gen(function* () {
+      yield* record(feedback(5, 1, "LIKE"))
+      assert.strictEqual(yield* forget(5), 1)
+      assert.strictEqual((yield* record(feedback(5, 1, "LIKE"))).dropped, 1)
+      yield* backdateTombstone(5)
+      assert.strictEqual((yield* record(feedback(5, 1, "LIKE"))).recorded, 1)
+      assert.strictEqual((yield* record(feedback(5, 2, "LIKE"))).recorded, 1)
+      assert.deepStrictEqual(yield* excluded(5), [1, 2])
+    })
+  )
+
+  test(
+    "forgets unknown readers, without a row for an id that it can still give",
+    Effect.gen(function* () {
+      assert.strictEqual(yield* forget(77), 0)
+      assert.strictEqual((yield* record(feedback(77, 1, "LIKE"))).dropped, 1)
+      assert.strictEqual(yield* forget(1_000_000_000), 0)
+      const userId = yield* createReader
+      assert.strictEqual(userId, 1_000_000_000)
+      assert.strictEqual((yield* record(feedback(userId, 1, "LIKE"))).recorded, 1)
+      for (const id of [0, -1]) {
+        assert.deepStrictEqual(yield* violationsOf(forget(id)), [
+          { field: "userId", description: "expected 1 or above" }
+        ])
+      }
+    })
+  )
+
+  test(
+    "leaves nothing when readers are forgotten while their feedback is recorded",
+    Effect.gen(function* () {
+      const rounds = Array.from({ length: 1000 }, (_, index) => index)
+      yield* Effect.forEach(
+        rounds,
+        (round) => {
+          // readers of other rounds too, in any order
+          const userIds = [1 + (round % 50), 1 + ((round * 7) % 50), 1 + ((round * 13) % 50)]
+          const recording = record(...userIds.map((userId) => feedback(userId, 1 + (round % 200), "LIKE")))
+          return Effect.all([recording, forget(userIds[0]!), forget(userIds[2]!)], { concurrency: "unbounded" })
+        },
+        { concurrency: 20 }
+      )
+      const left = yield* Effect.forEach(rounds.slice(0, 50), (index) =>
+        Effect.all([rowsOf("feedback", index + 1), rowsOf("reader_books", index + 1), rowsOf("readers", index + 1)])
+      )
+      for (const [feedback, books, [reader]] of left) {
+        assert.deepStrictEqual([feedback, books], [[], []])
+        assert.isNotNull((reader as { readonly forgotten_at: unknown }).forgotten_at)
+      }
+    })
+  )
+
+  test(
+    "lists feedback from the newest to the oldest, in pages",
+    Effect.gen(function* () {
+      const now = Date.now()
+      const records = Array.from({ length: 25 }, (_, index) =>
+        feedback(1, 95 + (index % 10), index % 2 === 0 ? "LIKE" : "VIEW", {
+          // some at the same time
+          happenedAt: now - 1000 * Math.floor(index / 3)
+        })
+      )
+      yield* record(...records, feedback(2, 1, "LIKE"))
+      const pages: Array<ReadonlyArray<string>> = []
+      for (let pageToken = ""; pages.length < 10;) {
+        const page = yield* list({ userId: 1, pageSize: 10, pageToken })
+        pages.push(page.feedback.map(({ feedbackId }) => feedbackId))
+        assert.sameMembers(
+          page.books.map(({ id }) => id),
+          [...new Set(page.feedback.map(({ bookId }) => bookId))]
+        )
+        // as new feedback would not move a page
+        yield* record(feedback(1, 1, "VIEW", { happenedAt: now + 1000 }))
+        pageToken = page.nextPageToken
+        if (pageToken === "") break
+      }
+      assert.deepStrictEqual(
+        pages.map(({ length }) => length),
+        [10, 10, 5]
+      )
+      const groups = Array.from({ length: 9 }, (_, index) => records.slice(3 * index, 3 * index + 3).toReversed())
+      assert.deepStrictEqual(
+        pages.flat(),
+        groups.flat().map(({ feedbackId }) => feedbackId)
+      )
+    })
+  )
+
+  test(
+    "lists only what counts now, only some books, and both",
+    Effect.gen(function* () {
+      yield* record(
+        feedback(1, 1, "LIKE"),
+        feedback(1, 1, "RATING", { rating: 4, recommendationId: "r1" }),
+        feedback(1, 2, "LIKE"),
+        feedback(1, 2, "RETRACT"),
+        feedback(1, 3, "VIEW", { happenedAt: Date.now() + 5000 }),
+        feedback(1, 4, "READ")
+      )
+      assert.deepStrictEqual(yield* currentOf(1), { 1: "RATING", 4: "READ" })
+      const some = yield* list({ userId: 1, bookIds: [2, 3, 99] })
+      assert.deepStrictEqual(
+        some.feedback.map(({ kind }) => kind),
+        ["VIEW", "RETRACT", "LIKE"]
+      )
+      const current = yield* list({ userId: 1, bookIds: [1, 2], currentOnly: true })
+      assert.deepStrictEqual(
+        current.feedback.map(({ kind, rating, recommendationId }) => [kind, rating, recommendationId]),
+        [["RATING", 4, "r1"]]
+      )
+      assert.deepStrictEqual(current.books, [book(1)])
+    })
+  )
+
+  test(
+    "refuses invalid queries and names every field",
+    Effect.gen(function* () {
+      const bookIds = Array.from({ length: 101 }, (_, index) => index + 1)
+      const violations = yield* violationsOf(list({ userId: 0, pageSize: -1, pageToken: "broken", bookIds }))
+      assert.deepStrictEqual(
+        (violations as ReadonlyArray<{ readonly field: string }>).map(({ field }) => field),
+        ["userId", "pageSize", "pageToken", "bookIds"]
+      )
+    })
+  )
+
+  test(
+    "deletes impressions after their time, and nothing else",
+    Effect.gen(function* () {
+      const happenedAt = Date.now() - Duration.toMillis("2 hours")
+      const old = Array.from({ length: 1500 }, (_, index) =>
+        feedback(1, 1 + (index % 200), "IMPRESSION", { happenedAt })
+      )
+      yield* record(...old.slice(0, 1000))
+      yield* record(...old.slice(1000), feedback(1, 1, "VIEW", { happenedAt }), feedback(1, 2, "IMPRESSION"))
+      assert.strictEqual(yield* impressionRetention.deleteExpired(Duration.hours(1)), 1500)
+      assert.deepStrictEqual(
+        (yield* list({ userId: 1 })).feedback.map(({ kind }) => kind),
+        ["IMPRESSION", "VIEW"]
+      )
+    })
+  )
+
+  it.live("uses the last history while the database does not answer, and says so", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        let isDown = false
+        const switched = Layer.effect(
+          Database,
+          Effect.map(Database, (database) => {
+            const failing: Run = (operation, effect, options) =>
+              Effect.suspend(() =>
+                isDown
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "down" }))
+                  : database.run(operation, effect, options)
+              )
+            return Database.of({ ...database, run: failing, transaction: failing })
+          })
+        )
+        const layer = SqlReaders.layer(settings).pipe(
+          Layer.provideMerge(switched),
+          Layer.provideMerge(connect(yield* fresh))
+        )
+        yield* Effect.gen(function* () {
+          const { history } = yield* Readers
+          yield* addBooks
+          yield* record(feedback(1, 1, "LIKE"))
+          yield* excluded(1)
+          isDown = true
+          const known = yield* history(1)
+          // SQLite has no other writers, but for imports
+          assert.deepStrictEqual(known, {
+            excluded: new Set([1]),
+            source: system === "sqlite" ? "current" : "cached"
+          })
+          assert.deepStrictEqual(yield* history(2), { excluded: new Set<number>(), source: "unavailable" })
+          assert.deepStrictEqual((yield* history(0)).source, "current")
+          const refused = yield* Effect.flip(record(feedback(1, 2, "LIKE")))
+          assert.strictEqual(refused._tag, "ReadersUnavailable")
+          isDown = false
+          assert.deepStrictEqual(yield* excluded(2), [])
+        }).pipe(Effect.provide(layer))
+      })
+    )
+  )
+
+  if (system === "postgresql") {
+    it.live("uses in the next call what another replica has recorded", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          const one = yield* Layer.build(replica(url))
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          for (let round = 0; round < 1000; round++) {
+            const [userId, bookId] = [1 + (round % 7), 1 + (round % 200)]
+            const isHidden = round % 2 === 0
+            const [here, there] = round % 3 === 0 ? [one, other] : [other, one]
+            yield* Effect.provideContext(record(feedback(userId, bookId, isHidden ? "HIDE" : "RETRACT")), here)
+            assert.strictEqual((yield* Effect.provideContext(excluded(userId), there)).includes(bookId), isHidden)
+          }
+        })
+      )
+    )
+  }
+
+  if (system === "sqlite") {
+    it.live("uses what another process has written to the file, after the refresh", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          const one = yield* Layer.build(replica(url, { refresh: Duration.millis(5) }))
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Effect.provideContext(record(feedback(1, 1, "HIDE")), other)
+          yield* Effect.provideContext(
+            Effect.repeat(excluded(1), { until: (books) => books.length > 0, schedule: Schedule.spaced("5 millis") }),
+            one
+          )
+        })
+      )
+    )
+
+    it.live("leaves nothing of a forgotten reader in the files", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          const { filename } = url as SqliteUrl
+          const contains = (text: string) =>
+            [filename, `${filename}-wal`].some((file) => readFileSync(file).includes(text))
+          yield* Effect.gen(function* () {
+            yield* addBooks
+            const { create } = yield* Readers
+            const requestId = randomUUID()
+            const userId = yield* create(requestId)
+            const records = Array.from({ length: 500 }, (_, index) =>
+              feedback(userId, 1 + (index % 200), "LIKE", { recommendationId: `secret-${index}` })
+            )
+            yield* record(...records)
+            yield* record(feedback(1, 1, "LIKE", { recommendationId: "kept" }))
+            const texts = [requestId, "secret-", ...records.map(({ feedbackId }) => feedbackId)]
+            assert.isTrue(texts.every(contains))
+            yield* forget(userId)
+            assert.deepStrictEqual(texts.filter(contains), [])
+            assert.isTrue(contains("kept"))
+          }).pipe(Effect.provide(replica(url)))
+        })
+      )
+    )
+  }
+})
+
+/** Moves the time at which a reader was forgotten a day into the past. */
+const backdateTombstone = Effect.fnUntraced(function* (userId: number) {
+  const { run } = yield* Database
+  const sql = yield* SqlClient.SqlClient
+  yield* run("backdate", sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`)
+})
