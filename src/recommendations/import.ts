@@ -1,9 +1,9 @@
 /**
- * Imports files into the database of DATABASE_URL, also while the services run: `npm run import -- catalog FILE`.
+ * Imports files into the database of DATABASE_URL, also while the services run: `npm run import -- catalog FILE`, `npm run import -- ratings FILE`.
  */
 import { NodeServices } from "@effect/platform-node"
-import { Config, Effect, Layer, Path, Schema } from "effect"
-import { Argument, CliConfig, type CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { Config, Effect, Layer, Option, Path, Schema } from "effect"
+import { Argument, CliConfig, type CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
 
 import project from "../../package.json" with { type: "json" }
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
@@ -16,6 +16,7 @@ import * as CatalogFile from "./catalog/CatalogFile.ts"
 import { CatalogStore } from "./catalog/CatalogStore.ts"
 import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
 import { migrations } from "./database/migrations.ts"
+import { importRatings } from "./readers/importRatings.ts"
 
 /** The database, which has to be reachable. */
 const DatabaseLayer = Database.layerConfigReachable(migrations)
@@ -39,10 +40,36 @@ const catalog = Command.make(
   Command.provide(CatalogStore.layer.pipe(Layer.provide(DatabaseLayer)))
 )
 
+const strict = Flag.Boolean("strict").pipe(
+  Flag.withDescription("Imports nothing if a row is invalid or of an unknown book"),
+  Flag.withDefault(false)
+)
+
+const ratings = Command.make(
+  "ratings",
+  { path: file, isStrict: strict },
+  Effect.fnUntraced(function* ({ isStrict, path }) {
+    const { resolve } = yield* Path.Path
+    const catalogs = yield* CatalogStore
+    if (Option.isNone(yield* catalogs.currentId)) {
+      const catalogFile = yield* CatalogFile.fromSettings
+      yield* DatabaseCatalog.logImported(catalogFile, yield* catalogs.importFile(catalogFile))
+    }
+    const summary = yield* importRatings(resolve(yield* workingDirectory, path), { isStrict })
+    yield* Effect.annotateLogs(Effect.logInfo("Ratings imported"), { ...summary })
+  })
+).pipe(
+  Command.withDescription(
+    "Imports readers' ratings, a CSV file with the header user_id,book_id,rating or user_id,book_id,rating,happened_at. The same file " +
+      "again changes nothing"
+  ),
+  Command.provide(Layer.provideMerge(CatalogStore.layer, DatabaseLayer))
+)
+
 /** All commands. Each provides the services that only it needs. */
 const command = Command.make("import").pipe(
   Command.withDescription("Imports files into the database of DATABASE_URL"),
-  Command.withSubcommands([catalog])
+  Command.withSubcommands([catalog, ratings])
 )
 
 /** The arguments are wrong. The message is one line. */
