@@ -73,6 +73,8 @@ export class Installation extends Context.Service<
     readonly begin: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
     /** Runs a service until it exits by itself. */
     readonly run: (service: Service, env?: Environment) => Effect.Effect<Ended>
+    /** Imports a catalogue file with `dist/import.js`. */
+    readonly importFile: (file: string, env?: Environment) => Effect.Effect<void>
     /** Writes a file to the folder. */
     readonly write: (name: string, content: string | Uint8Array) => Effect.Effect<void>
   }
@@ -128,6 +130,19 @@ export class Installation extends Context.Service<
           Effect.orDie
         )
 
+      const importFile = Effect.fnUntraced(function* (file: string, env: Environment = {}) {
+        const command = ChildProcess.make(process.execPath, [path.join(folder, "dist", "import.js"), "catalog", file], {
+          cwd: folder,
+          env,
+          extendEnv: false
+        })
+        const { exitCode, output } = yield* Output.run(command).pipe(
+          Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
+          Effect.orDie
+        )
+        if (exitCode !== 0) return yield* Effect.die(new Error(`The import failed: ${output}`))
+      })
+
       const write = (name: string, content: string | Uint8Array) =>
         Effect.orDie(
           fs.writeFile(
@@ -140,7 +155,7 @@ export class Installation extends Context.Service<
         launch(service, env, true, limits.openFiles)
       const begin = (service: Service, env: Environment = {}) => launch(service, env, false)
 
-      return Installation.of({ begin, folder, run, start, write })
+      return Installation.of({ begin, folder, importFile, run, start, write })
     })
   ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
 }
