@@ -1,5 +1,6 @@
 /**
- * Imports files into the database of DATABASE_URL, also while the services run: `npm run import -- catalog FILE`, `npm run import -- ratings FILE`.
+ * Imports catalogues and ratings into the database of DATABASE_URL, also while the services run, and copies it into another one:
+ * `npm run import -- catalog FILE`, `npm run import -- ratings FILE`, `npm run import -- database URL`.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Config, Effect, Layer, Option, Path, Schema } from "effect"
@@ -9,17 +10,22 @@ import project from "../../package.json" with { type: "json" }
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
 import { warnAbout } from "../layers/config/unknownSettings.ts"
 import { runMain } from "../layers/process/runMain.ts"
-import { Database } from "../layers/sql/Database.ts"
+import * as Database from "../layers/sql/Database.ts"
+import * as DatabaseUrl from "../layers/sql/DatabaseUrl.ts"
 import * as Logging from "../layers/telemetry/Logging.ts"
 import settingNames from "../settingNames.json" with { type: "json" }
 import * as CatalogFile from "./catalog/CatalogFile.ts"
 import { CatalogStore } from "./catalog/CatalogStore.ts"
 import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
+import { copyDatabase } from "./database/copyDatabase.ts"
 import { migrations } from "./database/migrations.ts"
 import { importRatings } from "./readers/importRatings.ts"
 
+/** The arguments are wrong. The message is one line. */
+class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { message: Schema.String }) {}
+
 /** The database, which has to be reachable. */
-const DatabaseLayer = Database.layerConfigReachable(migrations)
+const DatabaseLayer = Database.Database.layerConfigReachable(migrations)
 
 /** npm runs its scripts in the project's root, and has the working directory of its caller in INIT_CWD. */
 const workingDirectory = Config.String("INIT_CWD").pipe(Config.withDefault(""))
@@ -66,14 +72,33 @@ const ratings = Command.make(
   Command.provide(Layer.provideMerge(CatalogStore.layer, DatabaseLayer))
 )
 
+const target = Argument.String("URL").pipe(Argument.withDescription(`The empty database: ${DatabaseUrl.expected}`))
+
+const database = Command.make(
+  "database",
+  { url: target },
+  Effect.fnUntraced(function* ({ url }) {
+    const settings = yield* Database.settings
+    const parsed = DatabaseUrl.parse(url)
+    // the text may contain a password
+    if (Option.isNone(parsed)) return yield* new UsageError({ message: `URL: expected ${DatabaseUrl.expected}` })
+    const source = settings.url._tag === "Sqlite" ? { ...settings.url, isExclusive: true } : settings.url
+    const connect = (url: DatabaseUrl.DatabaseUrl) =>
+      Layer.build(Database.Database.layerReachable({ ...settings, url }, migrations))
+    const copied = yield* Effect.scoped(
+      Effect.flatMap(Effect.all([connect(source), connect(parsed.value)]), ([from, to]) => copyDatabase(from, to))
+    )
+    for (const { rows, table } of copied) {
+      yield* Effect.annotateLogs(Effect.logInfo("Table copied"), { table, rows })
+    }
+  })
+).pipe(Command.withDescription("Copies everything from the database of DATABASE_URL into an empty database"))
+
 /** All commands. Each provides the services that only it needs. */
 const command = Command.make("import").pipe(
   Command.withDescription("Imports files into the database of DATABASE_URL"),
-  Command.withSubcommands([catalog, ratings])
+  Command.withSubcommands([catalog, ratings, database])
 )
-
-/** The arguments are wrong. The message is one line. */
-class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { message: Schema.String }) {}
 
 const toUsageError = ({ errors }: CliError.ShowHelp) =>
   new UsageError({

@@ -125,7 +125,7 @@ export class Database extends Context.Service<
 
   /** {@link layerConfig} for commands: it fails if the database cannot be reached at the start. */
   static readonly layerConfigReachable = (migrations: ReadonlyArray<Migrations.Migration>) =>
-    Layer.unwrap(Effect.map(settings, (settings) => open(settings, migrations, failUnreachable)))
+    Layer.unwrap(Effect.map(settings, (settings) => Database.layerReachable(settings, migrations)))
 
   /**
    * While the database cannot be reached at the start, it is tried again, so that the process is alive and not ready. A schema that this
@@ -133,6 +133,10 @@ export class Database extends Context.Service<
    */
   static readonly layer = (settings: Settings, migrations: ReadonlyArray<Migrations.Migration>) =>
     open(settings, migrations, untilReachable(settings.url))
+
+  /** {@link layer} for commands: it fails if the database cannot be reached at the start. */
+  static readonly layerReachable = (settings: Settings, migrations: ReadonlyArray<Migrations.Migration>) =>
+    open(settings, migrations, failUnreachable)
 }
 
 type Migrated = Effect.Effect<void, Migrations.SchemaError | SqlError.SqlError>
@@ -169,7 +173,8 @@ const connect = Effect.fnUntraced(function* ({
     const { make } = yield* Effect.promise(() => import("./SqliteClient.ts"))
     const { resolve } = yield* ProjectRoot
     const filename = url.filename === ":memory:" ? url.filename : resolve(url.filename)
-    const client = yield* make({ filename, busyTimeout: Duration.toMillis(busyTimeout) })
+    const { isExclusive = false } = url
+    const client = yield* make({ filename, isExclusive, busyTimeout: Duration.toMillis(busyTimeout) })
     return { client, system: "sqlite", listen: () => Stream.never }
   }
   if (url.sslMode === "disable" && !isLoopback(url.host)) {

@@ -11,6 +11,8 @@ export interface SqliteUrl {
   readonly _tag: "Sqlite"
   /** A path, or ":memory:". */
   readonly filename: string
+  /** Whether to keep other processes from using the file, and not to open it while one does. No URL says so. */
+  readonly isExclusive?: boolean
 }
 
 /** The values of sslmode (https://www.postgresql.org/docs/current/libpq-ssl.html); the others of libpq fall back to plaintext. */

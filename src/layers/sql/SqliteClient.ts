@@ -11,7 +11,7 @@ import { Array, Effect, type Scope, Semaphore, Stream } from "effect"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 
-import type { Command, ConnectionName, Options, Reply } from "./sqliteThread.ts"
+import type { Command, ConnectionName, Options, Reply, ThreadOptions } from "./sqliteThread.ts"
 
 /** Beside this file, or beside its bundle. */
 const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sqliteThread.js"
@@ -20,7 +20,8 @@ const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sq
 export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<SqlClient.SqlClient, never, Scope.Scope | Reactivity.Reactivity> {
-  const threads = yield* makeThreads(options)
+  const hasReader = options.filename !== ":memory:" && !options.isExclusive
+  const threads = yield* makeThreads({ ...options, hasReader })
   const mainLock = Semaphore.makeUnsafe(1)
   const main = SqlClient.makeSqliteAcquirers({
     connection: Effect.map(threads, (thread) => new Connection(thread, "main")),
@@ -29,7 +30,7 @@ export const make = Effect.fnUntraced(function* (
   })
   const reader = SqlClient.makeSqliteAcquirers({
     connection: Effect.map(threads, (thread) => new Connection(thread, "reader")),
-    semaphore: options.filename === ":memory:" ? mainLock : Semaphore.makeUnsafe(1)
+    semaphore: hasReader ? Semaphore.makeUnsafe(1) : mainLock
   })
   return yield* SqlClient.make({
     // streams use the acquirer, and statements the borrower
@@ -49,7 +50,9 @@ export const make = Effect.fnUntraced(function* (
 const isTransaction = (connection: Connection) => connection.isTransaction
 
 /** The running thread. One that failed is replaced at the next use; what it was running fails. */
-const makeThreads = (options: Options): Effect.Effect<Effect.Effect<Thread, SqlError.SqlError>, never, Scope.Scope> =>
+const makeThreads = (
+  options: ThreadOptions
+): Effect.Effect<Effect.Effect<Thread, SqlError.SqlError>, never, Scope.Scope> =>
   Effect.gen(function* () {
     let current: Thread | undefined
     const opening = Semaphore.makeUnsafe(1)
@@ -74,7 +77,7 @@ class Thread {
   readonly #exited: Promise<void>
   readonly #pending: Callback[] = []
 
-  constructor(options: Options) {
+  constructor(options: ThreadOptions) {
     this.#worker = new Worker(new URL(threadFile, import.meta.url), { name: "sqlite", workerData: options })
     const first = new Promise<Reply>((resolve) => this.#pending.push(resolve))
     this.opened = Effect.flatMap(

@@ -10,11 +10,19 @@ import { type MessagePort, parentPort, workerData } from "node:worker_threads"
 export interface Options {
   /** A path, or ":memory:". */
   readonly filename: string
+  /** Whether to keep other processes from using the file, and not to open it while one does. */
+  readonly isExclusive: boolean
   /** How long to wait for the lock of another process, in milliseconds. */
   readonly busyTimeout: number
 }
 
-/** The file has a connection for transactions and single statements, and one for reads that take longer; a database in memory has one. */
+/** What the thread is started with. */
+export interface ThreadOptions extends Options {
+  /** Whether there are two connections, which a database in memory or for one process alone cannot have. */
+  readonly hasReader: boolean
+}
+
+/** One connection is for transactions and single statements, and one for reads that take longer. */
 export type ConnectionName = "main" | "reader"
 
 interface Query {
@@ -64,8 +72,9 @@ class Connection {
   readonly database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
 
-  constructor({ busyTimeout, filename }: Options) {
+  constructor({ busyTimeout, filename, isExclusive }: Options) {
     this.database = new DatabaseSync(filename, { timeout: busyTimeout })
+    if (isExclusive) this.database.exec("PRAGMA locking_mode = EXCLUSIVE")
     this.database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
   }
 
@@ -85,10 +94,10 @@ class Thread {
   readonly #cursors = new Map<number, Rows>()
   readonly #port: MessagePort
 
-  constructor(port: MessagePort, options: Options) {
+  constructor(port: MessagePort, options: ThreadOptions) {
     if (options.filename !== ":memory:") mkdirSync(dirname(options.filename), { recursive: true })
     const main = new Connection(options)
-    this.#connections = { main, reader: options.filename === ":memory:" ? main : new Connection(options) }
+    this.#connections = { main, reader: options.hasReader ? new Connection(options) : main }
     this.#port = port
   }
 
@@ -156,7 +165,7 @@ const attempt = <A>(evaluate: () => A, fallback: number): Outcome<A> => {
 const serve = (port: MessagePort) => {
   const reply = (outcome: Outcome<unknown>, isTransaction: boolean) =>
     port.postMessage({ ...outcome, isTransaction } satisfies Reply)
-  const opened = attempt(() => new Thread(port, workerData as Options), cantOpen)
+  const opened = attempt(() => new Thread(port, workerData as ThreadOptions), cantOpen)
   if ("failure" in opened) return reply(opened, false)
   const thread = opened.value
   port.on("message", (command: Command) => {
