@@ -3,7 +3,7 @@
  * repeated.
  */
 import { Array as Arr, Cause, Effect, Exit, type FileSystem, Option, Schema, type Stdio, type Terminal } from "effect"
-import type { SqlClient } from "effect/sql"
+import { SqlClient } from "effect/sql"
 
 import type { InvalidQuery, Violation } from "../../domain/InvalidQuery.ts"
 import type { Recording } from "../../domain/Readers.ts"
@@ -46,12 +46,23 @@ export const importRatings = Effect.fnUntraced(function* (
   path: string,
   { isStrict }: { readonly isStrict: boolean }
 ): Effect.fn.Return<Summary, RatingsFile.RatingsFileError | BadRatings | DatabaseUnavailable, Services> {
+  yield* enlargeCache
   if (isStrict) {
     const { invalid, ofUnknownBooks } = yield* run(path, "Checking ratings", check)
     const count = invalid + ofUnknownBooks
     if (count > 0) return yield* new BadRatings({ path, count })
   }
   return yield* run(path, "Importing ratings", record)
+})
+
+/** Feedback ids are spread over their whole index, of which SQLite's cache holds little by default. */
+const enlargeCache = Effect.gen(function* () {
+  const { run } = yield* Database
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.onDialectOrElse({
+    pg: () => Effect.void,
+    orElse: () => Effect.asVoid(run("ratings.cache", sql`PRAGMA cache_size = -65536`))
+  })
 })
 
 type Rating = RatingsFile.Row & { readonly _tag: "Rating" }
