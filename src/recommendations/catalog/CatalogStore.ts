@@ -116,10 +116,10 @@ export class CatalogStore extends Context.Service<
           const rows = sql<BookRow & { readonly catalog_id: number }>`
             SELECT catalog_id, ${sql.literal(bookColumns)} FROM books
             WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) ORDER BY book_id`.stream
-          const readAll = Stream.runForEach(rows, (row) =>
+          const readAll = Stream.runForEachArray(rows, (rows) =>
             Effect.sync(() => {
-              catalogId = row.catalog_id
-              catalog.add(fromRow(row))
+              catalogId = rows[0].catalog_id
+              for (const row of rows) catalog.add(fromRow(row))
             })
           )
           return Effect.map(run("catalogs.load", readAll, { timeout: loadTimeout }), () =>

@@ -102,7 +102,7 @@ const untilAvailable = <A, E, R>(effect: Effect.Effect<A, E | DatabaseUnavailabl
     Effect.tapError((error) => {
       if (hasWarned || !(error instanceof DatabaseUnavailable)) return Effect.void
       hasWarned = true
-      return warn("The catalogue cannot be loaded yet, trying again", error)
+      return warn("Database unavailable: waiting to load the catalogue", error)
     }),
     Effect.retry({ while: (error) => error instanceof DatabaseUnavailable, schedule: backoff })
   )
@@ -116,7 +116,7 @@ const warnOnce = (effect: Effect.Effect<void, DatabaseUnavailable>): (() => Effe
       onFailure: (error) => {
         if (hasFailed) return Effect.void
         hasFailed = true
-        return warn("The catalogue cannot be compared with the database, keeping it", error)
+        return warn("Database unavailable: the catalogue cannot be updated", error)
       },
       onSuccess: () =>
         Effect.sync(() => {
