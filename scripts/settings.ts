@@ -110,7 +110,7 @@ const chapters = {
   ],
   Recommendations: [
     ["Addresses", /_(HOST|PORT)$/],
-    ["Catalogue", /^CATALOG_/],
+    ["Database, catalogue and readers", /^(DATABASE|CATALOG|MODEL|IMPRESSION)_/],
     ["TLS", /_TLS_/],
     [limits, /^/]
   ],

@@ -1,9 +1,10 @@
 /**
- * Imports files into the database of DATABASE_URL, also while the services run: `npm run import -- catalog FILE`.
+ * Imports catalogues and ratings into the database of DATABASE_URL, also while the services run, and copies it into another one:
+ * `npm run import -- catalog FILE`, `npm run import -- ratings FILE`, `npm run import -- database URL`.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Config, Effect, Layer, Option, Path, Schema } from "effect"
-import { Argument, CliConfig, type CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { Argument, CliConfig, type CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
 
 import project from "../../package.json" with { type: "json" }
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
@@ -18,6 +19,7 @@ import { CatalogStore } from "./catalog/CatalogStore.ts"
 import * as DatabaseCatalog from "./catalog/DatabaseCatalog.ts"
 import { copyDatabase } from "./database/copyDatabase.ts"
 import { migrations } from "./database/migrations.ts"
+import { importRatings } from "./readers/importRatings.ts"
 
 /** The arguments are wrong. The message is one line. */
 class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { message: Schema.String }) {}
@@ -42,6 +44,32 @@ const catalog = Command.make(
 ).pipe(
   Command.withDescription("Imports a catalogue file: all replicas then serve its books"),
   Command.provide(CatalogStore.layer.pipe(Layer.provide(DatabaseLayer)))
+)
+
+const strict = Flag.Boolean("strict").pipe(
+  Flag.withDescription("Imports nothing if a row is invalid or of an unknown book"),
+  Flag.withDefault(false)
+)
+
+const ratings = Command.make(
+  "ratings",
+  { path: file, isStrict: strict },
+  Effect.fnUntraced(function* ({ isStrict, path }) {
+    const { resolve } = yield* Path.Path
+    const catalogs = yield* CatalogStore
+    if (Option.isNone(yield* catalogs.currentId)) {
+      const catalogFile = yield* CatalogFile.fromSettings
+      yield* DatabaseCatalog.logImported(catalogFile, yield* catalogs.importFile(catalogFile))
+    }
+    const summary = yield* importRatings(resolve(yield* workingDirectory, path), { isStrict })
+    yield* Effect.annotateLogs(Effect.logInfo("Ratings imported"), { ...summary })
+  })
+).pipe(
+  Command.withDescription(
+    "Imports readers' ratings, a CSV file with the header user_id,book_id,rating or user_id,book_id,rating,happened_at. The same file " +
+      "again changes nothing"
+  ),
+  Command.provide(Layer.provideMerge(CatalogStore.layer, DatabaseLayer))
 )
 
 const target = Argument.String("URL").pipe(Argument.withDescription(`The empty database: ${DatabaseUrl.expected}`))
@@ -69,7 +97,7 @@ const database = Command.make(
 /** All commands. Each provides the services that only it needs. */
 const command = Command.make("import").pipe(
   Command.withDescription("Imports files into the database of DATABASE_URL"),
-  Command.withSubcommands([catalog, database])
+  Command.withSubcommands([catalog, ratings, database])
 )
 
 const toUsageError = ({ errors }: CliError.ShowHelp) =>

@@ -1,7 +1,7 @@
 /**
  * The shop under rehearsal: the manifests of a folder, installed in a namespace of their own.
  */
-import { Context, DateTime, Effect, FileSystem, Layer, Option, Path, Schedule, Schema } from "effect"
+import { Context, DateTime, Effect, FileSystem, Layer, Option, Path, Redacted, Schedule, Schema } from "effect"
 
 import * as Kustomize from "../system/Kustomize.ts"
 import * as Kubectl from "./Kubectl.ts"
@@ -86,11 +86,11 @@ export const isReady = ({ metadata, status }: Pod): boolean =>
 export const run = (args: ReadonlyArray<string>, stdin?: unknown) =>
   Kubectl.run(["--namespace", namespaces.shop, ...args], stdin)
 
-const allPods = (service: Service) =>
+const allPods = (service: Service | "postgres") =>
   Kubectl.list<Pod>("pods", "--namespace", namespaces.shop, "--selector", `app.kubernetes.io/name=${service}`)
 
 /** The pods of a service that are not being deleted. */
-export const pods = (service: Service) =>
+export const pods = (service: Service | "postgres") =>
   Effect.map(allPods(service), (all) => all.filter(({ metadata }) => metadata.deletionTimestamp === undefined))
 
 const autoscalers = Kubectl.list<Autoscaler>("horizontalpodautoscalers", "--namespace", namespaces.shop)
@@ -116,10 +116,28 @@ export const settled = Effect.forEach(services, (service) =>
   Kubectl.until(`all replicas of ${service} available`, isSettled(service))
 )
 
+/** Waits until PostgreSQL is ready, if it is a part of the manifests. */
+export const databaseSettled = Kubectl.until(
+  "the database ready",
+  Effect.map(allPods("postgres"), (all) => all.every(isReady))
+)
+
 export const replicas = (service: Service) => Effect.map(deployment(service), ({ spec }) => spec.replicas)
 
 /** Restarts both services at once, as `kubectl rollout restart` does, and waits. */
 export const restart = Effect.andThen(run(["rollout", "restart", "deployment"]), settled)
+
+export type Images = Partial<Record<Service, string>>
+
+export interface Options {
+  /** The folder of the manifests. */
+  readonly folder: string
+  readonly images: Images
+  /** Images of the version before. */
+  readonly previous?: Images | undefined
+  /** The URL of a PostgreSQL. Without one, `components/postgres` is added where the manifests lack it. */
+  readonly databaseUrl?: Redacted.Redacted | undefined
+}
 
 export class Shop extends Context.Service<
   Shop,
@@ -129,6 +147,10 @@ export class Shop extends Context.Service<
     /** Whether the manifests have mutual TLS between the services. */
     readonly isSecured: boolean
     readonly hasAutoscalers: boolean
+    /** Whether PostgreSQL is a part of the manifests. */
+    readonly hasDatabase: boolean
+    /** Images of the version before. */
+    readonly previous: Images | undefined
     /** The address of the shop inside of the cluster. */
     readonly url: string
     /** Applies the manifests with changes, and without those of earlier calls. Does not wait. */
@@ -136,15 +158,16 @@ export class Shop extends Context.Service<
   }
 >()("onlinebooks/test/cluster/Shop") {
   /** Installs the manifests of a folder, and removes all namespaces of the run at the end. */
-  static readonly layer = (folder: string, images: Partial<Record<Service, string>>) =>
+  static readonly layer = ({ databaseUrl, folder, images, previous }: Options) =>
     Layer.effect(
       Shop,
       Effect.gen(function* () {
         const rendered = yield* Kustomize.render(folder)
         yield* claim
-        const apply = yield* makeApply(folder, rendered, images)
+        const apply = yield* makeApply(folder, rendered, images, databaseChanges(rendered, databaseUrl))
         yield* apply({})
         yield* Scripts.install(namespaces.readers)
+        yield* databaseSettled
         yield* settled
         const { spec } = yield* Kubectl.get<{ readonly spec: { readonly clusterIP: string } }>(
           "service",
@@ -156,6 +179,8 @@ export class Shop extends Context.Service<
           image: images.marketplace ?? imageOf(rendered, "marketplace"),
           isSecured: rendered.some((resource) => JSON.stringify(resource).includes("RECOMMENDATIONS_TLS_CERT_FILE")),
           hasAutoscalers: rendered.some(({ kind }) => kind === "HorizontalPodAutoscaler"),
+          hasDatabase: databaseUrl === undefined,
+          previous,
           url: `http://${spec.clusterIP}:5000/`,
           apply
         }
@@ -220,7 +245,8 @@ export const remove = Effect.gen(function* () {
 const makeApply = Effect.fnUntraced(function* (
   folder: string,
   rendered: ReadonlyArray<Kustomize.Resource>,
-  images: Partial<Record<Service, string>>
+  images: Images,
+  database: object & Pick<Changes, "components" | "patches">
 ) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -232,11 +258,12 @@ const makeApply = Effect.fnUntraced(function* (
   return Effect.fnUntraced(
     function* (changes: Changes) {
       const kustomization = {
+        ...database,
         apiVersion: "kustomize.config.k8s.io/v1beta1",
         kind: "Kustomization",
         namespace: namespaces.shop,
         resources: [resource],
-        components: yield* Effect.forEach(changes.components ?? [], relative),
+        components: yield* Effect.forEach([...(database.components ?? []), ...(changes.components ?? [])], relative),
         images: services.flatMap((service) => {
           const image = changes.images?.[service] ?? images[service]
           return image === undefined ? [] : [{ name: nameOf(imageOf(rendered, service)), ...toKustomize(image) }]
@@ -247,10 +274,12 @@ const makeApply = Effect.fnUntraced(function* (
           behavior: "merge",
           literals
         })),
-        patches: [...withoutExposure(rendered), ...(changes.patches ?? [])].map(({ patch, target }) => ({
-          target,
-          patch: JSON.stringify(patch)
-        }))
+        patches: [...withoutExposure(rendered), ...(database.patches ?? []), ...(changes.patches ?? [])].map(
+          ({ patch, target }) => ({
+            target,
+            patch: JSON.stringify(patch)
+          })
+        )
       }
       yield* fs.writeFileString(path.join(overlay, "kustomization.yaml"), JSON.stringify(kustomization))
       yield* Kubectl.run(["apply", "--server-side", "--force-conflicts", "--kustomize", overlay])
@@ -258,6 +287,43 @@ const makeApply = Effect.fnUntraced(function* (
     Effect.catchTag("PlatformError", (error) => Effect.die(error))
   )
 })
+
+const databaseSecret = "recommendations-database"
+
+/** The fields of a kustomization that give the shop its database. */
+const databaseChanges = (rendered: ReadonlyArray<Kustomize.Resource>, databaseUrl: Redacted.Redacted | undefined) => {
+  if (databaseUrl === undefined) {
+    const isThere = rendered.some(({ kind, metadata }) => kind === "StatefulSet" && metadata.name === "postgres")
+    return { components: isThere ? [] : ["k8s/components/postgres"] }
+  }
+  const url = Redacted.value(databaseUrl)
+  const hasSecret = rendered.some(({ kind, metadata }) => kind === "Secret" && metadata.name === databaseSecret)
+  const ports = [{ protocol: "TCP", port: Number(new URL(url).port || 5432) }]
+  return {
+    ...(hasSecret
+      ? {}
+      : {
+          secretGenerator: [
+            { name: databaseSecret, literals: [`url=${url}`], options: { disableNameSuffixHash: true } }
+          ]
+        }),
+    patches: [
+      // the address of a name is not known to a policy
+      {
+        target: { kind: "NetworkPolicy", name: databaseSecret },
+        patch: [{ op: "replace", path: "/spec/egress/0", value: { ports } }]
+      },
+      ...(hasSecret
+        ? [
+            {
+              target: { kind: "Secret", name: databaseSecret },
+              patch: [{ op: "replace", path: "/stringData/url", value: url }]
+            }
+          ]
+        : [])
+    ]
+  }
+}
 
 /** Nothing of a rehearsal can be reached from outside of the cluster, and nothing pays for a load balancer. */
 const withoutExposure = (rendered: ReadonlyArray<Kustomize.Resource>): ReadonlyArray<Patch> => [

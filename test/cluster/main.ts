@@ -3,7 +3,7 @@
  * what was lost. It exits with 1 if more was lost than the scenario allows. k8s/README.md describes it.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Console, Effect, Exit, Layer, Option, Schema } from "effect"
+import { Cause, Config, Console, Effect, Exit, Layer, Option, Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { identity } from "effect/Function"
 
@@ -14,6 +14,7 @@ import * as Report from "./Report.ts"
 import { Findings, NotDone, type Scenario } from "./Scenario.ts"
 import { autoscale } from "./scenarios/autoscale.ts"
 import { badImage, badSetting } from "./scenarios/badVersion.ts"
+import { database } from "./scenarios/database.ts"
 import { dns } from "./scenarios/dns.ts"
 import { drain } from "./scenarios/drain.ts"
 import { kill } from "./scenarios/kill.ts"
@@ -24,13 +25,16 @@ import { scale } from "./scenarios/scale.ts"
 import { security } from "./scenarios/security.ts"
 import { settings } from "./scenarios/settings.ts"
 import { tls } from "./scenarios/tls.ts"
-import { remove, requireNoOther, settled, Shop } from "./Shop.ts"
+import { upgrade } from "./scenarios/upgrade.ts"
+import { type Images, type Options, remove, requireNoOther, settled, Shop } from "./Shop.ts"
 import * as Undo from "./Undo.ts"
 
 const scenarios = [
   rollout,
+  upgrade,
   scale,
   kill,
+  database,
   badSetting,
   badImage,
   settings,
@@ -80,7 +84,20 @@ const rehearse = Effect.fnUntraced(function* ({ description, name, run }: Scenar
   return { scenario: name, parts, problems }
 })
 
-type Images = Parameters<typeof Shop.layer>[1]
+/** Images of both services: RECOMMENDATIONS,MARKETPLACE. */
+const imagesFlag = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withDescription(`${description}: RECOMMENDATIONS,MARKETPLACE`),
+    Flag.filterMap(
+      (text) => {
+        const [recommendations, marketplace, ...rest] = text.split(",")
+        return recommendations && marketplace && rest.length === 0
+          ? Option.some<Images>({ recommendations, marketplace })
+          : Option.none()
+      },
+      (text) => `Expected RECOMMENDATIONS,MARKETPLACE, got ${text}`
+    )
+  )
 
 const flags = {
   context: Flag.String("context").pipe(
@@ -95,19 +112,8 @@ const flags = {
     Flag.withDescription("The folder of the kustomization"),
     Flag.withDefault("k8s/overlays/local")
   ),
-  images: Flag.String("images").pipe(
-    Flag.withDescription("Images in place of those of the manifests: RECOMMENDATIONS,MARKETPLACE"),
-    Flag.filterMap(
-      (text) => {
-        const [recommendations, marketplace, ...rest] = text.split(",")
-        return recommendations && marketplace && rest.length === 0
-          ? Option.some<Images>({ recommendations, marketplace })
-          : Option.none()
-      },
-      (text) => `Expected RECOMMENDATIONS,MARKETPLACE, got ${text}`
-    ),
-    Flag.withDefault<Images>({})
-  ),
+  images: imagesFlag("images", "Images in place of those of the manifests").pipe(Flag.withDefault<Images>({})),
+  previous: Flag.optional(imagesFlag("previous", "Images of the version before, for the scenario upgrade")),
   json: Flag.Boolean("json").pipe(
     Flag.withDescription("Print the results as JSON, and everything else to stderr"),
     Flag.withDefault(false)
@@ -127,23 +133,20 @@ const flags = {
 }
 
 /** Runs scenarios on the cluster of a context. */
-const rehearseAll = (
-  chosen: ReadonlyArray<Scenario>,
-  { context, images, manifests }: { readonly context: string; readonly manifests: string; readonly images: Images }
-) =>
+const rehearseAll = (chosen: ReadonlyArray<Scenario>, context: string, options: Options) =>
   Effect.gen(function* () {
     yield* requireNoOther
     yield* Undo.restore
-    yield* Console.log(`${manifests} on ${context}: ${yield* Report.versions}\n${Report.summary}`)
+    yield* Console.log(`${options.folder} on ${context}: ${yield* Report.versions}\n${Report.summary}`)
     return yield* Effect.forEach(chosen, (scenario) => Effect.provide(rehearse(scenario), Findings.layer)).pipe(
-      Effect.provide(Layer.provideMerge(PodWatch.layer, Shop.layer(manifests, images)))
+      Effect.provide(Layer.provideMerge(PodWatch.layer, Shop.layer(options)))
     )
   })
 
 const command = Command.make(
   "test:cluster",
   flags,
-  Effect.fnUntraced(function* ({ context, disruptive, images, json, manifests, names, undo }) {
+  Effect.fnUntraced(function* ({ context, disruptive, images, json, manifests, names, previous, undo }) {
     const kubectl = Kubectl.layer(context)
     if (undo)
       return yield* requireNoOther.pipe(
@@ -155,7 +158,13 @@ const command = Command.make(
     )
     const disturbing = chosen.find(({ isDisruptive }) => isDisruptive)
     if (disturbing !== undefined && !disruptive) return yield* new NeedsDisruptive({ scenario: disturbing.name })
-    const done = yield* rehearseAll(chosen, { context, manifests, images }).pipe(
+    const databaseUrl = yield* Config.option(Config.Redacted("DATABASE_URL"))
+    const done = yield* rehearseAll(chosen, context, {
+      folder: manifests,
+      images,
+      previous: Option.getOrUndefined(previous),
+      databaseUrl: Option.getOrUndefined(databaseUrl)
+    }).pipe(
       Effect.provide(kubectl),
       json ? Effect.provideService(Console.Console, new console.Console(process.stderr)) : identity
     )

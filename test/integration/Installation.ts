@@ -75,6 +75,8 @@ export class Installation extends Context.Service<
     readonly run: (service: Service, env?: Environment) => Effect.Effect<Ended>
     /** Runs the program of imports with arguments, such as "catalog" and a path, and with a standard input. */
     readonly runImport: (args: ReadonlyArray<string>, env?: Environment, input?: string) => Effect.Effect<Ended>
+    /** Imports a catalogue file with `dist/import.js`. */
+    readonly importFile: (file: string, env?: Environment) => Effect.Effect<void>
     /** Writes a file to the folder. */
     readonly write: (name: string, content: string | Uint8Array) => Effect.Effect<void>
   }
@@ -140,6 +142,11 @@ export class Installation extends Context.Service<
           })
         ).pipe(Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner), Effect.orDie)
 
+      const importFile = Effect.fnUntraced(function* (file: string, env: Environment = {}) {
+        const { exitCode, stderr } = yield* runImport(["catalog", path.resolve(folder, file)], env)
+        if (exitCode !== 0) return yield* Effect.die(new Error(`The import failed: ${stderr}`))
+      })
+
       const write = (name: string, content: string | Uint8Array) =>
         Effect.orDie(
           fs.writeFile(
@@ -152,7 +159,7 @@ export class Installation extends Context.Service<
         launch(service, env, true, limits.openFiles)
       const begin = (service: Service, env: Environment = {}) => launch(service, env, false)
 
-      return Installation.of({ begin, folder, run, runImport, start, write })
+      return Installation.of({ begin, folder, importFile, run, runImport, start, write })
     })
   ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
 }

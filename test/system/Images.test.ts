@@ -15,11 +15,12 @@ const limits = { recommendations: 8_000_000, marketplace: 6_000_000 } as const
 /** The bundles that are compiled at the start: the service, its SQL and the driver of PostgreSQL. */
 const cached = { recommendations: 3, marketplace: 1 } as const
 
-/** What `npm run build` makes for a service. */
+/** What `npm run build` makes for a service, without the source maps of the import. */
 const bundlesOf = Effect.fnUntraced(function* (service: (typeof services)[number]) {
   const fs = yield* FileSystem.FileSystem
   const built = yield* fs.readDirectory(`${root}dist`)
-  return built.filter((name) => name.startsWith("marketplace") === (service === "marketplace")).toSorted()
+  const isOurs = (name: string) => name.startsWith("marketplace") === (service === "marketplace")
+  return built.filter((name) => isOurs(name) && !/^import.*\.map$/.test(name)).toSorted()
 })
 
 /** What the build of Recommendations reads from the project. */
@@ -85,11 +86,11 @@ layer(Layer.merge(Docker.layerBuilt, NodeServices.layer), { excludeTestServices:
           bundles
         )
         assert.deepStrictEqual(sums.map(([kind, count]) => [kind, count]).toSorted(), [
-          ["bundle", bundles.length / 2],
+          ["bundle", bundles.filter((name) => name.endsWith(".js")).length],
           ...(service === "recommendations" ? [["catalogue", 1]] : []),
           ["compile cache", cached[service]],
           ["protos", 2],
-          ["source map", bundles.length / 2]
+          ["source map", bundles.filter((name) => name.endsWith(".map")).length]
         ])
         assert.isBelow(bytes, limits[service])
         // the service can read its files but change none
@@ -165,7 +166,7 @@ layer(Layer.merge(Docker.layerBuilt, NodeServices.layer), { excludeTestServices:
           context.filter(({ name }) => !expected.test(name) || /generated|\.pem$/.test(name)),
           []
         )
-        assert.isBelow(bytes, 1_000_000)
+        assert.isBelow(bytes, 1_200_000)
       }).pipe(Effect.scoped)
     )
 

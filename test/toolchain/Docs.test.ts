@@ -43,7 +43,7 @@ const missing = Effect.fnUntraced(function* (document: string, text: string) {
     if (!(script in project.scripts)) found.push(`the script ${script}`)
   }
   // files that commands read: -f and --file of Docker, -k of kubectl, our own --manifests, programs of Node
-  const files = all(commands, /(?<= )(?:-f|--file|-k|--manifests|node)[ =]([\w./-]+[\w/])/g)
+  const files = all(commands, /(?<= )(?:-f|--file|-k|--manifests|node)[ =](?!-)([\w./-]+[\w/])/g)
   for (const file of files) if (!(yield* isThere(file))) found.push(`the file ${file}`)
   // links within the project, and their headings
   for (const link of all(text, /\]\((?!https?:)([^)\s]+)\)/g)) {

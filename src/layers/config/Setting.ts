@@ -168,7 +168,13 @@ export const ratio = (
       /^(0?\.\d+|0|1(\.0+)?)$/.test(value) && Number(value) >= minimum ? Option.some(Number(value)) : Option.none()
   })
 
-const shortUnits: { readonly [unit: string]: Duration.Unit } = { ms: "millis", s: "seconds", m: "minutes", h: "hours" }
+const shortUnits: { readonly [unit: string]: Duration.Unit } = {
+  ms: "millis",
+  s: "seconds",
+  m: "minutes",
+  h: "hours",
+  d: "days"
+}
 
 /** The durations that a setting may have. */
 export interface DurationRange {
@@ -181,7 +187,7 @@ export interface DurationRange {
 /** Follows the range of a duration in error messages. */
 export const durationExamples = ', such as "800 millis", "25 seconds" or "25s"'
 
-/** A duration of a range, in Effect's notation ("800 millis", "25 seconds") or short ("800ms", "25s", "2m", "1h"). */
+/** A duration of a range, in Effect's notation ("800 millis", "25 seconds") or short ("800ms", "25s", "2m", "1h", "90d"). */
 export const duration = (
   variable: string,
   { maximum = "24 days", minimum = 0, ...options }: WithDefault<Duration.Duration> & DurationRange
@@ -201,15 +207,16 @@ export const duration = (
   })
 }
 
-/** A duration as it can be set. */
+const millisOf = { day: 86_400_000, hour: 3_600_000, minute: 60_000, second: 1000, milli: 1 }
+
+/** A duration as it can be set, in the largest unit that it is a multiple of. */
 const spell = (value: Duration.Duration): string => {
   const millis = Duration.toMillis(value)
-  const [amount, unit] =
-    millis % 1_000 !== 0
-      ? [millis, "milli"]
-      : millis > 0 && millis % 60_000 === 0
-        ? [millis / 60_000, "minute"]
-        : [millis / 1_000, "second"]
+  const [unit, size] = (millis > 0 && Object.entries(millisOf).find(([, size]) => millis % size === 0)) || [
+    "second",
+    1000
+  ]
+  const amount = millis / size
   return `${amount} ${unit}${amount === 1 ? "" : "s"}`
 }
 

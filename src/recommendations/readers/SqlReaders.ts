@@ -1,5 +1,5 @@
 /**
- * {@link Readers} in the database (docs/decisions/0023-readers.md).
+ * {@link Readers} in the database (docs/decisions/0024-what-readers-said.md).
  */
 import { Config, Duration, Effect, Exit, Layer, Result, Schedule } from "effect"
 import { SqlClient } from "effect/sql"

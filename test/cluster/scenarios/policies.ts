@@ -6,9 +6,13 @@ import { Effect } from "effect"
 import * as Kubectl from "../Kubectl.ts"
 import { check, NotDone, type Scenario } from "../Scenario.ts"
 import * as Scripts from "../Scripts.ts"
-import { namespaces, pods, services, settled, Shop } from "../Shop.ts"
+import { namespaces, pods, settled, Shop } from "../Shop.ts"
 
-const ports = { recommendations: { grpc: 50051, admin: 9101 }, marketplace: { http: 5000, admin: 9102 } } as const
+const ports = {
+  recommendations: { grpc: 50051, admin: 9101 },
+  marketplace: { http: 5000, admin: 9102 },
+  postgres: { postgres: 5432 }
+} as const
 
 /** The ports that may be connected to, by namespace of the client. The pod in the namespace of the shop belongs to no service. */
 const allowed: Record<string, ReadonlyArray<string>> = {
@@ -36,7 +40,8 @@ const probe = Effect.fnUntraced(function* (namespace: string, targets: ReadonlyA
 /** Each port of a pod of each service, as HOST:PORT. */
 const targets = Effect.gen(function* () {
   const found = new Map<string, string>()
-  for (const service of services) {
+  const { hasDatabase } = yield* Shop
+  for (const service of ["recommendations", "marketplace", ...(hasDatabase ? (["postgres"] as const) : [])] as const) {
     const [pod] = yield* pods(service)
     for (const [port, number] of Object.entries(ports[service])) {
       found.set(`${pod?.status.podIP}:${number}`, `${service} ${port}`)

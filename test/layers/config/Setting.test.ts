@@ -185,6 +185,11 @@ describe("a setting", () => {
       'a duration from 0 to 24d, such as "800 millis", "25 seconds" or "25s"',
       "`5 minutes`"
     ],
+    [
+      Setting.duration("A", { description, default: Duration.days(90), maximum: "36500 days" }),
+      'a duration from 0 to 36500d, such as "800 millis", "25 seconds" or "25s"',
+      "`90 days`"
+    ],
     [host, "the name of a host or an IP address, without a port", "every address"],
     [level, "one of Info, Debug", "`Info`"],
     [
