@@ -106,5 +106,5 @@ const clearAfterWritesOfOthers = Effect.fnUntraced(function* (cache: HistoryCach
     if (next === undefined || (version !== undefined && next !== version)) cache.clear()
     version = next
   })
-  yield* Effect.forever(Effect.andThen(poll, Effect.sleep(refresh)))
+  return yield* Effect.forever(Effect.andThen(poll, Effect.sleep(refresh)))
 })
