@@ -8,7 +8,7 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 /** Tests that load several servers for minutes, or build images: they run one after the other, after all others. */
 const fleet = [
   ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
-  ...["Containers", "Images"].map((name) => `test/system/${name}.test.ts`)
+  ...["Containers", "Database", "Images", "Predecessor"].map((name) => `test/system/${name}.test.ts`)
 ]
 
 /** Tests of scripts and of patches, which start many processes. */

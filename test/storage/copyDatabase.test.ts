@@ -71,7 +71,7 @@ describeStorage("copyDatabase", ({ fresh, system }) => {
   it.live.each([
     ["from a file of SQLite", sqlite.fresh, fresh],
     ["to a file of SQLite", fresh, sqlite.fresh]
-  ] as const)("copies everything %s", ([_, freshSource, freshTarget]) =>
+  ] as const)("copies everything %s", ([, freshSource, freshTarget]) =>
     Effect.scoped(
       Effect.gen(function* () {
         const [sourceUrl, targetUrl] = [yield* freshSource, yield* freshTarget]

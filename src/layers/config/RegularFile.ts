@@ -1,10 +1,10 @@
 /**
- * Reads a file that a setting names, in chunks. Only regular files are read: a device may be infinite, and opening a pipe blocks until it has a
- * writer.
+ * Reads a file that a setting or an argument names, in chunks. Only regular files and the standard input (`/dev/stdin`) are read: a device
+ * may be infinite, and opening a pipe blocks until it has a writer.
  */
 import { createHash } from "node:crypto"
 
-import { Data, Effect, FileSystem, type PlatformError } from "effect"
+import { Data, Effect, FileSystem, PlatformError } from "effect"
 
 /** The number of bytes to read at a time. */
 export const chunkSize = 131_072
@@ -35,17 +35,13 @@ export const read = <E, R>(
 ): Effect.Effect<string, UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
   Effect.scoped(
     Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const { size, type } = yield* fs.stat(path)
-      if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
       const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: maxSize } })
-      if (size > maxSize) return yield* tooLarge
-      const file = yield* fs.open(path)
+      const readChunk = path === "/dev/stdin" ? openStandardInput() : yield* open(path, maxSize, tooLarge)
       const hash = createHash("sha256")
       // the file may grow while it is read, and files in /proc have size 0
       for (let total = 0; ;) {
         const chunk = buffer()
-        const count = Number(yield* file.read(chunk))
+        const count = yield* readChunk(chunk)
         if (count === 0) return hash.digest("hex")
         total += count
         if (total > maxSize) return yield* tooLarge
@@ -54,6 +50,36 @@ export const read = <E, R>(
       }
     })
   )
+
+type ReadChunk = (buffer: Uint8Array) => Effect.Effect<number, PlatformError.PlatformError>
+
+const open = Effect.fnUntraced(function* (path: string, maxSize: number, tooLarge: UnsuitableFile) {
+  const fs = yield* FileSystem.FileSystem
+  const { size, type } = yield* fs.stat(path)
+  if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
+  if (size > maxSize) return yield* tooLarge
+  const file = yield* fs.open(path)
+  const readChunk: ReadChunk = (buffer) => Effect.map(file.read(buffer), Number)
+  return readChunk
+})
+
+/** Not by Effect's FileSystem: that reads at positions, which a pipe does not have, and opens the path, which a socket does not allow. */
+const openStandardInput = (): ReadChunk => {
+  const chunks = process.stdin[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
+  /** What did not fit into the last buffer. */
+  let rest = new Uint8Array(0)
+  const read = async (buffer: Uint8Array) => {
+    if (rest.length === 0) rest = new Uint8Array((await chunks.next()).value ?? [])
+    const count = Math.min(rest.length, buffer.length)
+    buffer.set(rest.subarray(0, count))
+    rest = rest.subarray(count)
+    return count
+  }
+  return (buffer) => Effect.tryPromise({ try: () => read(buffer), catch: (cause) => toPlatformError(cause) })
+}
+
+const toPlatformError = (cause: unknown) =>
+  PlatformError.systemError({ _tag: "Unknown", module: "RegularFile", method: "read", cause })
 
 /** The SHA-256 of a file of at most `maxSize` bytes, as {@link read} returns it. */
 export const sha256 = (path: string, maxSize: number) =>
