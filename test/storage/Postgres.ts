@@ -23,7 +23,8 @@ const binaries = (): string => {
   return path.join(packages, String(version), "bin")
 }
 
-const freePort = () =>
+/** A port of 127.0.0.1 that is free. */
+export const freePort = () =>
   new Promise<number>((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address() as { readonly port: number }
@@ -31,8 +32,8 @@ const freePort = () =>
     })
   })
 
-/** PostgreSQL refuses to run as root. */
-const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
+/** The user to run as, since PostgreSQL and PgBouncer refuse to run as root. */
+export const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
   if (process.getuid?.() !== 0) return {}
   const idOf = (option: string) => Number(execFileSync("id", [option, "postgres"], { encoding: "utf8" }))
   return { uid: idOf("-u"), gid: idOf("-g") }
@@ -42,18 +43,20 @@ export class Postgres {
   readonly port: number
   readonly #folder: string
   readonly #user = unprivileged()
+  readonly #settings: { readonly [name: string]: string }
   #process: ChildProcess | undefined
 
-  private constructor(port: number) {
+  private constructor(port: number, settings: { readonly [name: string]: string }) {
     this.port = port
+    this.#settings = settings
     this.#folder = mkdtempSync(path.join(tmpdir(), "postgres-"))
     const { gid, uid } = this.#user
     if (uid !== undefined && gid !== undefined) chownSync(this.#folder, uid, gid)
   }
 
-  /** Initializes a server and starts it. */
-  static async start(): Promise<Postgres> {
-    const postgres = new Postgres(await freePort())
+  /** Initializes a server and starts it, with further settings of postgresql.conf. */
+  static async start(settings: { readonly [name: string]: string } = {}): Promise<Postgres> {
+    const postgres = new Postgres(await freePort(), settings)
     const passwordFile = path.join(postgres.#folder, "password")
     writeFileSync(passwordFile, password, { mode: 0o644 })
     const args = ["-U", "shop", "--auth=scram-sha-256", `--pwfile=${passwordFile}`, "-E", "UTF8", "--locale=C"]
@@ -82,7 +85,8 @@ export class Postgres {
       "listen_addresses=127.0.0.1",
       "unix_socket_directories=",
       "max_connections=200",
-      "logging_collector=off"
+      "logging_collector=off",
+      ...Object.entries(this.#settings).map(([name, value]) => `${name}=${value}`)
     ]
     const server = spawn(
       path.join(binaries(), "postgres"),
