@@ -23,7 +23,8 @@ const binaries = (): string => {
   return path.join(packages, String(version), "bin")
 }
 
-const freePort = () =>
+/** A port of 127.0.0.1 that is free. */
+export const freePort = () =>
   new Promise<number>((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address() as { readonly port: number }
@@ -31,8 +32,8 @@ const freePort = () =>
     })
   })
 
-/** PostgreSQL refuses to run as root. */
-const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
+/** The user to run as, since PostgreSQL and PgBouncer refuse to run as root. */
+export const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
   if (process.getuid?.() !== 0) return {}
   const idOf = (option: string) => Number(execFileSync("id", [option, "postgres"], { encoding: "utf8" }))
   return { uid: idOf("-u"), gid: idOf("-g") }
