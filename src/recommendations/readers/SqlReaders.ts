@@ -71,7 +71,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
       })
 
       const forget = (userId: number) =>
-        transaction("readers.forget", Effect.tap(forgetReader(userId), histories.announceForgotten)).pipe(
+        transaction("readers.forget", forgetReader(userId)).pipe(
           Effect.ensuring(histories.onForgotten(userId)),
           Effect.tap(truncate)
         )
