@@ -36,7 +36,7 @@ interface Workload {
   readonly isFilled?: boolean
 }
 
-const workloads: ReadonlyArray<Workload> = [
+export const workloads: ReadonlyArray<Workload> = [
   { key: "record", title: "RecordFeedback of one record", makeCalls: (bookIds) => ReaderCalls.record(1, bookIds) },
   {
     key: "record-100",
@@ -56,7 +56,8 @@ const outcomeOf = ({ elapsed, latencies, statuses }: OpenLoad.Outcome): Load.Out
   return { requests: latencies.length, seconds: elapsed / 1000, median: micros(0.5), p99: micros(0.99) }
 }
 
-const makeCatalogue = (setting: Setting) => {
+/** Writes a catalogue of made-up books. */
+export const makeCatalogue = (setting: Pick<Setting, "folder">) => {
   const { text } = Catalogues.madeUp(10_000)
   const bookIds = text
     .trimEnd()
@@ -66,10 +67,25 @@ const makeCatalogue = (setting: Setting) => {
   return { file: write(setting, "10000.csv", text), bookIds }
 }
 
+/** Prepares the database of a server, and returns what loads the server for less than a second. */
+export const startLoad = async (
+  { isFilled = false, makeCalls }: Workload,
+  port: number,
+  bookIds: ReadonlyArray<number>
+): Promise<() => Promise<Load.Outcome>> => {
+  if (isFilled) {
+    const filling = await OpenLoad.start({ ...ReaderCalls.fill(bookIds), port, connections: 1, timeout })
+    outcomeOf(await filling.repeat(ReaderCalls.listedReaders))
+    filling.close()
+  }
+  const load = await OpenLoad.start({ ...makeCalls(bookIds), port, connections, timeout })
+  return async () => outcomeOf(await load.saturate(inFlight, duration))
+}
+
 /** Compares servers; `database` makes the URL of a new database for each. */
 const compare = async (
   setting: Setting,
-  { isFilled = false, makeCalls }: Workload,
+  workload: Workload,
   contestants: ReadonlyArray<Contestants.Contestant>,
   database: () => Promise<string | undefined>
 ): Promise<ReadonlyArray<Line>> => {
@@ -86,13 +102,8 @@ const compare = async (
     })
     const socket = await Contestants.connected(port)
     socket.destroy()
-    if (isFilled) {
-      const filling = await OpenLoad.start({ ...ReaderCalls.fill(bookIds), port, connections: 1, timeout })
-      outcomeOf(await filling.repeat(ReaderCalls.listedReaders))
-      filling.close()
-    }
-    const load = await OpenLoad.start({ ...makeCalls(bookIds), port, connections, timeout })
-    return { name, process, load: async () => outcomeOf(await load.saturate(inFlight, duration)) }
+    const load = await startLoad(workload, port, bookIds)
+    return { name, process, load }
   }
   return Rounds.compare([...byName.keys()], start, {
     processes: setting.processes,

@@ -53,7 +53,7 @@ export interface Setting {
 }
 
 /** Writes a file into the temporary folder, and returns its path. */
-export const write = ({ folder }: Setting, name: string, content: string | Uint8Array): string => {
+export const write = ({ folder }: Pick<Setting, "folder">, name: string, content: string | Uint8Array): string => {
   const file = join(folder, name)
   writeFileSync(file, content)
   return file
