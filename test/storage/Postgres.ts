@@ -86,6 +86,11 @@ export class Postgres {
     return `postgres://shop:${encodeURIComponent(password)}@127.0.0.1:${this.port}/${database}`
   }
 
+  /** The dump of a database, as pg_dump makes it. */
+  dump(database: string): string {
+    return execFileSync(path.join(binaries(), "pg_dump"), [this.url(database)], { encoding: "utf8" })
+  }
+
   /** Starts the server after {@link kill} or {@link stop}, and waits until it answers. */
   async restart(): Promise<void> {
     const settings = [
