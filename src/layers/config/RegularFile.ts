@@ -24,6 +24,9 @@ export interface Consumer<E = never, R = never> {
   readonly use: (count: number) => Effect.Effect<void, E, R>
 }
 
+/** The errors of a file that cannot be read. */
+export type FileProblem = UnsuitableFile | PlatformError.PlatformError
+
 /**
  * Reads a file of at most `maxSize` bytes to its end, and returns the SHA-256 of its bytes, in lower-case hexadecimal. It can be interrupted
  * between two chunks.
@@ -31,33 +34,48 @@ export interface Consumer<E = never, R = never> {
 export const read = <E, R>(
   path: string,
   maxSize: number,
-  { buffer, use }: Consumer<E, R>
-): Effect.Effect<string, UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: maxSize } })
-      const readChunk = path === "/dev/stdin" ? openStandardInput() : yield* open(path, maxSize, tooLarge)
-      const hash = createHash("sha256")
-      // the file may grow while it is read, and files in /proc have size 0
-      for (let total = 0; ;) {
-        const chunk = buffer()
-        const count = yield* readChunk(chunk)
-        if (count === 0) return hash.digest("hex")
-        total += count
-        if (total > maxSize) return yield* tooLarge
-        hash.update(chunk.subarray(0, count))
-        yield* use(count)
-      }
-    })
-  )
+  consumer: Consumer<E, R>
+): Effect.Effect<string, FileProblem | E, FileSystem.FileSystem | R> =>
+  path === "/dev/stdin"
+    ? Effect.suspend(() => readToEnd(openStandardInput(), maxSize, consumer))
+    : Effect.scoped(Effect.flatMap(open(path, maxSize), (readChunk) => readToEnd(readChunk, maxSize, consumer)))
 
+/** The SHA-256 of a regular file of at most `maxSize` bytes, in lower-case hexadecimal. */
+export const sha256 = (path: string, maxSize: number): Effect.Effect<string, FileProblem, FileSystem.FileSystem> =>
+  Effect.suspend(() => {
+    const chunk = new Uint8Array(chunkSize)
+    const ignore: Consumer = { buffer: () => chunk, use: () => Effect.void }
+    return Effect.scoped(Effect.flatMap(open(path, maxSize), (readChunk) => readToEnd(readChunk, maxSize, ignore)))
+  })
+
+const readToEnd = Effect.fnUntraced(function* <E, R>(
+  readChunk: ReadChunk,
+  maxSize: number,
+  { buffer, use }: Consumer<E, R>
+): Effect.fn.Return<string, FileProblem | E, R> {
+  const hash = createHash("sha256")
+  // the file may grow while it is read, and files in /proc have size 0
+  for (let total = 0; ;) {
+    const chunk = buffer()
+    const count = yield* readChunk(chunk)
+    if (count === 0) return hash.digest("hex")
+    total += count
+    if (total > maxSize) return yield* tooLarge(maxSize)
+    hash.update(chunk.subarray(0, count))
+    yield* use(count)
+  }
+})
+
+const tooLarge = (maximum: number) => new UnsuitableFile({ reason: { _tag: "TooLarge", maximum } })
+
+/** Reads the next bytes into a buffer, and returns their number; 0 at the end. */
 type ReadChunk = (buffer: Uint8Array) => Effect.Effect<number, PlatformError.PlatformError>
 
-const open = Effect.fnUntraced(function* (path: string, maxSize: number, tooLarge: UnsuitableFile) {
+const open = Effect.fnUntraced(function* (path: string, maxSize: number) {
   const fs = yield* FileSystem.FileSystem
   const { size, type } = yield* fs.stat(path)
   if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
-  if (size > maxSize) return yield* tooLarge
+  if (size > maxSize) return yield* tooLarge(maxSize)
   const file = yield* fs.open(path)
   const readChunk: ReadChunk = (buffer) => Effect.map(file.read(buffer), Number)
   return readChunk
@@ -80,10 +98,3 @@ const openStandardInput = (): ReadChunk => {
 
 const toPlatformError = (cause: unknown) =>
   PlatformError.systemError({ _tag: "Unknown", module: "RegularFile", method: "read", cause })
-
-/** The SHA-256 of a file of at most `maxSize` bytes, as {@link read} returns it. */
-export const sha256 = (path: string, maxSize: number) =>
-  Effect.suspend(() => {
-    const chunk = new Uint8Array(chunkSize)
-    return read(path, maxSize, { buffer: () => chunk, use: () => Effect.void })
-  })
