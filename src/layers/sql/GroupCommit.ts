@@ -14,7 +14,7 @@
  */
 import { Array, Cause, type Context, Deferred, Effect, Exit, Option, Queue, type Scope, Semaphore } from "effect"
 
-export interface Options<in out A, out B, out E> {
+export interface Options<in out A, out B, in out E> {
   /** Runs calls together, and returns an exit for each, in the same order. */
   readonly commit: (calls: Array.NonEmptyReadonlyArray<A>) => Effect.Effect<ReadonlyArray<Exit.Exit<B, E>>, E>
   readonly sizeOf: (call: A) => number

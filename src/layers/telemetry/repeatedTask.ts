@@ -4,7 +4,10 @@
 import { Cause, Effect } from "effect"
 
 /** Runs a task. If it dies, the result is that of `orElse`. */
-export type Guard = <A, R, B = void>(task: Effect.Effect<A, never, R>, orElse?: () => B) => Effect.Effect<A | B, never, R>
+export type Guard = <A, R, B = void>(
+  task: Effect.Effect<A, never, R>,
+  orElse?: () => B
+) => Effect.Effect<A | B, never, R>
 
 /**
  * Makes the guard of a task. Each defect is caught; of consecutive ones the first is logged at Error, with its cause. An interruption goes
