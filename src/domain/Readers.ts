@@ -13,6 +13,9 @@ export class ReadersUnavailable extends Schema.TaggedError<ReadersUnavailable>()
   cause: Schema.Defect()
 }) {}
 
+/** All ids of readers have been given, so that no reader can be created any more. */
+export class NoReaderIds extends Schema.TaggedError<NoReaderIds>()("NoReaderIds", {}) {}
+
 /** What became of feedback. Each record is counted once. */
 export interface Recording {
   readonly recorded: number
@@ -69,7 +72,7 @@ export class Readers extends Context.Service<
   Readers,
   {
     /** Creates a reader and returns its id; the same UUID returns the same reader, unless that one has been forgotten. */
-    readonly create: (requestId: string) => Effect.Effect<number, InvalidQuery | ReadersUnavailable>
+    readonly create: (requestId: string) => Effect.Effect<number, InvalidQuery | NoReaderIds | ReadersUnavailable>
     /** Records feedback, all of it or none, except that of forgotten readers. */
     readonly record: (
       feedback: ReadonlyArray<ReceivedFeedback>

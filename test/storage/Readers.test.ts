@@ -11,7 +11,7 @@ import { type FeedbackQuery, Readers } from "../../src/domain/Readers.ts"
 import { Database, DatabaseUnavailable, type Run } from "../../src/layers/sql/Database.ts"
 import type { DatabaseUrl, SqliteUrl } from "../../src/layers/sql/DatabaseUrl.ts"
 import { toRow } from "../../src/recommendations/catalog/bookRow.ts"
-import * as impressionRetention from "../../src/recommendations/readers/impressionRetention.ts"
+import * as retention from "../../src/recommendations/readers/retention.ts"
 import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
 import { book } from "../domain/Books.ts"
 import * as Logs from "../layers/telemetry/Logs.ts"
@@ -442,7 +442,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       )
       yield* record(...old.slice(0, 1000))
       yield* record(...old.slice(1000), feedback(1, 1, "VIEW", { happenedAt }), feedback(1, 2, "IMPRESSION"))
-      assert.strictEqual(yield* impressionRetention.deleteExpired(Duration.hours(1)), 1500)
+      assert.strictEqual(yield* retention.deleteImpressions(Duration.hours(1)), 1500)
       assert.deepStrictEqual(
         (yield* list({ userId: 1 })).feedback.map(({ kind }) => kind),
         ["IMPRESSION", "VIEW"]

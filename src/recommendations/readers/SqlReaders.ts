@@ -13,10 +13,10 @@ import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
 import { refreshInterval } from "../catalog/DatabaseCatalog.ts"
 import { createReader } from "./createReader.ts"
 import { forgetReader } from "./forgetReader.ts"
-import * as impressionRetention from "./impressionRetention.ts"
 import { listFeedback } from "./listFeedback.ts"
 import * as ReaderHistories from "./ReaderHistories.ts"
 import { type Call, recordFeedback } from "./recordFeedback.ts"
+import * as retention from "./retention.ts"
 import * as walTruncation from "./walTruncation.ts"
 
 export interface Settings {
@@ -53,7 +53,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
       const { run, transaction } = yield* Database
       const sql = yield* SqlClient.SqlClient
       const histories = yield* ReaderHistories.make(settings)
-      yield* Effect.forkScoped(impressionRetention.run(settings.impressionRetention))
+      yield* Effect.forkScoped(retention.run(settings.impressionRetention))
       const truncation = yield* walTruncation.make
 
       const record = yield* GroupCommit.make({
@@ -78,6 +78,14 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
           Effect.tap(truncation.attempted)
         )
 
+      let hasLoggedNoIds = false
+      const create = (requestId: string) =>
+        Effect.tapErrorTag(transaction("readers.create", createReader(requestId)), "NoReaderIds", () => {
+          if (hasLoggedNoIds) return Effect.void
+          hasLoggedNoIds = true
+          return Effect.logError("All ids of readers have been given: no reader can be created any more")
+        })
+
       const inDatabase = <A, E>(
         effect: Effect.Effect<A, E | DatabaseUnavailable, SqlClient.SqlClient>
       ): Effect.Effect<A, Exclude<E, DatabaseUnavailable> | ReadersUnavailable> =>
@@ -92,9 +100,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
 
       return Readers.of({
         create: (requestId) =>
-          isUuid(requestId)
-            ? inDatabase(transaction("readers.create", createReader(requestId.toLowerCase())))
-            : invalid("requestId", expectedUuid),
+          isUuid(requestId) ? inDatabase(create(requestId.toLowerCase())) : invalid("requestId", expectedUuid),
         record: (received) =>
           Effect.clockWith((clock) => {
             const feedback = validate(received, clock.currentTimeMillisUnsafe())
