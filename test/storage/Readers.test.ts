@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto"
 import { readFileSync, statSync } from "node:fs"
 
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Duration, Effect, Fiber, Latch, Layer, Schedule, type Scope, Stream } from "effect"
+import { Array as Arr, Clock, Duration, Effect, Fiber, Latch, Layer, Queue, Schedule, type Scope, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 
@@ -229,6 +229,28 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
   )
 
   test(
+    "refuses times in the future by the database's clock, if the clock of this replica is ahead",
+    Effect.gen(function* () {
+      const hour = 3_600_000
+      const clock = yield* Clock.Clock
+      const ahead: Clock.Clock = Object.assign(Object.create(clock), {
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + hour
+      })
+      const records = [0, hour, 1000].map((offset) => feedback(1, 1, "LIKE", { happenedAt: Date.now() + offset }))
+      assert.deepStrictEqual(
+        yield* violationsOf(record(...records, feedback(1_000_000_000, 1, "LIKE"))).pipe(
+          Effect.provideService(Clock.Clock, ahead)
+        ),
+        [
+          { field: "feedback[1].happenedAt", description: "expected a time from 1970 to a minute from now" },
+          { field: "feedback[3].userId", description: "expected an id that CreateReader has given" }
+        ]
+      )
+      assert.deepStrictEqual((yield* list({ userId: 1 })).feedback, [])
+    })
+  )
+
+  test(
     "excludes what a reader has read or does not want to see",
     Effect.gen(function* () {
       const kinds: ReadonlyArray<FeedbackKind> = ["VIEW", "WANT_TO_READ", "READ", "LIKE", "DISLIKE", "RATING", "HIDE"]
@@ -317,6 +339,63 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       assert.deepStrictEqual(yield* excluded(5), [1, 2])
     })
   )
+
+  test(
+    "leaves no trace in a forgotten reader's row of how much was recorded",
+    Effect.gen(function* () {
+      const userId = yield* createReader
+      yield* record(feedback(5, 1, "LIKE"), feedback(userId, 1, "LIKE"))
+      yield* record(feedback(5, 2, "LIKE"), feedback(userId, 2, "LIKE"))
+      for (const id of [5, userId]) {
+        yield* forget(id)
+        assert.deepStrictEqual(
+          (yield* rowsOf("readers", id)).map((row) => (row as { readonly version: unknown }).version),
+          [1]
+        )
+      }
+    })
+  )
+
+  test(
+    "deletes the rows of forgotten accounts after a day, and of no others",
+    Effect.gen(function* () {
+      const userId = yield* createReader
+      yield* Effect.forEach([5, 6, 7, userId], forget)
+      yield* record(feedback(8, 1, "LIKE"))
+      yield* Effect.forEach([5, 6, userId], backdateTombstone)
+      assert.strictEqual(yield* retention.deleteTombstones(), 2)
+      const left = yield* Effect.forEach([5, 6, 7, 8, userId], (id) => rowsOf("readers", id))
+      assert.deepStrictEqual(
+        left.map(({ length }) => length),
+        [0, 0, 1, 1, 1]
+      )
+      assert.strictEqual((yield* record(feedback(5, 1, "LIKE"))).recorded, 1)
+    })
+  )
+
+  it.live("creates no reader when all ids have been given, with one error", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const { create } = yield* Readers
+      const { transaction } = yield* Database
+      const sql = yield* SqlClient.SqlClient
+      yield* transaction("next", sql`UPDATE reader_ids SET next_id = 2147483647`)
+      const requestId = randomUUID()
+      assert.strictEqual(yield* create(requestId), 2_147_483_647)
+      for (let call = 0; call < 2; call++) {
+        assert.strictEqual((yield* Effect.flip(create(randomUUID())))._tag, "NoReaderIds")
+      }
+      assert.strictEqual(yield* create(requestId), 2_147_483_647)
+      assert.deepStrictEqual(
+        logs.lines().flatMap(({ level, message }) => (level === "ERROR" ? [message] : [])),
+        ["All ids of readers have been given: no reader can be created any more"]
+      )
+    }).pipe(
+      Effect.provide(Layer.unwrap(Effect.map(fresh, (url) => replica(url)))),
+      Effect.scoped,
+      Effect.provide(logs.layer)
+    )
+  })
 
   test(
     "forgets unknown readers, without a row for an id that it can still give",
@@ -486,6 +565,70 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
     )
   )
 
+  it.effect("asks a slow database for histories once a second after five failures", () =>
+    Effect.gen(function* () {
+      let isSlow = true
+      let reads = 0
+      const layer = changedReplica(yield* fresh, ({ run }) => {
+        const changed: Run = (operation, effect, options) =>
+          operation === "readers.history"
+            ? Effect.suspend(() => {
+                reads++
+                return isSlow
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer" }))
+                  : run(operation, effect, options)
+              })
+            : run(operation, effect, options)
+        return { run: changed }
+      })
+      yield* Effect.gen(function* () {
+        const { history } = yield* Readers
+        const readTenTimes = Effect.forEach(Array.from({ length: 10 }), () => history(1))
+        const results = yield* readTenTimes
+        assert.deepStrictEqual(new Set(results.map(({ source }) => source)), new Set(["unavailable"]))
+        assert.strictEqual(reads, 5)
+        yield* TestClock.adjust("999 millis")
+        yield* readTenTimes
+        assert.strictEqual(reads, 5)
+        for (const expected of [6, 7]) {
+          yield* TestClock.adjust("1 second")
+          yield* readTenTimes
+          assert.strictEqual(reads, expected)
+        }
+        isSlow = false
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(yield* excluded(1), [])
+        assert.deepStrictEqual(yield* excluded(2), [])
+        assert.strictEqual(reads, 9)
+      }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("answers without a history when reading it fails unexpectedly, and logs the first error", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        const { history } = yield* Readers
+        const { transaction } = yield* Database
+        const sql = yield* SqlClient.SqlClient
+        for (let round = 1; round <= 2; round++) {
+          yield* transaction("hide", sql`ALTER TABLE reader_books RENAME TO hidden`)
+          for (let call = 0; call < 3; call++) {
+            assert.deepStrictEqual(yield* history(round), { excluded: new Set<number>(), source: "unavailable" })
+          }
+          yield* transaction("show", sql`ALTER TABLE hidden RENAME TO reader_books`)
+          assert.deepStrictEqual(yield* excluded(round), [])
+        }
+      }).pipe(Effect.provide(replica(yield* fresh)))
+      const errors = logs.lines().filter(({ level }) => level === "ERROR")
+      assert.deepStrictEqual(
+        errors.map(({ message }) => message),
+        Array.from({ length: 2 }, () => "The histories of readers cannot be read")
+      )
+      assert.isTrue(errors.every(({ cause }) => cause?.includes("reader_books")))
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+
   if (system === "postgresql") {
     it.live("uses in the next call what another replica has recorded", () =>
       Effect.scoped(
@@ -516,6 +659,26 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
           yield* Effect.provideContext(addBooks, one)
           assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
           yield* Effect.provideContext(record(feedback(1, 1, "HIDE")), other)
+          yield* Effect.provideContext(
+            Effect.repeat(excluded(1), { until: (books) => books.length > 0, schedule: Schedule.spaced("5 millis") }),
+            one
+          )
+        })
+      )
+    )
+
+    it.live("reads histories again after the database was unavailable, since its counter can be the same", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          const availability = yield* Queue.unbounded<boolean>()
+          const one = yield* Layer.build(changedReplica(url, () => ({ availability: Stream.fromQueue(availability) })))
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Effect.provideContext(record(feedback(1, 1, "HIDE")), other)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Queue.offerAll(availability, [false, true])
           yield* Effect.provideContext(
             Effect.repeat(excluded(1), { until: (books) => books.length > 0, schedule: Schedule.spaced("5 millis") }),
             one

@@ -88,6 +88,8 @@ export const make = Effect.fnUntraced(function* ({
 
   if (!isShared) yield* clearAfterWritesOfOthers(cache, refresh)
   yield* availability.pipe(
+    // the state at the start
+    Stream.drop(1),
     Stream.runForEach((isAvailable) =>
       Effect.sync(() => {
         if (!isAvailable) return
