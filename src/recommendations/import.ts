@@ -7,6 +7,7 @@ import { Config, Effect, Layer, Option, Path, Schema } from "effect"
 import { Argument, CliConfig, type CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
 
 import project from "../../package.json" with { type: "json" }
+import { cutSecrets } from "../layers/config/cutSecrets.ts"
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
 import { warnAbout } from "../layers/config/unknownSettings.ts"
 import { runMain } from "../layers/process/runMain.ts"
@@ -30,15 +31,21 @@ const DatabaseLayer = Database.Database.layerConfigReachable(migrations)
 /** npm runs its scripts in the project's root, and has the working directory of its caller in INIT_CWD. */
 const workingDirectory = Config.String("INIT_CWD").pipe(Config.withDefault(""))
 
+/** The absolute path of a file. An argument that may contain a password is refused, since paths are in messages. */
+const resolvePath = Effect.fnUntraced(function* (path: string) {
+  if (cutSecrets(path) !== path) return yield* new UsageError({ message: "FILE: expected a path, not a URL" })
+  const { resolve } = yield* Path.Path
+  return resolve(yield* workingDirectory, path)
+})
+
 const file = Argument.String("FILE").pipe(Argument.withDescription("The path of the file"))
 
 const catalog = Command.make(
   "catalog",
   { path: file },
   Effect.fnUntraced(function* ({ path }) {
-    const { resolve } = yield* Path.Path
     const { maxSize } = yield* CatalogFile.settings
-    const file = { variable: "FILE", path: resolve(yield* workingDirectory, path), maxSize }
+    const file = { variable: "FILE", path: yield* resolvePath(path), maxSize }
     yield* DatabaseCatalog.logImported(file, yield* (yield* CatalogStore).importFile(file))
   })
 ).pipe(
@@ -55,13 +62,13 @@ const ratings = Command.make(
   "ratings",
   { path: file, isStrict: strict },
   Effect.fnUntraced(function* ({ isStrict, path }) {
-    const { resolve } = yield* Path.Path
+    const ratingsPath = yield* resolvePath(path)
     const catalogs = yield* CatalogStore
     if (Option.isNone(yield* catalogs.current)) {
       const catalogFile = yield* CatalogFile.fromSettings
       yield* DatabaseCatalog.logImported(catalogFile, yield* catalogs.importFile(catalogFile))
     }
-    const summary = yield* importRatings(resolve(yield* workingDirectory, path), { isStrict })
+    const summary = yield* importRatings(ratingsPath, { isStrict })
     yield* Effect.annotateLogs(Effect.logInfo("Ratings imported"), { ...summary })
   })
 ).pipe(
@@ -102,7 +109,7 @@ const command = Command.make("import").pipe(
 
 const toUsageError = ({ errors }: CliError.ShowHelp) =>
   new UsageError({
-    message: `${errors.length === 0 ? "Expected a command" : errors.map(({ message }) => message).join("; ")} (--help lists them)`
+    message: `${errors.length === 0 ? "Expected a command" : errors.map(({ message }) => cutSecrets(message).replaceAll(/\s+/g, " ")).join("; ")} (--help lists them)`
   })
 
 /** Shows help only if it was requested, since {@link UsageError} is a line by itself. */

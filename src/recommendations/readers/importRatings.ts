@@ -20,6 +20,7 @@ import type { Feedback } from "../../domain/Feedback.ts"
 import type { InvalidQuery, Violation } from "../../domain/InvalidQuery.ts"
 import type { Recording } from "../../domain/Readers.ts"
 import { quoteText } from "../../layers/config/quoteText.ts"
+import * as RegularFile from "../../layers/config/RegularFile.ts"
 import { Database, type DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as ImportProgress from "./ImportProgress.ts"
 import * as RatingsFile from "./RatingsFile.ts"
@@ -58,6 +59,12 @@ export const importRatings = Effect.fnUntraced(function* (
   path: string,
   { isStrict }: { readonly isStrict: boolean }
 ): Effect.fn.Return<Summary, RatingsFile.RatingsFileError | BadRatings | DatabaseUnavailable, Services> {
+  if (isStrict && path === RegularFile.standardInput) {
+    return yield* new RatingsFile.RatingsFileError({
+      path,
+      reason: "--strict reads the file twice, so it has to be a regular file"
+    })
+  }
   yield* enlargeCache
   if (isStrict) {
     const { invalid, ofUnknownBooks } = yield* run(path, "Checking ratings", check)
