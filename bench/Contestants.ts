@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url"
 import { build } from "rolldown"
 
 import * as Processes from "./Processes.ts"
+import * as TemporaryDatabase from "./TemporaryDatabase.ts"
 
 const here = fileURLToPath(new URL(".", import.meta.url))
 const root = join(here, "..")
@@ -31,6 +32,8 @@ export interface Situation {
   readonly port: number
   /** The catalogue file. */
   readonly catalogue?: string | undefined
+  /** The URL of a database, for servers that have one; without it, they get a new one of SQLite that is removed when they end. */
+  readonly database?: string | undefined
   /** The URL of an OTLP collector; only ours sends telemetry. */
   readonly collector?: string | undefined
   /** The port of Recommendations, for pages. */
@@ -76,11 +79,21 @@ const node = (name: string, program: string, env: (situation: Situation) => Node
   }
 })
 
+/** Starts it with a database. */
+const withDatabase = (contestant: Contestant): Contestant => ({
+  ...contestant,
+  start: (situation) =>
+    situation.database === undefined
+      ? TemporaryDatabase.startWith((database) => contestant.start({ ...situation, database }))
+      : contestant.start(situation)
+})
+
 const telemetry = ({ collector }: Situation): NodeJS.ProcessEnv =>
   collector === undefined ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: collector }
 
-export const ours: Contestant = node("ours", join(root, "dist/recommendations.js"), (situation) => ({
+const recommendations = node("ours", join(root, "dist/recommendations.js"), (situation) => ({
   ...telemetry(situation),
+  DATABASE_URL: situation.database,
   ...(situation.catalogue === undefined ? {} : { CATALOG_FILE: situation.catalogue }),
   ...(situation.tls === undefined
     ? {}
@@ -94,6 +107,8 @@ export const ours: Contestant = node("ours", join(root, "dist/recommendations.js
   RECOMMENDATIONS_GRPC_PORT: String(situation.port),
   RECOMMENDATIONS_ADMIN_PORT: "0"
 }))
+
+export const ours: Contestant = withDatabase(recommendations)
 
 export const ourPage: Contestant = node("ours", join(root, "dist/marketplace.js"), (situation) => ({
   ...telemetry(situation),
@@ -110,8 +125,9 @@ export const ourStream: Contestant = node("ours", join(bundles, "streamingServer
 }))
 
 const rival = (name: string, program: string, more: NodeJS.ProcessEnv = {}): Contestant =>
-  node(name, join(bundles, "rivals", program), ({ backend, catalogue, port, tls }) => ({
+  node(name, join(bundles, "rivals", program), ({ backend, catalogue, database, port, tls }) => ({
     ...more,
+    ...(database === undefined ? {} : { DATABASE_URL: database }),
     ...(catalogue === undefined ? {} : { CATALOG_FILE: catalogue }),
     ...(backend === undefined ? {} : { RECOMMENDATIONS_TARGET: `127.0.0.1:${backend}` }),
     ...(tls === undefined ? {} : { TLS_CA_FILE: tls.ca, TLS_CERT_FILE: tls.cert, TLS_KEY_FILE: tls.key }),
@@ -119,6 +135,8 @@ const rival = (name: string, program: string, more: NodeJS.ProcessEnv = {}): Con
   }))
 
 export const byHand = rival("grpc-js by hand", "grpcJs.js")
+export const byHandSqlite = withDatabase(rival("grpc-js and node:sqlite by hand", "grpcJsSqlite.js"))
+export const byHandPostgres = rival("grpc-js and pg by hand", "grpcJsPostgres.js")
 export const niceGrpc = rival("nice-grpc", "niceGrpc.js")
 export const connectNode = rival("connect-node", "connectNode.js")
 export const pageByHand = rival("node:http and grpc-js by hand", "nodeHttp.js")
@@ -169,11 +187,14 @@ export const gunicorn: Contestant = pythonContestant(
   (port) => ["-m", "gunicorn", "--bind", `127.0.0.1:${port}`, "marketplace:app"]
 )
 
-/** Fills Node's compile cache as our image does: by a start that fails at an invalid setting after all modules are loaded. */
+/** Fills Node's compile cache as our image does: by a start that fails after all modules are loaded. */
 export const fillCompileCache = async (folder: string): Promise<void> => {
   const child = spawn(process.execPath, [join(root, "dist/recommendations.js")], {
     cwd: root,
-    env: { NODE_COMPILE_CACHE: folder, LOG_LEVEL: "wrong" },
+    env: {
+      NODE_COMPILE_CACHE: folder,
+      DATABASE_URL: "postgres://x@x/x?sslmode=verify-full&sslrootcert=/missing"
+    },
     stdio: "ignore"
   })
   await once(child, "exit")

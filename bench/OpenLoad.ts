@@ -7,15 +7,17 @@ import { type ClientHttp2Session, connect, constants, type OutgoingHttpHeaders }
 export interface Options {
   readonly port: number
   readonly path: string
-  /** The encoded request. */
-  readonly message: Uint8Array
+  /** The encoded request, or what makes that of the next call. */
+  readonly message: Uint8Array | (() => Uint8Array)
   readonly connections: number
   /** The deadline of a call, in milliseconds. */
   readonly timeout: number
+  /** Whether an answer, without the five bytes of its gRPC frame, is right; all are without it. */
+  readonly isExpected?: (answer: Buffer) => boolean
 }
 
 export interface Outcome {
-  /** Calls by their grpc-status; -1 is a call that timed out, -2 one that ended without a status. */
+  /** Calls by their grpc-status; -1 is a call that timed out, -2 one that ended without a status, -3 a wrong answer. */
   readonly statuses: ReadonlyMap<number, number>
   /** The latencies of the calls that were answered with OK, in milliseconds, sorted. */
   readonly latencies: ReadonlyArray<number>
@@ -28,6 +30,8 @@ export interface OpenLoad {
   readonly run: (rate: number, duration: number) => Promise<Outcome>
   /** Keeps that many calls in flight for that many milliseconds. */
   readonly saturate: (inFlight: number, duration: number) => Promise<Outcome>
+  /** Makes that many calls, one after the other. */
+  readonly repeat: (calls: number) => Promise<Outcome>
   readonly close: () => void
 }
 
@@ -39,9 +43,14 @@ export interface Request {
   readonly timeout: number
 }
 
-export const request = ({ message, path, timeout }: Pick<Options, "message" | "path" | "timeout">): Request => {
+const frameOf = (message: Uint8Array): Buffer => {
   const frame = Buffer.concat([Buffer.alloc(5), message])
   frame.writeUInt32BE(message.length, 1)
+  return frame
+}
+
+export const request = (options: Pick<Options, "path" | "timeout"> & { readonly message: Uint8Array }): Request => {
+  const { message, path, timeout } = options
   const headers = {
     [constants.HTTP2_HEADER_METHOD]: "POST",
     [constants.HTTP2_HEADER_PATH]: path,
@@ -49,18 +58,18 @@ export const request = ({ message, path, timeout }: Pick<Options, "message" | "p
     [constants.HTTP2_HEADER_TE]: "trailers",
     "grpc-timeout": `${timeout}m`
   }
-  return { headers, frame, timeout }
+  return { headers, frame: frameOf(message), timeout }
 }
 
-/** Makes one call, and reports its status, as in {@link Outcome}, and the bytes of its answer. */
+/** Makes one call, and reports its status, as in {@link Outcome}, and its answer with its gRPC frame. */
 export const call = (
   session: ClientHttp2Session,
   { frame, headers, timeout }: Request,
-  onEnd: (status: number, size: number) => void
+  onEnd: (status: number, answer: Buffer) => void
 ): void => {
   const stream = session.request(headers)
   let status = -2
-  let size = 0
+  const chunks: Array<Buffer> = []
   const timer = setTimeout(() => {
     status = -1
     stream.close(constants.NGHTTP2_CANCEL)
@@ -71,16 +80,18 @@ export const call = (
   stream.on("response", read)
   stream.on("trailers", read)
   stream.on("error", () => {})
-  stream.on("data", (bytes: Buffer) => (size += bytes.length))
+  stream.on("data", (bytes: Buffer) => chunks.push(bytes))
   stream.on("close", () => {
     clearTimeout(timer)
-    onEnd(status, size)
+    onEnd(status, chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
   })
   stream.end(frame)
 }
 
 export const start = async (options: Options): Promise<OpenLoad> => {
-  const made = request(options)
+  const { isExpected, message } = options
+  const made = request({ ...options, message: typeof message === "function" ? new Uint8Array() : message })
+  const nextRequest = typeof message === "function" ? () => ({ ...made, frame: frameOf(message()) }) : () => made
   const sessions = await Promise.all(
     Array.from(
       { length: options.connections },
@@ -108,7 +119,9 @@ export const start = async (options: Options): Promise<OpenLoad> => {
       call: () => {
         const calledAt = performance.now()
         return new Promise<void>((resolve) => {
-          call(sessions[next++ % sessions.length]!, made, (status) => {
+          call(sessions[next++ % sessions.length]!, nextRequest(), (received, answer) => {
+            const isWrong = received === 0 && isExpected?.(answer.subarray(5)) === false
+            const status = isWrong ? -3 : received
             statuses.set(status, (statuses.get(status) ?? 0) + 1)
             if (status === 0) latencies.push(performance.now() - calledAt)
             resolve()
@@ -139,6 +152,11 @@ export const start = async (options: Options): Promise<OpenLoad> => {
           while (seen.time() < duration) await seen.call()
         })
       )
+      return seen.outcome(seen.time())
+    },
+    repeat: async (calls) => {
+      const seen = observe()
+      for (let made = 0; made < calls; made++) await seen.call()
       return seen.outcome(seen.time())
     },
     close: () => sessions.forEach((session) => session.destroy())

@@ -7,6 +7,7 @@ import { Agent, get } from "node:http"
 import { fileURLToPath } from "node:url"
 
 import * as Processes from "./Processes.ts"
+import * as TemporaryDatabase from "./TemporaryDatabase.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
@@ -50,21 +51,25 @@ export const measure = async (rates: ReadonlyArray<number>): Promise<ReadonlyArr
     children.push(child)
     return Number(await Processes.find(child, served))
   }
-  const startAll = (service: string, env: NodeJS.ProcessEnv, served: RegExp) =>
-    Promise.all(Array.from({ length: replicas }, () => start(service, env, served)))
+  const startAll = (service: string, env: () => NodeJS.ProcessEnv, served: RegExp) =>
+    Promise.all(Array.from({ length: replicas }, () => start(service, env(), served)))
   try {
     const backends = await startAll(
       "recommendations",
-      { RECOMMENDATIONS_GRPC_HOST: "127.0.0.1", RECOMMENDATIONS_GRPC_PORT: "0" },
+      () => ({
+        DATABASE_URL: TemporaryDatabase.create(),
+        RECOMMENDATIONS_GRPC_HOST: "127.0.0.1",
+        RECOMMENDATIONS_GRPC_PORT: "0"
+      }),
       /gRPC server listening on [^\s"]+?:(\d+)\b/
     )
     const ports = await startAll(
       "marketplace",
-      {
+      () => ({
         MARKETPLACE_HTTP_HOST: "127.0.0.1",
         MARKETPLACE_HTTP_PORT: "0",
         RECOMMENDATIONS_TARGET: `ipv4:${backends.map((port) => `127.0.0.1:${port}`).join(",")}`
-      },
+      }),
       /HTTP server listening on http:[^\s"]+?:(\d+)\b/
     )
     const agent = new Agent({ keepAlive: true, maxFreeSockets: Infinity })

@@ -1,7 +1,7 @@
 /**
  * Formats the result of a row: a table line for each contestant, and whether the targets are reached.
  */
-import type { Column, Line, Result, Row, Target } from "./Rows.ts"
+import type { Column, Line, Result, Row, Target } from "./Row.ts"
 
 /** The heading of each column, the divisor for its unit, and its decimals. */
 const columns: { readonly [K in Column]: { readonly head: string; readonly unit: number; readonly decimals: number } } =
@@ -11,7 +11,8 @@ const columns: { readonly [K in Column]: { readonly head: string; readonly unit:
     median: { head: "median us", unit: 1, decimals: 0 },
     p99: { head: "p99 us", unit: 1, decimals: 0 },
     memory: { head: "peak MiB", unit: 1024 * 1024, decimals: 0 },
-    start: { head: "ms", unit: 1, decimals: 0 }
+    start: { head: "ms", unit: 1, decimals: 0 },
+    loop: { head: "loop p99 ms", unit: 1, decimals: 1 }
   }
 
 const names = Object.keys(columns) as ReadonlyArray<Column>
@@ -41,6 +42,10 @@ const judge = ({ facts, lines }: Result, target: Target): Verdict | undefined =>
   const ratio = other === undefined ? undefined : ratioTo(ours, other, column)
   if (ratio === undefined) return undefined
   const head = columns[column].head
+  if (atLeast !== undefined && column === "throughput") {
+    const value = 1 / ratio
+    return { what: `${head}, ours to ${against}`, value, wanted: `at least ${atLeast}`, isReached: value >= atLeast }
+  }
   if (atMost !== undefined) {
     const value = 1 / ratio
     return { what: `${head}, ours to ${against}`, value, wanted: `at most ${atMost}`, isReached: value <= atMost }

@@ -1,79 +1,20 @@
 /**
- * The rows of the benchmark: each is a workload with its contestants and targets.
+ * The rows of the benchmark.
  */
-import { mkdirSync, writeFileSync } from "node:fs"
+import { mkdtempSync } from "node:fs"
 import { join } from "node:path"
 
 import * as Certificates from "../scripts/certificates.ts"
 import * as Catalogues from "./Catalogues.ts"
 import * as Contestants from "./Contestants.ts"
+import * as DatabaseRows from "./DatabaseRows.ts"
 import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
 import { firstPath, recommend, recommendFirst, recommendPath } from "./Requests.ts"
 import * as Rounds from "./Rounds.ts"
+import { type Result, type Row, type Setting, wanted, write } from "./Row.ts"
 import * as Starts from "./Starts.ts"
-
-/** The measured figures. */
-export type Column = "cpu" | "throughput" | "median" | "p99" | "memory" | "start"
-
-/** The figures of a contestant; those that were not measured are missing. */
-export type Line = { readonly name: string } & { readonly [K in Column]?: Rounds.Figure }
-
-/** A goal for the ratio of our figure and that of another line of the row. */
-export interface Target {
-  readonly against: string
-  readonly column: Column
-  /** The lowest ratio of the other figure to ours. */
-  readonly atLeast?: number
-  /** The highest ratio of our figure to the other. */
-  readonly atMost?: number
-  /** The name of a fact that the goal is for instead of a ratio, in the unit of the fact. */
-  readonly fact?: string
-}
-
-export interface Result {
-  /** Ours first. */
-  readonly lines: ReadonlyArray<Line>
-  /** Further measurements; the name of each says its unit. */
-  readonly facts?: { readonly [name: string]: number }
-}
-
-export interface Row {
-  readonly key: string
-  readonly title: string
-  readonly targets: ReadonlyArray<Target>
-  readonly run: (setting: Setting) => Promise<Result>
-}
-
-/** How rows are run. */
-export interface Setting {
-  /** A temporary folder. */
-  readonly folder: string
-  readonly collector: string
-  /** A factor for the number of rounds. */
-  readonly effort: number
-  /** The number of processes of each contestant. */
-  readonly processes: number
-  /** Parts of the names of the contestants to run; empty runs all. */
-  readonly names: ReadonlyArray<string>
-}
-
-const write = ({ folder }: Setting, name: string, content: string | Uint8Array): string => {
-  const file = join(folder, name)
-  writeFileSync(file, content)
-  return file
-}
-
-const wanted = (
-  { names }: Setting,
-  contestants: ReadonlyArray<Contestants.Contestant>
-): ReadonlyArray<Contestants.Contestant> =>
-  contestants.filter(({ missing, name }) => {
-    if (names.length > 0 && !names.some((part) => name.includes(part))) return false
-    const packages = missing?.()
-    if (packages !== undefined) console.error(`${name} is left out; to include it: ${packages}`)
-    return packages === undefined
-  })
+import * as TemporaryDatabase from "./TemporaryDatabase.ts"
 
 interface GrpcRow {
   readonly contestants: ReadonlyArray<Contestants.Contestant>
@@ -290,39 +231,50 @@ const page: Row = {
   }
 }
 
+/** Compares starts; with `isImported`, the database of each server has the catalogue already. */
+const compareStarts = async (setting: Setting, isImported: boolean): Promise<Result> => {
+  const compileCache = mkdtempSync(join(setting.folder, "compile-cache-"))
+  const frame = recommend(3)
+  const { byHand, byHandSqlite, ours, pythonGrpc } = Contestants
+  const contestants = [
+    { ...ours, cache: compileCache },
+    { ...ours, name: "ours, without the image's compile cache", cache: undefined },
+    ...wanted(setting, [byHandSqlite, byHand, pythonGrpc]).map((contestant) => ({ ...contestant, cache: undefined }))
+  ].map((contestant) => ({ ...contestant, database: isImported ? TemporaryDatabase.create() : undefined }))
+  const once = async ({ cache, database, ...contestant }: (typeof contestants)[number]) => {
+    const port = await Contestants.freePort()
+    const situation = {
+      core: Processes.measuredCore,
+      port,
+      compileCache: cache,
+      database,
+      collector: setting.collector,
+      catalogue: Catalogues.shippedFile
+    }
+    return Starts.first(contestant, situation, recommendPath, frame)
+  }
+  // a process that is killed writes no compile cache
+  await Contestants.fillCompileCache(compileCache)
+  const starts = contestants.map((contestant) => () => once(contestant))
+  if (isImported) await Starts.compare(starts, 1)
+  const figures = await Starts.compare(starts, Math.ceil(15 * setting.effort))
+  return { lines: contestants.map(({ name }, at) => ({ name, start: figures[at]! })) }
+}
+
+const startTargets = [{ against: "grpc-js and node:sqlite by hand", column: "start", atMost: 1.3 }] as const
+
 const start: Row = {
   key: "start",
-  title: "From being started to the first answered call",
-  targets: [{ against: "grpc-js by hand", column: "start", atMost: 1 }],
-  run: async (setting) => {
-    const compileCache = join(setting.folder, "compile-cache")
-    mkdirSync(compileCache)
-    const frame = recommend(3)
-    const { byHand, ours, pythonGrpc } = Contestants
-    const contestants = [
-      { ...ours, cache: compileCache },
-      { ...ours, name: "ours, without the image's compile cache", cache: undefined },
-      ...wanted(setting, [byHand, pythonGrpc]).map((contestant) => ({ ...contestant, cache: undefined }))
-    ]
-    const once = async ({ cache, ...contestant }: (typeof contestants)[number]) => {
-      const port = await Contestants.freePort()
-      const situation = {
-        core: Processes.measuredCore,
-        port,
-        compileCache: cache,
-        collector: setting.collector,
-        catalogue: Catalogues.shippedFile
-      }
-      return Starts.first(contestant, situation, recommendPath, frame)
-    }
-    // a process that is killed writes no compile cache
-    await Contestants.fillCompileCache(compileCache)
-    const figures = await Starts.compare(
-      contestants.map((contestant) => () => once(contestant)),
-      Math.ceil(15 * setting.effort)
-    )
-    return { lines: contestants.map(({ name }, at) => ({ name, start: figures[at]! })) }
-  }
+  title: "From being started to the first answered call, with a database that has the catalogue",
+  targets: startTargets,
+  run: (setting) => compareStarts(setting, true)
+}
+
+const firstStart: Row = {
+  key: "start-first",
+  title: "From being started to the first answered call, with a new database into which the catalogue is imported",
+  targets: startTargets,
+  run: (setting) => compareStarts(setting, false)
 }
 
 const million: Row = {
@@ -415,4 +367,17 @@ const varint = (value: number): Uint8Array => {
   return Uint8Array.from([...bytes, rest])
 }
 
-export const rows: ReadonlyArray<Row> = [three, first, firstCold, hundred, alone, tls, page, start, million, stream]
+export const rows: ReadonlyArray<Row> = [
+  three,
+  first,
+  firstCold,
+  hundred,
+  alone,
+  tls,
+  page,
+  start,
+  firstStart,
+  million,
+  stream,
+  ...DatabaseRows.rows
+]

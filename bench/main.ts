@@ -15,7 +15,8 @@ import * as Contestants from "./Contestants.ts"
 import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
 import * as Report from "./Report.ts"
-import { type Result, type Row, rows } from "./Rows.ts"
+import type { Result, Row } from "./Row.ts"
+import { rows } from "./Rows.ts"
 
 const machine = () => ({
   processor: cpus()[0]?.model.trim() ?? "unknown",
@@ -74,6 +75,7 @@ const main = async () => {
         names: values.names?.split(",") ?? []
       })
       Processes.stop()
+      if (result.lines.length === 0) continue
       results.push({ row, result })
       if (!values.json) console.log(`${Report.format(row, result)}\n`)
     }

@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url"
 
 import * as OpenLoad from "./OpenLoad.ts"
 import * as OverloadedShop from "./OverloadedShop.ts"
+import * as TemporaryDatabase from "./TemporaryDatabase.ts"
 
 /** The duration of each point of the curve, in milliseconds. */
 const duration = 3_000
@@ -74,11 +75,13 @@ export interface Curve {
  */
 export const measure = async (subject: Subject, factors: ReadonlyArray<number>): Promise<Curve> => {
   const root = fileURLToPath(new URL("..", import.meta.url))
-  const server = spawn(process.execPath, [subject.program], {
-    cwd: root,
-    env: subject.env,
-    stdio: ["ignore", "pipe", "inherit"]
-  })
+  const server = TemporaryDatabase.startWith((database) =>
+    spawn(process.execPath, [subject.program], {
+      cwd: root,
+      env: { ...subject.env, DATABASE_URL: database },
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+  )
   try {
     const port = await new Promise<number>((resolve, reject) => {
       let output = ""

@@ -2,7 +2,8 @@
  * Profiles a loaded server: `npm run profile` writes a CPU profile (for a browser's developer tools) and a flame graph to
  * `bench/profiles/`, and prints the functions with the most self time.
  *
- * `-- page` profiles Marketplace, `-- by-hand` and `-- page-by-hand` the same written by hand; `--rounds 20` sets the duration.
+ * `-- page` profiles Marketplace, `-- by-hand` and `-- page-by-hand` the same written by hand, `-- record`, `record-100`, `search` and
+ * `list` Recommendations with the rows of these names; `--rounds 20` sets the duration.
  */
 import { once } from "node:events"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -12,6 +13,7 @@ import { parseArgs } from "node:util"
 
 import * as Catalogues from "./Catalogues.ts"
 import * as Contestants from "./Contestants.ts"
+import * as DatabaseRows from "./DatabaseRows.ts"
 import * as FlameGraph from "./FlameGraph.ts"
 import * as Load from "./Load.ts"
 import * as Processes from "./Processes.ts"
@@ -21,7 +23,8 @@ const subjects: { readonly [name: string]: Contestants.Contestant } = {
   recommend: Contestants.ours,
   "by-hand": Contestants.byHand,
   page: Contestants.ourPage,
-  "page-by-hand": Contestants.pageByHand
+  "page-by-hand": Contestants.pageByHand,
+  ...Object.fromEntries(DatabaseRows.workloads.map(({ key }) => [key, Contestants.ours]))
 }
 
 const ready = async (port: number) => {
@@ -59,9 +62,12 @@ const main = async () => {
     })
     const [collector] = (await once(sink, "message")) as [number]
     const { bookSize, text } = Catalogues.shipped()
-    const catalogue = join(folder, "books.csv")
+    const shipped = join(folder, "books.csv")
+    const workload = DatabaseRows.workloads.find(({ key }) => key === name)
+    const made = DatabaseRows.makeCatalogue({ folder })
+    const catalogue = workload === undefined ? shipped : made.file
     const file = join(folder, "request")
-    writeFileSync(catalogue, text)
+    writeFileSync(shipped, text)
     writeFileSync(file, recommend(3))
     const backend = await Contestants.freePort()
     if (isPage) {
@@ -80,8 +86,13 @@ const main = async () => {
     await ready(port)
     const log = join(folder, "calls")
     const grpc = { port, path: recommendPath, file, log, connections: 4, streams: 16, answerSize: 5 + 3 * bookSize }
+    const loadDatabase = workload === undefined ? undefined : await DatabaseRows.startLoad(workload, port, made.bookIds)
     const load = () =>
-      isPage ? Load.pages({ port, connections: 16, seconds: 1, books: 3 }) : Load.grpc({ ...grpc, calls: 10_000 })
+      loadDatabase !== undefined
+        ? loadDatabase()
+        : isPage
+          ? Load.pages({ port, connections: 16, seconds: 1, books: 3 })
+          : Load.grpc({ ...grpc, calls: 10_000 })
     const tell = async (what: string) => {
       server.send(what)
       await once(server, "message")

@@ -110,6 +110,7 @@ const page = async (): Promise<Path> => {
   writeFileSync(file, catalogue)
   const child = start("src/main.ts", {
     CATALOG_FILE: file,
+    DATABASE_URL: "sqlite::memory:",
     RECOMMENDATIONS_GRPC_PORT: "0",
     RECOMMENDATIONS_ADMIN_PORT: "0",
     MARKETPLACE_HTTP_PORT: "0",

@@ -58,7 +58,7 @@ const calls = (): Ask => {
   return (onEnd) => {
     const at = next++ % sessions.length
     if (sessions[at]!.closed || sessions[at]!.destroyed) sessions[at] = open()
-    OpenLoad.call(sessions[at]!, request, (status, size) => onEnd(status === 0 && size === Number(ANSWER_SIZE)))
+    OpenLoad.call(sessions[at]!, request, (status, { length }) => onEnd(status === 0 && length === Number(ANSWER_SIZE)))
   }
 }
 

@@ -37,10 +37,13 @@ const categoryNames = [
   "HORROR"
 ]
 
-/** Reads a catalogue: a header, then `id,title,authors,year,isbn10,categories`. */
-export const load = (path: string): Catalogue => {
-  const [, ...lines] = parseCsv(readFileSync(path, "utf8"))
-  const all = lines.map(([id, title = "", authors = "", year, isbn10 = "", categories = ""]): Row => ({
+/** Reads a catalogue. */
+export const load = (path: string): Catalogue => group(parse(readFileSync(path, "utf8")))
+
+/** The books of a catalogue: a header, then `id,title,authors,year,isbn10,categories`. */
+export const parse = (text: string): ReadonlyArray<Row> => {
+  const [, ...lines] = parseCsv(text)
+  return lines.map(([id, title = "", authors = "", year, isbn10 = "", categories = ""]): Row => ({
     id: Number(id),
     title,
     authors: authors.split(",").map((author) => author.trim()),
@@ -48,6 +51,10 @@ export const load = (path: string): Catalogue => {
     isbn10,
     categories: categories.split(";").map((name) => categoryNames.indexOf(name) + 1)
   }))
+}
+
+/** Groups books by their categories. */
+export const group = (all: ReadonlyArray<Row>): Catalogue => {
   const shelves = categoryNames.map(
     (_, index) => [index + 1, all.filter(({ categories }) => categories.includes(index + 1))] as const
   )

@@ -8,17 +8,20 @@ import { tmpdir } from "node:os"
 import path from "node:path"
 
 const packages = "/usr/lib/postgresql"
+const minVersion = 15
 export const password = "p@ss:word/of tests"
+
+/** The newest version; undefined if there is none. */
+const newestVersion = (): number | undefined => {
+  const versions = existsSync(packages) ? readdirSync(packages).map(Number) : []
+  return versions.toSorted((a, b) => b - a)[0]
+}
 
 /** The folder of the newest version's programs. */
 const binaries = (): string => {
-  const [version] = existsSync(packages)
-    ? readdirSync(packages)
-        .map(Number)
-        .toSorted((a, b) => b - a)
-    : []
-  if (version === undefined || version < 15) {
-    throw new Error("PostgreSQL 15 or newer is missing. Install it with: apt-get install postgresql")
+  const version = newestVersion()
+  if (version === undefined || version < minVersion) {
+    throw new Error(`PostgreSQL ${minVersion} or newer is missing. Install it with: apt-get install postgresql`)
   }
   return path.join(packages, String(version), "bin")
 }
@@ -54,6 +57,11 @@ export class Postgres {
     if (uid !== undefined && gid !== undefined) chownSync(this.#folder, uid, gid)
   }
 
+  /** Whether a version is installed that can be started. */
+  static isInstalled(): boolean {
+    return (newestVersion() ?? 0) >= minVersion
+  }
+
   /** Initializes a server and starts it, with further settings of postgresql.conf. */
   static async start(settings: { readonly [name: string]: string } = {}): Promise<Postgres> {
     const postgres = new Postgres(await freePort(), settings)
@@ -76,6 +84,11 @@ export class Postgres {
   /** The URL of a database. */
   url(database: string): string {
     return `postgres://shop:${encodeURIComponent(password)}@127.0.0.1:${this.port}/${database}`
+  }
+
+  /** The dump of a database, as pg_dump makes it. */
+  dump(database: string): string {
+    return execFileSync(path.join(binaries(), "pg_dump"), [this.url(database)], { encoding: "utf8" })
   }
 
   /** Starts the server after {@link kill} or {@link stop}, and waits until it answers. */
