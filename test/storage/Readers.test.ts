@@ -443,7 +443,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
             const failing: Run = (operation, effect, options) =>
               Effect.suspend(() =>
                 isDown
-                  ? Effect.fail(new DatabaseUnavailable({ reason: "down" }))
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "down", isOutage: true }))
                   : database.run(operation, effect, options)
               )
             return Database.of({ ...database, run: failing, transaction: failing })

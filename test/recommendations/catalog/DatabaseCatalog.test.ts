@@ -35,7 +35,7 @@ class FakeStore {
   })
 
   #answer<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | DatabaseUnavailable> {
-    return this.isDown ? Effect.fail(new DatabaseUnavailable({ reason: "it is off" })) : effect
+    return this.isDown ? Effect.fail(new DatabaseUnavailable({ reason: "it is off", isOutage: true })) : effect
   }
 }
 
