@@ -58,7 +58,7 @@ const ratings = Command.make(
   Effect.fnUntraced(function* ({ isStrict, path }) {
     const { resolve } = yield* Path.Path
     const catalogs = yield* CatalogStore
-    if (Option.isNone(yield* catalogs.currentId)) {
+    if (Option.isNone(yield* catalogs.current)) {
       const catalogFile = yield* CatalogFile.fromSettings
       yield* DatabaseCatalog.logImported(catalogFile, yield* catalogs.importFile(catalogFile))
     }

@@ -54,7 +54,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
       const sql = yield* SqlClient.SqlClient
       const histories = yield* ReaderHistories.make(settings)
       yield* Effect.forkScoped(impressionRetention.run(settings.impressionRetention))
-      const { truncate } = yield* walTruncation.make
+      const truncation = yield* walTruncation.make
 
       const record = yield* GroupCommit.make({
         commit: (calls) =>
@@ -67,13 +67,15 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
           ),
         sizeOf: (call: Call) => call.length,
         maxSize: maxRecordsOfTransaction,
-        concurrency: sql.onDialectOrElse({ pg: () => concurrency, orElse: () => 1 })
+        concurrency: sql.onDialectOrElse({ pg: () => concurrency, orElse: () => 1 }),
+        // the lock of one reader
+        isSplit: (error) => error._tag === "DatabaseUnavailable" && !isOutage(error)
       })
 
       const forget = (userId: number) =>
         transaction("readers.forget", forgetReader(userId)).pipe(
-          Effect.ensuring(histories.onForgotten(userId)),
-          Effect.tap(truncate)
+          Effect.ensuring(Effect.andThen(histories.onForgotten(userId), truncation.request)),
+          Effect.tap(truncation.attempted)
         )
 
       const inDatabase = <A, E>(
@@ -107,6 +109,8 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
 
 /** {@link layer} with {@link settings}. */
 export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
+
+const isOutage = (error: DatabaseUnavailable): boolean => "isOutage" in error && error.isOutage === true
 
 const readersOf = (calls: ReadonlyArray<Call>): ReadonlyArray<number> => calls.flat().map(({ userId }) => userId)
 
