@@ -17,7 +17,6 @@ import {
   Duration,
   Effect,
   Exit,
-  Fiber,
   Layer,
   Metric,
   Schedule,
@@ -208,7 +207,7 @@ const make = Effect.fnUntraced(function* (
       if (down !== undefined) return Effect.fail(new DatabaseUnavailable({ reason: down }))
       const limit = Duration.fromInputUnsafe(options?.timeout ?? timeout)
       return Effect.catchCause(
-        measure(operation, limited(effect, limit, scope)),
+        measure(operation, limited(effect, limit)),
         ({ reasons }): Effect.Effect<never, unknown> => {
           const errors = reasons.map(errorOf)
           const expected = errors.find(isExpected)
@@ -284,19 +283,27 @@ const unavailable = (error: Expected) => new DatabaseUnavailable({ reason: descr
  */
 const limited = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
-  limit: Duration.Duration,
-  scope: Scope.Scope
+  limit: Duration.Duration
 ): Effect.Effect<A, E | OperationTimeout, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const fiber = yield* Effect.forkIn(restore(effect), scope)
-      const abandon = Effect.forkIn(Fiber.interrupt(fiber), scope)
-      return yield* restore(
-        Effect.timeoutOrElse(Fiber.join(fiber), {
-          duration: limit,
-          orElse: () => Effect.fail(new OperationTimeout({ millis: Duration.toMillis(limit) }))
-        })
-      ).pipe(Effect.tapCause(() => abandon))
+  Effect.contextWith((context: Context.Context<R>) =>
+    Effect.callback((resume) => {
+      const run = Effect.runForkWith(context)
+      const timer = run(Effect.sleep(limit))
+      const fiber = run(effect)
+      const stop = () => {
+        timer.interruptUnsafe()
+        fiber.interruptUnsafe()
+      }
+      timer.addObserver((exit) => {
+        if (Exit.isFailure(exit)) return
+        resume(Effect.fail(new OperationTimeout({ millis: Duration.toMillis(limit) })))
+        stop()
+      })
+      fiber.addObserver((exit) => {
+        resume(exit)
+        stop()
+      })
+      return Effect.sync(stop)
     })
   )
 
@@ -319,7 +326,7 @@ const makeReachability = Effect.fnUntraced(function* (
   yield* ObservableMetric.gauge("database_available", "1 if the database can be reached, as far as is known", () =>
     down() === undefined ? 1 : 0
   )
-  const probe = limited(client`SELECT 1`, probeTimeout, scope)
+  const probe = limited(client`SELECT 1`, probeTimeout)
 
   const recover = Effect.gen(function* () {
     const [elapsed] = yield* Effect.timed(Effect.orDie(Effect.retry(probe, backoff)))

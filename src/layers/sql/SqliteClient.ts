@@ -1,17 +1,18 @@
 /**
  * A SqlClient of Effect for SQLite, by `node:sqlite` in a thread of its own, so that no statement blocks the event loop.
  *
- * Statements and transactions take turns on one connection. Streams of a file read on a second connection, which sees the last committed
+ * Statements and transactions take turns on one connection. The thread runs commands in the order in which they were sent, so a statement
+ * is sent without waiting for those before it. Streams of a file read on a second connection, which sees the last committed
  * state and does not wait for transactions. An interrupted statement that has begun runs to its end in the thread; its result is
  * dropped.
  */
 import { Worker } from "node:worker_threads"
 
-import { Array, Effect, type Scope, Semaphore, Stream } from "effect"
+import { Array, Effect, Fiber, type Scope, Semaphore, Stream } from "effect"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 
-import type { Command, ConnectionName, Options, Reply, ThreadOptions } from "./sqliteThread.ts"
+import type { Command, ConnectionName, Options, Reply, Rows, ThreadOptions } from "./sqliteThread.ts"
 
 /** Beside this file, or beside its bundle. */
 const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sqliteThread.js"
@@ -35,7 +36,7 @@ export const make = Effect.fnUntraced(function* (
   return yield* SqlClient.make({
     // streams use the acquirer, and statements the borrower
     acquirer: reader.acquirer,
-    borrower: main.borrower,
+    borrower: (use) => Effect.flatten(main.borrower((connection) => started(use(connection)))),
     transactionAcquirer: main.transactionAcquirer,
     onCommitFailure: main.onCommitFailure,
     isTransaction: main.isTransaction,
@@ -46,6 +47,12 @@ export const make = Effect.fnUntraced(function* (
     spanAttributes: [["db.system.name", "sqlite"]]
   })
 })
+
+/** Starts a statement, which sends it, and returns the effect that waits for its result. */
+const started = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Effect.Effect<A, E>, never, R> =>
+  Effect.map(Effect.forkChild(effect, { startImmediately: true }), (fiber) =>
+    Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber))
+  )
 
 const isTransaction = (connection: Connection) => connection.isTransaction
 
@@ -149,7 +156,7 @@ class Connection implements SqlConnection.Connection {
   }
 
   execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
-    const rows = this.#send<object>("Rows", sql, params)
+    const rows = Effect.map(this.#rows(sql, params), toObjects)
     return transformRows === undefined ? rows : Effect.map(rows, transformRows)
   }
 
@@ -164,10 +171,7 @@ class Connection implements SqlConnection.Connection {
     const cursor = cursors++
     const open = this.#thread.send({ _tag: "Open", connection: this.#name, sql, params, cursor })
     const close = Effect.ignore(this.#thread.send({ _tag: "Close", cursor }))
-    const fetch = this.#thread.send({ _tag: "Fetch", cursor }) as Effect.Effect<
-      ReadonlyArray<object>,
-      SqlError.SqlError
-    >
+    const fetch = Effect.map(this.#thread.send({ _tag: "Fetch", cursor }), (rows) => toObjects(rows as Rows))
     const rows = Stream.fromEffectRepeat(fetch).pipe(
       Stream.takeWhile(Array.isReadonlyArrayNonEmpty),
       Stream.map((rows) => (transformRows === undefined ? rows : (transformRows(rows) as typeof rows))),
@@ -182,7 +186,7 @@ class Connection implements SqlConnection.Connection {
   }
 
   executeValues(sql: string, params: ReadonlyArray<unknown>) {
-    return this.#send<ReadonlyArray<unknown>>("Values", sql, params)
+    return Effect.map(this.#rows(sql, params), ({ values }) => values)
   }
 
   executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
@@ -193,14 +197,17 @@ class Connection implements SqlConnection.Connection {
     return this.execute(sql, params, transformRows)
   }
 
-  #send<Row>(
-    tag: "Rows" | "Values",
-    sql: string,
-    params: ReadonlyArray<unknown>
-  ): Effect.Effect<ReadonlyArray<Row>, SqlError.SqlError> {
-    return this.#thread.send({ _tag: tag, connection: this.#name, sql, params }) as Effect.Effect<
-      ReadonlyArray<Row>,
+  #rows(sql: string, params: ReadonlyArray<unknown>) {
+    return this.#thread.send({ _tag: "Rows", connection: this.#name, sql, params }) as Effect.Effect<
+      Rows,
       SqlError.SqlError
     >
   }
 }
+
+const toObjects = ({ columns, values }: Rows): ReadonlyArray<object> =>
+  values.map((row) => {
+    const object: { [column: string]: unknown } = {}
+    for (let index = 0; index < columns.length; index++) object[columns[index]!] = row[index]
+    return object
+  })
