@@ -8,7 +8,7 @@ const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
 /** Tests that load several servers for minutes, or build images: they run one after the other, after all others. */
 const fleet = [
   ...["Fleet*", "Fuzz", "Overload", "Collector"].map((name) => `test/integration/${name}.test.ts`),
-  ...["Containers", "Database", "Images"].map((name) => `test/system/${name}.test.ts`)
+  ...["Containers", "Database", "Images", "Predecessor"].map((name) => `test/system/${name}.test.ts`)
 ]
 
 /** Tests of scripts and of patches, which start many processes. */
@@ -62,6 +62,19 @@ export default defineConfig({
         hookTimeout: 60_000,
         globalSetup: "test/storage/postgresSetup.ts"
       }),
+      // the same through PgBouncer, which brings no notifications
+      {
+        test: {
+          name: "storage-pgbouncer",
+          include: ["CatalogStore", "DatabaseSearch", "Ratings", "Readers"].map(
+            (name) => `test/storage/${name}.test.ts`
+          ),
+          isolate: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          globalSetup: "test/storage/pgBouncerSetup.ts"
+        }
+      },
       // gRPC's interoperability tests that need only Node
       project("interop", ["interop"], { testTimeout: 60_000 }),
       // the built bundles as processes, and the tools that check the project

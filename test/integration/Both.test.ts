@@ -25,8 +25,9 @@ const start = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>
     })
   )
   const { match } = yield* Output.follow("npm start", handle)
+  const [, grpcHost] = yield* match(/gRPC server listening on ([\d.]+):\d+/)
   const [, url = ""] = yield* match(/HTTP server listening on (http:\/\/[^\s"]+:\d+)/)
-  return { handle, url }
+  return { handle, url, grpcHost }
 })
 
 layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTestServices: true })(
@@ -42,6 +43,13 @@ layer(Layer.merge(NodeServices.layer, NodeHttpClient.layerUndici), { excludeTest
         })
         const response = yield* HttpClient.get(`${url}/`)
         assert.notMatch(yield* response.text, /We can(’|'|&#39;)t fetch suggestions/)
+      })
+    )
+
+    it.effect("serve gRPC to this machine only, unless the host is set", () =>
+      Effect.gen(function* () {
+        assert.strictEqual((yield* start({})).grpcHost, "127.0.0.1")
+        assert.strictEqual((yield* start({ RECOMMENDATIONS_GRPC_HOST: "0.0.0.0" })).grpcHost, "0.0.0.0")
       })
     )
 

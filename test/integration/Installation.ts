@@ -5,7 +5,7 @@
 import { fileURLToPath } from "node:url"
 
 import { NodeServices } from "@effect/platform-node"
-import { Context, Effect, FileSystem, Layer, Path, type Scope } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, type Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 
 import * as Output from "./Output.ts"
@@ -73,6 +73,8 @@ export class Installation extends Context.Service<
     readonly begin: (service: Service, env?: Environment) => Effect.Effect<Running, never, Scope.Scope>
     /** Runs a service until it exits by itself. */
     readonly run: (service: Service, env?: Environment) => Effect.Effect<Ended>
+    /** Runs the program of imports with arguments, such as "catalog" and a path, and with a standard input. */
+    readonly runImport: (args: ReadonlyArray<string>, env?: Environment, input?: string) => Effect.Effect<Ended>
     /** Imports a catalogue file with `dist/import.js`. */
     readonly importFile: (file: string, env?: Environment) => Effect.Effect<void>
     /** Writes a file to the folder. */
@@ -130,17 +132,19 @@ export class Installation extends Context.Service<
           Effect.orDie
         )
 
+      const runImport = (args: ReadonlyArray<string>, env: Environment = {}, input = "") =>
+        Output.runApart(
+          ChildProcess.make(process.execPath, [path.join(folder, "dist", "import.js"), ...args], {
+            cwd: path.dirname(folder),
+            env,
+            extendEnv: false,
+            stdin: Stream.make(new TextEncoder().encode(input))
+          })
+        ).pipe(Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner), Effect.orDie)
+
       const importFile = Effect.fnUntraced(function* (file: string, env: Environment = {}) {
-        const command = ChildProcess.make(process.execPath, [path.join(folder, "dist", "import.js"), "catalog", file], {
-          cwd: folder,
-          env,
-          extendEnv: false
-        })
-        const { exitCode, output } = yield* Output.run(command).pipe(
-          Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
-          Effect.orDie
-        )
-        if (exitCode !== 0) return yield* Effect.die(new Error(`The import failed: ${output}`))
+        const { exitCode, stderr } = yield* runImport(["catalog", path.resolve(folder, file)], env)
+        if (exitCode !== 0) return yield* Effect.die(new Error(`The import failed: ${stderr}`))
       })
 
       const write = (name: string, content: string | Uint8Array) =>
@@ -155,7 +159,7 @@ export class Installation extends Context.Service<
         launch(service, env, true, limits.openFiles)
       const begin = (service: Service, env: Environment = {}) => launch(service, env, false)
 
-      return Installation.of({ begin, folder, importFile, run, start, write })
+      return Installation.of({ begin, folder, importFile, run, runImport, start, write })
     })
   ).pipe(Layer.provide(NodeServices.layer), Layer.orDie)
 }

@@ -14,7 +14,8 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
 })("the metrics in ops/", (it) => {
   it.effect("are emitted with the queried labels", () =>
     Effect.gen(function* () {
-      const samples = Object.values(yield* emitted).flatMap(({ samples }) => samples)
+      const { recommendations, waiting, ...others } = yield* emitted
+      const samples = Object.values({ recommendations, waiting, ...others }).flatMap(({ samples }) => samples)
       const missing: Array<string> = []
       for (const [name, labels] of yield* OpsNames.labelsOf) {
         const found = samples.filter((sample) => sample.name === name)
@@ -25,6 +26,11 @@ layer(Layer.mergeAll(Installation.layer, NodeHttpClient.layerUndici, NodeService
       }
       assert.isAbove((yield* OpsNames.labelsOf).size, 30)
       assert.deepStrictEqual(missing, [])
+      // also before the database was reached for the first time
+      assert.deepStrictEqual(
+        [recommendations, waiting].map(({ total }) => total("database_available")),
+        [1, 0]
+      )
     })
   )
 })

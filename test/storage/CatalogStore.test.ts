@@ -44,7 +44,7 @@ const someBooks: ReadonlyArray<Book> = [
   { id: 1, title: "Η Οδύσσεια 😀", authors: ["Όμηρος"], year: -720, categories: ["CLASSICS"] }
 ]
 
-describeStorage("CatalogStore", ({ fresh, system }) => {
+describeStorage("CatalogStore", ({ fresh, hasNotifications }) => {
   const test = <E>(title: string, effect: Effect.Effect<void, E, Provided | CatalogStore | Scope.Scope>) =>
     it.live(title, () =>
       Effect.scoped(
@@ -173,7 +173,7 @@ describeStorage("CatalogStore", ({ fresh, system }) => {
     )
   )
 
-  if (system === "postgresql") {
+  if (hasNotifications) {
     test(
       "notifies other processes of an import",
       Effect.gen(function* () {

@@ -24,7 +24,7 @@ const values = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   )
 )
 
-describeStorage("Database", ({ fresh, system }) => {
+describeStorage("Database", ({ fresh, hasNotifications }) => {
   const test = <E>(title: string, effect: Effect.Effect<void, E, Provided | Scope.Scope>) =>
     it.live(title, () =>
       Effect.scoped(
@@ -204,7 +204,7 @@ describeStorage("Database", ({ fresh, system }) => {
     )
   )
 
-  if (system === "postgresql") {
+  if (hasNotifications) {
     test(
       "notifies other connections",
       Effect.gen(function* () {

@@ -26,7 +26,8 @@ const binaries = (): string => {
   return path.join(packages, String(version), "bin")
 }
 
-const freePort = () =>
+/** A port of 127.0.0.1 that is free. */
+export const freePort = () =>
   new Promise<number>((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address() as { readonly port: number }
@@ -34,8 +35,8 @@ const freePort = () =>
     })
   })
 
-/** PostgreSQL refuses to run as root. */
-const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
+/** The user to run as, since PostgreSQL and PgBouncer refuse to run as root. */
+export const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {
   if (process.getuid?.() !== 0) return {}
   const idOf = (option: string) => Number(execFileSync("id", [option, "postgres"], { encoding: "utf8" }))
   return { uid: idOf("-u"), gid: idOf("-g") }
@@ -45,10 +46,12 @@ export class Postgres {
   readonly port: number
   readonly #folder: string
   readonly #user = unprivileged()
+  readonly #settings: { readonly [name: string]: string }
   #process: ChildProcess | undefined
 
-  private constructor(port: number) {
+  private constructor(port: number, settings: { readonly [name: string]: string }) {
     this.port = port
+    this.#settings = settings
     this.#folder = mkdtempSync(path.join(tmpdir(), "postgres-"))
     const { gid, uid } = this.#user
     if (uid !== undefined && gid !== undefined) chownSync(this.#folder, uid, gid)
@@ -59,9 +62,9 @@ export class Postgres {
     return (newestVersion() ?? 0) >= minVersion
   }
 
-  /** Initializes a server and starts it. */
-  static async start(): Promise<Postgres> {
-    const postgres = new Postgres(await freePort())
+  /** Initializes a server and starts it, with further settings of postgresql.conf. */
+  static async start(settings: { readonly [name: string]: string } = {}): Promise<Postgres> {
+    const postgres = new Postgres(await freePort(), settings)
     const passwordFile = path.join(postgres.#folder, "password")
     writeFileSync(passwordFile, password, { mode: 0o644 })
     const args = ["-U", "shop", "--auth=scram-sha-256", `--pwfile=${passwordFile}`, "-E", "UTF8", "--locale=C"]
@@ -83,6 +86,11 @@ export class Postgres {
     return `postgres://shop:${encodeURIComponent(password)}@127.0.0.1:${this.port}/${database}`
   }
 
+  /** The dump of a database, as pg_dump makes it. */
+  dump(database: string): string {
+    return execFileSync(path.join(binaries(), "pg_dump"), [this.url(database)], { encoding: "utf8" })
+  }
+
   /** Starts the server after {@link kill} or {@link stop}, and waits until it answers. */
   async restart(): Promise<void> {
     const settings = [
@@ -90,7 +98,8 @@ export class Postgres {
       "listen_addresses=127.0.0.1",
       "unix_socket_directories=",
       "max_connections=200",
-      "logging_collector=off"
+      "logging_collector=off",
+      ...Object.entries(this.#settings).map(([name, value]) => `${name}=${value}`)
     ]
     const server = spawn(
       path.join(binaries(), "postgres"),

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
 
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Duration, Effect, Layer, Schedule, type Scope } from "effect"
+import { Array as Arr, Duration, Effect, Latch, Layer, Schedule, type Scope, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 
 import type { FeedbackKind, ReceivedFeedback } from "../../src/domain/Feedback.ts"
@@ -13,6 +13,7 @@ import { toRow } from "../../src/recommendations/catalog/bookRow.ts"
 import * as impressionRetention from "../../src/recommendations/readers/impressionRetention.ts"
 import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
 import { book } from "../domain/Books.ts"
+import * as Logs from "../layers/telemetry/Logs.ts"
 import { connect, describeStorage, type Provided } from "./StorageTest.ts"
 
 /** Another replica would see changes in a file of SQLite only after `refresh`. */
@@ -220,6 +221,23 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       assert.deepStrictEqual(yield* excluded(0), [])
       yield* record(feedback(1, 3, "RETRACT"), feedback(1, 4, "WANT_TO_READ"))
       assert.deepStrictEqual(yield* excluded(1), [5, 6, 7])
+    })
+  )
+
+  test(
+    "uses in a reader's next call what was recorded, while other calls of the reader read and record",
+    Effect.gen(function* () {
+      const oneClient = Effect.fnUntraced(function* (bookId: number) {
+        for (let round = 0; round < 25; round++) {
+          const isHidden = round % 2 === 0
+          yield* record(feedback(1, bookId, isHidden ? "HIDE" : "RETRACT"))
+          assert.strictEqual((yield* excluded(1)).includes(bookId), isHidden)
+        }
+      })
+      yield* Effect.forEach(Array.from({ length: 40 }), (_, index) => oneClient(index + 1), {
+        concurrency: "unbounded",
+        discard: true
+      })
     })
   )
 
@@ -494,6 +512,37 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
           )
         })
       )
+    )
+
+    it.live(
+      "forgets a reader while another process reads the file, and warns that the log still has the records",
+      () => {
+        const logs = Logs.recorder()
+        return Effect.gen(function* () {
+          const url = yield* fresh
+          const one = yield* Layer.build(replica(url))
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          // more than a cursor fetches at once
+          for (let call = 0; call < 2; call++) {
+            const records = Array.from({ length: 1000 }, () => feedback(1, 1, "VIEW"))
+            yield* Effect.provideContext(record(...records), one)
+          }
+          const reading = yield* Latch.make()
+          const read = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+            Stream.runForEach(sql`SELECT * FROM feedback`.stream, () => Effect.andThen(reading.open, Effect.never))
+          )
+          yield* Effect.forkScoped(Effect.provideContext(read, other))
+          yield* reading.await
+          assert.strictEqual(yield* Effect.provideContext(forget(1), one), 2000)
+          assert.deepStrictEqual(
+            logs.lines().flatMap(({ level, message }) => (level === "WARN" ? [message] : [])),
+            [
+              "A forgotten reader is still in the write-ahead log, because another process reads the database; trying again"
+            ]
+          )
+        }).pipe(Effect.scoped, Effect.provide(logs.layer))
+      }
     )
 
     it.live("leaves nothing of a forgotten reader in the files", () =>

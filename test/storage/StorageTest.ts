@@ -21,6 +21,8 @@ import { password } from "./Postgres.ts"
 /** An empty database for one test. */
 export interface Storage {
   readonly system: "sqlite" | "postgresql"
+  /** Whether `Database.listen` emits. */
+  readonly hasNotifications: boolean
   /** The URL of a new database without tables, which is deleted when the scope closes. */
   readonly fresh: Effect.Effect<DatabaseUrl, never, Scope.Scope>
 }
@@ -42,6 +44,7 @@ export const format = (url: DatabaseUrl): string =>
 /** In a file. */
 export const sqlite: Storage = {
   system: "sqlite",
+  hasNotifications: false,
   fresh: Effect.map(
     Effect.acquireRelease(
       Effect.sync(() => mkdtempSync(path.join(tmpdir(), "sqlite-"))),
@@ -63,7 +66,7 @@ export const postgresUrl = (port: number, database: string): PostgresUrl => ({
   sslRootCert: undefined
 })
 
-const postgres = (port: number): Storage => {
+const postgres = (port: number, poolerPort = port): Storage => {
   const administer = (statement: string) =>
     Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)).pipe(
       Effect.provide(connect(postgresUrl(port, "postgres"), [])),
@@ -72,12 +75,13 @@ const postgres = (port: number): Storage => {
     )
   return {
     system: "postgresql",
+    hasNotifications: poolerPort === port,
     fresh: Effect.gen(function* () {
       const database = `test_${randomUUID().replaceAll("-", "")}`
       yield* Effect.acquireRelease(administer(`CREATE DATABASE ${database}`), () =>
         administer(`DROP DATABASE ${database} WITH (FORCE)`)
       )
-      return postgresUrl(port, database)
+      return postgresUrl(poolerPort, database)
     })
   }
 }
@@ -85,6 +89,6 @@ const postgres = (port: number): Storage => {
 /** Defines tests for the database of the project that runs. */
 export const describeStorage = (title: string, tests: (storage: Storage) => void): void => {
   const port = inject("postgresPort")
-  const storage = port === undefined ? sqlite : postgres(port)
+  const storage = port === undefined ? sqlite : postgres(port, inject("poolerPort"))
   describe(`${title} on ${storage.system}`, () => tests(storage))
 }

@@ -9,6 +9,8 @@ declare module "vitest" {
   interface ProvidedContext {
     /** The port of the server; absent in projects that test SQLite. */
     readonly postgresPort: number | undefined
+    /** The port of a PgBouncer in front of it, if the project tests that. */
+    readonly poolerPort: number | undefined
   }
 }
 

@@ -107,6 +107,27 @@ const backUpAndRestore = Effect.fnUntraced(function* (
   assert.strictEqual(yield* nextId, before + 1_000_000)
 })
 
+/** A catalogue, and ratings of one of its books and of books of the catalogue before. */
+const imported = {
+  "my-books.csv": `id,title,authors,year,isbn10,categories\n${[5000, 5001, 5002]
+    .map((id) => `${id},A Book ${id},An Author,2026,,MYSTERY\n`)
+    .join("")}`,
+  "my-ratings.csv": "user_id,book_id,rating\n3,1,5\n3,2,1\n4,5000,3\n"
+}
+
+/** Runs the documented imports. Books that are not in the new catalogue can still be rated. */
+const importFiles = Effect.fnUntraced(function* (
+  folder: string,
+  query: Query,
+  shell: (script: string) => Effect.Effect<string>
+) {
+  const fs = yield* FileSystem.FileSystem
+  for (const [name, text] of Object.entries(imported)) yield* fs.writeFileString(`${folder}/${name}`, text)
+  yield* shell(yield* documented("dist/import.js catalog /import/"))
+  assert.strictEqual((yield* query("SELECT count(*) FROM catalogs")).trim(), "2")
+  assert.strictEqual((yield* query("SELECT count(*) FROM reader_books WHERE rating IS NOT NULL")).trim(), "3")
+})
+
 /** Runs a statement in the container of PostgreSQL. */
 const queryPostgres =
   (container: string): Query =>
@@ -324,17 +345,16 @@ layer(Layer.mergeAll(Docker.layerBuilt, NodeServices.layer, NodeHttpClient.layer
           yield* shell(`! setpriv --reuid=1000 --regid=1000 --clear-groups cat "${folder}/certs/${file}" 2>/dev/null`)
         }
 
-        const [database = ""] = yield* replicas > 1 ? containersOf("postgres") : Effect.succeed(recommendations)
-        yield* backUpAndRestore(
-          replicas > 1,
-          replicas > 1 ? queryPostgres(database) : querySqlite(database),
-          (script) =>
-            shell(
-              `cd "${folder}"
+        const inFolder = (script: string) =>
+          shell(
+            `cd "${folder}"
             export COMPOSE_PROJECT_NAME=${project} COMPOSE_FILE=${files.join(":")} SHOP_ADDRESS=127.0.0.1:0
             ${script}`
-            )
-        )
+          )
+        const [database = ""] = yield* replicas > 1 ? containersOf("postgres") : Effect.succeed(recommendations)
+        const query = replicas > 1 ? queryPostgres(database) : querySqlite(database)
+        yield* importFiles(folder, query, inFolder)
+        yield* backUpAndRestore(replicas > 1, query, inFolder)
         // the second time since the container was made
         const restarted = /gRPC server listening on [^]*gRPC server listening on /
         for (const id of recommendations) yield* (yield* follow("logs", "--follow", id)).match(restarted)

@@ -25,7 +25,7 @@ export class MissingTool extends Schema.TaggedError<MissingTool>()("MissingTool"
 
 /** A call with stubs generated from the protos. Fields have the names of the proto. */
 export interface StubCall {
-  readonly call: "first.Recommend" | "v1.Recommend" | "v1.ListCategories"
+  readonly call: "first.Recommend" | `v1.${"Recommend" | "ListCategories" | "GetBook" | "ListBooks" | "SearchBooks"}`
   readonly request: { readonly [field: string]: number | string }
   /** Compresses the request. */
   readonly gzip?: boolean

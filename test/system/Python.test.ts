@@ -444,6 +444,47 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("Python's grpcio", (i
         })
       })
     )
+
+    it.effect("gets, lists and finds books by the v1 API", () =>
+      Effect.gen(function* () {
+        const book = (id: number): StubCall => ({ call: "v1.GetBook", request: { book_id: id } })
+        const list = (request: Request): StubCall => ({ call: "v1.ListBooks", request })
+        const search = (query: string, request: Request = {}): StubCall => ({
+          call: "v1.SearchBooks",
+          request: { query, ...request }
+        })
+        const outcomes = yield* call(
+          book(1003),
+          book(1004),
+          list({ page_size: 1000 }),
+          list({ page_size: -1, page_token: "no token" }),
+          search("frankenstein SHELL"),
+          search("mystery 2", { page_size: 3 }),
+          search("angstrom", { category: "BOOK_CATEGORY_FANTASY" }),
+          search('"*'),
+          search(" ")
+        )
+        const frankenstein = {
+          id: 1003,
+          title: "Frankenstein",
+          authors: ["Mary Shelley"],
+          year: 1818,
+          isbn10: "0141439475",
+          categories: ["BOOK_CATEGORY_SCIENCE_FICTION"]
+        }
+        assert.deepStrictEqual(outcomes[0], { code: "OK", response: { book: frankenstein } })
+        assert.deepInclude(outcomes[1], { code: "NOT_FOUND", message: "Book not found" })
+        const all = ids(yield* v1Books(outcomes[2]))
+        assert.deepStrictEqual([all.length, all[0], all.at(-1)], [254, 1, 2_147_483_647])
+        yield* assertInvalid(outcomes[3], ["page_size", "page_token"])
+        assert.deepStrictEqual(yield* v1Books(outcomes[4]), [frankenstein])
+        // the title equals the query, then shorter titles
+        assert.deepStrictEqual(ids(yield* v1Books(outcomes[5])), [2, 20, 21])
+        assert.deepStrictEqual(ids(yield* v1Books(outcomes[6])), [1001])
+        assert.deepStrictEqual(outcomes[7], { code: "OK", response: {} })
+        yield* assertInvalid(outcomes[8], ["query"])
+      })
+    )
   })
 })
 

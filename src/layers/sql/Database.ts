@@ -150,7 +150,12 @@ const open = <E>(
     Effect.gen(function* () {
       const driver = yield* connect(settings)
       const database = yield* make(settings, driver)
+      let isOpen = false
+      yield* ObservableMetric.gauge("database_available", "1 if the database can be reached, as far as is known", () =>
+        isOpen && database.isAvailable() ? 1 : 0
+      )
       yield* handle(Effect.provideService(Migrations.run(migrations), SqlClient.SqlClient, driver.client))
+      isOpen = true
       return Context.make(Database, database).pipe(Context.add(SqlClient.SqlClient, driver.client))
     })
   ).pipe(Layer.provide(Reactivity.layer))
@@ -323,9 +328,6 @@ const makeReachability = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Reachability, never, Scope.Scope> {
   const state = yield* SubscriptionRef.make<string | undefined>(undefined)
   const down = () => SubscriptionRef.getUnsafe(state)
-  yield* ObservableMetric.gauge("database_available", "1 if the database can be reached, as far as is known", () =>
-    down() === undefined ? 1 : 0
-  )
   const probe = limited(client`SELECT 1`, probeTimeout)
 
   const recover = Effect.gen(function* () {

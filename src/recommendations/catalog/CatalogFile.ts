@@ -119,12 +119,10 @@ export const read = Effect.fnUntraced(function* <E, R>(
 export const sha256 = (file: CatalogFile): Effect.Effect<string, CatalogFileError, FileSystem.FileSystem> =>
   Effect.mapError(RegularFile.sha256(file.path, file.maxSize), (error) => toCatalogFileError(file, error))
 
-type FileProblem = RegularFile.UnsuitableFile | PlatformError.PlatformError
-
-const isFileProblem = (error: unknown): error is FileProblem =>
+const isFileProblem = (error: unknown): error is RegularFile.FileProblem =>
   error instanceof RegularFile.UnsuitableFile || error instanceof PlatformError.PlatformError
 
-const toCatalogFileError = ({ path, variable }: CatalogFile, error: FileProblem) =>
+const toCatalogFileError = ({ path, variable }: CatalogFile, error: RegularFile.FileProblem) =>
   new CatalogFileError({
     variable,
     path,

@@ -5,7 +5,7 @@
  * until another process has written to the file, which is polled. With PostgreSQL each call reads the history; the last one that was
  * read only serves when the database does not answer in time.
  */
-import { type Duration, Effect, Option, Stream } from "effect"
+import { type Duration, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { excludingKinds } from "../../domain/Feedback.ts"
@@ -15,11 +15,11 @@ import { numberByKind } from "../kindNumbers.ts"
 import { HistoryCache } from "./HistoryCache.ts"
 import type { Settings } from "./SqlReaders.ts"
 
-/** How long a history stays in memory that is not used, in milliseconds, and how often that is checked. */
-const maxAge = 3_600_000
-
-/** Tells other replicas that a reader was forgotten. */
-const channel = "readers"
+/**
+ * The age in milliseconds at which a history that was read is dropped, and the interval at which that is checked. It bounds how long other
+ * replicas keep those of forgotten readers.
+ */
+const maxAge = 600_000
 
 export interface ReaderHistories {
   /** See `Readers`. */
@@ -28,15 +28,13 @@ export interface ReaderHistories {
   readonly onRecorded: (userIds: Iterable<number>) => Effect.Effect<void>
   /** Has to run after a transaction that can have forgotten a reader, whatever became of it. */
   readonly onForgotten: (userId: number) => Effect.Effect<void>
-  /** Has to run in a transaction that forgets a reader: tells other replicas. */
-  readonly announceForgotten: ReturnType<Database["Service"]["notify"]>
 }
 
 export const make = Effect.fnUntraced(function* ({
   historyTimeout,
   refresh
 }: Pick<Settings, "historyTimeout" | "refresh">) {
-  const { listen, notify, run } = yield* Database
+  const { run } = yield* Database
   const sql = yield* SqlClient.SqlClient
   const cache = new HistoryCache()
   const isShared = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
@@ -71,11 +69,7 @@ export const make = Effect.fnUntraced(function* ({
     })
   }
 
-  yield* Effect.forkScoped(
-    isShared
-      ? Stream.runForEach(listen(channel), () => Effect.sync(() => cache.clear()))
-      : clearAfterWritesOfOthers(cache, refresh)
-  )
+  if (!isShared) yield* clearAfterWritesOfOthers(cache, refresh)
   yield* Effect.clockWith((clock) =>
     Effect.sync(() => cache.deleteOlderThan(clock.currentTimeMillisUnsafe() - maxAge))
   ).pipe(Effect.delay(maxAge), Effect.forever, Effect.forkScoped)
@@ -88,8 +82,7 @@ export const make = Effect.fnUntraced(function* ({
         if (isShared) return
         for (const userId of userIds) cache.delete(userId)
       }),
-    onForgotten: (userId) => Effect.sync(() => cache.delete(userId)),
-    announceForgotten: notify(channel)
+    onForgotten: (userId) => Effect.sync(() => cache.delete(userId))
   }
   return histories
 })
@@ -98,13 +91,15 @@ export const make = Effect.fnUntraced(function* ({
 const clearAfterWritesOfOthers = Effect.fnUntraced(function* (cache: HistoryCache, refresh: Duration.Duration) {
   const { run } = yield* Database
   const sql = yield* SqlClient.SqlClient
-  const readVersion = Effect.option(run("readers.data_version", sql`PRAGMA data_version`.values))
   let version: unknown
-  const poll = Effect.map(readVersion, (rows) => {
-    const next = Option.isSome(rows) ? rows.value[0]?.[0] : undefined
-    // without an answer, writes could be missed
-    if (next === undefined || (version !== undefined && next !== version)) cache.clear()
-    version = next
+  const poll = Effect.match(run("readers.data_version", sql`PRAGMA data_version`.values), {
+    onSuccess: ([row]) => {
+      if (row?.[0] !== version) cache.clear()
+      version = row?.[0]
+    },
+    // the next answer shows what was missed
+    onFailure: () => {}
   })
-  yield* Effect.forever(Effect.andThen(poll, Effect.sleep(refresh)))
+  yield* poll
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(refresh), poll)))
 })

@@ -1,7 +1,7 @@
 /**
  * {@link Readers} in the database (docs/decisions/0024-what-readers-said.md).
  */
-import { Config, Duration, Effect, Exit, Layer, Result, Schedule } from "effect"
+import { Config, Duration, Effect, Exit, Layer, Result } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { expectedUserId, expectedUuid, isUuid, validate } from "../../domain/Feedback.ts"
@@ -12,11 +12,12 @@ import { Database, DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
 import { refreshInterval } from "../catalog/DatabaseCatalog.ts"
 import { createReader } from "./createReader.ts"
-import { forgetReader, truncateLog } from "./forgetReader.ts"
+import { forgetReader } from "./forgetReader.ts"
 import * as impressionRetention from "./impressionRetention.ts"
 import { listFeedback } from "./listFeedback.ts"
 import * as ReaderHistories from "./ReaderHistories.ts"
 import { type Call, recordFeedback } from "./recordFeedback.ts"
+import * as walTruncation from "./walTruncation.ts"
 
 export interface Settings {
   /** How often the file of SQLite is checked for writes of other processes. */
@@ -45,9 +46,6 @@ const maxRecordsOfTransaction = 1000
 /** Transactions that record feedback in PostgreSQL at the same time. SQLite has one. */
 const concurrency = 4
 
-/** How long to wait before the next attempt to remove a forgotten reader from the log of SQLite. */
-const truncateInterval: Duration.Input = "1 minute"
-
 export const layer = (settings: Settings): Layer.Layer<Readers, never, Database | SqlClient.SqlClient> =>
   Layer.effect(
     Readers,
@@ -56,7 +54,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
       const sql = yield* SqlClient.SqlClient
       const histories = yield* ReaderHistories.make(settings)
       yield* Effect.forkScoped(impressionRetention.run(settings.impressionRetention))
-      const truncateLog = yield* makeTruncateLog
+      const { truncate } = yield* walTruncation.make
 
       const record = yield* GroupCommit.make({
         commit: (calls) =>
@@ -73,9 +71,9 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
       })
 
       const forget = (userId: number) =>
-        transaction("readers.forget", Effect.tap(forgetReader(userId), histories.announceForgotten)).pipe(
+        transaction("readers.forget", forgetReader(userId)).pipe(
           Effect.ensuring(histories.onForgotten(userId)),
-          Effect.tap(truncateLog)
+          Effect.tap(truncate)
         )
 
       const inDatabase = <A, E>(
@@ -114,27 +112,3 @@ const readersOf = (calls: ReadonlyArray<Call>): ReadonlyArray<number> => calls.f
 
 const invalid = (field: string, description: string) =>
   Effect.fail(new InvalidQuery({ violations: [{ field, description }] }))
-
-/** Removes what was deleted from the log of SQLite. While another process reads the file it cannot, and tries again later. */
-const makeTruncateLog = Effect.gen(function* () {
-  const { run } = yield* Database
-  const scope = yield* Effect.scope
-  const sql = yield* SqlClient.SqlClient
-  const truncate = Effect.orElseSucceed(run("readers.truncate_log", truncateLog), () => false).pipe(
-    Effect.provideService(SqlClient.SqlClient, sql)
-  )
-  const truncateLater = Effect.repeat(truncate, {
-    schedule: Schedule.spaced(truncateInterval),
-    until: (isDone) => isDone
-  }).pipe(Effect.delay(truncateInterval), Effect.forkIn(scope))
-  return Effect.flatMap(truncate, (isDone) =>
-    isDone
-      ? Effect.void
-      : Effect.andThen(
-          Effect.logWarning(
-            "A forgotten reader is still in the write-ahead log, because another process reads the database"
-          ),
-          truncateLater
-        )
-  )
-})

@@ -30,15 +30,3 @@ export const forgetReader = Effect.fnUntraced(function* (
   yield* sql`DELETE FROM reader_requests WHERE user_id = ${userId}`
   return feedback!.count
 })
-
-/**
- * Removes deleted rows from the write-ahead log of SQLite, and returns whether that succeeded: it fails while another process reads. In the
- * file, `secure_delete` has overwritten them. A no-op for PostgreSQL, where VACUUM and the recycling of its log do it.
- */
-export const truncateLog = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  return yield* sql.onDialectOrElse({
-    pg: () => Effect.succeed(true),
-    orElse: () => Effect.map(sql`PRAGMA wal_checkpoint(TRUNCATE)`.values, ([row]) => row?.[0] === 0)
-  })
-})

@@ -14,17 +14,17 @@ import {
   pageSizes,
   type RecordedFeedback
 } from "../../domain/Readers.ts"
+import { bookColumns, type BookRow, fromRow } from "../catalog/bookRow.ts"
 import { kindByNumber, numberByKind } from "../kindNumbers.ts"
-import { readBooks } from "./readBooks.ts"
 
 /** The tokens contain the time and the sequence of a record. */
 const tokens: Page.TokenFormat = { kind: "feedback", maxima: [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER] }
 
-interface Row {
+/** A record with its book. */
+interface Row extends BookRow {
   readonly sequence: number
   readonly feedback_id: string
   readonly user_id: number
-  readonly book_id: number
   readonly kind: number
   readonly rating: number | null
   readonly happened_at: number
@@ -45,7 +45,8 @@ export const listFeedback = Effect.fnUntraced(function* (
       )`
     : sql``
   const rows = yield* sql<Row>`
-    SELECT sequence, feedback_id, user_id, book_id, kind, rating, happened_at, recommendation_id FROM feedback
+    SELECT sequence, feedback_id, user_id, kind, rating, happened_at, recommendation_id, ${sql.literal(bookColumns)}
+    FROM feedback JOIN books USING (book_id)
     WHERE user_id = ${userId}
       ${after === undefined ? sql`` : sql`AND (happened_at, sequence) < (${after[0]}, ${after[1]})`}
       ${bookIds.length === 0 ? sql`` : sql`AND ${sql.in("book_id", bookIds)}`}
@@ -56,7 +57,7 @@ export const listFeedback = Effect.fnUntraced(function* (
   const last = page.at(-1)
   return {
     feedback: page.map(toFeedback),
-    books: yield* readBooks([...new Set(page.map(({ book_id }) => book_id))]),
+    books: [...new Map(page.map((row) => [row.book_id, row])).values()].map(fromRow),
     nextPageToken:
       rows.length > size && last !== undefined ? Page.encodeToken(tokens, [last.happened_at, last.sequence]) : ""
   }

@@ -36,8 +36,11 @@ interface Records {
   readonly isWhole: boolean
 }
 
-/** Records feedback in every replica through an outage, and compares what was acknowledged with what the database has. */
-const whileRecording = Effect.fnUntraced(function* <A, E>(outage: Effect.Effect<A, E, Kubectl.Kubectl>) {
+/**
+ * Records feedback in every replica through an outage under the load of readers, and compares what was acknowledged with what the database
+ * has. The recorders start before the load, because their start takes processor time.
+ */
+const whileRecording = Effect.fnUntraced(function* (title: string, outage: Outage) {
   const fs = yield* FileSystem.FileSystem
   const script = yield* Effect.orDie(fs.readFileString(fileURLToPath(new URL("../record.mjs", import.meta.url))))
   const replicas = yield* pods("recommendations")
@@ -54,8 +57,8 @@ const whileRecording = Effect.fnUntraced(function* <A, E>(outage: Effect.Effect<
     "feedback recorded",
     Effect.map(recorded, ({ size }) => size >= before + enough * replicas.length)
   )
-  yield* outage
-  const results = (yield* Fiber.join(recorders)).map((output) => JSON.parse(output) as Records)
+  const outputs = yield* underLoad(title, Effect.andThen(outage, Fiber.join(recorders)))
+  const results = outputs.map((output) => JSON.parse(output) as Records)
   const stored = yield* recorded
   for (const [index, { acknowledged, isWhole }] of results.entries()) {
     const name = replicas[index]?.metadata.name
@@ -65,11 +68,13 @@ const whileRecording = Effect.fnUntraced(function* <A, E>(outage: Effect.Effect<
   }
 }, Effect.scoped)
 
+type Outage = Effect.Effect<unknown, Kubectl.KubectlError | Kubectl.NotReached, Kubectl.Kubectl>
+
 /** Kills all processes of the server but the first, which then recovers from its write-ahead log. */
-const crash = Effect.ignore(run(["exec", pod, "--", "sh", "-c", "kill -9 -1"]))
+const crash: Outage = Effect.ignore(run(["exec", pod, "--", "sh", "-c", "kill -9 -1"]))
 
 /** With a second to stop. Without a grace period a second server could start on the same files. */
-const replace = Effect.andThen(run(["delete", "pod", pod, "--grace-period=1"]), databaseSettled)
+const replace: Outage = Effect.andThen(run(["delete", "pod", pod, "--grace-period=1"]), databaseSettled)
 
 export const database: Scenario = {
   name: "database",
@@ -77,16 +82,9 @@ export const database: Scenario = {
   run: Effect.gen(function* () {
     const { hasDatabase, isSecured } = yield* Shop
     if (!hasDatabase) return yield* new NotDone({ reason: "the database is not a part of the manifests" })
-    const outages = [
-      ["PostgreSQL crashed", crash],
-      ["the pod of PostgreSQL deleted", replace]
-    ] as const
-    for (const [title, outage] of outages) {
-      // the recorder has no certificate
-      yield* underLoad(
-        title,
-        isSecured ? outage : whileRecording<unknown, Kubectl.KubectlError | Kubectl.NotReached>(outage)
-      )
-    }
+    // the recorder has no certificate
+    const during = isSecured ? underLoad : whileRecording
+    yield* during("PostgreSQL crashed", crash)
+    yield* during("the pod of PostgreSQL deleted", replace)
   })
 }

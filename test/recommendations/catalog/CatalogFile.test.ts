@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto"
+
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, PlatformError } from "effect"
 
@@ -61,6 +63,40 @@ describe("CatalogFile", () => {
             categories: ["CLASSICS"]
           }
         ]
+      )
+    })
+  )
+
+  it.effect("passes books in batches while it reads, and returns the SHA-256 of the file", () =>
+    Effect.gen(function* () {
+      const rows = Array.from({ length: 10_100 }, (_, index) => `${index + 1},Title,Author,,,HORROR\n`)
+      const bytes = new TextEncoder().encode(header + rows.join(""))
+      const batches: Array<ReadonlyArray<Book>> = []
+      const use = (batch: ReadonlyArray<Book>) => Effect.sync(() => void batches.push(batch))
+      const [summary, sha256] = yield* Effect.all([CatalogFile.read(file, use), CatalogFile.sha256(file)]).pipe(
+        Effect.provide(OneFile.layer(bytes))
+      )
+      assert.deepStrictEqual([...new Set(batches.map(({ length }) => length))], [250, 100])
+      assert.deepStrictEqual(
+        batches.flat().map(({ id }) => id),
+        rows.map((_, index) => index + 1)
+      )
+      const expected = createHash("sha256").update(bytes).digest("hex")
+      assert.deepStrictEqual([summary.bookCount, summary.sha256, sha256], [10_100, expected, expected])
+    })
+  )
+
+  it.effect("passes no more books once a row is invalid", () =>
+    Effect.gen(function* () {
+      const good = Array.from({ length: 10_000 }, (_, index) => `${index + 1},Title,Author,,,HORROR\n`).join("")
+      const bytes = new TextEncoder().encode(`${header}x,A,B,,,HORROR\n${good}`)
+      const error = yield* CatalogFile.read(file, () => Effect.die(new Error("it was passed"))).pipe(
+        Effect.provide(OneFile.layer(bytes)),
+        Effect.flip
+      )
+      assert.deepStrictEqual(
+        error.badLines.map(({ line }) => line),
+        [2]
       )
     })
   )

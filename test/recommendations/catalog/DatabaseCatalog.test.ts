@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Fiber, Layer, Option, Stream } from "effect"
+import { ConfigProvider, Effect, Fiber, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 import { BookCatalog } from "../../../src/domain/BookCatalog.ts"
@@ -29,7 +29,7 @@ class FakeStore {
       this.loads++
       const catalog = new EncodedCatalog()
       catalog.add(book(this.catalogId))
-      return this.#answer(Effect.succeed(Option.some({ catalogId: this.catalogId, catalog })))
+      return this.#answer(Effect.succeedSome({ catalogId: this.catalogId, catalog }))
     }),
     notifications: Stream.never
   })
@@ -121,6 +121,20 @@ describe("DatabaseCatalog", () => {
       store.importError = new CatalogFileError({ variable: "CATALOG_FILE", path: "x", reason: "bad", badLines: [] })
       const error = yield* Effect.flip(Layer.build(layerOf(store, Logs.recorder())))
       assert.strictEqual(error, store.importError)
+    })
+  )
+
+  it.effect("accepts intervals from 10 milliseconds to 24 days", () =>
+    Effect.gen(function* () {
+      const parse = (MODEL_REFRESH: string) =>
+        Effect.isSuccess(DatabaseCatalog.refreshInterval.parse(ConfigProvider.fromEnv({ env: { MODEL_REFRESH } })))
+      assert.deepStrictEqual(yield* Effect.forEach(["10ms", "24 days"], parse), [true, true])
+      assert.deepStrictEqual(yield* Effect.forEach(["0s", "9ms", "25 days", "often"], parse), [
+        false,
+        false,
+        false,
+        false
+      ])
     })
   )
 })

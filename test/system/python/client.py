@@ -56,10 +56,23 @@ def v1_list_categories(channel, request):
     return services.RecommendationsServiceStub(channel).ListCategories, messages.ListCategoriesRequest(**request)
 
 
+def v1_catalog(method):
+    def stub(channel, request):
+        from onlinebooks.recommendations.v1 import recommendations_pb2 as messages
+        from onlinebooks.recommendations.v1 import recommendations_pb2_grpc as services
+
+        return getattr(services.CatalogServiceStub(channel), method), getattr(messages, method + "Request")(**request)
+
+    return stub
+
+
 STUBS = {
     "first.Recommend": first_recommend,
     "v1.Recommend": v1_recommend,
     "v1.ListCategories": v1_list_categories,
+    "v1.GetBook": v1_catalog("GetBook"),
+    "v1.ListBooks": v1_catalog("ListBooks"),
+    "v1.SearchBooks": v1_catalog("SearchBooks"),
 }
 
 

@@ -19,7 +19,9 @@ import * as EmbeddedProtos from "../../../../src/layers/grpc/EmbeddedProtos.ts"
 import * as GrpcServer from "../../../../src/layers/grpc/GrpcServer.ts"
 import * as NodeGrpcServer from "../../../../src/layers/grpc/server/NodeGrpcServer.ts"
 import { Drain } from "../../../../src/layers/process/Drain.ts"
+import * as EchoServer from "../../../../src/layers/testing/EchoServer.ts"
 import * as RawCall from "../../../integration/RawCall.ts"
+import * as Logs from "../../telemetry/Logs.ts"
 import * as Echo from "../Echo.ts"
 
 const path = `/${Echo.EchoService.name}/Echo`
@@ -44,6 +46,23 @@ describe("GrpcServer", () => {
       )
     })
   )
+
+  it.live.each([
+    ["0.0.0.0", true],
+    ["127.0.0.1", false]
+  ] as const)("names its services in a warning if they are served in plaintext on %s: %s", ([host, warns]) => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      yield* Layer.build(
+        EchoServer.serve().pipe(NodeGrpcServer.listen({ host, port: 0 }), Layer.provide(Drain.layerTest()))
+      )
+      const warnings = logs.lines().filter(({ level }) => level === "WARN")
+      assert.deepStrictEqual(
+        warnings.map(({ annotations }) => annotations["services"]),
+        warns ? [Echo.EchoService.name] : []
+      )
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
 
   it.live("maps an error to its status, with details", () =>
     Effect.gen(function* () {
