@@ -602,7 +602,9 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
                   const done = transaction(operation, effect, options)
                   if (operation !== "readers.forget") return done
                   const end =
-                    outcome === "fails" ? Effect.fail(new DatabaseUnavailable({ reason: "lost", isOutage: true })) : Effect.never
+                    outcome === "fails"
+                      ? Effect.fail(new DatabaseUnavailable({ reason: "lost", isOutage: true }))
+                      : Effect.never
                   return Effect.andThen(done, Effect.andThen(forgotten.open, end)) as never
                 }
                 return { transaction: changed }

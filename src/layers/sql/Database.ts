@@ -386,6 +386,7 @@ const operationsOf = Effect.fnUntraced(function* ({
   destroySilent
 }: Driver): Effect.fn.Return<Operations, never, Scope.Scope> {
   const scope = yield* Scope.make()
+  const running = new Set<Fiber.Fiber<unknown, unknown>>()
   /** Waits until an effect ends, which needs an answer of the server or the end of its connection. */
   const insist = <A>(ended: Effect.Effect<A>, silence: Duration.Duration) =>
     Effect.raceFirst(
@@ -397,26 +398,38 @@ const operationsOf = Effect.fnUntraced(function* ({
         )
       )
     )
+  const close = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.andThen(Fiber.interruptAll(running), Scope.close(scope, exit))
   yield* Effect.addFinalizer((exit) =>
-    Effect.gen(function* () {
-      const closing = yield* Effect.forkDetach(Scope.close(scope, exit))
-      yield* insist(Fiber.join(closing), Duration.zero)
-    })
+    Effect.flatMap(Effect.forkDetach(close(exit)), (closing) => insist(Fiber.join(closing), Duration.zero))
   )
+
+  // two fibers and no scope, since it is on the path of every operation
   const limit: Operations["limit"] = (effect, time) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function* () {
-        const fiber = yield* Effect.forkIn(restore(effect), scope)
-        const abandon = Effect.forkIn(
-          Effect.andThen(Effect.forkIn(Fiber.interrupt(fiber), scope), insist(Fiber.await(fiber), maxSilence)),
-          scope
-        )
-        return yield* restore(
-          Effect.timeoutOrElse(Fiber.join(fiber), {
-            duration: time,
-            orElse: () => Effect.fail(new OperationTimeout({ millis: Duration.toMillis(time) }))
-          })
-        ).pipe(Effect.tapCause(() => (fiber.pollUnsafe() === undefined ? abandon : Effect.void)))
+    Effect.contextWith((context: Context.Context<Effect.Services<typeof effect>>) =>
+      Effect.callback((resume) => {
+        const run = Effect.runForkWith(context)
+        const fiber = run(effect)
+        const timer = run(Effect.sleep(time))
+        const abandon = () => {
+          fiber.interruptUnsafe()
+          run(insist(Fiber.await(fiber), maxSilence))
+        }
+        running.add(fiber)
+        timer.addObserver((exit) => {
+          if (Exit.isFailure(exit)) return
+          resume(Effect.fail(new OperationTimeout({ millis: Duration.toMillis(time) })))
+          abandon()
+        })
+        fiber.addObserver((exit) => {
+          running.delete(fiber)
+          timer.interruptUnsafe()
+          resume(exit)
+        })
+        return Effect.sync(() => {
+          timer.interruptUnsafe()
+          abandon()
+        })
       })
     )
   return { limit, scope }

@@ -12,7 +12,7 @@ import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 
 import * as sqlErrors from "./sqlErrors.ts"
-import type { Command, Options as ThreadOptions, Reply } from "./sqliteThread.ts"
+import type { Command, Options as ThreadOptions, Reply, Rows } from "./sqliteThread.ts"
 
 /** Beside this file, or beside its bundle. */
 const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sqliteThread.js"
@@ -26,18 +26,28 @@ export interface Options extends Pick<ThreadOptions, "filename" | "isExclusive">
 export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<SqlClient.SqlClient, never, Scope.Scope | Reactivity.Reactivity> {
-  const main = yield* makeAcquirers(options, false)
-  const hasReader = options.filename !== ":memory:" && !options.isExclusive
-  const reader = hasReader ? yield* makeAcquirers(options, true) : main
-  // the main connection makes the file
-  const readerAcquirer = hasReader ? Effect.andThen(main.opened, reader.acquirer) : main.acquirer
+  const { busyTimeout, filename, isExclusive } = options
+  const mainThreads = yield* makeThreads({ filename, isExclusive, isReader: false })
+  const main = SqlClient.makeSqliteAcquirers({
+    connection: Effect.map(mainThreads, (thread) => new Connection(thread, busyTimeout)),
+    semaphore: Semaphore.makeUnsafe(1),
+    isTransaction: (connection: Connection) => connection.isTransaction
+  })
+  const hasReader = filename !== ":memory:" && !isExclusive
+  const readers = hasReader ? yield* makeThreads({ filename, isExclusive, isReader: true }) : undefined
+  const reader =
+    readers === undefined
+      ? undefined
+      : // the main connection makes the file
+        Effect.map(Effect.andThen(mainThreads, readers), (thread) => new Connection(thread, busyTimeout))
   const single = new SingleStatements(
-    (use) => main.borrower(use),
-    (use) => Effect.scoped(Effect.flatMap(readerAcquirer, use))
+    main.borrower,
+    // queries need no turns: the thread runs them in the order in which they are sent
+    reader === undefined ? main.borrower : (use) => Effect.flatMap(reader, use)
   )
   return yield* SqlClient.make({
     // for streams
-    acquirer: readerAcquirer,
+    acquirer: reader ?? main.acquirer,
     borrower: (use) => use(single),
     transactionAcquirer: main.transactionAcquirer,
     onCommitFailure: main.onCommitFailure,
@@ -48,17 +58,6 @@ export const make = Effect.fnUntraced(function* (
     beginTransaction: "BEGIN IMMEDIATE",
     spanAttributes: [["db.system.name", "sqlite"]]
   })
-})
-
-/** A connection in a thread, which is used by one fiber at a time. */
-const makeAcquirers = Effect.fnUntraced(function* ({ busyTimeout, filename, isExclusive }: Options, isReader: boolean) {
-  const threads = yield* makeThreads({ filename, isExclusive, isReader })
-  const acquirers = SqlClient.makeSqliteAcquirers({
-    connection: Effect.map(threads, (thread) => new Connection(thread, busyTimeout)),
-    semaphore: Semaphore.makeUnsafe(1),
-    isTransaction: (connection: Connection) => connection.isTransaction
-  })
-  return { ...acquirers, opened: threads }
 })
 
 /** The running thread. One that failed is replaced at the next use; what it was running fails. */
@@ -172,7 +171,7 @@ class Connection implements SqlConnection.Connection {
   }
 
   execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
-    const rows = this.#send<ReadonlyArray<object>>({ _tag: "Rows", sql, params })
+    const rows = Effect.map(this.#send<Rows>({ _tag: "Rows", sql, params }), toObjects)
     return transformRows === undefined ? rows : Effect.map(rows, transformRows)
   }
 
@@ -185,7 +184,8 @@ class Connection implements SqlConnection.Connection {
     const cursor = cursors++
     const open = this.#send({ _tag: "Open", sql, params, cursor })
     const close = Effect.ignore(this.#thread.send({ _tag: "Close", cursor }))
-    const rows = Stream.fromEffectRepeat(this.#send<ReadonlyArray<object>>({ _tag: "Fetch", cursor })).pipe(
+    const fetch = Effect.map(this.#send<Rows>({ _tag: "Fetch", cursor }), toObjects)
+    const rows = Stream.fromEffectRepeat(fetch).pipe(
       Stream.takeWhile(Array.isReadonlyArrayNonEmpty),
       Stream.map((rows) => (transformRows === undefined ? rows : (transformRows(rows) as typeof rows))),
       Stream.flattenArray
@@ -199,7 +199,7 @@ class Connection implements SqlConnection.Connection {
   }
 
   executeValues(sql: string, params: ReadonlyArray<unknown>) {
-    return this.#send<ReadonlyArray<ReadonlyArray<unknown>>>({ _tag: "Values", sql, params })
+    return Effect.map(this.#send<Rows>({ _tag: "Rows", sql, params }), ({ values }) => values)
   }
 
   executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
@@ -219,6 +219,13 @@ class Connection implements SqlConnection.Connection {
     })
   }
 }
+
+const toObjects = ({ columns, values }: Rows): ReadonlyArray<object> =>
+  values.map((row) => {
+    const object: { [column: string]: unknown } = {}
+    for (let index = 0; index < columns.length; index++) object[columns[index]!] = row[index]
+    return object
+  })
 
 /** Lends a connection for one statement. */
 type Lend = <A>(
