@@ -11,7 +11,11 @@ import type { PageQuery, PageSizes } from "./Page.ts"
 /** What is recorded about readers cannot be reached at the moment. The operation can be retried. */
 export class ReadersUnavailable extends Schema.TaggedError<ReadersUnavailable>()("ReadersUnavailable", {
   cause: Schema.Defect()
-}) {}
+}) {
+  override get message() {
+    return this.cause instanceof Error ? this.cause.message : String(this.cause)
+  }
+}
 
 /** All ids of readers have been given, so that no reader can be created any more. */
 export class NoReaderIds extends Schema.TaggedError<NoReaderIds>()("NoReaderIds", {}) {}

@@ -3,12 +3,13 @@
  * `npm run import -- catalog FILE`, `npm run import -- ratings FILE`, `npm run import -- database URL`.
  */
 import { NodeServices } from "@effect/platform-node"
-import { Config, Effect, Layer, Option, Path, Schema } from "effect"
+import { Config, Effect, FileSystem, Layer, Option, Path, Schema } from "effect"
 import { Argument, CliConfig, type CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
 
 import project from "../../package.json" with { type: "json" }
 import { cutSecrets } from "../layers/config/cutSecrets.ts"
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import { quoteText } from "../layers/config/quoteText.ts"
 import { warnAbout } from "../layers/config/unknownSettings.ts"
 import { runMain } from "../layers/process/runMain.ts"
 import * as Database from "../layers/sql/Database.ts"
@@ -81,6 +82,22 @@ const ratings = Command.make(
 
 const target = Argument.String("URL").pipe(Argument.withDescription(`The empty database: ${DatabaseUrl.expected}`))
 
+/** A misspelt source would be made, and copied without a row. */
+const refuseUnkept = Effect.fnUntraced(function* (source: DatabaseUrl.DatabaseUrl, target: DatabaseUrl.DatabaseUrl) {
+  const { exists } = yield* FileSystem.FileSystem
+  const { resolve } = yield* ProjectRoot
+  for (const url of [source, target]) {
+    if (url._tag === "Sqlite" && url.filename === ":memory:") {
+      return yield* new UsageError({ message: "A database in memory cannot be copied from or to another process" })
+    }
+  }
+  if (source._tag === "Sqlite" && !(yield* Effect.orElseSucceed(exists(resolve(source.filename)), () => true))) {
+    return yield* new UsageError({
+      message: `DATABASE_URL: there is no file ${quoteText(source.filename)} to copy from`
+    })
+  }
+})
+
 const database = Command.make(
   "database",
   { url: target },
@@ -89,6 +106,7 @@ const database = Command.make(
     const parsed = DatabaseUrl.parse(url)
     // the text may contain a password
     if (Option.isNone(parsed)) return yield* new UsageError({ message: `URL: expected ${DatabaseUrl.expected}` })
+    yield* refuseUnkept(settings.url, parsed.value)
     const source = settings.url._tag === "Sqlite" ? { ...settings.url, isExclusive: true } : settings.url
     const connect = (url: DatabaseUrl.DatabaseUrl) =>
       Layer.build(Database.Database.layerReachable({ ...settings, url }, migrations))

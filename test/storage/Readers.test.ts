@@ -537,7 +537,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
           const failing: Run = (operation, effect, options) =>
             Effect.suspend(() =>
               isDown
-                ? Effect.fail(new DatabaseUnavailable({ reason: "down" }))
+                ? Effect.fail(new DatabaseUnavailable({ reason: "down", isOutage: true }))
                 : database.run(operation, effect, options)
             )
           return { run: failing, transaction: failing }
@@ -765,7 +765,9 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
                   const done = transaction(operation, effect, options)
                   if (operation !== "readers.forget") return done
                   const end =
-                    outcome === "fails" ? Effect.fail(new DatabaseUnavailable({ reason: "lost" })) : Effect.never
+                    outcome === "fails"
+                      ? Effect.fail(new DatabaseUnavailable({ reason: "lost", isOutage: true }))
+                      : Effect.never
                   return Effect.andThen(done, Effect.andThen(forgotten.open, end)) as never
                 }
                 return { transaction: changed }

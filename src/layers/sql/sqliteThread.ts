@@ -1,8 +1,8 @@
 /**
- * The thread in which node:sqlite works, since its calls block. It runs one command after the other, in the order in which they arrive.
- * {@link SqliteClient} starts it and sends the commands; a bundle has it as a file of its own.
+ * A thread in which node:sqlite works, since its calls block. It has one connection, and runs one command after the other, in the order in
+ * which they arrive. {@link SqliteClient} starts it and sends the commands; a bundle has it as a file of its own.
  */
-import { mkdirSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
 import { dirname } from "node:path"
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite"
 import { type MessagePort, parentPort, workerData } from "node:worker_threads"
@@ -12,39 +12,33 @@ export interface Options {
   readonly filename: string
   /** Whether to keep other processes from using the file, and not to open it while one does. */
   readonly isExclusive: boolean
-  /** How long to wait for the lock of another process, in milliseconds. */
-  readonly busyTimeout: number
+  /** Whether writes are refused. */
+  readonly isReader: boolean
 }
-
-/** What the thread is started with. */
-export interface ThreadOptions extends Options {
-  /** Whether there are two connections, which a database in memory or for one process alone cannot have. */
-  readonly hasReader: boolean
-}
-
-/** One connection is for transactions and single statements, and one for reads that take longer. */
-export type ConnectionName = "main" | "reader"
 
 interface Query {
-  readonly connection: ConnectionName
   readonly sql: string
   readonly params: ReadonlyArray<unknown>
 }
 
 export type Command =
-  /** The rows as objects. */
+  /** {@link Rows}. */
   | (Query & { readonly _tag: "Rows" })
-  /** The rows as arrays. */
-  | (Query & { readonly _tag: "Values" })
   /** The number of changed rows. */
   | (Query & { readonly _tag: "Run" })
-  /** Begins to read rows as objects. */
+  /** Begins to read rows. */
   | (Query & { readonly _tag: "Open"; readonly cursor: number })
-  /** The next rows of a cursor; none at the end. */
+  /** The next {@link Rows} of a cursor; none at the end. */
   | { readonly _tag: "Fetch"; readonly cursor: number }
   | { readonly _tag: "Close"; readonly cursor: number }
   /** Closes the database and ends the thread. */
   | { readonly _tag: "End" }
+
+/** The names of columns, and rows as arrays, which are passed between threads in less time than objects. */
+export interface Rows {
+  readonly columns: ReadonlyArray<string>
+  readonly values: ReadonlyArray<ReadonlyArray<unknown>>
+}
 
 /** `errno` is the extended result code of SQLite (https://sqlite.org/rescode.html). */
 export interface Failure {
@@ -55,8 +49,8 @@ export interface Failure {
 type Outcome<A> = { readonly value: A } | { readonly failure: Failure }
 
 /**
- * The answer to a command, and whether a transaction is open on the main connection: SQLite rolls back by itself after some errors. The first
- * answer says that the database is open, or why not.
+ * The answer to a command, and whether a transaction is open: SQLite rolls back by itself after some errors. The first answer says that
+ * the database is open, or why not.
  */
 export type Reply = Outcome<unknown> & { readonly isTransaction: boolean }
 
@@ -66,87 +60,100 @@ const maxStatements = 100
 /** The number of rows of a cursor that are sent together. */
 const fetchSize = 1_000
 
-type Rows = Iterator<Record<string, SQLOutputValue>>
+/** How long to wait for the lock of another process while the file is opened, in milliseconds. */
+const openTimeout = 1_000
 
-class Connection {
-  readonly database: DatabaseSync
-  readonly #statements = new Map<string, StatementSync>()
+/** The same for statements. It is short, because the thread does nothing else meanwhile; the client tries again. */
+const busyTimeout = 10
 
-  constructor({ busyTimeout, filename, isExclusive }: Options) {
-    this.database = new DatabaseSync(filename, { timeout: busyTimeout })
-    if (isExclusive) this.database.exec("PRAGMA locking_mode = EXCLUSIVE")
-    this.database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
-  }
-
-  /** A prepared statement, of which the least recently used ones are dropped. */
-  prepare(sql: string, returnArrays: boolean): StatementSync {
-    const key = `${returnArrays} ${sql}`
-    const statement = this.#statements.get(key) ?? this.database.prepare(sql, { returnArrays })
-    this.#statements.delete(key)
-    this.#statements.set(key, statement)
-    if (this.#statements.size > maxStatements) this.#statements.delete(this.#statements.keys().next().value!)
-    return statement
-  }
+/** A statement that returns arrays. */
+interface Prepared {
+  readonly statement: StatementSync
+  readonly columns: ReadonlyArray<string>
 }
 
-class Thread {
-  readonly #connections: { readonly [Name in ConnectionName]: Connection }
-  readonly #cursors = new Map<number, Rows>()
-  readonly #port: MessagePort
+interface Cursor {
+  readonly columns: ReadonlyArray<string>
+  readonly rows: Iterator<Array<SQLOutputValue>>
+}
 
-  constructor(port: MessagePort, options: ThreadOptions) {
-    if (options.filename !== ":memory:") mkdirSync(dirname(options.filename), { recursive: true })
-    const main = new Connection(options)
-    this.#connections = { main, reader: options.hasReader ? new Connection(options) : main }
-    this.#port = port
+class Connection {
+  readonly #database: DatabaseSync
+  readonly #prepared = new Map<string, Prepared>()
+  readonly #cursors = new Map<number, Cursor>()
+
+  constructor({ filename, isExclusive, isReader }: Options) {
+    if (filename !== ":memory:") prepareFile(filename)
+    this.#database = new DatabaseSync(filename, { timeout: openTimeout })
+    if (isExclusive) this.#database.exec("PRAGMA locking_mode = EXCLUSIVE")
+    this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
+    if (isReader) this.#database.exec("PRAGMA query_only = ON")
+    this.#database.exec(`PRAGMA busy_timeout = ${busyTimeout}`)
   }
 
   get isTransaction(): boolean {
-    return this.#connections.main.database.isOpen && this.#connections.main.database.isTransaction
+    return this.#database.isOpen && this.#database.isTransaction
   }
 
   run(command: Command): unknown {
     switch (command._tag) {
-      case "Rows":
-        return this.#statement(command, false).all(...parameters(command))
-      case "Values":
-        return this.#statement(command, true).all(...parameters(command))
+      case "Rows": {
+        const { columns, statement } = this.#cached(command.sql)
+        return { columns, values: valuesOf(statement.all(...parameters(command))) } satisfies Rows
+      }
       case "Run":
-        return this.#statement(command, false).run(...parameters(command)).changes
-      case "Open":
+        return this.#cached(command.sql).statement.run(...parameters(command)).changes
+      case "Open": {
         // not one that is shared: while it is read, it cannot be used again
-        this.#cursors.set(
-          command.cursor,
-          this.#connections[command.connection].database.prepare(command.sql).iterate(...parameters(command))
-        )
+        const { columns, statement } = this.#prepare(command.sql)
+        const rows = statement.iterate(...parameters(command)) as unknown as Cursor["rows"]
+        this.#cursors.set(command.cursor, { columns, rows })
         return undefined
+      }
       case "Fetch":
-        return this.#fetch(this.#cursors.get(command.cursor)!)
+        return fetchRows(this.#cursors.get(command.cursor)!)
       case "Close":
-        this.#cursors.get(command.cursor)?.return?.()
+        this.#cursors.get(command.cursor)?.rows.return?.()
         this.#cursors.delete(command.cursor)
         return undefined
       case "End":
-        for (const { database } of new Set(Object.values(this.#connections))) database.close()
-        this.#port.close()
-        return undefined
+        return this.#database.close()
     }
   }
 
-  #statement({ connection, sql }: Query, returnArrays: boolean): StatementSync {
-    return this.#connections[connection].prepare(sql, returnArrays)
+  #prepare(sql: string): Prepared {
+    const statement = this.#database.prepare(sql, { returnArrays: true })
+    return { statement, columns: statement.columns().map(({ name }) => name) }
   }
 
-  #fetch(rows: Rows): ReadonlyArray<unknown> {
-    const fetched: Array<unknown> = []
-    while (fetched.length < fetchSize) {
-      const next = rows.next()
-      if (next.done === true) break
-      fetched.push(next.value)
-    }
-    return fetched
+  /** A prepared statement, of which the least recently used ones are dropped. */
+  #cached(sql: string): Prepared {
+    const prepared = this.#prepared.get(sql) ?? this.#prepare(sql)
+    this.#prepared.delete(sql)
+    this.#prepared.set(sql, prepared)
+    if (this.#prepared.size > maxStatements) this.#prepared.delete(this.#prepared.keys().next().value!)
+    return prepared
   }
 }
+
+/** Makes the file where it is missing, for its owner alone: what readers said is personal. Its log gets the same mode. */
+const prepareFile = (filename: string): void => {
+  mkdirSync(dirname(filename), { recursive: true })
+  if (!existsSync(filename)) closeSync(openSync(filename, "a", 0o600))
+}
+
+const fetchRows = ({ columns, rows }: Cursor): Rows => {
+  const values: Array<ReadonlyArray<unknown>> = []
+  while (values.length < fetchSize) {
+    const next = rows.next()
+    if (next.done === true) break
+    values.push(next.value)
+  }
+  return { columns, values }
+}
+
+/** Statements return arrays; the types of Node do not tell. */
+const valuesOf = (rows: unknown) => rows as Rows["values"]
 
 const parameters = ({ params }: Query) => params as ReadonlyArray<SQLInputValue>
 
@@ -165,12 +172,13 @@ const attempt = <A>(evaluate: () => A, fallback: number): Outcome<A> => {
 const serve = (port: MessagePort) => {
   const reply = (outcome: Outcome<unknown>, isTransaction: boolean) =>
     port.postMessage({ ...outcome, isTransaction } satisfies Reply)
-  const opened = attempt(() => new Thread(port, workerData as ThreadOptions), cantOpen)
+  const opened = attempt(() => new Connection(workerData as Options), cantOpen)
   if ("failure" in opened) return reply(opened, false)
-  const thread = opened.value
+  const connection = opened.value
   port.on("message", (command: Command) => {
-    const outcome = attempt(() => thread.run(command), otherError)
-    reply(outcome, thread.isTransaction)
+    const outcome = attempt(() => connection.run(command), otherError)
+    reply(outcome, connection.isTransaction)
+    if (command._tag === "End") port.close()
   })
   reply({ value: undefined }, false)
 }

@@ -118,7 +118,7 @@ describe("GroupCommit", () => {
         isSplit: () => true
       })
       const fibers = yield* Effect.forEach(Array.from({ length: 20 }), (_, index) => Effect.forkChild(call(index)))
-      while (running < 4) yield* Effect.yieldNow
+      yield* Effect.repeat(Effect.yieldNow, { until: () => running >= 4 })
       yield* Fiber.interrupt(fibers.at(-1)!)
       yield* Deferred.succeed(gate, undefined)
       yield* exitsOf(fibers)

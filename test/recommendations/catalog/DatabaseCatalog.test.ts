@@ -42,7 +42,7 @@ class FakeStore {
 
   #answer<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | DatabaseUnavailable> {
     if (this.isBroken) return Effect.die(new Error("no such table"))
-    return this.isDown ? Effect.fail(new DatabaseUnavailable({ reason: "it is off" })) : effect
+    return this.isDown ? Effect.fail(new DatabaseUnavailable({ reason: "it is off", isOutage: true })) : effect
   }
 }
 
