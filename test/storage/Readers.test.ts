@@ -575,7 +575,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
             ? Effect.suspend(() => {
                 reads++
                 return isSlow
-                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer" }))
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer", isOutage: true }))
                   : run(operation, effect, options)
               })
             : run(operation, effect, options)
