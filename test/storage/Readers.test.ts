@@ -47,10 +47,10 @@ const changedReplica = (
 
 /** Books 1 to 200, of which the first 100 are gone from the catalogue. */
 const addBooks = Effect.gen(function* () {
-  const { run } = yield* Database
+  const { transaction } = yield* Database
   const sql = yield* SqlClient.SqlClient
   const books = Arr.makeBy(200, (index) => toRow(book(index + 1), index < 100 ? 1 : 2))
-  yield* run("books", sql`INSERT INTO books ${sql.insert(books)}`)
+  yield* transaction("books", sql`INSERT INTO books ${sql.insert(books)}`)
 })
 
 const feedback = (
@@ -575,7 +575,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
             ? Effect.suspend(() => {
                 reads++
                 return isSlow
-                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer" }))
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer", isOutage: false }))
                   : run(operation, effect, options)
               })
             : run(operation, effect, options)
@@ -858,7 +858,10 @@ const untilTruncated = (url: DatabaseUrl) =>
 
 /** Moves the time at which a reader was forgotten a day into the past. */
 const backdateTombstone = Effect.fnUntraced(function* (userId: number) {
-  const { run } = yield* Database
+  const { transaction } = yield* Database
   const sql = yield* SqlClient.SqlClient
-  yield* run("backdate", sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`)
+  yield* transaction(
+    "backdate",
+    sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`
+  )
 })
