@@ -363,7 +363,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       yield* Effect.forEach([5, 6, 7, userId], forget)
       yield* record(feedback(8, 1, "LIKE"))
       yield* Effect.forEach([5, 6, userId], backdateTombstone)
-      assert.strictEqual(yield* retention.deleteTombstones(), 2)
+      assert.strictEqual(yield* retention.deleteTombstones, 2)
       const left = yield* Effect.forEach([5, 6, 7, 8, userId], (id) => rowsOf("readers", id))
       assert.deepStrictEqual(
         left.map(({ length }) => length),
