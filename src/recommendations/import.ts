@@ -55,7 +55,9 @@ const catalog = Command.make(
 )
 
 const strict = Flag.Boolean("strict").pipe(
-  Flag.withDescription("Imports nothing if a row is invalid or of an unknown book"),
+  Flag.withDescription(
+    "Imports nothing if a row is invalid or of an unknown book; FILE is read twice, so not /dev/stdin"
+  ),
   Flag.withDefault(false)
 )
 

@@ -47,10 +47,10 @@ const changedReplica = (
 
 /** Books 1 to 200, of which the first 100 are gone from the catalogue. */
 const addBooks = Effect.gen(function* () {
-  const { run } = yield* Database
+  const { transaction } = yield* Database
   const sql = yield* SqlClient.SqlClient
   const books = Arr.makeBy(200, (index) => toRow(book(index + 1), index < 100 ? 1 : 2))
-  yield* run("books", sql`INSERT INTO books ${sql.insert(books)}`)
+  yield* transaction("books", sql`INSERT INTO books ${sql.insert(books)}`)
 })
 
 const feedback = (
@@ -363,7 +363,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       yield* Effect.forEach([5, 6, 7, userId], forget)
       yield* record(feedback(8, 1, "LIKE"))
       yield* Effect.forEach([5, 6, userId], backdateTombstone)
-      assert.strictEqual(yield* retention.deleteTombstones(), 2)
+      assert.strictEqual(yield* retention.deleteTombstones, 2)
       const left = yield* Effect.forEach([5, 6, 7, 8, userId], (id) => rowsOf("readers", id))
       assert.deepStrictEqual(
         left.map(({ length }) => length),
@@ -575,7 +575,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
             ? Effect.suspend(() => {
                 reads++
                 return isSlow
-                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer", isOutage: true }))
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer", isOutage: false }))
                   : run(operation, effect, options)
               })
             : run(operation, effect, options)
@@ -629,6 +629,37 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
     }).pipe(Effect.scoped, Effect.provide(logs.layer))
   })
 
+  it.effect("deletes expired rows again after unexpected errors, the first of which is logged", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const attempts = yield* Queue.unbounded<number>()
+      let count = 0
+      yield* Layer.build(
+        changedReplica(yield* fresh, ({ transaction }) => {
+          const changed: Run = (operation, effect, options) =>
+            operation === "readers.delete_impressions"
+              ? Effect.suspend(() => {
+                  Queue.offerUnsafe(attempts, ++count)
+                  return count < 4 ? Effect.die(new Error("no such table")) : transaction(operation, effect, options)
+                })
+              : transaction(operation, effect, options)
+          return { transaction: changed }
+        })
+      )
+      for (let attempt = 1; attempt <= 5; attempt++) {
+        // the attempt before has ended when the clock is adjusted
+        const passed = Effect.andThen(TestClock.adjust("1 hour"), Effect.promise(nextTurn))
+        yield* Effect.repeat(passed, { until: () => count >= attempt })
+        assert.strictEqual(yield* Queue.take(attempts), attempt)
+      }
+      const errors = logs.lines().filter(({ level }) => level === "ERROR")
+      assert.deepStrictEqual(
+        errors.map(({ message }) => message),
+        ["Expired rows cannot be deleted"]
+      )
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+
   if (system === "postgresql") {
     it.live("uses in the next call what another replica has recorded", () =>
       Effect.scoped(
@@ -655,6 +686,36 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
         Effect.gen(function* () {
           const url = yield* fresh
           const one = yield* Layer.build(replica(url, { refresh: Duration.millis(5) }))
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Effect.provideContext(record(feedback(1, 1, "HIDE")), other)
+          yield* Effect.provideContext(
+            Effect.repeat(excluded(1), { until: (books) => books.length > 0, schedule: Schedule.spaced("5 millis") }),
+            one
+          )
+        })
+      )
+    )
+
+    it.live("notices writes of other processes also after unexpected errors", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          let polls = 0
+          const one = yield* Layer.build(
+            changedReplica(
+              url,
+              ({ run }) => {
+                const changed: Run = (operation, effect, options) =>
+                  operation === "readers.data_version"
+                    ? Effect.suspend(() => (++polls < 4 ? Effect.die("bug") : run(operation, effect, options)))
+                    : run(operation, effect, options)
+                return { run: changed }
+              },
+              { refresh: Duration.millis(5) }
+            )
+          )
           const other = yield* Layer.build(replica(url))
           yield* Effect.provideContext(addBooks, one)
           assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
@@ -858,7 +919,10 @@ const untilTruncated = (url: DatabaseUrl) =>
 
 /** Moves the time at which a reader was forgotten a day into the past. */
 const backdateTombstone = Effect.fnUntraced(function* (userId: number) {
-  const { run } = yield* Database
+  const { transaction } = yield* Database
   const sql = yield* SqlClient.SqlClient
-  yield* run("backdate", sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`)
+  yield* transaction(
+    "backdate",
+    sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`
+  )
 })

@@ -69,7 +69,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
         maxSize: maxRecordsOfTransaction,
         concurrency: sql.onDialectOrElse({ pg: () => concurrency, orElse: () => 1 }),
         // the lock of one reader
-        isSplit: (error) => error._tag === "DatabaseUnavailable" && !isOutage(error)
+        isSplit: (error) => error._tag === "DatabaseUnavailable" && !error.isOutage
       })
 
       const forget = (userId: number) =>
@@ -115,8 +115,6 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
 
 /** {@link layer} with {@link settings}. */
 export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
-
-const isOutage = (error: DatabaseUnavailable): boolean => "isOutage" in error && error.isOutage === true
 
 const readersOf = (calls: ReadonlyArray<Call>): ReadonlyArray<number> => calls.flat().map(({ userId }) => userId)
 

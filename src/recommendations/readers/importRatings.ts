@@ -80,7 +80,16 @@ const enlargeCache = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   yield* sql.onDialectOrElse({
     pg: () => Effect.void,
-    orElse: () => Effect.asVoid(run("ratings.cache", sql`PRAGMA cache_size = -65536`))
+    // of the connection that writes
+    orElse: () =>
+      Effect.asVoid(
+        run(
+          "ratings.cache",
+          Effect.scoped(
+            Effect.flatMap(sql.reserve, (connection) => connection.executeValues("PRAGMA cache_size = -65536", []))
+          )
+        )
+      )
   })
 })
 

@@ -19,7 +19,7 @@ const interval: Duration.Input = "1 hour"
 /** Deletes what has expired: now, and every hour. Impressions expire when they happened longer ago than `impressionRetention`. */
 export const run = Effect.fnUntraced(function* (impressionRetention: Duration.Duration) {
   const guard = repeatedTask.makeGuard("Expired rows cannot be deleted")
-  const deleteAll = Effect.andThen(deleteImpressions(impressionRetention), deleteTombstones()).pipe(
+  const deleteAll = Effect.andThen(deleteImpressions(impressionRetention), deleteTombstones).pipe(
     Effect.asVoid,
     Effect.catchTag("DatabaseUnavailable", ({ reason }) =>
       Effect.annotateLogs(Effect.logWarning("Expired rows could not be deleted; trying again later"), { reason })
@@ -38,18 +38,6 @@ export const deleteImpressions = (retention: Duration.Duration) =>
       ORDER BY happened_at LIMIT ${batchSize} ${lock}
     ) RETURNING sequence`
   })
-
-/** Deletes the rows of the shop's own accounts that drop no feedback any more, and returns their number. */
-export const deleteTombstones = () =>
-  deleteBatches(
-    "readers.delete_tombstones",
-    (sql, { lock, now }) =>
-      sql`DELETE FROM readers WHERE user_id IN (
-      SELECT user_id FROM readers
-      WHERE user_id < ${firstCreatedId} AND forgotten_at <= ${now} - ${accountTombstoneLifetime}
-      ORDER BY user_id LIMIT ${batchSize} ${lock}
-    ) RETURNING user_id`
-  )
 
 interface Fragments {
   /** Locks the rows of a query that nobody has locked. */
@@ -81,3 +69,14 @@ const deleteBatches = Effect.fnUntraced(function* (
     if (length < batchSize) return deleted
   }
 })
+
+/** Deletes the rows of the shop's own accounts that drop no feedback any more, and returns their number. */
+export const deleteTombstones = deleteBatches(
+  "readers.delete_tombstones",
+  (sql, { lock, now }) =>
+    sql`DELETE FROM readers WHERE user_id IN (
+      SELECT user_id FROM readers
+      WHERE user_id < ${firstCreatedId} AND forgotten_at <= ${now} - ${accountTombstoneLifetime}
+      ORDER BY user_id LIMIT ${batchSize} ${lock}
+    ) RETURNING user_id`
+)
