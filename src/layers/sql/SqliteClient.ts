@@ -36,10 +36,11 @@ export const make = Effect.fnUntraced(function* (
   const hasReader = filename !== ":memory:" && !isExclusive
   const readers = hasReader ? yield* makeThreads({ filename, isExclusive, isReader: true }) : undefined
   const reader =
-    readers === undefined
-      ? undefined
-      : // the main connection makes the file
-        Effect.map(Effect.andThen(mainThreads, readers), (thread) => new Connection(thread, busyTimeout))
+    readers === undefined ? undefined : Effect.map(readers, (thread) => new Connection(thread, busyTimeout))
+  // threads take a while to start; whoever needs them first sees why one cannot
+  for (const threads of [mainThreads, readers]) {
+    if (threads !== undefined) yield* Effect.forkScoped(Effect.ignore(threads), { startImmediately: true })
+  }
   const single = new SingleStatements(
     main.borrower,
     // queries need no turns: the thread runs them in the order in which they are sent
