@@ -20,7 +20,7 @@ import * as Processes from "./Processes.ts"
 import { recommend, recommendPath } from "./Requests.ts"
 
 /** The most bytes that a call may allocate on the heap. Lower this when a call allocates less. */
-const maxAllocated = 28_000
+const maxAllocated = 25_300
 
 /** The lowest allowed ratio of the CPU time of a call by hand to ours. */
 const minRatio = 0.78

@@ -200,7 +200,8 @@ layer(Installation.layer, { excludeTestServices: true })("npm run import -- cata
       what: "a database that cannot be reached",
       args: ["catalog", "/dev/null"],
       env: { DATABASE_URL: "postgres://shop:secret@127.0.0.1:1/shop" },
-      message: /^The database is unavailable: the connection failed \(connect ECONNREFUSED 127.0.0.1:1\)$/
+      message:
+        /^The database is unavailable: postgres:\/\/\S+: the connection failed \(connect ECONNREFUSED 127.0.0.1:1\)$/
     },
     {
       what: "a bad URL of the database",

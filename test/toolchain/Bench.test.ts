@@ -4,13 +4,16 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, FileSystem } from "effect"
+import protobuf from "protobufjs"
 
 import * as Catalogues from "../../bench/Catalogues.ts"
 import * as HeapSnapshot from "../../bench/HeapSnapshot.ts"
 import * as Goodput from "../../bench/hostile/Goodput.ts"
+import * as ReaderCalls from "../../bench/ReaderCalls.ts"
 import * as Report from "../../bench/Report.ts"
 import type { Row } from "../../bench/Row.ts"
 import * as Slope from "../../bench/Slope.ts"
+import { type Feedback, isUuid } from "../../src/domain/Feedback.ts"
 import * as CatalogFile from "../../src/recommendations/catalog/CatalogFile.ts"
 import { EncodedBook } from "../../src/recommendations/catalog/EncodedCatalog.ts"
 
@@ -86,6 +89,30 @@ describe("a slope", () => {
   })
 })
 
+it("ReaderCalls.record makes a new id for each record, and expects all records to be recorded", () => {
+  const proto = protobuf.loadSync("proto/onlinebooks/recommendations/v1/recommendations.proto")
+  const typeOf = (name: string) => proto.lookupType(`onlinebooks.recommendations.v1.${name}`)
+  const { isExpected, message } = ReaderCalls.record(100, [1, 2, 3])
+  const ids = [message(), message()].flatMap((request) =>
+    (typeOf("RecordFeedbackRequest").decode(request).toJSON()["feedback"] as Array<Feedback>).map(
+      ({ feedbackId }) => feedbackId
+    )
+  )
+  assert.isTrue(ids.every(isUuid))
+  assert.strictEqual(new Set(ids).size, 200)
+  const response = (counts: object) => Buffer.from(typeOf("RecordFeedbackResponse").encode(counts).finish())
+  assert.isTrue(isExpected(response({ recordedCount: 100, duplicateCount: 0 })))
+  assert.isFalse(isExpected(response({ recordedCount: 99, duplicateCount: 1 })))
+})
+
+it("ReaderCalls.list counts the listed records", () => {
+  const feedback = (count: number) => Buffer.concat(Array.from({ length: count }, () => Buffer.of(0x0a, 1, 0)))
+  const book = Buffer.of(0x12, 2, 0x08, 1)
+  const { isExpected } = ReaderCalls.list()
+  assert.isTrue(isExpected(Buffer.concat([feedback(50), book])))
+  assert.isFalse(isExpected(Buffer.concat([feedback(49), book])))
+})
+
 describe("a report", () => {
   const line = (name: string, cpu: number, median: number) => ({
     name,
@@ -116,5 +143,22 @@ describe("a report", () => {
       [false, false, false]
     )
     assert.include(Report.format(row, missed), "| theirs | 114.0 (114.0) | 1.14 |")
+  })
+
+  it("compares a throughput the other way round, since more is better", () => {
+    const throughput = (name: string, best: number) => ({ name, throughput: { best, middle: best } })
+    const verdicts = (ours: number) =>
+      Report.verdicts(
+        { ...row, targets: [{ against: "theirs", column: "throughput", atLeast: 0.8 }] },
+        { lines: [throughput("ours", ours), throughput("theirs", 100)] }
+      )
+    assert.deepStrictEqual(
+      verdicts(80).map(({ isReached, value }) => [value, isReached]),
+      [[0.8, true]]
+    )
+    assert.deepStrictEqual(
+      verdicts(79).map(({ isReached }) => isReached),
+      [false]
+    )
   })
 })

@@ -1,6 +1,6 @@
 /**
- * Runs calls that arrive at the same time in one transaction, since a commit costs more than what it commits: while transactions run, calls
- * wait, and form the next one together.
+ * Runs calls that arrive at the same time in one transaction or statement, since each costs more than what it writes or reads: while
+ * transactions run, calls wait, and form the next one together.
  *
  * ```ts
  * const record = yield* GroupCommit.make({

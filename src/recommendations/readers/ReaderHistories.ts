@@ -5,12 +5,14 @@
  * until another process has written to the file, which is polled. With PostgreSQL each call reads the history; the last one that was
  * read only serves when the database does not answer in time.
  */
-import { type Clock, type Duration, Effect, Stream } from "effect"
+import { type Array as Arr, type Clock, type Duration, Effect, Exit, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { excludingKinds } from "../../domain/Feedback.ts"
 import { type History, noHistory } from "../../domain/Readers.ts"
-import { Database } from "../../layers/sql/Database.ts"
+import { Database, DatabaseUnavailable } from "../../layers/sql/Database.ts"
+import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
+import { jsonRows } from "../../layers/sql/jsonRows.ts"
 import * as repeatedTask from "../../layers/telemetry/repeatedTask.ts"
 import { numberByKind } from "../kindNumbers.ts"
 import { HistoryCache } from "./HistoryCache.ts"
@@ -26,6 +28,12 @@ const ageCheckInterval: Duration.Input = "1 minute"
 /** After this many reads that failed one after the other, there is one read in each pause, so that a slow database is not flooded. */
 const maxFailures = 5
 const pause = 1000
+
+/** The readers whose histories are read together. */
+const maxReadersOfStatement = 100
+
+/** Statements at the same time in PostgreSQL. */
+const concurrency = 4
 
 export interface ReaderHistories {
   /** See `Readers`. */
@@ -44,19 +52,31 @@ export const make = Effect.fnUntraced(function* ({
   const sql = yield* SqlClient.SqlClient
   const cache = new HistoryCache()
   const isShared = sql.onDialectOrElse({ pg: () => true, orElse: () => false })
-  const kinds = excludingKinds.map((kind) => numberByKind.get(kind)!)
+
+  // calls that arrive while others are read are read together: a statement costs more than what it reads
+  const readTogether = yield* GroupCommit.make({
+    commit: (userIds: Arr.NonEmptyReadonlyArray<number>) =>
+      Effect.map(
+        run("readers.history", selectExcluded(sql, userIds), { timeout: historyTimeout }),
+        (rows): ReadonlyArray<Exit.Exit<ReadonlySet<number>, DatabaseUnavailable>> => {
+          const excluded = new Map(userIds.map((userId) => [userId, new Set<number>()]))
+          for (const [userId, bookId] of rows as ReadonlyArray<[number, number]>) excluded.get(userId)!.add(bookId)
+          return userIds.map((userId) => Exit.succeed(excluded.get(userId)!))
+        }
+      ),
+    sizeOf: () => 1,
+    maxSize: maxReadersOfStatement,
+    concurrency: isShared ? concurrency : 1,
+    isSplit: () => false
+  })
 
   const read = (userId: number) =>
     cache.read(
       userId,
-      Effect.map(
-        run(
-          "readers.history",
-          sql`SELECT book_id FROM reader_books WHERE user_id = ${userId} AND ${sql.in("kind", kinds)}`.values,
-          { timeout: historyTimeout }
-        ),
-        (rows): ReadonlySet<number> => new Set(rows.map(([bookId]) => bookId as number))
-      )
+      Effect.timeoutOrElse(readTogether(userId), {
+        duration: historyTimeout,
+        orElse: () => Effect.fail(new DatabaseUnavailable({ reason: "other histories took too long", isOutage: false }))
+      })
     )
 
   /** What is known without the database. */
@@ -116,6 +136,19 @@ export const make = Effect.fnUntraced(function* ({
   }
   return histories
 })
+
+const kinds = excludingKinds.map((kind) => numberByKind.get(kind)!)
+
+/** Rows of a reader and a book that is not recommended to that reader. */
+const selectExcluded = (sql: SqlClient.SqlClient, userIds: ReadonlyArray<number>) => {
+  const input = jsonRows(
+    sql,
+    { user_id: "INTEGER" },
+    [...new Set(userIds)].map((user_id) => ({ user_id }))
+  )
+  return sql`SELECT user_id, book_id FROM ${input} JOIN reader_books USING (user_id) WHERE ${sql.in("kind", kinds)}`
+    .values
+}
 
 /** Reads that failed since the last one that did not. */
 class ConsecutiveFailures {

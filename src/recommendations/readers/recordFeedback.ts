@@ -169,7 +169,7 @@ const insertFeedback = Effect.fnUntraced(function* (rows: ReadonlyArray<Feedback
   return new Map(inserted.map(({ feedback_id, sequence }) => [feedback_id, sequence]))
 })
 
-type CurrentRow = Omit<FeedbackRow, "feedback_id" | "recommendation_id"> & { readonly sequence: number }
+type CurrentRow = Pick<FeedbackRow, "user_id" | "happened_at"> & { readonly sequence: number }
 
 /** What counts of inserted rows, one for each reader and book. */
 const latestOf = (
@@ -178,36 +178,29 @@ const latestOf = (
   sequences: ReadonlyMap<string, number>
 ): ReadonlyArray<CurrentRow> => {
   const latest = new Map<string, CurrentRow>()
-  for (const { book_id, feedback_id, happened_at, kind, rating, user_id } of rows) {
+  for (const { book_id, feedback_id, happened_at, user_id } of rows) {
     const sequence = sequences.get(feedback_id)
     if (sequence === undefined || !counts(accepted.get(feedback_id)!.kind)) continue
     const pair = pairOf(user_id, book_id)
     const other = latest.get(pair)
     if (other !== undefined && other.happened_at > happened_at) continue
-    latest.set(pair, { user_id, book_id, kind, rating, happened_at, sequence })
+    latest.set(pair, { user_id, happened_at, sequence })
   }
   return [...latest.values()]
 }
 
-/** Lets feedback count unless later feedback counts already. */
+/** Lets inserted feedback count unless later feedback counts already. */
 const updateReaderBooks = Effect.fnUntraced(function* (rows: ReadonlyArray<CurrentRow>) {
   if (rows.length === 0) return
   const sql = yield* SqlClient.SqlClient
   const input = jsonRows(
     sql,
-    {
-      user_id: "INTEGER",
-      book_id: "INTEGER",
-      kind: "SMALLINT",
-      rating: "SMALLINT",
-      happened_at: "BIGINT",
-      sequence: "BIGINT"
-    },
-    rows
+    { sequence: "BIGINT" },
+    rows.map(({ sequence }) => ({ sequence }))
   )
   yield* sql`
     INSERT INTO reader_books (user_id, book_id, kind, rating, happened_at, sequence)
-    SELECT user_id, book_id, kind, rating, happened_at, sequence FROM ${input} WHERE true
+    SELECT user_id, book_id, kind, rating, happened_at, sequence FROM ${input} JOIN feedback USING (sequence) WHERE true
     ON CONFLICT (user_id, book_id) DO UPDATE SET
       kind = excluded.kind,
       rating = excluded.rating,
