@@ -113,7 +113,7 @@ describe("GroupCommit", () => {
             return [Exit.succeed(calls[0])]
           }),
         sizeOf: () => 1,
-        maxSize: 100,
+        maxSize: 10,
         concurrency: 2,
         isSplit: () => true
       })
