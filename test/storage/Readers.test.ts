@@ -189,6 +189,14 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       assert.strictEqual(good.recorded, 1)
       assert.deepStrictEqual(yield* currentOf(1), { 2: "LIKE" })
       assert.deepStrictEqual(yield* rowsOf("readers", 1_000_000_000), [])
+      // together with what needs no database
+      const fields = yield* violationsOf(
+        record(feedback(0, 0, "LIKE"), feedback(1, 201, "RATING"), feedback(1_000_000_000, 1, "LIKE"))
+      )
+      assert.deepStrictEqual(
+        (fields as ReadonlyArray<{ readonly field: string }>).map(({ field }) => field),
+        ["feedback[0].userId", "feedback[0].bookId", "feedback[1].rating", "feedback[1].bookId", "feedback[2].userId"]
+      )
     })
   )
 

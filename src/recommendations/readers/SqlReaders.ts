@@ -4,14 +4,22 @@
 import { Config, Duration, Effect, Exit, Layer, Result } from "effect"
 import { SqlClient } from "effect/sql"
 
-import { expectedUserId, expectedUuid, isUuid, validate } from "../../domain/Feedback.ts"
-import { InvalidQuery } from "../../domain/InvalidQuery.ts"
+import {
+  expectedUserId,
+  expectedUuid,
+  isUuid,
+  maxRecords,
+  type ReceivedFeedback,
+  validate
+} from "../../domain/Feedback.ts"
+import { InvalidQuery, type Violation } from "../../domain/InvalidQuery.ts"
 import { Readers, ReadersUnavailable, type Recording } from "../../domain/Readers.ts"
 import * as Setting from "../../layers/config/Setting.ts"
 import { Database, DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
 import { refreshInterval } from "../catalog/DatabaseCatalog.ts"
 import { createReader } from "./createReader.ts"
+import { unknownIn } from "./findUnknown.ts"
 import { forgetReader } from "./forgetReader.ts"
 import { listFeedback } from "./listFeedback.ts"
 import * as ReaderHistories from "./ReaderHistories.ts"
@@ -98,13 +106,25 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
           Effect.provideService(SqlClient.SqlClient, sql)
         )
 
+      /** Adds what only the database knows, so that all bad fields are named at once. */
+      const nameUnknown = (received: ReadonlyArray<ReceivedFeedback>, { violations }: InvalidQuery) =>
+        received.length < 1 || received.length > maxRecords
+          ? Effect.succeed(new InvalidQuery({ violations }))
+          : run("readers.check", unknownIn(received)).pipe(
+              Effect.provideService(SqlClient.SqlClient, sql),
+              Effect.orElseSucceed((): ReadonlyArray<Violation> => []),
+              Effect.map((unknown) => new InvalidQuery({ violations: [...violations, ...unknown].toSorted(byRecord) }))
+            )
+
       return Readers.of({
         create: (requestId) =>
           isUuid(requestId) ? inDatabase(create(requestId.toLowerCase())) : invalid("requestId", expectedUuid),
         record: (received) =>
           Effect.clockWith((clock) => {
             const feedback = validate(received, clock.currentTimeMillisUnsafe())
-            return Result.isFailure(feedback) ? Effect.fail(feedback.failure) : inDatabase(record(feedback.success))
+            return Result.isFailure(feedback)
+              ? Effect.flip(nameUnknown(received, feedback.failure))
+              : inDatabase(record(feedback.success))
           }),
         list: (query) => inDatabase(run("readers.list", listFeedback(query))),
         forget: (userId) => (userId >= 1 ? inDatabase(forget(userId)) : invalid("userId", expectedUserId)),
@@ -115,6 +135,11 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
 
 /** {@link layer} with {@link settings}. */
 export const layerConfig = Layer.unwrap(Effect.map(settings, layer))
+
+/** The order of the records in which fields are. */
+const byRecord = (one: Violation, other: Violation): number => recordOf(one) - recordOf(other)
+
+const recordOf = ({ field }: Violation): number => Number(/^feedback\[(\d+)\]/.exec(field)?.[1])
 
 const readersOf = (calls: ReadonlyArray<Call>): ReadonlyArray<number> => calls.flat().map(({ userId }) => userId)
 

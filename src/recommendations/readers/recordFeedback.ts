@@ -10,6 +10,7 @@ import { InvalidQuery, type Violation } from "../../domain/InvalidQuery.ts"
 import type { Recording } from "../../domain/Readers.ts"
 import { jsonRows } from "../../layers/sql/jsonRows.ts"
 import { numberByKind } from "../kindNumbers.ts"
+import { distinct, findUnknownBooks, unknownBook, unknownReader } from "./findUnknown.ts"
 import { type LockedReaders, lockReaders } from "./lockReaders.ts"
 
 /** The feedback of one call, which is recorded as a whole. */
@@ -68,22 +69,6 @@ export const recordFeedback = Effect.fnUntraced(function* (
   }
 })
 
-const distinct = <A>(items: ReadonlyArray<A>, key: (item: A) => number): ReadonlyArray<number> => [
-  ...new Set(items.map(key))
-]
-
-const findUnknownBooks = Effect.fnUntraced(function* (bookIds: ReadonlyArray<number>) {
-  const sql = yield* SqlClient.SqlClient
-  const input = jsonRows(
-    sql,
-    { book_id: "INTEGER" },
-    bookIds.map((book_id) => ({ book_id }))
-  )
-  const rows = yield* sql<{ readonly book_id: number }>`
-    SELECT input.book_id FROM ${input} WHERE NOT EXISTS (SELECT 1 FROM books WHERE books.book_id = input.book_id)`
-  return new Set(rows.map(({ book_id }) => book_id))
-})
-
 const violationsOf = (
   call: Call,
   unknownBooks: ReadonlySet<number>,
@@ -92,12 +77,12 @@ const violationsOf = (
   const violations: Array<Violation> = []
   for (const [index, { bookId, happenedAt, userId }] of call.entries()) {
     if (!isForgotten.has(userId)) {
-      violations.push({ field: `feedback[${index}].userId`, description: "expected an id that CreateReader has given" })
+      violations.push({ field: `feedback[${index}].userId`, description: unknownReader })
     }
     if (unknownBooks.has(bookId)) {
       violations.push({
         field: `feedback[${index}].bookId`,
-        description: "expected a book that is or was in the catalogue"
+        description: unknownBook
       })
     }
     // this replica's clock may be ahead
