@@ -830,7 +830,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
           const reader = yield* Effect.forkScoped(Effect.provideContext(read, other))
           yield* reading.await
           assert.strictEqual(yield* Effect.provideContext(forget(1), one), 2000)
-          const warnings = () => logs.lines().filter(({ level }) => level === "WARN")
+          const warnings = () => logs.lines().filter(({ message }) => String(message).includes("write-ahead log"))
           // an attempt must not time out
           const pass = Effect.andThen(
             Effect.suspend(() => (isAttempting ? Effect.void : TestClock.adjust("1 second"))),

@@ -3,7 +3,7 @@
  *
  * Transactions and single statements that write take turns on one connection. Queries and streams of a file have a connection and a thread
  * of their own: they see the last committed state, and do not wait for transactions. A statement that another process locks out is
- * repeated for a while. An interrupted statement that has begun runs to its end in the thread; its result is dropped.
+ * repeated for a while. An interrupted statement that was sent runs to its end in the thread; its result is dropped.
  */
 import { Worker } from "node:worker_threads"
 
@@ -87,7 +87,15 @@ const makeThreads = (
     return threads
   })
 
-type Callback = (reply: Reply) => void
+/** The number of commands that the thread has at most. The others wait here, so that those that are interrupted are not run. */
+const maxSent = 64
+
+/** A command that waits to be sent. */
+interface Waiting {
+  readonly command: Command
+  readonly onReply: (reply: Reply) => void
+  isInterrupted: boolean
+}
 
 /** Sends commands to a thread, which answers them in their order. */
 class Thread {
@@ -97,11 +105,13 @@ class Thread {
   readonly opened: Effect.Effect<void, SqlError.SqlError>
   readonly #worker: Worker
   readonly #exited: Promise<void>
-  readonly #pending: Callback[] = []
+  readonly #waiting: Waiting[] = []
+  /** Of the commands that were sent. */
+  readonly #callbacks: Waiting["onReply"][] = []
 
   constructor(options: ThreadOptions) {
     this.#worker = new Worker(new URL(threadFile, import.meta.url), { name: "sqlite", workerData: options })
-    const first = new Promise<Reply>((resolve) => this.#pending.push(resolve))
+    const first = new Promise<Reply>((resolve) => this.#callbacks.push(resolve))
     this.opened = Effect.flatMap(
       Effect.promise(() => first),
       resultOf
@@ -114,7 +124,8 @@ class Thread {
     })
     this.#worker.on("message", (reply: Reply) => {
       this.isTransaction = reply.isTransaction
-      this.#pending.shift()?.(reply)
+      this.#callbacks.shift()?.(reply)
+      this.#sendNext()
     })
     this.#worker.on("error", (error) => this.#fail(error instanceof Error ? error.message : String(error)))
   }
@@ -122,21 +133,41 @@ class Thread {
   send(command: Command): Effect.Effect<unknown, SqlError.SqlError> {
     return Effect.callback<Reply>((resume) => {
       if (!this.isAlive) return resume(Effect.succeed(failure("The thread of SQLite has ended")))
-      this.#pending.push((reply) => resume(Effect.succeed(reply)))
-      this.#worker.postMessage(command)
+      const waiting = this.#add(command, (reply) => resume(Effect.succeed(reply)))
+      return Effect.sync(() => {
+        waiting.isInterrupted = true
+      })
     }).pipe(Effect.flatMap(resultOf))
   }
 
   /** Resolves after the commands before it were run and the file is closed. */
   async close(): Promise<void> {
-    if (this.isAlive) this.#worker.postMessage({ _tag: "End" } satisfies Command)
+    if (this.isAlive) this.#add({ _tag: "End" }, () => {})
     await this.#exited
+  }
+
+  #add(command: Command, onReply: Waiting["onReply"]): Waiting {
+    const waiting = { command, onReply, isInterrupted: false }
+    this.#waiting.push(waiting)
+    this.#sendNext()
+    return waiting
+  }
+
+  #sendNext(): void {
+    while (this.isAlive && this.#callbacks.length < maxSent) {
+      const next = this.#waiting.shift()
+      if (next === undefined) return
+      if (next.isInterrupted) continue
+      this.#callbacks.push(next.onReply)
+      this.#worker.postMessage(next.command)
+    }
   }
 
   #fail(message: string): void {
     this.isAlive = false
     this.isTransaction = false
-    for (const resume of this.#pending.splice(0)) resume(failure(message))
+    const waiting = this.#waiting.splice(0).map(({ onReply }) => onReply)
+    for (const onReply of [...this.#callbacks.splice(0), ...waiting]) onReply(failure(message))
   }
 }
 

@@ -184,6 +184,46 @@ describe("a file of SQLite", () => {
     )
   )
 
+  it.live(
+    "runs no statement inside of a transaction of another fiber",
+    opened(() =>
+      Effect.gen(function* () {
+        const { run, transaction } = yield* Database
+        const rolledBack = transaction(
+          "roll back",
+          Effect.andThen(Effect.repeat(insert("rolled back"), { times: 3 }), Effect.fail("rolled back"))
+        )
+        yield* Effect.forEach(
+          Array.from({ length: 300 }, (_, index) => index),
+          (index) => Effect.exit(index % 10 === 0 ? rolledBack : Effect.asVoid(run("insert", insert("kept")))),
+          { concurrency: "unbounded" }
+        )
+        const sql = yield* SqlClient.SqlClient
+        assert.deepStrictEqual(yield* run("count", sql`SELECT note, COUNT(*) AS count FROM notes GROUP BY note`), [
+          { note: "kept", count: 270 }
+        ])
+      })
+    )
+  )
+
+  it.live(
+    "does not run statements that were interrupted while many others were before them",
+    opened(() =>
+      Effect.gen(function* () {
+        const { run } = yield* Database
+        const others = yield* Effect.forEach(
+          Array.from({ length: 100 }),
+          () => Effect.forkChild(run("insert", insert("kept")), { startImmediately: true }),
+          { concurrency: 1 }
+        )
+        const interrupted = yield* Effect.forkChild(run("insert", insert("interrupted")), { startImmediately: true })
+        yield* Fiber.interrupt(interrupted)
+        yield* Fiber.joinAll(others)
+        assert.deepStrictEqual(yield* run("count", count), [{ count: 100 }])
+      })
+    )
+  )
+
   it.live("is closed with its scope, without a log beside it", () =>
     Effect.scoped(
       Effect.gen(function* () {
