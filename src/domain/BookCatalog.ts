@@ -21,7 +21,11 @@ export class CategoryNotFound extends Schema.TaggedError<CategoryNotFound>()("Ca
 /** The catalogue cannot be reached at the moment. The operation can be retried. */
 export class CatalogUnavailable extends Schema.TaggedError<CatalogUnavailable>()("CatalogUnavailable", {
   cause: Schema.Defect()
-}) {}
+}) {
+  override get message() {
+    return this.cause instanceof Error ? this.cause.message : String(this.cause)
+  }
+}
 
 /** A list of books that creates a book only when it is read, so that a large catalogue can store books compactly. */
 export interface Shelf {

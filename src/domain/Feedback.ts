@@ -26,8 +26,12 @@ export const counts = (kind: FeedbackKind): boolean => kind !== "IMPRESSION" && 
 /** A book is not recommended to a reader whose current feedback about it is of one of these kinds. */
 export const excludingKinds: ReadonlyArray<FeedbackKind> = ["READ", "LIKE", "DISLIKE", "RATING", "HIDE"]
 
-/** The first of the ids that are given to readers who are created. Lower ones are the shop's own accounts. */
+/** The first and the last of the ids that are given to readers who are created. Lower ones are the shop's own accounts. */
 export const firstCreatedId = 1_000_000_000
+export const lastCreatedId = 2_147_483_647
+
+/** How long feedback for one of the shop's own accounts is dropped after it was forgotten, in milliseconds. */
+export const accountTombstoneLifetime = 86_400_000
 
 /** One thing that a reader did or said. */
 export interface Feedback {
@@ -72,6 +76,12 @@ export const expectedUuid = "expected a UUID"
 /** Expected by the id of every reader, for error messages. */
 export const expectedUserId = "expected 1 or above"
 
+/** Expected by the time of feedback, for error messages. */
+export const expectedHappenedAt = "expected a time from 1970 to a minute from now"
+
+/** Whether feedback may have happened at a time, in milliseconds since 1970. Clocks may differ a little. */
+export const isNotFuture = (happenedAt: number, now: number): boolean => happenedAt <= now + maxFuture
+
 /** Checks feedback at a time in milliseconds since 1970. Every violation is listed by its path, such as `feedback[3].rating`. */
 export const validate = (
   received: ReadonlyArray<ReceivedFeedback>,
@@ -103,9 +113,9 @@ const violationsOf = (record: ReceivedFeedback, now: number): ReadonlyArray<Viol
   if (kind === "RATING") expect(rating >= 1 && rating <= 5, "rating", "expected 1 to 5")
   else expect(rating === 0, "rating", "expected no rating, since kind is not RATING")
   expect(
-    happenedAt === undefined || (happenedAt >= 0 && happenedAt <= now + maxFuture),
+    happenedAt === undefined || (happenedAt >= 0 && isNotFuture(happenedAt, now)),
     "happenedAt",
-    "expected a time from 1970 to a minute from now"
+    expectedHappenedAt
   )
   expect(
     isRecommendationId(recommendationId),

@@ -11,7 +11,14 @@ import type { PageQuery, PageSizes } from "./Page.ts"
 /** What is recorded about readers cannot be reached at the moment. The operation can be retried. */
 export class ReadersUnavailable extends Schema.TaggedError<ReadersUnavailable>()("ReadersUnavailable", {
   cause: Schema.Defect()
-}) {}
+}) {
+  override get message() {
+    return this.cause instanceof Error ? this.cause.message : String(this.cause)
+  }
+}
+
+/** All ids of readers have been given, so that no reader can be created any more. */
+export class NoReaderIds extends Schema.TaggedError<NoReaderIds>()("NoReaderIds", {}) {}
 
 /** What became of feedback. Each record is counted once. */
 export interface Recording {
@@ -69,7 +76,7 @@ export class Readers extends Context.Service<
   Readers,
   {
     /** Creates a reader and returns its id; the same UUID returns the same reader, unless that one has been forgotten. */
-    readonly create: (requestId: string) => Effect.Effect<number, InvalidQuery | ReadersUnavailable>
+    readonly create: (requestId: string) => Effect.Effect<number, InvalidQuery | NoReaderIds | ReadersUnavailable>
     /** Records feedback, all of it or none, except that of forgotten readers. */
     readonly record: (
       feedback: ReadonlyArray<ReceivedFeedback>

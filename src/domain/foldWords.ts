@@ -14,7 +14,10 @@ export const foldWords = (text: string): ReadonlyArray<string> =>
   text
     .normalize("NFKD")
     .replace(/\p{M}+/gu, "")
+    // letters that differ only in the other case become the same: ß and ss, ı and i, ς and σ
+    .toUpperCase()
     .toLowerCase()
+    .replaceAll("ς", "σ")
     .split(/[^\p{L}\p{N}]+/u)
     .flatMap((word) => (word === "" ? [] : [truncate(word)]))
 

@@ -3,11 +3,13 @@
  * `npm run import -- catalog FILE`, `npm run import -- ratings FILE`, `npm run import -- database URL`.
  */
 import { NodeServices } from "@effect/platform-node"
-import { Config, Effect, Layer, Option, Path, Schema } from "effect"
+import { Config, Effect, FileSystem, Layer, Option, Path, Schema } from "effect"
 import { Argument, CliConfig, type CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
 
 import project from "../../package.json" with { type: "json" }
+import { cutSecrets } from "../layers/config/cutSecrets.ts"
 import { ProjectRoot } from "../layers/config/ProjectRoot.ts"
+import { quoteText } from "../layers/config/quoteText.ts"
 import { warnAbout } from "../layers/config/unknownSettings.ts"
 import { runMain } from "../layers/process/runMain.ts"
 import * as Database from "../layers/sql/Database.ts"
@@ -30,15 +32,21 @@ const DatabaseLayer = Database.Database.layerConfigReachable(migrations)
 /** npm runs its scripts in the project's root, and has the working directory of its caller in INIT_CWD. */
 const workingDirectory = Config.String("INIT_CWD").pipe(Config.withDefault(""))
 
+/** The absolute path of a file. An argument that may contain a password is refused, since paths are in messages. */
+const resolvePath = Effect.fnUntraced(function* (path: string) {
+  if (cutSecrets(path) !== path) return yield* new UsageError({ message: "FILE: expected a path, not a URL" })
+  const { resolve } = yield* Path.Path
+  return resolve(yield* workingDirectory, path)
+})
+
 const file = Argument.String("FILE").pipe(Argument.withDescription("The path of the file"))
 
 const catalog = Command.make(
   "catalog",
   { path: file },
   Effect.fnUntraced(function* ({ path }) {
-    const { resolve } = yield* Path.Path
     const { maxSize } = yield* CatalogFile.settings
-    const file = { variable: "FILE", path: resolve(yield* workingDirectory, path), maxSize }
+    const file = { variable: "FILE", path: yield* resolvePath(path), maxSize }
     yield* DatabaseCatalog.logImported(file, yield* (yield* CatalogStore).importFile(file))
   })
 ).pipe(
@@ -47,7 +55,9 @@ const catalog = Command.make(
 )
 
 const strict = Flag.Boolean("strict").pipe(
-  Flag.withDescription("Imports nothing if a row is invalid or of an unknown book"),
+  Flag.withDescription(
+    "Imports nothing if a row is invalid or of an unknown book; FILE is read twice, so not /dev/stdin"
+  ),
   Flag.withDefault(false)
 )
 
@@ -55,13 +65,13 @@ const ratings = Command.make(
   "ratings",
   { path: file, isStrict: strict },
   Effect.fnUntraced(function* ({ isStrict, path }) {
-    const { resolve } = yield* Path.Path
+    const ratingsPath = yield* resolvePath(path)
     const catalogs = yield* CatalogStore
-    if (Option.isNone(yield* catalogs.currentId)) {
+    if (Option.isNone(yield* catalogs.current)) {
       const catalogFile = yield* CatalogFile.fromSettings
       yield* DatabaseCatalog.logImported(catalogFile, yield* catalogs.importFile(catalogFile))
     }
-    const summary = yield* importRatings(resolve(yield* workingDirectory, path), { isStrict })
+    const summary = yield* importRatings(ratingsPath, { isStrict })
     yield* Effect.annotateLogs(Effect.logInfo("Ratings imported"), { ...summary })
   })
 ).pipe(
@@ -74,6 +84,22 @@ const ratings = Command.make(
 
 const target = Argument.String("URL").pipe(Argument.withDescription(`The empty database: ${DatabaseUrl.expected}`))
 
+/** A misspelt source would be made, and copied without a row. */
+const refuseUnkept = Effect.fnUntraced(function* (source: DatabaseUrl.DatabaseUrl, target: DatabaseUrl.DatabaseUrl) {
+  const { exists } = yield* FileSystem.FileSystem
+  const { resolve } = yield* ProjectRoot
+  for (const url of [source, target]) {
+    if (url._tag === "Sqlite" && url.filename === ":memory:") {
+      return yield* new UsageError({ message: "A database in memory cannot be copied from or to another process" })
+    }
+  }
+  if (source._tag === "Sqlite" && !(yield* Effect.orElseSucceed(exists(resolve(source.filename)), () => true))) {
+    return yield* new UsageError({
+      message: `DATABASE_URL: there is no file ${quoteText(source.filename)} to copy from`
+    })
+  }
+})
+
 const database = Command.make(
   "database",
   { url: target },
@@ -82,6 +108,7 @@ const database = Command.make(
     const parsed = DatabaseUrl.parse(url)
     // the text may contain a password
     if (Option.isNone(parsed)) return yield* new UsageError({ message: `URL: expected ${DatabaseUrl.expected}` })
+    yield* refuseUnkept(settings.url, parsed.value)
     const source = settings.url._tag === "Sqlite" ? { ...settings.url, isExclusive: true } : settings.url
     const connect = (url: DatabaseUrl.DatabaseUrl) =>
       Layer.build(Database.Database.layerReachable({ ...settings, url }, migrations))
@@ -102,7 +129,7 @@ const command = Command.make("import").pipe(
 
 const toUsageError = ({ errors }: CliError.ShowHelp) =>
   new UsageError({
-    message: `${errors.length === 0 ? "Expected a command" : errors.map(({ message }) => message).join("; ")} (--help lists them)`
+    message: `${errors.length === 0 ? "Expected a command" : errors.map(({ message }) => cutSecrets(message).replaceAll(/\s+/g, " ")).join("; ")} (--help lists them)`
   })
 
 /** Shows help only if it was requested, since {@link UsageError} is a line by itself. */

@@ -23,6 +23,7 @@ describe("foldWords", () => {
     ["The Hitchhiker's Guide, 42!", ["the", "hitchhiker", "s", "guide", "42"]],
     ["İSTANBUL ﬁn Ⅷ", ["istanbul", "fin", "viii"]],
     ["Война и мир — 戦争と平和", ["воина", "и", "мир", "戦争と平和"]],
+    ["ΟΔΥΣ Straße STRASSE Kırmızı KIRMIZI", ["οδυσ", "strasse", "strasse", "kirmizi", "kirmizi"]],
     ['"* 😀 \u0000 ’', []],
     ["", []]
   ])("folds %j", (text, words) => {

@@ -135,7 +135,51 @@ layer(Installation.layer, { excludeTestServices: true })("npm run import -- cata
   it.effect.each([
     { what: "no command", args: [], message: /^Expected a command/ },
     { what: "another command", args: ["books"], message: /^Unknown subcommand "books"/ },
+    {
+      what: "a misspelt command",
+      args: ["catalogs"],
+      message: /^Unknown subcommand "catalogs" for "import" Did you mean/
+    },
     { what: "no file", args: ["catalog"], message: /^Missing required argument: FILE/ },
+    {
+      what: "an argument too many",
+      args: ["database", "sqlite:/tmp/x.db", "postgres://shop:secret word@db/shop"],
+      message: /^Unexpected positional argument: "postgres:\/\/<redacted> \(--help lists them\)$/
+    },
+    {
+      what: "a URL in place of a command",
+      args: ["postgres://shop:secret@db/shop"],
+      message: /^Unknown subcommand "postgres:\/\/<redacted> \(--help lists them\)$/
+    },
+    {
+      what: "a password in an unknown flag",
+      args: ["database", "--password=secret", "sqlite:/tmp/x.db"],
+      message: /^Unrecognized flag: --password/
+    },
+    {
+      what: "a URL in place of a catalogue",
+      args: ["catalog", "postgres://shop:secret@db/shop"],
+      message: /^FILE: expected a path, not a URL$/
+    },
+    {
+      what: "a URL in place of ratings",
+      args: ["ratings", "postgres://shop:secret@db/shop"],
+      message: /^FILE: expected a path, not a URL$/
+    },
+    {
+      what: "a strict import of the standard input",
+      args: ["ratings", "--strict", "/dev/stdin"],
+      input: "user_id,book_id,rating\n1,1,5\n",
+      message:
+        /^FILE="\/dev\/stdin": expected a file of ratings, but --strict reads the file twice, so it has to be a regular file$/
+    },
+    {
+      what: "a second use of the standard input",
+      args: ["ratings", "/dev/stdin"],
+      env: { CATALOG_FILE: "/dev/stdin" },
+      input: edition(1, 3),
+      message: /^FILE="\/dev\/stdin": expected a file of ratings, but the standard input has been read already$/
+    },
     {
       what: "a missing file",
       args: ["catalog", "/nowhere/books.csv"],
@@ -156,7 +200,8 @@ layer(Installation.layer, { excludeTestServices: true })("npm run import -- cata
       what: "a database that cannot be reached",
       args: ["catalog", "/dev/null"],
       env: { DATABASE_URL: "postgres://shop:secret@127.0.0.1:1/shop" },
-      message: /^The database is unavailable: the connection failed \(connect ECONNREFUSED 127.0.0.1:1\)$/
+      message:
+        /^The database is unavailable: postgres:\/\/\S+: the connection failed \(connect ECONNREFUSED 127.0.0.1:1\)$/
     },
     {
       what: "a bad URL of the database",
@@ -164,12 +209,13 @@ layer(Installation.layer, { excludeTestServices: true })("npm run import -- cata
       env: { DATABASE_URL: "mysql://shop:secret@127.0.0.1/shop" },
       message: /^DATABASE_URL="<redacted>": expected sqlite:PATH/
     }
-  ])("exits with 1 and one line: $what", ({ args, env = {}, message }) =>
+  ])("exits with 1 and one line: $what", ({ args, env = {}, input, message }) =>
     Effect.gen(function* () {
-      const { exitCode, stderr } = yield* (yield* Installation).runImport(args, {
-        DATABASE_URL: "sqlite::memory:",
-        ...env
-      })
+      const { exitCode, stderr } = yield* (yield* Installation).runImport(
+        args,
+        { DATABASE_URL: "sqlite::memory:", ...env },
+        input
+      )
       assert.match(stderr.trimEnd(), message)
       assert.deepStrictEqual([exitCode, stderr.trimEnd().includes("\n"), stderr.includes("secret")], [1, false, false])
     })

@@ -144,7 +144,10 @@ layer(Installation.layer, { excludeTestServices: true })("Recommendations", (it)
         // few calls share a connection with one that breaks it
         for (const [kind, { answers, shots }] of answered) assert.isAbove(answers, 0.8 * shots, kind)
         assert.notInclude(yield* output, "Unexpected error in a gRPC handler")
-        const errors = (yield* output).split("\n").filter((line) => /"level":"(ERROR|FATAL)"/i.test(line))
+        // a valid request with a timeout of a nanosecond can expire while the history of its reader is read
+        const errors = (yield* output)
+          .split("\n")
+          .filter((line) => /"level":"(ERROR|FATAL)"/i.test(line) && !line.includes('"code":"DeadlineExceeded"'))
         assert.deepStrictEqual(errors.slice(0, 3), [])
         assert.isAtMost(peak, early + 100)
       }).pipe(

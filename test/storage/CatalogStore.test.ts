@@ -57,8 +57,8 @@ describeStorage("CatalogStore", ({ fresh, hasNotifications }) => {
   test(
     "has no catalogue before the first import",
     Effect.gen(function* () {
-      const { currentId, load } = yield* CatalogStore
-      assert.isTrue(Option.isNone(yield* currentId))
+      const { current, load } = yield* CatalogStore
+      assert.isTrue(Option.isNone(yield* current))
       assert.isTrue(Option.isNone(yield* load))
     })
   )
@@ -66,10 +66,12 @@ describeStorage("CatalogStore", ({ fresh, hasNotifications }) => {
   test(
     "loads the imported books in the order of their ids",
     Effect.gen(function* () {
-      const { bookCount, catalogId } = yield* importFile(someBooks)
+      const { bookCount, catalogId, sha256 } = yield* importFile(someBooks)
       assert.strictEqual(bookCount, 3)
       assert.deepStrictEqual(yield* load, { catalogId, books: someBooks.toReversed() })
-      assert.deepStrictEqual(yield* (yield* CatalogStore).currentId, Option.some(catalogId))
+      const current = Option.getOrThrow(yield* (yield* CatalogStore).current)
+      assert.deepStrictEqual(current, { catalogId, sha256, importedAt: current.importedAt })
+      assert.isAbove(current.importedAt, 0)
     })
   )
 

@@ -4,7 +4,7 @@ import path from "node:path"
 
 import { NodeServices } from "@effect/platform-node"
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Console, Duration, Effect, Exit, Fiber, Layer, type Scope } from "effect"
+import { Array as Arr, Clock, Console, Duration, Effect, Exit, Fiber, Layer, type Scope } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { Readers } from "../../src/domain/Readers.ts"
@@ -113,6 +113,27 @@ describeStorage("importRatings", ({ fresh }) => {
       )
       assert.deepStrictEqual(summary, { ...nothing, rows: 4, recorded: 4 })
       assert.deepStrictEqual(yield* ratingsOf(1), { 1: 5, 2: 2 })
+    })
+  )
+
+  test(
+    "names ratings of the future by the database's clock",
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      const ahead: Clock.Clock = Object.assign(Object.create(clock), {
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + 3_600_000,
+        currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + 3_600_000)
+      })
+      const lines: Array<string> = []
+      const future = new Date(Date.now() + 1_800_000)
+      const summary = yield* importText(
+        `user_id,book_id,rating,happened_at\n1,1,5,\n1,2,4,${future.toISOString()}\n`,
+        lines
+      ).pipe(Effect.provideService(Clock.Clock, ahead))
+      assert.deepStrictEqual(summary, { ...nothing, rows: 2, recorded: 1, invalid: 1 })
+      assert.deepStrictEqual(lines, [
+        `line 3: happened_at: expected a time from 1970 to a minute from now, got ${future.getTime()}`
+      ])
     })
   )
 

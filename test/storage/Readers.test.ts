@@ -1,16 +1,31 @@
 import { randomUUID } from "node:crypto"
-import { readFileSync } from "node:fs"
+import { readFileSync, statSync } from "node:fs"
 
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Duration, Effect, Latch, Layer, Schedule, type Scope, Stream } from "effect"
+import {
+  Array as Arr,
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Latch,
+  Layer,
+  Queue,
+  Schedule,
+  type Scope,
+  Stream
+} from "effect"
 import { SqlClient } from "effect/sql"
+import { TestClock } from "effect/testing"
 
 import type { FeedbackKind, ReceivedFeedback } from "../../src/domain/Feedback.ts"
 import { type FeedbackQuery, Readers } from "../../src/domain/Readers.ts"
 import { Database, DatabaseUnavailable, type Run } from "../../src/layers/sql/Database.ts"
 import type { DatabaseUrl, SqliteUrl } from "../../src/layers/sql/DatabaseUrl.ts"
 import { toRow } from "../../src/recommendations/catalog/bookRow.ts"
-import * as impressionRetention from "../../src/recommendations/readers/impressionRetention.ts"
+import * as retention from "../../src/recommendations/readers/retention.ts"
 import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
 import { book } from "../domain/Books.ts"
 import * as Logs from "../layers/telemetry/Logs.ts"
@@ -28,12 +43,28 @@ const settings: SqlReaders.Settings = {
 const replica = (url: DatabaseUrl, options: Partial<SqlReaders.Settings> = {}) =>
   SqlReaders.layer({ ...settings, ...options }).pipe(Layer.provideMerge(connect(url)))
 
+/** A replica whose operations of the database are changed. */
+const changedReplica = (
+  url: DatabaseUrl,
+  change: (database: Database["Service"]) => Partial<Database["Service"]>,
+  options: Partial<SqlReaders.Settings> = {}
+) =>
+  SqlReaders.layer({ ...settings, ...options }).pipe(
+    Layer.provideMerge(
+      Layer.effect(
+        Database,
+        Effect.map(Database, (database) => Database.of({ ...database, ...change(database) }))
+      )
+    ),
+    Layer.provideMerge(connect(url))
+  )
+
 /** Books 1 to 200, of which the first 100 are gone from the catalogue. */
 const addBooks = Effect.gen(function* () {
-  const { run } = yield* Database
+  const { transaction } = yield* Database
   const sql = yield* SqlClient.SqlClient
   const books = Arr.makeBy(200, (index) => toRow(book(index + 1), index < 100 ? 1 : 2))
-  yield* run("books", sql`INSERT INTO books ${sql.insert(books)}`)
+  yield* transaction("books", sql`INSERT INTO books ${sql.insert(books)}`)
 })
 
 const feedback = (
@@ -212,6 +243,28 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
   )
 
   test(
+    "refuses times in the future by the database's clock, if the clock of this replica is ahead",
+    Effect.gen(function* () {
+      const hour = 3_600_000
+      const clock = yield* Clock.Clock
+      const ahead: Clock.Clock = Object.assign(Object.create(clock), {
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + hour
+      })
+      const records = [0, hour, 1000].map((offset) => feedback(1, 1, "LIKE", { happenedAt: Date.now() + offset }))
+      assert.deepStrictEqual(
+        yield* violationsOf(record(...records, feedback(1_000_000_000, 1, "LIKE"))).pipe(
+          Effect.provideService(Clock.Clock, ahead)
+        ),
+        [
+          { field: "feedback[1].happenedAt", description: "expected a time from 1970 to a minute from now" },
+          { field: "feedback[3].userId", description: "expected an id that CreateReader has given" }
+        ]
+      )
+      assert.deepStrictEqual((yield* list({ userId: 1 })).feedback, [])
+    })
+  )
+
+  test(
     "excludes what a reader has read or does not want to see",
     Effect.gen(function* () {
       const kinds: ReadonlyArray<FeedbackKind> = ["VIEW", "WANT_TO_READ", "READ", "LIKE", "DISLIKE", "RATING", "HIDE"]
@@ -300,6 +353,63 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       assert.deepStrictEqual(yield* excluded(5), [1, 2])
     })
   )
+
+  test(
+    "leaves no trace in a forgotten reader's row of how much was recorded",
+    Effect.gen(function* () {
+      const userId = yield* createReader
+      yield* record(feedback(5, 1, "LIKE"), feedback(userId, 1, "LIKE"))
+      yield* record(feedback(5, 2, "LIKE"), feedback(userId, 2, "LIKE"))
+      for (const id of [5, userId]) {
+        yield* forget(id)
+        assert.deepStrictEqual(
+          (yield* rowsOf("readers", id)).map((row) => (row as { readonly version: unknown }).version),
+          [1]
+        )
+      }
+    })
+  )
+
+  test(
+    "deletes the rows of forgotten accounts after a day, and of no others",
+    Effect.gen(function* () {
+      const userId = yield* createReader
+      yield* Effect.forEach([5, 6, 7, userId], forget)
+      yield* record(feedback(8, 1, "LIKE"))
+      yield* Effect.forEach([5, 6, userId], backdateTombstone)
+      assert.strictEqual(yield* retention.deleteTombstones, 2)
+      const left = yield* Effect.forEach([5, 6, 7, 8, userId], (id) => rowsOf("readers", id))
+      assert.deepStrictEqual(
+        left.map(({ length }) => length),
+        [0, 0, 1, 1, 1]
+      )
+      assert.strictEqual((yield* record(feedback(5, 1, "LIKE"))).recorded, 1)
+    })
+  )
+
+  it.live("creates no reader when all ids have been given, with one error", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      const { create } = yield* Readers
+      const { transaction } = yield* Database
+      const sql = yield* SqlClient.SqlClient
+      yield* transaction("next", sql`UPDATE reader_ids SET next_id = 2147483647`)
+      const requestId = randomUUID()
+      assert.strictEqual(yield* create(requestId), 2_147_483_647)
+      for (let call = 0; call < 2; call++) {
+        assert.strictEqual((yield* Effect.flip(create(randomUUID())))._tag, "NoReaderIds")
+      }
+      assert.strictEqual(yield* create(requestId), 2_147_483_647)
+      assert.deepStrictEqual(
+        logs.lines().flatMap(({ level, message }) => (level === "ERROR" ? [message] : [])),
+        ["All ids of readers have been given: no reader can be created any more"]
+      )
+    }).pipe(
+      Effect.provide(Layer.unwrap(Effect.map(fresh, (url) => replica(url)))),
+      Effect.scoped,
+      Effect.provide(logs.layer)
+    )
+  })
 
   test(
     "forgets unknown readers, without a row for an id that it can still give",
@@ -425,7 +535,7 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       )
       yield* record(...old.slice(0, 1000))
       yield* record(...old.slice(1000), feedback(1, 1, "VIEW", { happenedAt }), feedback(1, 2, "IMPRESSION"))
-      assert.strictEqual(yield* impressionRetention.deleteExpired(Duration.hours(1)), 1500)
+      assert.strictEqual(yield* retention.deleteImpressions(Duration.hours(1)), 1500)
       assert.deepStrictEqual(
         (yield* list({ userId: 1 })).feedback.map(({ kind }) => kind),
         ["IMPRESSION", "VIEW"]
@@ -437,22 +547,15 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
     Effect.scoped(
       Effect.gen(function* () {
         let isDown = false
-        const switched = Layer.effect(
-          Database,
-          Effect.map(Database, (database) => {
-            const failing: Run = (operation, effect, options) =>
-              Effect.suspend(() =>
-                isDown
-                  ? Effect.fail(new DatabaseUnavailable({ reason: "down" }))
-                  : database.run(operation, effect, options)
-              )
-            return Database.of({ ...database, run: failing, transaction: failing })
-          })
-        )
-        const layer = SqlReaders.layer(settings).pipe(
-          Layer.provideMerge(switched),
-          Layer.provideMerge(connect(yield* fresh))
-        )
+        const layer = changedReplica(yield* fresh, (database) => {
+          const failing: Run = (operation, effect, options) =>
+            Effect.suspend(() =>
+              isDown
+                ? Effect.fail(new DatabaseUnavailable({ reason: "down", isOutage: true }))
+                : database.run(operation, effect, options)
+            )
+          return { run: failing, transaction: failing }
+        })
         yield* Effect.gen(function* () {
           const { history } = yield* Readers
           yield* addBooks
@@ -476,7 +579,127 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
     )
   )
 
+  it.effect("asks a slow database for histories once a second after five failures", () =>
+    Effect.gen(function* () {
+      let isSlow = true
+      let reads = 0
+      const layer = changedReplica(yield* fresh, ({ run }) => {
+        const changed: Run = (operation, effect, options) =>
+          operation === "readers.history"
+            ? Effect.suspend(() => {
+                reads++
+                return isSlow
+                  ? Effect.fail(new DatabaseUnavailable({ reason: "no answer", isOutage: false }))
+                  : run(operation, effect, options)
+              })
+            : run(operation, effect, options)
+        return { run: changed }
+      })
+      yield* Effect.gen(function* () {
+        const { history } = yield* Readers
+        const readTenTimes = Effect.forEach(Array.from({ length: 10 }), () => history(1))
+        const results = yield* readTenTimes
+        assert.deepStrictEqual(new Set(results.map(({ source }) => source)), new Set(["unavailable"]))
+        assert.strictEqual(reads, 5)
+        yield* TestClock.adjust("999 millis")
+        yield* readTenTimes
+        assert.strictEqual(reads, 5)
+        for (const expected of [6, 7]) {
+          yield* TestClock.adjust("1 second")
+          yield* readTenTimes
+          assert.strictEqual(reads, expected)
+        }
+        isSlow = false
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(yield* excluded(1), [])
+        assert.deepStrictEqual(yield* excluded(2), [])
+        assert.strictEqual(reads, 9)
+      }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("answers without a history when reading it fails unexpectedly, and logs the first error", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        const { history } = yield* Readers
+        const { transaction } = yield* Database
+        const sql = yield* SqlClient.SqlClient
+        for (let round = 1; round <= 2; round++) {
+          yield* transaction("hide", sql`ALTER TABLE reader_books RENAME TO hidden`)
+          for (let call = 0; call < 3; call++) {
+            assert.deepStrictEqual(yield* history(round), { excluded: new Set<number>(), source: "unavailable" })
+          }
+          yield* transaction("show", sql`ALTER TABLE hidden RENAME TO reader_books`)
+          assert.deepStrictEqual(yield* excluded(round), [])
+        }
+      }).pipe(Effect.provide(replica(yield* fresh)))
+      const errors = logs.lines().filter(({ level }) => level === "ERROR")
+      assert.deepStrictEqual(
+        errors.map(({ message }) => message),
+        Array.from({ length: 2 }, () => "The histories of readers cannot be read")
+      )
+      assert.isTrue(errors.every(({ cause }) => cause?.includes("reader_books")))
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+
+  it.effect("deletes expired rows again after unexpected errors, the first of which is logged", () => {
+    const logs = Logs.recorder()
+    return Effect.gen(function* () {
+      let attempts = 0
+      yield* Layer.build(
+        changedReplica(yield* fresh, () => {
+          // without the database, so that nothing takes time
+          const changed: Run = (operation) => {
+            const deleted = operation === "readers.delete_impressions"
+            return Effect.suspend(() => {
+              if (deleted) attempts++
+              return deleted && attempts < 4 ? Effect.die(new Error("no such table")) : Effect.succeed([])
+            }) as never
+          }
+          return { run: changed, transaction: changed }
+        })
+      )
+      for (let hour = 0; hour < 5; hour++) {
+        yield* TestClock.adjust(hour === 0 ? 0 : "1 hour")
+        assert.strictEqual(attempts, hour + 1)
+      }
+      const errors = logs.lines().filter(({ level }) => level === "ERROR")
+      assert.deepStrictEqual(
+        errors.map(({ message }) => message),
+        ["Expired rows cannot be deleted"]
+      )
+    }).pipe(Effect.scoped, Effect.provide(logs.layer))
+  })
+
   if (system === "postgresql") {
+    it.live("records feedback of other readers while one of them is locked", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          const one = yield* Layer.build(replica(url))
+          const other = yield* Layer.build(connect(url))
+          yield* Effect.provideContext(addBooks, one)
+          yield* Effect.provideContext(record(feedback(1, 1, "LIKE")), one)
+          const locked = yield* Latch.make()
+          const lock = Effect.gen(function* () {
+            const sql = yield* SqlClient.SqlClient
+            yield* sql`SELECT 1 FROM readers WHERE user_id = 1 FOR UPDATE`
+            return yield* Effect.andThen(locked.open, Effect.never)
+          })
+          const { transaction } = Context.get(other, Database)
+          yield* Effect.forkScoped(Effect.provideContext(transaction("lock", lock), other))
+          yield* locked.await
+          const exits = yield* Effect.forEach(
+            Array.from({ length: 40 }),
+            (_, index) => Effect.exit(record(feedback(1 + index, 1, "LIKE"))),
+            { concurrency: "unbounded" }
+          ).pipe(Effect.provideContext(one))
+          assert.deepStrictEqual(exits.map(Exit.isSuccess), [false, ...Array.from({ length: 39 }, () => true)])
+        })
+      )
+    )
+
     it.live("uses in the next call what another replica has recorded", () =>
       Effect.scoped(
         Effect.gen(function* () {
@@ -514,13 +737,77 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       )
     )
 
-    it.live(
-      "forgets a reader while another process reads the file, and warns that the log still has the records",
+    it.live("notices writes of other processes also after unexpected errors", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          let polls = 0
+          const one = yield* Layer.build(
+            changedReplica(
+              url,
+              ({ run }) => {
+                const changed: Run = (operation, effect, options) =>
+                  operation === "readers.data_version"
+                    ? Effect.suspend(() => (++polls < 4 ? Effect.die("bug") : run(operation, effect, options)))
+                    : run(operation, effect, options)
+                return { run: changed }
+              },
+              { refresh: Duration.millis(5) }
+            )
+          )
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Effect.provideContext(record(feedback(1, 1, "HIDE")), other)
+          yield* Effect.provideContext(
+            Effect.repeat(excluded(1), { until: (books) => books.length > 0, schedule: Schedule.spaced("5 millis") }),
+            one
+          )
+        })
+      )
+    )
+
+    it.live("reads histories again after the database was unavailable, since its counter can be the same", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          const availability = yield* Queue.unbounded<boolean>()
+          const one = yield* Layer.build(changedReplica(url, () => ({ availability: Stream.fromQueue(availability) })))
+          const other = yield* Layer.build(replica(url))
+          yield* Effect.provideContext(addBooks, one)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Effect.provideContext(record(feedback(1, 1, "HIDE")), other)
+          assert.deepStrictEqual(yield* Effect.provideContext(excluded(1), one), [])
+          yield* Queue.offerAll(availability, [false, true])
+          yield* Effect.provideContext(
+            Effect.repeat(excluded(1), { until: (books) => books.length > 0, schedule: Schedule.spaced("5 millis") }),
+            one
+          )
+        })
+      )
+    )
+
+    it.effect(
+      "forgets a reader while another process reads the file, and warns once that the log still has the records",
       () => {
         const logs = Logs.recorder()
         return Effect.gen(function* () {
           const url = yield* fresh
-          const one = yield* Layer.build(replica(url))
+          let isAttempting = false
+          const one = yield* Layer.build(
+            changedReplica(url, ({ run }) => {
+              const changed: Run = (operation, effect, options) => {
+                const done = run(operation, effect, options)
+                if (operation !== "readers.truncate_log") return done
+                const setAttempting = (is: boolean) =>
+                  Effect.sync(() => {
+                    isAttempting = is
+                  })
+                return Effect.andThen(setAttempting(true), Effect.ensuring(done, setAttempting(false)))
+              }
+              return { run: changed }
+            })
+          )
           const other = yield* Layer.build(replica(url))
           yield* Effect.provideContext(addBooks, one)
           // more than a cursor fetches at once
@@ -532,17 +819,100 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
           const read = Effect.flatMap(SqlClient.SqlClient, (sql) =>
             Stream.runForEach(sql`SELECT * FROM feedback`.stream, () => Effect.andThen(reading.open, Effect.never))
           )
-          yield* Effect.forkScoped(Effect.provideContext(read, other))
+          const reader = yield* Effect.forkScoped(Effect.provideContext(read, other))
           yield* reading.await
           assert.strictEqual(yield* Effect.provideContext(forget(1), one), 2000)
-          assert.deepStrictEqual(
-            logs.lines().flatMap(({ level, message }) => (level === "WARN" ? [message] : [])),
-            [
-              "A forgotten reader is still in the write-ahead log, because another process reads the database; trying again"
-            ]
+          const warnings = () => logs.lines().filter(({ level }) => level === "WARN")
+          // an attempt must not time out
+          const pass = Effect.andThen(
+            Effect.suspend(() => (isAttempting ? Effect.void : TestClock.adjust("1 second"))),
+            Effect.promise(nextTurn)
           )
+          yield* Effect.repeat(pass, { until: () => warnings().length > 0 })
+          assert.match(
+            String(warnings()[0]?.message),
+            /^The write-ahead log cannot be truncated, such as while another process reads/
+          )
+          yield* Fiber.interrupt(reader)
+          yield* Effect.repeat(pass, { until: () => walSize(url) === 0 })
+          assert.strictEqual(warnings().length, 1)
         }).pipe(Effect.scoped, Effect.provide(logs.layer))
       }
+    )
+
+    it.live("truncates the log at the start", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const url = yield* fresh
+          yield* Effect.provideContext(addBooks, yield* Layer.build(connect(url)))
+          assert.isAbove(walSize(url), 0)
+          yield* Layer.build(replica(url))
+          yield* untilTruncated(url)
+        })
+      )
+    )
+
+    it.live.each(["fails", "goes on after the client went away"])(
+      "truncates the log after a transaction that %s, since it may have forgotten the reader",
+      (outcome) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const url = yield* fresh
+            const forgotten = yield* Latch.make()
+            const context = yield* Layer.build(
+              changedReplica(url, ({ transaction }) => {
+                const changed: Run = (operation, effect, options) => {
+                  const done = transaction(operation, effect, options)
+                  if (operation !== "readers.forget") return done
+                  const end =
+                    outcome === "fails"
+                      ? Effect.fail(new DatabaseUnavailable({ reason: "lost", isOutage: true }))
+                      : Effect.never
+                  return Effect.andThen(done, Effect.andThen(forgotten.open, end)) as never
+                }
+                return { transaction: changed }
+              })
+            )
+            yield* Effect.gen(function* () {
+              yield* addBooks
+              yield* record(feedback(1, 1, "LIKE"))
+              assert.isAbove(walSize(url), 0)
+              const call = yield* Effect.forkChild(forget(1))
+              yield* forgotten.await
+              yield* outcome === "fails" ? Fiber.await(call) : Fiber.interrupt(call)
+              yield* untilTruncated(url)
+            }).pipe(Effect.provideContext(context))
+          })
+        )
+    )
+
+    it.live("truncates the log once at a time, however many readers are forgotten", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          let running = 0
+          let attempts = 0
+          const counted = changedReplica(yield* fresh, ({ run }) => {
+            const changed: Run = (operation, effect, options) => {
+              const done = run(operation, effect, options)
+              if (operation !== "readers.truncate_log") return done
+              return Effect.suspend(() => {
+                attempts++
+                assert.strictEqual(++running, 1)
+                return Effect.ensuring(
+                  done,
+                  Effect.sync(() => running--)
+                )
+              })
+            }
+            return { run: changed }
+          })
+          yield* Effect.forEach(Array.from({ length: 100 }), (_, index) => forget(index + 1), {
+            concurrency: "unbounded"
+          }).pipe(Effect.provide(counted))
+          assert.isAbove(attempts, 0)
+          assert.isBelow(attempts, 50)
+        })
+      )
     )
 
     it.live("leaves nothing of a forgotten reader in the files", () =>
@@ -574,9 +944,24 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
   }
 })
 
+/** The next turn of the event loop. */
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+/** The size of the write-ahead log of SQLite, in bytes. */
+const walSize = (url: DatabaseUrl): number => statSync(`${(url as SqliteUrl).filename}-wal`).size
+
+const untilTruncated = (url: DatabaseUrl) =>
+  Effect.repeat(
+    Effect.sync(() => walSize(url)),
+    { until: (size) => size === 0, schedule: Schedule.spaced("5 millis") }
+  )
+
 /** Moves the time at which a reader was forgotten a day into the past. */
 const backdateTombstone = Effect.fnUntraced(function* (userId: number) {
-  const { run } = yield* Database
+  const { transaction } = yield* Database
   const sql = yield* SqlClient.SqlClient
-  yield* run("backdate", sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`)
+  yield* transaction(
+    "backdate",
+    sql`UPDATE readers SET forgotten_at = forgotten_at - 86400000 WHERE user_id = ${userId}`
+  )
 })

@@ -9,11 +9,15 @@ import { Data, Effect, FileSystem, PlatformError } from "effect"
 /** The number of bytes to read at a time. */
 export const chunkSize = 131_072
 
-/** The path is not a regular file, or the file is larger than allowed. */
+/** The path of the standard input, which can be read only once. */
+export const standardInput = "/dev/stdin"
+
+/** The path is not a regular file, the file is larger than allowed, or the standard input has been read already. */
 export class UnsuitableFile extends Data.TaggedError("UnsuitableFile")<{
   readonly reason:
     | { readonly _tag: "NotRegular"; readonly type: FileSystem.File.Type }
     | { readonly _tag: "TooLarge"; readonly maximum: number }
+    | { readonly _tag: "AlreadyRead" }
 }> {}
 
 /** What happens with the chunks of a file. */
@@ -36,8 +40,8 @@ export const read = <E, R>(
   maxSize: number,
   consumer: Consumer<E, R>
 ): Effect.Effect<string, FileProblem | E, FileSystem.FileSystem | R> =>
-  path === "/dev/stdin"
-    ? Effect.suspend(() => readToEnd(openStandardInput(), maxSize, consumer))
+  path === standardInput
+    ? Effect.flatMap(openStandardInput, (readChunk) => readToEnd(readChunk, maxSize, consumer))
     : Effect.scoped(Effect.flatMap(open(path, maxSize), (readChunk) => readToEnd(readChunk, maxSize, consumer)))
 
 /** The SHA-256 of a regular file of at most `maxSize` bytes, in lower-case hexadecimal. */
@@ -81,8 +85,16 @@ const open = Effect.fnUntraced(function* (path: string, maxSize: number) {
   return readChunk
 })
 
+let isStandardInputRead = false
+
+const openStandardInput = Effect.suspend(() => {
+  if (isStandardInputRead) return Effect.fail(new UnsuitableFile({ reason: { _tag: "AlreadyRead" } }))
+  isStandardInputRead = true
+  return Effect.succeed(standardInputChunks())
+})
+
 /** Not by Effect's FileSystem: that reads at positions, which a pipe does not have, and opens the path, which a socket does not allow. */
-const openStandardInput = (): ReadChunk => {
+const standardInputChunks = (): ReadChunk => {
   const chunks = process.stdin[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
   /** What did not fit into the last buffer. */
   let rest = new Uint8Array(0)

@@ -6,7 +6,9 @@
  * unless those migrations say that it still works with them.
  */
 import { Effect, Schema } from "effect"
-import { Migrator, SqlClient, type SqlError } from "effect/sql"
+import { Migrator, SqlClient, SqlError } from "effect/sql"
+
+import * as sqlErrors from "./sqlErrors.ts"
 
 export interface Migration {
   /** 1 and up. */
@@ -32,17 +34,29 @@ export const run = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, SchemaError | SqlError.SqlError, SqlClient.SqlClient> {
   if (migrations.length === 0) return
   const newest = Math.max(...migrations.map(({ id }) => id))
-  yield* migrate({
-    loader: Migrator.fromRecord(
-      Object.fromEntries(migrations.map((migration) => [`${migration.id}_${migration.name}`, step(migration)]))
-    )
-  }).pipe(
-    Effect.catchTag("MigrationError", (error) =>
-      Effect.fail(new SchemaError({ message: `The schema cannot be migrated: ${reasonOf(error)}` }))
-    )
-  )
+  // the Migrator locks its table, for which a running backup would have to end
+  if (yield* isMigrated(newest)) return yield* checkCompatibility(newest)
+  const sql = yield* SqlClient.SqlClient
+  const steps = migrations.map((migration) => [`${migration.id}_${migration.name}`, step(migration)])
+  const run = migrate({ loader: Migrator.fromRecord(Object.fromEntries(steps)) })
+  // the lock of SQLite, before anything is read
+  yield* sql
+    .onDialectOrElse({ pg: () => run, orElse: () => sql.withTransaction(run) })
+    .pipe(Effect.catchTag("MigrationError", (error) => Effect.fail(reasonOf(error))))
   yield* checkCompatibility(newest)
 })
+
+/** Whether all migrations have run. */
+const isMigrated = Effect.fnUntraced(
+  function* (newest: number) {
+    const sql = yield* SqlClient.SqlClient
+    const [latest] = yield* sql<{
+      readonly id: number | null
+    }>`SELECT MAX(migration_id) AS id FROM effect_sql_migrations`
+    return (latest?.id ?? 0) >= newest
+  },
+  Effect.orElseSucceed(() => false)
+)
 
 const migrate = Migrator.make({})
 
@@ -71,8 +85,9 @@ const checkCompatibility = Effect.fnUntraced(function* (newest: number) {
   }
 })
 
-/** The innermost message of a failed migration. */
-const reasonOf = (error: Migrator.MigrationError): string =>
-  error.cause instanceof Error && error.cause.cause instanceof Error
-    ? `${error.message}: ${error.cause.cause.message}`
-    : error.message
+/** The error of a failed migration: that of the database if it can pass. */
+const reasonOf = ({ cause, message }: Migrator.MigrationError): SchemaError | SqlError.SqlError => {
+  if (!SqlError.isSqlError(cause)) return new SchemaError({ message: `The schema cannot be migrated: ${message}` })
+  if (sqlErrors.kindOf(cause) !== "bug") return cause
+  return new SchemaError({ message: `The schema cannot be migrated: ${message}: ${sqlErrors.describe(cause)}` })
+}

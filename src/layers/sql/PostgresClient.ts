@@ -5,13 +5,15 @@
 import { readFile } from "node:fs/promises"
 import net from "node:net"
 
-import { PgClient, PgTypes } from "@effect/sql-pg"
-import { Effect, Result, type Scope, Stream } from "effect"
+import { PgClient, PgConnection, PgTypes } from "@effect/sql-pg"
+import { Effect, Result, Schedule, type Scope, Stream } from "effect"
 import type { Reactivity } from "effect/reactivity"
 import type { SqlClient, SqlError } from "effect/sql"
 
 import { SettingError } from "../config/Setting.ts"
 import type { PostgresUrl } from "./DatabaseUrl.ts"
+import { PostgresSockets } from "./PostgresSockets.ts"
+import * as sqlErrors from "./sqlErrors.ts"
 
 export interface Options {
   readonly url: PostgresUrl
@@ -22,8 +24,9 @@ export interface Postgres {
   readonly client: SqlClient.SqlClient
   /** Emits after the channel is listened to, and at each notification; fails when the connection is lost. */
   readonly listen: (channel: string) => Stream.Stream<void, SqlError.SqlError>
-  /** The number of open connections. */
-  readonly openConnections: () => number
+  /** Reaches the server on a connection of its own, so that it does not wait for those in use. */
+  readonly probe: Effect.Effect<void, SqlError.SqlError>
+  readonly sockets: PostgresSockets
 }
 
 /** Connects at the first use. */
@@ -31,31 +34,26 @@ export const make = Effect.fnUntraced(function* ({
   maxConnections,
   url
 }: Options): Effect.fn.Return<Postgres, SettingError, Scope.Scope | Reactivity.Reactivity> {
-  let openConnections = 0
-  const connect = () => {
-    const socket = net.connect({ host: url.host, port: url.port, keepAlive: true, keepAliveInitialDelay: 30_000 })
-    socket.setNoDelay(true)
-    socket.once("connect", () => {
-      openConnections++
-      socket.once("close", () => openConnections--)
-    })
-    return socket
-  }
-  const ssl = yield* tlsOptions(url)
-  // it connects at the first use, so it cannot fail here
-  const client = yield* PgClient.make({
-    stream: connect,
+  const sockets = new PostgresSockets()
+  yield* Effect.forkScoped(
+    Effect.repeat(
+      Effect.sync(() => sockets.observe()),
+      Schedule.spaced("1 second")
+    )
+  )
+  const connection: PgConnection.Config = {
+    stream: () => sockets.connect(url.host, url.port),
     host: url.host,
     port: url.port,
     database: url.database,
     username: url.username,
     password: url.password,
-    ssl,
+    ssl: yield* tlsOptions(url),
     applicationName: "online-books",
-    maxConnections,
-    prepare: false,
-    types: numbersForInt8()
-  }).pipe(Effect.orDie)
+    prepare: false
+  }
+  // it connects at the first use, so it cannot fail here
+  const client = yield* Effect.orDie(PgClient.make({ ...connection, maxConnections, types: numbersForInt8() }))
   const listen = (channel: string) =>
     Stream.unwrap(
       Effect.map(client.listen(channel), (queue) =>
@@ -65,7 +63,15 @@ export const make = Effect.fnUntraced(function* ({
         )
       )
     )
-  return { client, listen, openConnections: () => openConnections }
+  const probe = Effect.scoped(Effect.flatMap(PgConnection.make(connection), ({ query }) => query("SELECT 1"))).pipe(
+    Effect.asVoid,
+    // a server with no room for the probe serves the open connections
+    Effect.catchIf(
+      (error) => sockets.size > 0 && sqlErrors.codeOf(error) === "53300",
+      () => Effect.void
+    )
+  )
+  return { client, listen, probe, sockets }
 })
 
 const tlsOptions = Effect.fnUntraced(function* ({ host, sslMode, sslRootCert }: PostgresUrl) {

@@ -1,42 +1,55 @@
 /**
- * A SqlClient of Effect for SQLite, by `node:sqlite` in a thread of its own, so that no statement blocks the event loop.
+ * A SqlClient of Effect for SQLite, by `node:sqlite` in threads, so that no statement blocks the event loop.
  *
- * Statements and transactions take turns on one connection. The thread runs commands in the order in which they were sent, so a statement
- * is sent without waiting for those before it. Streams of a file read on a second connection, which sees the last committed
- * state and does not wait for transactions. An interrupted statement that was sent runs to its end in the thread; its result is
- * dropped.
+ * Transactions and single statements that write take turns on one connection. Queries and streams of a file have a connection and a thread
+ * of their own: they see the last committed state, and do not wait for transactions. A statement that another process locks out is
+ * repeated for a while. An interrupted statement that was sent runs to its end in the thread; its result is dropped.
  */
 import { Worker } from "node:worker_threads"
 
-import { Array, Effect, Fiber, type Scope, Semaphore, Stream } from "effect"
-import { Reactivity } from "effect/reactivity"
+import { Array, Duration, Effect, Schedule, type Scope, Semaphore, Stream } from "effect"
+import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 
-import type { Command, ConnectionName, Options, Reply, Rows, ThreadOptions } from "./sqliteThread.ts"
+import * as sqlErrors from "./sqlErrors.ts"
+import type { Command, Options as ThreadOptions, Reply, Rows } from "./sqliteThread.ts"
 
 /** Beside this file, or beside its bundle. */
 const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sqliteThread.js"
+
+export interface Options extends Pick<ThreadOptions, "filename" | "isExclusive"> {
+  /** How long to wait for the lock of another process. */
+  readonly busyTimeout: Duration.Duration
+}
 
 /** A client for a database file, which is made where it is missing, or for `:memory:`. */
 export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<SqlClient.SqlClient, never, Scope.Scope | Reactivity.Reactivity> {
-  const hasReader = options.filename !== ":memory:" && !options.isExclusive
-  const threads = yield* makeThreads({ ...options, hasReader })
-  const mainLock = Semaphore.makeUnsafe(1)
+  const { busyTimeout, filename, isExclusive } = options
+  const mainThreads = yield* makeThreads({ filename, isExclusive, isReader: false })
   const main = SqlClient.makeSqliteAcquirers({
-    connection: Effect.map(threads, (thread) => new Connection(thread, "main")),
-    semaphore: mainLock,
-    isTransaction
+    connection: Effect.map(mainThreads, (thread) => new Connection(thread, busyTimeout)),
+    semaphore: Semaphore.makeUnsafe(1),
+    isTransaction: (connection: Connection) => connection.isTransaction
   })
-  const reader = SqlClient.makeSqliteAcquirers({
-    connection: Effect.map(threads, (thread) => new Connection(thread, "reader")),
-    semaphore: hasReader ? Semaphore.makeUnsafe(1) : mainLock
-  })
+  const hasReader = filename !== ":memory:" && !isExclusive
+  const readers = hasReader ? yield* makeThreads({ filename, isExclusive, isReader: true }) : undefined
+  const reader =
+    readers === undefined ? undefined : Effect.map(readers, (thread) => new Connection(thread, busyTimeout))
+  // threads take a while to start; whoever needs them first sees why one cannot
+  for (const threads of [mainThreads, readers]) {
+    if (threads !== undefined) yield* Effect.forkScoped(Effect.ignore(threads), { startImmediately: true })
+  }
+  const single = new SingleStatements(
+    main.borrower,
+    // queries need no turns: the thread runs them in the order in which they are sent
+    reader === undefined ? main.borrower : (use) => Effect.flatMap(reader, use)
+  )
   return yield* SqlClient.make({
-    // streams use the acquirer, and statements the borrower
-    acquirer: reader.acquirer,
-    borrower: (use) => Effect.flatten(main.borrower((connection) => started(use(connection)))),
+    // for streams
+    acquirer: reader ?? main.acquirer,
+    borrower: (use) => use(single),
     transactionAcquirer: main.transactionAcquirer,
     onCommitFailure: main.onCommitFailure,
     isTransaction: main.isTransaction,
@@ -48,14 +61,6 @@ export const make = Effect.fnUntraced(function* (
   })
 })
 
-/** Starts a statement, which sends it, and returns the effect that waits for its result. */
-const started = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Effect.Effect<A, E>, never, R> =>
-  Effect.map(Effect.forkChild(effect, { startImmediately: true }), (fiber) =>
-    Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber))
-  )
-
-const isTransaction = (connection: Connection) => connection.isTransaction
-
 /** The running thread. One that failed is replaced at the next use; what it was running fails. */
 const makeThreads = (
   options: ThreadOptions
@@ -66,13 +71,23 @@ const makeThreads = (
     const open = Effect.suspend(() => {
       if (current?.isAlive === true) return Effect.succeed(current)
       const thread = new Thread(options)
-      return Effect.map(thread.opened, () => (current = thread))
+      return Effect.as(thread.opened, thread).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            current = thread
+          })
+        ),
+        Effect.onInterrupt(() => Effect.promise(() => thread.close()))
+      )
     })
     yield* Effect.addFinalizer(() => Effect.promise(async () => current?.close()))
-    return Effect.suspend(() => (current?.isAlive === true ? Effect.succeed(current) : opening.withPermit(open)))
+    const threads = Effect.suspend(() =>
+      current?.isAlive === true ? Effect.succeed(current) : opening.withPermit(open)
+    )
+    return threads
   })
 
-/** The number of commands that the thread has at most. The others wait here, so that those that are interrupted are not run. */
+/** The number of commands that a thread has at most. The others wait here, so that those that are interrupted are not run. */
 const maxSent = 64
 
 /** A command that waits to be sent. */
@@ -85,7 +100,7 @@ interface Waiting {
 /** Sends commands to a thread, which answers them in their order. */
 class Thread {
   isAlive = true
-  /** Whether a transaction was open on the main connection after the last command. */
+  /** Whether a transaction was open after the last command. */
   isTransaction = false
   readonly opened: Effect.Effect<void, SqlError.SqlError>
   readonly #worker: Worker
@@ -109,7 +124,7 @@ class Thread {
     })
     this.#worker.on("message", (reply: Reply) => {
       this.isTransaction = reply.isTransaction
-      this.#callbacks.shift()!(reply)
+      this.#callbacks.shift()?.(reply)
       this.#sendNext()
     })
     this.#worker.on("error", (error) => this.#fail(error instanceof Error ? error.message : String(error)))
@@ -117,7 +132,7 @@ class Thread {
 
   send(command: Command): Effect.Effect<unknown, SqlError.SqlError> {
     return Effect.callback<Reply>((resume) => {
-      if (!this.isAlive) return resume(Effect.succeed(ended))
+      if (!this.isAlive) return resume(Effect.succeed(failure("The thread of SQLite has ended")))
       const waiting = this.#add(command, (reply) => resume(Effect.succeed(reply)))
       return Effect.sync(() => {
         waiting.isInterrupted = true
@@ -161,8 +176,6 @@ const cantOpen = 14
 
 const failure = (message: string): Reply => ({ failure: { message, errno: cantOpen }, isTransaction: false })
 
-const ended = failure("The thread of SQLite has ended")
-
 const resultOf = (reply: Reply): Effect.Effect<unknown, SqlError.SqlError> => {
   if ("value" in reply) return Effect.succeed(reply.value)
   const cause = Object.assign(new Error(reply.failure.message), { errno: reply.failure.errno })
@@ -173,13 +186,16 @@ type TransformRows = Parameters<SqlConnection.Connection["execute"]>[2]
 
 let cursors = 0
 
+/** Between attempts to run a statement that another process locks out. */
+const lockInterval = Duration.millis(10)
+
 class Connection implements SqlConnection.Connection {
   readonly #thread: Thread
-  readonly #name: ConnectionName
+  readonly #busyTimeout: Duration.Duration
 
-  constructor(thread: Thread, name: ConnectionName) {
+  constructor(thread: Thread, busyTimeout: Duration.Duration) {
     this.#thread = thread
-    this.#name = name
+    this.#busyTimeout = busyTimeout
   }
 
   get isTransaction(): boolean {
@@ -187,22 +203,20 @@ class Connection implements SqlConnection.Connection {
   }
 
   execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
-    const rows = Effect.map(this.#rows(sql, params), toObjects)
+    const rows = Effect.map(this.#send<Rows>({ _tag: "Rows", sql, params }), toObjects)
     return transformRows === undefined ? rows : Effect.map(rows, transformRows)
   }
 
   /** Gives the number of changed rows as `rowCount`, as the client of PostgreSQL does. */
   executeRaw(sql: string, params: ReadonlyArray<unknown>) {
-    return Effect.map(this.#thread.send({ _tag: "Run", connection: this.#name, sql, params }), (rowCount) => ({
-      rowCount
-    }))
+    return Effect.map(this.#send<number>({ _tag: "Run", sql, params }), (rowCount) => ({ rowCount }))
   }
 
   executeStream(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
     const cursor = cursors++
-    const open = this.#thread.send({ _tag: "Open", connection: this.#name, sql, params, cursor })
+    const open = this.#send({ _tag: "Open", sql, params, cursor })
     const close = Effect.ignore(this.#thread.send({ _tag: "Close", cursor }))
-    const fetch = Effect.map(this.#thread.send({ _tag: "Fetch", cursor }), (rows) => toObjects(rows as Rows))
+    const fetch = Effect.map(this.#send<Rows>({ _tag: "Fetch", cursor }), toObjects)
     const rows = Stream.fromEffectRepeat(fetch).pipe(
       Stream.takeWhile(Array.isReadonlyArrayNonEmpty),
       Stream.map((rows) => (transformRows === undefined ? rows : (transformRows(rows) as typeof rows))),
@@ -217,7 +231,7 @@ class Connection implements SqlConnection.Connection {
   }
 
   executeValues(sql: string, params: ReadonlyArray<unknown>) {
-    return Effect.map(this.#rows(sql, params), ({ values }) => values)
+    return Effect.map(this.#send<Rows>({ _tag: "Rows", sql, params }), ({ values }) => values)
   }
 
   executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
@@ -228,11 +242,13 @@ class Connection implements SqlConnection.Connection {
     return this.execute(sql, params, transformRows)
   }
 
-  #rows(sql: string, params: ReadonlyArray<unknown>) {
-    return this.#thread.send({ _tag: "Rows", connection: this.#name, sql, params }) as Effect.Effect<
-      Rows,
-      SqlError.SqlError
-    >
+  /** Outside of a transaction, nothing is lost when a statement is repeated that was locked out. */
+  #send<A>(command: Command): Effect.Effect<A, SqlError.SqlError> {
+    const sent = this.#thread.send(command) as Effect.Effect<A, SqlError.SqlError>
+    return Effect.retry(sent, {
+      while: (error) => !this.isTransaction && sqlErrors.isLocked(error),
+      schedule: Schedule.upTo(Schedule.spaced(lockInterval), { duration: this.#busyTimeout })
+    })
   }
 }
 
@@ -242,3 +258,47 @@ const toObjects = ({ columns, values }: Rows): ReadonlyArray<object> =>
     for (let index = 0; index < columns.length; index++) object[columns[index]!] = row[index]
     return object
   })
+
+/** Lends a connection for one statement. */
+type Lend = <A>(
+  use: (connection: SqlConnection.Connection) => Effect.Effect<A, SqlError.SqlError>
+) => Effect.Effect<A, SqlError.SqlError>
+
+/** Runs each statement by itself: queries on the connection for reading, everything else on the main one. */
+class SingleStatements implements SqlConnection.Connection {
+  readonly #main: Lend
+  readonly #reader: Lend
+
+  constructor(main: Lend, reader: Lend) {
+    this.#main = main
+    this.#reader = reader
+  }
+
+  execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
+    return this.#lend(sql)((connection) => connection.execute(sql, params, transformRows))
+  }
+
+  executeRaw(sql: string, params: ReadonlyArray<unknown>) {
+    return this.#lend(sql)((connection) => connection.executeRaw(sql, params))
+  }
+
+  executeStream(): Stream.Stream<never> {
+    return Stream.die(new Error("A stream outlives the effect that starts it, so it has a connection of its own"))
+  }
+
+  executeValues(sql: string, params: ReadonlyArray<unknown>) {
+    return this.#lend(sql)((connection) => connection.executeValues(sql, params))
+  }
+
+  executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
+    return this.executeValues(sql, params)
+  }
+
+  executeUnprepared(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
+    return this.execute(sql, params, transformRows)
+  }
+
+  #lend(sql: string): Lend {
+    return /^\s*SELECT\b/i.test(sql) ? this.#reader : this.#main
+  }
+}

@@ -20,6 +20,7 @@ const sqliteProblems: { readonly [code: number]: readonly [Kind, string] } = {
   11: ["failure", "the file is corrupt"],
   13: ["failure", "the disk is full"],
   14: ["outage", "the file cannot be opened"],
+  15: ["failure", "the locks of the file are in disorder"],
   26: ["failure", "the file is not a SQLite database"]
 }
 
@@ -27,6 +28,8 @@ const sqliteProblems: { readonly [code: number]: readonly [Kind, string] } = {
 const postgresProblems: { readonly [code: string]: readonly [Kind, string] } = {
   "08": ["outage", "the connection failed"],
   "25006": ["failure", "the database is read-only"],
+  "25P03": ["failure", "the transaction took too long"],
+  "25P04": ["failure", "the transaction took too long"],
   "28": ["outage", "the user or the password is wrong"],
   "3D000": ["outage", "there is no such database"],
   "40": ["failure", "the transaction conflicts with others"],
@@ -34,10 +37,12 @@ const postgresProblems: { readonly [code: string]: readonly [Kind, string] } = {
   "53": ["failure", "the server lacks resources"],
   "53100": ["failure", "the disk of the server is full"],
   "53300": ["outage", "the server has too many connections"],
+  "55": ["failure", "something is in use"],
   "55P03": ["failure", "a lock was not released in time"],
   "57014": ["failure", "the statement took too long"],
   "57": ["outage", "the server is shutting down or starting"],
   "58": ["failure", "the disk of the server failed"],
+  XX000: ["failure", "the server has an internal error"],
   XX001: ["failure", "the data is corrupt"],
   XX002: ["failure", "an index is corrupt"]
 }
@@ -64,6 +69,9 @@ interface Cause {
 const causeOf = ({ cause }: SqlError.SqlErrorReason): Cause =>
   typeof cause === "object" && cause !== null ? (cause as Cause) : {}
 
+/** The code of the driver: for PostgreSQL its SQLSTATE. */
+export const codeOf = ({ reason }: SqlError.SqlError): unknown => causeOf(reason).code
+
 export const kindOf = (error: SqlError.SqlError): Kind => problemOf(error)[0]
 
 /** A line for an operator. It contains no values of the statement and no password. */
@@ -72,6 +80,9 @@ export const describe = (error: SqlError.SqlError): string => {
   const { message } = causeOf(error.reason)
   return typeof message === "string" && message !== "" ? `${problem} (${message})` : problem
 }
+
+/** Whether a lock was not released in time. */
+export const isLocked = ({ reason }: SqlError.SqlError): boolean => reason._tag === "LockTimeoutError"
 
 /** Whether a transaction that failed can be run again: the database chose it to resolve a conflict. */
 export const isConflict = ({ reason }: SqlError.SqlError): boolean =>

@@ -1,8 +1,8 @@
 /**
- * The thread in which node:sqlite works, since its calls block. It runs one command after the other, in the order in which they arrive.
- * {@link SqliteClient} starts it and sends the commands; a bundle has it as a file of its own.
+ * A thread in which node:sqlite works, since its calls block. It has one connection, and runs one command after the other, in the order in
+ * which they arrive. {@link SqliteClient} starts it and sends the commands; a bundle has it as a file of its own.
  */
-import { mkdirSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
 import { dirname } from "node:path"
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite"
 import { type MessagePort, parentPort, workerData } from "node:worker_threads"
@@ -12,21 +12,11 @@ export interface Options {
   readonly filename: string
   /** Whether to keep other processes from using the file, and not to open it while one does. */
   readonly isExclusive: boolean
-  /** How long to wait for the lock of another process, in milliseconds. */
-  readonly busyTimeout: number
+  /** Whether writes are refused. */
+  readonly isReader: boolean
 }
-
-/** What the thread is started with. */
-export interface ThreadOptions extends Options {
-  /** Whether there are two connections, which a database in memory or for one process alone cannot have. */
-  readonly hasReader: boolean
-}
-
-/** One connection is for transactions and single statements, and one for reads that take longer. */
-export type ConnectionName = "main" | "reader"
 
 interface Query {
-  readonly connection: ConnectionName
   readonly sql: string
   readonly params: ReadonlyArray<unknown>
 }
@@ -59,8 +49,8 @@ export interface Failure {
 type Outcome<A> = { readonly value: A } | { readonly failure: Failure }
 
 /**
- * The answer to a command, and whether a transaction is open on the main connection: SQLite rolls back by itself after some errors. The first
- * answer says that the database is open, or why not.
+ * The answer to a command, and whether a transaction is open: SQLite rolls back by itself after some errors. The first answer says that
+ * the database is open, or why not.
  */
 export type Reply = Outcome<unknown> & { readonly isTransaction: boolean }
 
@@ -69,6 +59,12 @@ const maxStatements = 100
 
 /** The number of rows of a cursor that are sent together. */
 const fetchSize = 1_000
+
+/** How long to wait for the lock of another process while the file is opened, in milliseconds. */
+const openTimeout = 1_000
+
+/** The same for statements. It is short, because the thread does nothing else meanwhile; the client tries again. */
+const busyTimeout = 10
 
 /** A statement that returns arrays. */
 interface Prepared {
@@ -82,23 +78,57 @@ interface Cursor {
 }
 
 class Connection {
-  readonly database: DatabaseSync
+  readonly #database: DatabaseSync
   readonly #prepared = new Map<string, Prepared>()
+  readonly #cursors = new Map<number, Cursor>()
 
-  constructor({ busyTimeout, filename, isExclusive }: Options) {
-    this.database = new DatabaseSync(filename, { timeout: busyTimeout })
-    if (isExclusive) this.database.exec("PRAGMA locking_mode = EXCLUSIVE")
-    this.database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
+  constructor({ filename, isExclusive, isReader }: Options) {
+    if (filename !== ":memory:") prepareFile(filename)
+    this.#database = new DatabaseSync(filename, { timeout: openTimeout })
+    if (isExclusive) this.#database.exec("PRAGMA locking_mode = EXCLUSIVE")
+    this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
+    if (isReader) this.#database.exec("PRAGMA query_only = ON")
+    this.#database.exec(`PRAGMA busy_timeout = ${busyTimeout}`)
   }
 
-  prepare(sql: string): Prepared {
-    const statement = this.database.prepare(sql, { returnArrays: true })
+  get isTransaction(): boolean {
+    return this.#database.isOpen && this.#database.isTransaction
+  }
+
+  run(command: Command): unknown {
+    switch (command._tag) {
+      case "Rows": {
+        const { columns, statement } = this.#cached(command.sql)
+        return { columns, values: valuesOf(statement.all(...parameters(command))) } satisfies Rows
+      }
+      case "Run":
+        return this.#cached(command.sql).statement.run(...parameters(command)).changes
+      case "Open": {
+        // not one that is shared: while it is read, it cannot be used again
+        const { columns, statement } = this.#prepare(command.sql)
+        const rows = statement.iterate(...parameters(command)) as unknown as Cursor["rows"]
+        this.#cursors.set(command.cursor, { columns, rows })
+        return undefined
+      }
+      case "Fetch":
+        return fetchRows(this.#cursors.get(command.cursor)!)
+      case "Close":
+        this.#cursors.get(command.cursor)?.rows.return?.()
+        this.#cursors.delete(command.cursor)
+        return undefined
+      case "End":
+        return this.#database.close()
+    }
+  }
+
+  #prepare(sql: string): Prepared {
+    const statement = this.#database.prepare(sql, { returnArrays: true })
     return { statement, columns: statement.columns().map(({ name }) => name) }
   }
 
   /** A prepared statement, of which the least recently used ones are dropped. */
-  cached(sql: string): Prepared {
-    const prepared = this.#prepared.get(sql) ?? this.prepare(sql)
+  #cached(sql: string): Prepared {
+    const prepared = this.#prepared.get(sql) ?? this.#prepare(sql)
     this.#prepared.delete(sql)
     this.#prepared.set(sql, prepared)
     if (this.#prepared.size > maxStatements) this.#prepared.delete(this.#prepared.keys().next().value!)
@@ -106,59 +136,20 @@ class Connection {
   }
 }
 
-class Thread {
-  readonly #connections: { readonly [Name in ConnectionName]: Connection }
-  readonly #cursors = new Map<number, Cursor>()
-  readonly #port: MessagePort
+/** Makes the file where it is missing, for its owner alone: what readers said is personal. Its log gets the same mode. */
+const prepareFile = (filename: string): void => {
+  mkdirSync(dirname(filename), { recursive: true })
+  if (!existsSync(filename)) closeSync(openSync(filename, "a", 0o600))
+}
 
-  constructor(port: MessagePort, options: ThreadOptions) {
-    if (options.filename !== ":memory:") mkdirSync(dirname(options.filename), { recursive: true })
-    const main = new Connection(options)
-    this.#connections = { main, reader: options.hasReader ? new Connection(options) : main }
-    this.#port = port
+const fetchRows = ({ columns, rows }: Cursor): Rows => {
+  const values: Array<ReadonlyArray<unknown>> = []
+  while (values.length < fetchSize) {
+    const next = rows.next()
+    if (next.done === true) break
+    values.push(next.value)
   }
-
-  get isTransaction(): boolean {
-    return this.#connections.main.database.isOpen && this.#connections.main.database.isTransaction
-  }
-
-  run(command: Command): unknown {
-    switch (command._tag) {
-      case "Rows": {
-        const { columns, statement } = this.#connections[command.connection].cached(command.sql)
-        return { columns, values: valuesOf(statement.all(...parameters(command))) } satisfies Rows
-      }
-      case "Run":
-        return this.#connections[command.connection].cached(command.sql).statement.run(...parameters(command)).changes
-      case "Open": {
-        // not one that is shared: while it is read, it cannot be used again
-        const { columns, statement } = this.#connections[command.connection].prepare(command.sql)
-        const rows = statement.iterate(...parameters(command)) as unknown as Cursor["rows"]
-        this.#cursors.set(command.cursor, { columns, rows })
-        return undefined
-      }
-      case "Fetch":
-        return this.#fetch(this.#cursors.get(command.cursor)!)
-      case "Close":
-        this.#cursors.get(command.cursor)?.rows.return?.()
-        this.#cursors.delete(command.cursor)
-        return undefined
-      case "End":
-        for (const { database } of new Set(Object.values(this.#connections))) database.close()
-        this.#port.close()
-        return undefined
-    }
-  }
-
-  #fetch({ columns, rows }: Cursor): Rows {
-    const values: Array<ReadonlyArray<unknown>> = []
-    while (values.length < fetchSize) {
-      const next = rows.next()
-      if (next.done === true) break
-      values.push(next.value)
-    }
-    return { columns, values }
-  }
+  return { columns, values }
 }
 
 /** Statements return arrays; the types of Node do not tell. */
@@ -181,12 +172,13 @@ const attempt = <A>(evaluate: () => A, fallback: number): Outcome<A> => {
 const serve = (port: MessagePort) => {
   const reply = (outcome: Outcome<unknown>, isTransaction: boolean) =>
     port.postMessage({ ...outcome, isTransaction } satisfies Reply)
-  const opened = attempt(() => new Thread(port, workerData as ThreadOptions), cantOpen)
+  const opened = attempt(() => new Connection(workerData as Options), cantOpen)
   if ("failure" in opened) return reply(opened, false)
-  const thread = opened.value
+  const connection = opened.value
   port.on("message", (command: Command) => {
-    const outcome = attempt(() => thread.run(command), otherError)
-    reply(outcome, thread.isTransaction)
+    const outcome = attempt(() => connection.run(command), otherError)
+    reply(outcome, connection.isTransaction)
+    if (command._tag === "End") port.close()
   })
   reply({ value: undefined }, false)
 }

@@ -47,18 +47,16 @@ export const layer = (allowedClients?: ReadonlySet<string>) =>
     { interceptors: allowedClients === undefined ? [] : [refuseOthers(allowedClients)] }
   )
 
-/** {@link layer} for the clients of RECOMMENDATIONS_TLS_READER_CLIENTS. */
-export const layerConfig = Layer.unwrap(
-  Effect.map(
-    TlsSettings.serviceClients(
-      "RECOMMENDATIONS",
-      "READER",
-      "The clients that may call ReaderService, by the DNS names and URIs of their certificates. Other clients are answered " +
-        "PERMISSION_DENIED there, and may call the other services."
-    ),
-    (clients) => layer(Option.getOrUndefined(clients))
-  )
+/** RECOMMENDATIONS_TLS_READER_CLIENTS. */
+export const allowedClients = TlsSettings.serviceClients(
+  "RECOMMENDATIONS",
+  "READER",
+  "The clients that may call ReaderService, by the DNS names and URIs of their certificates. Other clients are answered " +
+    "PERMISSION_DENIED there, and may call the other services."
 )
+
+/** {@link layer} for {@link allowedClients}. */
+export const layerConfig = Layer.unwrap(Effect.map(allowedClients, (clients) => layer(Option.getOrUndefined(clients))))
 
 const notAllowed = Status.permissionDenied("This client may not call ReaderService")
 

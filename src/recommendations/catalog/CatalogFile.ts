@@ -138,10 +138,16 @@ const unreadable: { readonly [tag: string]: string } = {
   PermissionDenied: "this user may not read the file"
 }
 
-const unsuitable = ({ reason }: RegularFile.UnsuitableFile): string =>
-  reason._tag === "TooLarge"
-    ? `the file has more than the ${reason.maximum} bytes of CATALOG_MAX_SIZE`
-    : `it is not a regular file (${reason.type})`
+const unsuitable = ({ reason }: RegularFile.UnsuitableFile): string => {
+  switch (reason._tag) {
+    case "TooLarge":
+      return `the file has more than the ${reason.maximum} bytes of CATALOG_MAX_SIZE`
+    case "NotRegular":
+      return `it is not a regular file (${reason.type})`
+    case "AlreadyRead":
+      return "the standard input has been read already: run the command again, or import a regular file"
+  }
+}
 
 /** The books of the rows that were read, and their problems. */
 class Reading {

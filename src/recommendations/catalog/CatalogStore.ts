@@ -18,6 +18,14 @@ export interface Imported extends CatalogFile.Summary {
   readonly catalogId: number
 }
 
+/** Tells an import from all others. The id alone does not: a database that was restored from a backup gives it again. */
+export interface CatalogVersion {
+  readonly catalogId: number
+  readonly sha256: string
+  /** In milliseconds since 1970 (UTC). */
+  readonly importedAt: number
+}
+
 /** The current catalogue, in memory. */
 export interface LoadedCatalog {
   readonly catalogId: number
@@ -35,8 +43,8 @@ export class CatalogStore extends Context.Service<
     readonly importOnce: (
       file: CatalogFile.CatalogFile
     ) => Effect.Effect<Option.Option<Imported>, CatalogFile.CatalogFileError | DatabaseUnavailable>
-    /** The id of the current catalogue. None if no catalogue has been imported. */
-    readonly currentId: Effect.Effect<Option.Option<number>, DatabaseUnavailable>
+    /** The version of the current catalogue. None if no catalogue has been imported. */
+    readonly current: Effect.Effect<Option.Option<CatalogVersion>, DatabaseUnavailable>
     /** The current catalogue. None if no catalogue has been imported. */
     readonly load: Effect.Effect<Option.Option<LoadedCatalog>, DatabaseUnavailable>
     /** Emits when another process may have imported a catalogue. Never for SQLite. */
@@ -105,9 +113,15 @@ export class CatalogStore extends Context.Service<
           })
           return yield* transaction("catalogs.import", importUnlessImported, { timeout: importTimeout })
         }),
-        currentId: Effect.map(
-          run("catalogs.current", sql<CurrentRow>`SELECT MAX(catalog_id) AS catalog_id FROM catalogs`),
-          ([row]) => Option.fromNullishOr(row?.catalog_id)
+        current: Effect.map(
+          run(
+            "catalogs.current",
+            sql<CurrentRow>`SELECT catalog_id, sha256, imported_at FROM catalogs ORDER BY catalog_id DESC LIMIT 1`
+          ),
+          ([row]) =>
+            row === undefined
+              ? Option.none()
+              : Option.some({ catalogId: row.catalog_id, sha256: row.sha256, importedAt: row.imported_at })
         ),
         load: Effect.suspend(() => {
           const catalog = new EncodedCatalog()
@@ -133,7 +147,9 @@ export class CatalogStore extends Context.Service<
 }
 
 interface CurrentRow {
-  readonly catalog_id: number | null
+  readonly catalog_id: number
+  readonly sha256: string
+  readonly imported_at: number
 }
 
 const channel = "catalogs"

@@ -2,14 +2,15 @@
  * The current catalogue of the database, in memory. CATALOG_FILE is imported at the start. A catalogue that any process imports later
  * replaces the one in memory in one step.
  */
-import { type Config, Duration, Effect, Layer, Option, Schedule, Stream } from "effect"
+import { type Config, Duration, Effect, Equal, Layer, Option, Schedule, Stream } from "effect"
 
 import { BookCatalog } from "../../domain/BookCatalog.ts"
 import * as Setting from "../../layers/config/Setting.ts"
 import { DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
+import * as repeatedTask from "../../layers/telemetry/repeatedTask.ts"
 import * as CatalogFile from "./CatalogFile.ts"
-import { CatalogStore, type Imported, type LoadedCatalog } from "./CatalogStore.ts"
+import { CatalogStore, type CatalogVersion, type Imported, type LoadedCatalog } from "./CatalogStore.ts"
 
 /** MODEL_REFRESH. */
 export const refreshInterval: Config.Config<Duration.Duration> = Setting.duration("MODEL_REFRESH", {
@@ -39,37 +40,52 @@ export const layer = Layer.effect(
     ])
 
     const refresh = Effect.gen(function* () {
-      const newest = yield* store.currentId
-      // it is lower if the database was restored from a backup
-      if (Option.isNone(newest) || newest.value === current.catalogId) return
+      const newest = yield* store.current
+      // the id is lower, or is that of another import, if the database was restored from a backup
+      if (Option.isNone(newest) || Equal.equals(newest.value, current.version)) return
       const loaded = yield* loadFrom(store)
       if (Option.isNone(loaded)) return
       current = loaded.value
       replace(current.catalog.toShelves())
     })
-    yield* Stream.merge(Stream.tick(interval), store.notifications).pipe(
-      Stream.runForEach(warnOnce(refresh)),
+    const guard = repeatedTask.makeGuard("The catalogue cannot be updated")
+    const refreshSafely = warnOnce(refresh)
+    yield* Stream.merge(Stream.tick(interval), notificationsOf(store, interval)).pipe(
+      Stream.runForEach(() => guard(refreshSafely())),
       Effect.forkScoped
     )
     return catalog
   })
 )
 
+/** The notifications of a store. If they end, they begin again after a while; the catalogue is also polled. */
+const notificationsOf = ({ notifications }: CatalogStore["Service"], interval: Duration.Duration) => {
+  const guard = repeatedTask.makeGuard("Notifications of new catalogues cannot be received")
+  return notifications.pipe(
+    Stream.tap(() => guard(Effect.void)),
+    Stream.catchCause((cause) => Stream.fromEffectDrain(guard(Effect.failCause(cause)))),
+    Stream.repeat(Schedule.spaced(interval))
+  )
+}
+
 interface TimedCatalog extends LoadedCatalog {
+  /** Of the time before it was loaded. If another one was loaded, the next comparison loads that again. */
+  readonly version: CatalogVersion
   readonly elapsed: Duration.Duration
 }
 
 /** Loads the current catalogue, and logs it. */
 const loadFrom = Effect.fnUntraced(function* (store: CatalogStore["Service"]) {
+  const version = yield* store.current
   const [elapsed, loaded] = yield* Effect.timed(store.load)
-  if (Option.isNone(loaded)) return Option.none<TimedCatalog>()
+  if (Option.isNone(version) || Option.isNone(loaded)) return Option.none<TimedCatalog>()
   const { catalog, catalogId } = loaded.value
   yield* Effect.annotateLogs(Effect.logInfo("Catalogue loaded"), {
     catalogId,
     books: catalog.size,
     durationMs: Math.round(Duration.toMillis(elapsed))
   })
-  return Option.some<TimedCatalog>({ catalog, catalogId, elapsed })
+  return Option.some<TimedCatalog>({ catalog, catalogId, version: version.value, elapsed })
 })
 
 /** Logs an import, and the warnings about its rows. */

@@ -75,7 +75,9 @@ export const read = Effect.fnUntraced(function* <E, R>(
 
 /** Why a file cannot be read; undefined for other errors. */
 const unreadable = (error: unknown): string | undefined => {
-  if (error instanceof RegularFile.UnsuitableFile) return "it is not a regular file"
+  if (error instanceof RegularFile.UnsuitableFile) {
+    return error.reason._tag === "AlreadyRead" ? "the standard input has been read already" : "it is not a regular file"
+  }
   if (!(error instanceof PlatformError.PlatformError)) return undefined
   return error.reason._tag === "NotFound"
     ? "there is no such file"

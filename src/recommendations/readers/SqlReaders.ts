@@ -13,10 +13,10 @@ import * as GroupCommit from "../../layers/sql/GroupCommit.ts"
 import { refreshInterval } from "../catalog/DatabaseCatalog.ts"
 import { createReader } from "./createReader.ts"
 import { forgetReader } from "./forgetReader.ts"
-import * as impressionRetention from "./impressionRetention.ts"
 import { listFeedback } from "./listFeedback.ts"
 import * as ReaderHistories from "./ReaderHistories.ts"
 import { type Call, recordFeedback } from "./recordFeedback.ts"
+import * as retention from "./retention.ts"
 import * as walTruncation from "./walTruncation.ts"
 
 export interface Settings {
@@ -53,8 +53,8 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
       const { run, transaction } = yield* Database
       const sql = yield* SqlClient.SqlClient
       const histories = yield* ReaderHistories.make(settings)
-      yield* Effect.forkScoped(impressionRetention.run(settings.impressionRetention))
-      const { truncate } = yield* walTruncation.make
+      yield* Effect.forkScoped(retention.run(settings.impressionRetention))
+      const truncation = yield* walTruncation.make
 
       const record = yield* GroupCommit.make({
         commit: (calls) =>
@@ -67,14 +67,24 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
           ),
         sizeOf: (call: Call) => call.length,
         maxSize: maxRecordsOfTransaction,
-        concurrency: sql.onDialectOrElse({ pg: () => concurrency, orElse: () => 1 })
+        concurrency: sql.onDialectOrElse({ pg: () => concurrency, orElse: () => 1 }),
+        // the lock of one reader
+        isSplit: (error) => error._tag === "DatabaseUnavailable" && !error.isOutage
       })
 
       const forget = (userId: number) =>
         transaction("readers.forget", forgetReader(userId)).pipe(
-          Effect.ensuring(histories.onForgotten(userId)),
-          Effect.tap(truncate)
+          Effect.ensuring(Effect.andThen(histories.onForgotten(userId), truncation.request)),
+          Effect.tap(truncation.attempted)
         )
+
+      let hasLoggedNoIds = false
+      const create = (requestId: string) =>
+        Effect.tapErrorTag(transaction("readers.create", createReader(requestId)), "NoReaderIds", () => {
+          if (hasLoggedNoIds) return Effect.void
+          hasLoggedNoIds = true
+          return Effect.logError("All ids of readers have been given: no reader can be created any more")
+        })
 
       const inDatabase = <A, E>(
         effect: Effect.Effect<A, E | DatabaseUnavailable, SqlClient.SqlClient>
@@ -90,9 +100,7 @@ export const layer = (settings: Settings): Layer.Layer<Readers, never, Database 
 
       return Readers.of({
         create: (requestId) =>
-          isUuid(requestId)
-            ? inDatabase(transaction("readers.create", createReader(requestId.toLowerCase())))
-            : invalid("requestId", expectedUuid),
+          isUuid(requestId) ? inDatabase(create(requestId.toLowerCase())) : invalid("requestId", expectedUuid),
         record: (received) =>
           Effect.clockWith((clock) => {
             const feedback = validate(received, clock.currentTimeMillisUnsafe())

@@ -2,12 +2,25 @@
  * Imports a file of ratings, also while the services run. The same file again changes nothing, so an import that was killed is simply
  * repeated.
  */
-import { Array as Arr, Cause, Effect, Exit, type FileSystem, Option, Schema, type Stdio, type Terminal } from "effect"
+import {
+  Array as Arr,
+  Cause,
+  Effect,
+  Exit,
+  type FileSystem,
+  Option,
+  Schema,
+  type Stdio,
+  String as String_,
+  type Terminal
+} from "effect"
 import { SqlClient } from "effect/sql"
 
+import type { Feedback } from "../../domain/Feedback.ts"
 import type { InvalidQuery, Violation } from "../../domain/InvalidQuery.ts"
 import type { Recording } from "../../domain/Readers.ts"
 import { quoteText } from "../../layers/config/quoteText.ts"
+import * as RegularFile from "../../layers/config/RegularFile.ts"
 import { Database, type DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as ImportProgress from "./ImportProgress.ts"
 import * as RatingsFile from "./RatingsFile.ts"
@@ -26,7 +39,7 @@ export class BadRatings extends Schema.TaggedError<BadRatings>()("BadRatings", {
 /** What became of the rows of a file. */
 export interface Summary extends Recording {
   readonly rows: number
-  /** Rows that are no valid ratings, or of readers whom CreateReader has not created. */
+  /** Rows that are no valid ratings, of readers whom CreateReader has not created, or of times in the future. */
   readonly invalid: number
   /** Rows of books that were never in a catalogue, and the number of these books. */
   readonly ofUnknownBooks: number
@@ -46,6 +59,12 @@ export const importRatings = Effect.fnUntraced(function* (
   path: string,
   { isStrict }: { readonly isStrict: boolean }
 ): Effect.fn.Return<Summary, RatingsFile.RatingsFileError | BadRatings | DatabaseUnavailable, Services> {
+  if (isStrict && path === RegularFile.standardInput) {
+    return yield* new RatingsFile.RatingsFileError({
+      path,
+      reason: "--strict reads the file twice, so it has to be a regular file"
+    })
+  }
   yield* enlargeCache
   if (isStrict) {
     const { invalid, ofUnknownBooks } = yield* run(path, "Checking ratings", check)
@@ -61,7 +80,16 @@ const enlargeCache = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   yield* sql.onDialectOrElse({
     pg: () => Effect.void,
-    orElse: () => Effect.asVoid(run("ratings.cache", sql`PRAGMA cache_size = -65536`))
+    // of the connection that writes
+    orElse: () =>
+      Effect.asVoid(
+        run(
+          "ratings.cache",
+          Effect.scoped(
+            Effect.flatMap(sql.reserve, (connection) => connection.executeValues("PRAGMA cache_size = -65536", []))
+          )
+        )
+      )
   })
 })
 
@@ -153,20 +181,16 @@ class Result {
   }
 
   /** Counts a rating that was refused, and returns the reason. */
-  #addUnknown({ feedback: { bookId, userId } }: Rating, violations: ReadonlyArray<Violation>): string {
-    const bookProblem = violations.find(({ field }) => field.endsWith(".bookId"))
-    if (bookProblem === undefined) this.#invalid++
-    else {
+  #addUnknown({ feedback }: Rating, violations: ReadonlyArray<Violation>): string {
+    const problems = violations.map(({ description, field }) => {
+      const name = field.slice(field.lastIndexOf(".") + 1) as keyof Feedback
+      return { name, text: `${String_.camelToSnake(name)}: ${description}, got ${feedback[name]}` }
+    })
+    if (problems.some(({ name }) => name === "bookId")) {
       this.#ofUnknownBooks++
-      this.#unknownBooks.add(bookId)
-    }
-    return violations
-      .map((violation) =>
-        violation === bookProblem
-          ? `book_id: ${violation.description}, got ${bookId}`
-          : `user_id: ${violation.description}, got ${userId}`
-      )
-      .join("; ")
+      this.#unknownBooks.add(feedback.bookId)
+    } else this.#invalid++
+    return problems.map(({ text }) => text).join("; ")
   }
 }
 

@@ -4,19 +4,16 @@
 import { Effect } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 
-import { firstCreatedId } from "../../domain/Feedback.ts"
+import { accountTombstoneLifetime, firstCreatedId } from "../../domain/Feedback.ts"
 import { jsonRows } from "../../layers/sql/jsonRows.ts"
 import * as databaseClock from "./databaseClock.ts"
 
 export interface LockedReaders {
   /** By id, whether the reader has been forgotten. Ids that CreateReader has not given are missing. */
   readonly isForgotten: ReadonlyMap<number, boolean>
-  /** When the locks were taken, in milliseconds since 1970 by the clock of the database. */
+  /** When the locks were taken, in milliseconds since 1970 by the clock of the database; 0 without readers. */
   readonly now: number
 }
-
-/** How long feedback for one of the shop's own accounts is dropped after it was forgotten, in milliseconds. */
-const accountTombstoneLifetime = 86_400_000
 
 interface Row {
   readonly user_id: number

@@ -5,7 +5,7 @@
 import { Effect, Exit } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 
-import { counts, type Feedback } from "../../domain/Feedback.ts"
+import { counts, expectedHappenedAt, type Feedback, isNotFuture } from "../../domain/Feedback.ts"
 import { InvalidQuery, type Violation } from "../../domain/InvalidQuery.ts"
 import type { Recording } from "../../domain/Readers.ts"
 import { jsonRows } from "../../layers/sql/jsonRows.ts"
@@ -34,7 +34,7 @@ interface FeedbackRow {
   readonly recommendation_id: string
 }
 
-/** Runs in a transaction. A call with an unknown book or reader fails, and the others succeed. */
+/** Runs in a transaction. A call with an unknown book or reader or with a time in the future fails, and the others succeed. */
 export const recordFeedback = Effect.fnUntraced(function* (
   calls: ReadonlyArray<Call>
 ): Effect.fn.Return<Outcome, SqlError.SqlError, SqlClient.SqlClient> {
@@ -87,10 +87,10 @@ const findUnknownBooks = Effect.fnUntraced(function* (bookIds: ReadonlyArray<num
 const violationsOf = (
   call: Call,
   unknownBooks: ReadonlySet<number>,
-  { isForgotten }: LockedReaders
+  { isForgotten, now }: LockedReaders
 ): ReadonlyArray<Violation> => {
   const violations: Array<Violation> = []
-  for (const [index, { bookId, userId }] of call.entries()) {
+  for (const [index, { bookId, happenedAt, userId }] of call.entries()) {
     if (!isForgotten.has(userId)) {
       violations.push({ field: `feedback[${index}].userId`, description: "expected an id that CreateReader has given" })
     }
@@ -99,6 +99,10 @@ const violationsOf = (
         field: `feedback[${index}].bookId`,
         description: "expected a book that is or was in the catalogue"
       })
+    }
+    // this replica's clock may be ahead
+    if (happenedAt !== undefined && isForgotten.size > 0 && !isNotFuture(happenedAt, now)) {
+      violations.push({ field: `feedback[${index}].happenedAt`, description: expectedHappenedAt })
     }
   }
   return violations

@@ -57,7 +57,11 @@ describe("DATABASE_URL", () => {
     "postgres://shop:secret@host/books?sslmode=prefer",
     "postgres://shop:secret@host/books?sslmode=require&sslrootcert=/ca.pem",
     "postgres://shop:secret@host/books?pool=3",
-    "postgres://shop:secret@host/books#fragment"
+    "postgres://shop:secret@host/books#fragment",
+    "postgres://localhost/books?user=shop&password=secret",
+    "jdbc:postgresql://localhost/books?user=shop&password=secret",
+    "postgres://shop:secret/books",
+    "host=localhost user=shop password=secret"
   ])("refuses %s, and does not repeat a password", (text) =>
     Effect.gen(function* () {
       assert.isUndefined(parsed(text))

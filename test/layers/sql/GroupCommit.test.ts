@@ -5,7 +5,7 @@ import * as GroupCommit from "../../../src/layers/sql/GroupCommit.ts"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { call: Schema.Int }) {}
 
-/** A group that runs. Calls below 0 are refused; a group with a call of 1000 dies. */
+/** A group that runs. Calls below 0 are refused; a group with a call of 1000 dies, and one of 2000 or above fails. */
 const makeGroups = Effect.fnUntraced(function* (maxSize = 10) {
   const groups: Array<ReadonlyArray<number>> = []
   /** Lets groups run. */
@@ -16,12 +16,14 @@ const makeGroups = Effect.fnUntraced(function* (maxSize = 10) {
         groups.push(calls)
         yield* Deferred.await(gate)
         if (calls.includes(1000)) return yield* Effect.die("bug")
-        if (calls.includes(2000)) return yield* new Refused({ call: 2000 })
+        const refused = calls.find((call) => call >= 2000)
+        if (refused !== undefined) return yield* new Refused({ call: refused })
         return calls.map((call) => (call < 0 ? Exit.fail(new Refused({ call })) : Exit.succeed(`done ${call}`)))
       }),
     sizeOf: (call) => Math.abs(call),
     maxSize,
-    concurrency: 1
+    concurrency: 1,
+    isSplit: ({ call }) => call >= 3000
   })
   /** Starts calls one after the other, the first of which is in a group already. */
   const start = (...calls: ReadonlyArray<number>) =>
@@ -76,6 +78,55 @@ describe("GroupCommit", () => {
       const failed = Exit.fail(new Refused({ call: 2000 }))
       assert.deepStrictEqual(yield* exitsOf(fibers), [Exit.succeed("done 1"), failed, failed])
       assert.deepStrictEqual(groups, [[1], [2, 2000]])
+    })
+  )
+
+  it.effect("runs the calls of a group one by one that fails because of one of them", () =>
+    Effect.gen(function* () {
+      const { groups, open, start } = yield* makeGroups(5000)
+      const fibers = yield* start(1, 2, 3000, 3)
+      yield* open
+      assert.deepStrictEqual(yield* exitsOf(fibers), [
+        Exit.succeed("done 1"),
+        Exit.succeed("done 2"),
+        Exit.fail(new Refused({ call: 3000 })),
+        Exit.succeed("done 3")
+      ])
+      assert.deepStrictEqual(groups, [[1], [2, 3000, 3], [2], [3000], [3]])
+    })
+  )
+
+  it.effect("runs at most four calls by themselves at the same time, and none that was interrupted", () =>
+    Effect.gen(function* () {
+      let running = 0
+      const counts: Array<number> = []
+      const started: Array<number> = []
+      const gate = yield* Deferred.make<void>()
+      const call = yield* GroupCommit.make({
+        commit: (calls: ReadonlyArray<number>) =>
+          Effect.gen(function* () {
+            if (calls.length > 1) return yield* new Refused({ call: 0 })
+            counts.push(++running)
+            started.push(calls[0]!)
+            yield* Deferred.await(gate)
+            running--
+            return [Exit.succeed(calls[0])]
+          }),
+        sizeOf: () => 1,
+        maxSize: 10,
+        concurrency: 2,
+        isSplit: () => true
+      })
+      const fibers = yield* Effect.forEach(Array.from({ length: 20 }), (_, index) => Effect.forkChild(call(index)))
+      yield* Effect.repeat(Effect.yieldNow, { until: () => running >= 4 })
+      yield* Fiber.interrupt(fibers.at(-1)!)
+      yield* Deferred.succeed(gate, undefined)
+      yield* exitsOf(fibers)
+      assert.strictEqual(Math.max(...counts), 4)
+      assert.deepStrictEqual(
+        started.toSorted((one, other) => one - other),
+        Array.from({ length: 19 }, (_, index) => index)
+      )
     })
   )
 

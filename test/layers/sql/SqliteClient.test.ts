@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 
 import { assert, describe, it } from "@effect/vitest"
@@ -94,6 +94,36 @@ describe("a file of SQLite", () => {
         yield* transaction("insert", insert("b"))
         assert.deepStrictEqual(yield* run("count", count), [{ count: 1 }])
         assert.isTrue(isAvailable())
+      })
+    )
+  )
+
+  it.live(
+    "that another process locks for a while is read meanwhile, and written afterwards",
+    opened((filename) =>
+      Effect.gen(function* () {
+        const { run, transaction } = yield* Database
+        const other = new DatabaseSync(filename)
+        other.exec("BEGIN IMMEDIATE")
+        const written = yield* Effect.forkChild(transaction("insert", insert("a")))
+        yield* Effect.forEach(Array.from({ length: 20 }), () =>
+          Effect.map(run("count", count, { timeout: "1 second" }), (rows) =>
+            assert.deepStrictEqual(rows, [{ count: 0 }])
+          )
+        )
+        other.exec("COMMIT")
+        other.close()
+        yield* Fiber.join(written)
+        assert.deepStrictEqual(yield* run("count", count), [{ count: 1 }])
+      })
+    )
+  )
+
+  it.live(
+    "can be read by its owner alone",
+    opened((filename) =>
+      Effect.sync(() => {
+        for (const file of [filename, `${filename}-wal`]) assert.strictEqual(statSync(file).mode & 0o777, 0o600)
       })
     )
   )

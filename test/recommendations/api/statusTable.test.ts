@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 
 import { CatalogUnavailable, CategoryNotFound } from "../../../src/domain/BookCatalog.ts"
 import { InvalidQuery } from "../../../src/domain/InvalidQuery.ts"
+import { NoReaderIds } from "../../../src/domain/Readers.ts"
 import { ErrorInfo } from "../../../src/layers/grpc/ErrorDetail.ts"
 import * as Status from "../../../src/layers/grpc/Status.ts"
 import { statuses } from "../../../src/recommendations/api/statusTable.ts"
@@ -30,6 +31,13 @@ describe("the status table", () => {
       Status.notFound("Category not found", {
         details: [ErrorInfo({ reason: "CATEGORY_NOT_FOUND", domain: "onlinebooks", metadata: { category: "99" } })]
       })
+    )
+  })
+
+  it("maps NoReaderIds to RESOURCE_EXHAUSTED, which clients do not repeat", () => {
+    assert.deepStrictEqual(
+      statuses.NoReaderIds(new NoReaderIds()),
+      Status.resourceExhausted("All ids of readers have been given")
     )
   })
 

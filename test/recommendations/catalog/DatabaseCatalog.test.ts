@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Fiber, Layer, Stream } from "effect"
+import { ConfigProvider, Effect, Fiber, Layer, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 import { BookCatalog } from "../../../src/domain/BookCatalog.ts"
@@ -15,7 +15,11 @@ import * as Logs from "../../layers/telemetry/Logs.ts"
 /** A database with one catalogue, whose id is also the id of its only book. */
 class FakeStore {
   catalogId = 1
+  /** The content of the file that was imported. */
+  sha256 = "a"
   isDown = false
+  isBroken = false
+  notifications: Stream.Stream<void> = Stream.never
   importError: CatalogFileError | undefined
   loads = 0
 
@@ -24,18 +28,21 @@ class FakeStore {
       Effect.suspend(() =>
         this.#answer(this.importError === undefined ? Effect.succeedNone : Effect.fail(this.importError))
       ),
-    currentId: Effect.suspend(() => this.#answer(Effect.succeedSome(this.catalogId))),
+    current: Effect.suspend(() =>
+      this.#answer(Effect.succeedSome({ catalogId: this.catalogId, sha256: this.sha256, importedAt: 0 }))
+    ),
     load: Effect.suspend(() => {
       this.loads++
       const catalog = new EncodedCatalog()
       catalog.add(book(this.catalogId))
       return this.#answer(Effect.succeedSome({ catalogId: this.catalogId, catalog }))
     }),
-    notifications: Stream.never
+    notifications: Stream.suspend(() => this.notifications)
   })
 
   #answer<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | DatabaseUnavailable> {
-    return this.isDown ? Effect.fail(new DatabaseUnavailable({ reason: "it is off" })) : effect
+    if (this.isBroken) return Effect.die(new Error("no such table"))
+    return this.isDown ? Effect.fail(new DatabaseUnavailable({ reason: "it is off", isOutage: true })) : effect
   }
 }
 
@@ -76,6 +83,65 @@ describe("DatabaseCatalog", () => {
         logs.lines().map(({ annotations, message }) => [message, annotations["catalogId"], annotations["books"]]),
         [1, 7, 3].map((id) => ["Catalogue loaded", id, 1])
       )
+    })
+  )
+
+  it.effect("replaces the catalogue when the database was restored and has another one with the same id", () =>
+    Effect.gen(function* () {
+      const store = new FakeStore()
+      yield* Layer.build(layerOf(store, Logs.recorder()))
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(store.loads, 1)
+      store.sha256 = "b"
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(store.loads, 2)
+    })
+  )
+
+  it.effect("updates the catalogue again after unexpected errors, the first of which is logged", () =>
+    Effect.gen(function* () {
+      const store = new FakeStore()
+      const logs = Logs.recorder()
+      const catalog = yield* BookCatalog.pipe(Effect.provide(yield* Layer.build(layerOf(store, logs))))
+      logs.clear()
+      for (const id of [2, 3]) {
+        store.isBroken = true
+        store.catalogId = id
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* idOf(catalog), id - 1)
+        store.isBroken = false
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* idOf(catalog), id)
+      }
+      const error = "ERROR The catalogue cannot be updated"
+      assert.deepStrictEqual(messages(logs), [error, "INFO Catalogue loaded", error, "INFO Catalogue loaded"])
+      assert.include(logs.lines()[0]?.cause, "no such table")
+    })
+  )
+
+  it.effect("polls when notifications break, and receives them again later", () =>
+    Effect.gen(function* () {
+      const store = new FakeStore()
+      const logs = Logs.recorder()
+      store.notifications = Stream.die(new Error("broken"))
+      const catalog = yield* BookCatalog.pipe(Effect.provide(yield* Layer.build(layerOf(store, logs))))
+      logs.clear()
+      yield* TestClock.adjust("5 seconds")
+      store.catalogId = 2
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(yield* idOf(catalog), 2)
+      const notified = yield* Queue.unbounded<void>()
+      store.notifications = Stream.fromQueue(notified)
+      yield* TestClock.adjust("1 second")
+      store.catalogId = 3
+      yield* Queue.offer(notified, undefined)
+      yield* TestClock.adjust(0)
+      assert.strictEqual(yield* idOf(catalog), 3)
+      assert.deepStrictEqual(messages(logs), [
+        "ERROR Notifications of new catalogues cannot be received",
+        "INFO Catalogue loaded",
+        "INFO Catalogue loaded"
+      ])
     })
   )
 

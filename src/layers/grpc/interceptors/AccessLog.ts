@@ -70,14 +70,18 @@ const lineOf = (
       : status === undefined
         ? "gRPC call completed"
         : `gRPC call failed: ${status.message}`
-  const failure = level === "Error" && call.failure !== undefined ? Cause.fail(call.failure) : undefined
-  const cause = defects ?? failure
+  const failure = level === "Error" ? call.failure : undefined
+  // a service that cannot do its work for a while says why, and where in the code is of no interest
+  const explanation = status?._tag === "Unavailable" && failure instanceof Error ? failure.message : ""
+  const reason = explanation === status?.message ? "" : explanation
+  const cause = defects ?? (failure === undefined || reason !== "" ? undefined : Cause.fail(failure))
   return Effect.logWithLevel(level)(message, ...(cause === undefined ? [] : [cause])).pipe(
     Effect.annotateLogs({
       method: call.name,
       code: status?._tag ?? "OK",
       durationMs: Math.round((performance.now() - call.startedAt) * 1000) / 1000,
       ...PeerIdentity.annotations(call.peer),
+      ...(reason === "" ? {} : { reason }),
       ...(defects === undefined ? {} : { requestId: call.id })
     })
   )
