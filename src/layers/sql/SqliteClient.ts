@@ -87,7 +87,7 @@ const makeThreads = (
     return threads
   })
 
-/** The number of commands that the thread has at most. The others wait here, so that those that are interrupted are not run. */
+/** The number of commands that a thread has at most. The others wait here, so that those that are interrupted are not run. */
 const maxSent = 64
 
 /** A command that waits to be sent. */
