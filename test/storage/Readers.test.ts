@@ -848,13 +848,21 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       }
     )
 
-    it.live("truncates the log at the start", () =>
+    it.live("truncates the log at the start, also after an unexpected error", () =>
       Effect.scoped(
         Effect.gen(function* () {
           const url = yield* fresh
           yield* Effect.provideContext(addBooks, yield* Layer.build(connect(url)))
           assert.isAbove(walSize(url), 0)
-          yield* Layer.build(replica(url))
+          let attempts = 0
+          const changed = changedReplica(url, ({ run }) => {
+            const changed: Run = (operation, effect, options) =>
+              operation === "readers.truncate_log"
+                ? Effect.suspend(() => (attempts++ === 0 ? Effect.die("bug") : run(operation, effect, options)))
+                : run(operation, effect, options)
+            return { run: changed }
+          })
+          yield* Layer.build(changed)
           yield* untilTruncated(url)
         })
       )
