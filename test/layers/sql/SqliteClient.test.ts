@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:f
 import { DatabaseSync } from "node:sqlite"
 
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Queue, type Scope } from "effect"
+import { Deferred, Effect, Fiber, Layer, Queue, type Scope } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { Database, DatabaseUnavailable } from "../../../src/layers/sql/Database.ts"
@@ -99,20 +99,40 @@ describe("a file of SQLite", () => {
   )
 
   it.live(
-    "that another process locks for a while is read meanwhile, and written afterwards",
+    "that another process locks for a while is written afterwards",
     opened((filename) =>
       Effect.gen(function* () {
         const { run, transaction } = yield* Database
         const other = new DatabaseSync(filename)
         other.exec("BEGIN IMMEDIATE")
-        const written = yield* Effect.forkChild(transaction("insert", insert("a")))
-        yield* Effect.forEach(Array.from({ length: 20 }), () =>
-          Effect.map(run("count", count, { timeout: "1 second" }), (rows) =>
-            assert.deepStrictEqual(rows, [{ count: 0 }])
-          )
-        )
+        const written = yield* Effect.forkChild(transaction("insert", insert("a")), { startImmediately: true })
+        yield* Effect.yieldNow
         other.exec("COMMIT")
         other.close()
+        yield* Fiber.join(written)
+        assert.deepStrictEqual(yield* run("count", count), [{ count: 1 }])
+      })
+    )
+  )
+
+  it.live(
+    "is read while a transaction is open",
+    opened(() =>
+      Effect.gen(function* () {
+        const { run, transaction } = yield* Database
+        const inserted = yield* Deferred.make<void>()
+        const read = yield* Deferred.make<void>()
+        const write = Effect.gen(function* () {
+          yield* insert("a")
+          yield* Deferred.succeed(inserted, undefined)
+          yield* Deferred.await(read)
+        })
+        const written = yield* Effect.forkChild(transaction("insert", write))
+        yield* Deferred.await(inserted)
+        // as soon as there is a second connection
+        const rows = yield* Effect.retry(run("count", count, { timeout: "200 millis" }), { times: 50 })
+        assert.deepStrictEqual(rows, [{ count: 0 }])
+        yield* Deferred.succeed(read, undefined)
         yield* Fiber.join(written)
         assert.deepStrictEqual(yield* run("count", count), [{ count: 1 }])
       })
