@@ -155,6 +155,8 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+        "onlinebooks.recommendations.v1.CatalogService",
+        "onlinebooks.recommendations.v1.ReaderService",
         "onlinebooks.recommendations.v1.RecommendationsService"
       ])
       assert.sameMembers(linesOf(methods), [
@@ -164,6 +166,12 @@ layer(Layer.merge(Installation.layer, ForeignTools.layer))("buf curl", (it) => {
         "grpc.health.v1.Health/Watch",
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ...["GetBook", "ListBooks", "SearchBooks"].map(
+          (method) => `onlinebooks.recommendations.v1.CatalogService/${method}`
+        ),
+        ...["CreateReader", "ForgetReader", "ImportFeedback", "ListFeedback", "RecordFeedback"].map(
+          (method) => `onlinebooks.recommendations.v1.ReaderService/${method}`
+        ),
         "onlinebooks.recommendations.v1.RecommendationsService/ListCategories",
         "onlinebooks.recommendations.v1.RecommendationsService/Recommend"
       ])

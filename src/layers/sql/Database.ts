@@ -21,11 +21,9 @@ import {
   Layer,
   Metric,
   Queue,
-  Schedule,
   Schema,
   Scope,
-  Stream,
-  SubscriptionRef
+  Stream
 } from "effect"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient, SqlError } from "effect/sql"
@@ -37,6 +35,9 @@ import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
 import * as DatabaseUrl from "./DatabaseUrl.ts"
 import * as Migrations from "./Migrations.ts"
+import { describeError, errorOf, type Expected, isExpected, isOutage, OperationTimeout } from "./operationErrors.ts"
+import * as Operations from "./Operations.ts"
+import * as Reachability from "./Reachability.ts"
 import * as sqlErrors from "./sqlErrors.ts"
 
 /** The database cannot be reached, or refused to work for a reason outside of the program. The operation can be retried. */
@@ -154,7 +155,7 @@ const open = <E>(
   Layer.effectContext(
     Effect.gen(function* () {
       const driver = yield* connect(settings)
-      const operations = yield* operationsOf(driver)
+      const operations = yield* Operations.make(driver.destroySilent)
       const database = yield* make(settings, driver, operations)
       let isOpen = false
       yield* ObservableMetric.gauge("database_available", "1 if the database can be reached, as far as is known", () =>
@@ -235,7 +236,7 @@ const connect = Effect.fnUntraced(function* ({
   }
   if (url.sslMode === "disable" && !isLoopback(url.host)) {
     yield* Effect.logWarning("Connections to the database are not encrypted").pipe(
-      Effect.annotateLogs({ database: describe(url) })
+      Effect.annotateLogs({ database: DatabaseUrl.format(url) })
     )
   }
   const { make } = yield* Effect.promise(() => import("./PostgresClient.ts"))
@@ -250,16 +251,13 @@ const connect = Effect.fnUntraced(function* ({
 /** How long SQLite waits for another process. */
 const busyTimeout = Duration.seconds(2)
 
-/** Between attempts to reach the database. */
-const backoff = Schedule.jittered(Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]))
-
 const make = Effect.fnUntraced(function* (
   { timeout, url }: Settings,
   driver: Driver,
-  { limit, scope }: Operations
+  { limit, scope }: Operations.Operations
 ): Effect.fn.Return<Database["Service"], never, Scope.Scope> {
   const { client, listen, system } = driver
-  const reachability = yield* makeReachability(limit(driver.probe, probeTimeout), url, scope)
+  const reachability = yield* Reachability.make(limit(driver.probe, probeTimeout), DatabaseUrl.format(url), scope)
   const measure = makeMeasure(system)
 
   const runOnce: Run = (operation, effect, options) =>
@@ -315,7 +313,7 @@ const make = Effect.fnUntraced(function* (
       Stream.unwrap(
         Effect.gen(function* () {
           const notifications = yield* Queue.sliding<void>(1)
-          const listening = Stream.runForEach(Stream.retry(listen(channel), backoff), () =>
+          const listening = Stream.runForEach(Stream.retry(listen(channel), Reachability.backoff), () =>
             Queue.offer(notifications, undefined)
           )
           const fiber = yield* Effect.forkIn(listening, scope)
@@ -339,191 +337,8 @@ const maxPostgresTimeout = 2 ** 31 - 1
 /** How often a transaction is repeated. */
 const maxConflicts = 5
 
-/** The operation did not end in time. */
-class OperationTimeout extends Schema.TaggedError<OperationTimeout>()("layers/sql/OperationTimeout", {
-  millis: Schema.Number
-}) {}
-
-type Expected = SqlError.SqlError | OperationTimeout
-
-/** Whether an error has its reason outside of the program. */
-const isExpected = (error: unknown): error is Expected =>
-  error instanceof OperationTimeout || (SqlError.isSqlError(error) && sqlErrors.kindOf(error) !== "bug")
-
-/** When the connection is lost in a transaction, its rollback fails too, as a defect. */
-const errorOf = (reason: Cause.Reason<unknown>): unknown =>
-  Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined
-
-const describeError = (error: Expected): string =>
-  error instanceof OperationTimeout ? `no answer within ${error.millis} ms` : sqlErrors.describe(error)
-
-const isOutage = (error: unknown): boolean => SqlError.isSqlError(error) && sqlErrors.kindOf(error) === "outage"
-
 const unavailable = (error: Expected) =>
   new DatabaseUnavailable({ reason: describeError(error), isOutage: isOutage(error) })
-
-/** Runs the operations of a database. */
-interface Operations {
-  /**
-   * Fails when the time is over, without waiting for the database to confirm that it cancelled the statement: a server that is gone never
-   * does.
-   */
-  readonly limit: <A, E, R>(
-    effect: Effect.Effect<A, E, R>,
-    time: Duration.Duration
-  ) => Effect.Effect<A, E | OperationTimeout, R>
-  /** Of everything that uses the database. It closes before the database does. */
-  readonly scope: Scope.Scope
-}
-
-/** How long operations that were interrupted may take to end, before the connections of a silent server are destroyed. */
-const grace = Duration.seconds(1)
-
-/** How long a server may be silent while such operations do not end. */
-const maxSilence = Duration.seconds(5)
-
-const operationsOf = Effect.fnUntraced(function* ({
-  destroySilent
-}: Driver): Effect.fn.Return<Operations, never, Scope.Scope> {
-  const scope = yield* Scope.make()
-  const running = new Set<Fiber.Fiber<unknown, unknown>>()
-  /** Waits until an effect ends, which needs an answer of the server or the end of its connection. */
-  const insist = <A>(ended: Effect.Effect<A>, silence: Duration.Duration) =>
-    Effect.raceFirst(
-      ended,
-      Effect.forever(
-        Effect.delay(
-          Effect.sync(() => destroySilent(Duration.toMillis(silence))),
-          grace
-        )
-      )
-    )
-  const close = (exit: Exit.Exit<unknown, unknown>) =>
-    Effect.andThen(Fiber.interruptAll(running), Scope.close(scope, exit))
-  yield* Effect.addFinalizer((exit) =>
-    Effect.flatMap(Effect.forkDetach(close(exit)), (closing) => insist(Fiber.join(closing), Duration.zero))
-  )
-
-  // two fibers and no scope, since it is on the path of every operation
-  const limit: Operations["limit"] = (effect, time) =>
-    Effect.contextWith((context: Context.Context<Effect.Services<typeof effect>>) =>
-      Effect.callback((resume) => {
-        const run = Effect.runForkWith(context)
-        const fiber = run(effect)
-        const timer = run(Effect.sleep(time))
-        const abandon = () => {
-          fiber.interruptUnsafe()
-          run(insist(Fiber.await(fiber), maxSilence))
-        }
-        running.add(fiber)
-        timer.addObserver((exit) => {
-          if (Exit.isFailure(exit)) return
-          resume(Effect.fail(new OperationTimeout({ millis: Duration.toMillis(time) })))
-          abandon()
-        })
-        fiber.addObserver((exit) => {
-          running.delete(fiber)
-          timer.interruptUnsafe()
-          resume(exit)
-        })
-        return Effect.sync(() => {
-          timer.interruptUnsafe()
-          abandon()
-        })
-      })
-    )
-  return { limit, scope }
-})
-
-interface Reachability {
-  /** Why the database cannot be reached; undefined if it can, as far as is known. */
-  readonly down: () => string | undefined
-  readonly changes: Stream.Stream<boolean>
-  /** An operation has failed. */
-  readonly onError: (operation: string, error: Expected) => Effect.Effect<unknown>
-}
-
-/** Detects that the database cannot be reached, and then probes it until it can. */
-const makeReachability = Effect.fnUntraced(function* (
-  probe: Effect.Effect<unknown, Expected>,
-  url: DatabaseUrl.DatabaseUrl,
-  scope: Scope.Scope
-): Effect.fn.Return<Reachability, never, Scope.Scope> {
-  const state = yield* SubscriptionRef.make<string | undefined>(undefined)
-  const down = () => SubscriptionRef.getUnsafe(state)
-  const warnOfFailure = makeFailureLog(url)
-  let isProbing = false
-
-  const recover = Effect.gen(function* () {
-    const [elapsed] = yield* Effect.timed(Effect.orDie(Effect.retry(probe, backoff)))
-    yield* SubscriptionRef.set(state, undefined)
-    yield* Effect.logInfo("Database available again").pipe(
-      Effect.annotateLogs({ database: describe(url), durationMs: Math.round(Duration.toMillis(elapsed)) })
-    )
-  })
-
-  const onOutage = (error: Expected) =>
-    Effect.suspend(() => {
-      if (down() !== undefined) return Effect.void
-      const reason = describeError(error)
-      return SubscriptionRef.set(state, reason).pipe(
-        Effect.andThen(
-          Effect.annotateLogs(Effect.logWarning("Database unavailable"), { database: describe(url), reason })
-        ),
-        Effect.andThen(Effect.forkIn(recover, scope))
-      )
-    })
-
-  const probeOnce = Effect.suspend(() => {
-    if (isProbing || down() !== undefined) return Effect.void
-    isProbing = true
-    const probed = Effect.catch(probe, onOutage).pipe(
-      Effect.ensuring(
-        Effect.sync(() => {
-          isProbing = false
-        })
-      )
-    )
-    return Effect.forkIn(probed, scope)
-  })
-
-  return {
-    down,
-    changes: Stream.map(SubscriptionRef.changes(state), (reason) => reason === undefined),
-    onError: (operation, error) =>
-      Effect.gen(function* () {
-        if (isOutage(error)) return yield* onOutage(error)
-        yield* warnOfFailure(operation, error)
-        // one slow statement is no outage: another one decides
-        if (error instanceof OperationTimeout) yield* probeOnce
-      })
-  }
-})
-
-/** How often a failure of the same operation for the same reason is logged. */
-const warningInterval = Duration.minutes(1)
-
-/** Logs failures of operations while the database can be reached, such as those of a full disk. */
-const makeFailureLog = (url: DatabaseUrl.DatabaseUrl) => {
-  const loggedAt = new Map<string, number>()
-  return (operation: string, error: Expected) =>
-    Effect.clockWith((clock) => {
-      const reason = describeError(error)
-      const key = `${operation} ${sqlStateOf(error)}`
-      const now = clock.currentTimeMillisUnsafe()
-      if (now - (loggedAt.get(key) ?? -Infinity) < Duration.toMillis(warningInterval)) return Effect.void
-      loggedAt.set(key, now)
-      return Effect.annotateLogs(Effect.logWarning("Database operation failed"), {
-        database: describe(url),
-        operation,
-        reason
-      })
-    })
-}
-
-/** What there are few of. */
-const sqlStateOf = (error: Expected): unknown =>
-  error instanceof OperationTimeout ? error.millis : sqlErrors.codeOf(error)
 
 /** How long a probe may take. */
 const probeTimeout = Duration.seconds(2)
@@ -538,12 +353,12 @@ const untilReachable =
       if (reason === warned) return Effect.void
       warned = reason
       return Effect.logWarning("Database unavailable, trying again").pipe(
-        Effect.annotateLogs({ database: describe(url), reason })
+        Effect.annotateLogs({ database: DatabaseUrl.format(url), reason })
       )
     }
     return dieOfBugs(started).pipe(
       Effect.tapError((error) => (isExpected(error) ? warn(error) : Effect.void)),
-      Effect.retry({ while: isExpected, schedule: backoff })
+      Effect.retry({ while: isExpected, schedule: Reachability.backoff })
     ) as Effect.Effect<void, Migrations.SchemaError>
   }
 
@@ -552,19 +367,16 @@ const failUnreachable =
   (started: Started): Effect.Effect<void, Migrations.SchemaError | DatabaseUnavailable> =>
     Effect.mapError(dieOfBugs(started), (error) =>
       isExpected(error)
-        ? new DatabaseUnavailable({ reason: `${describe(url)}: ${describeError(error)}`, isOutage: isOutage(error) })
+        ? new DatabaseUnavailable({
+            reason: `${DatabaseUrl.format(url)}: ${describeError(error)}`,
+            isOutage: isOutage(error)
+          })
         : error
     )
 
 /** Wrong statements of migrations are reported as a {@link Migrations.SchemaError}, so others are bugs of this folder. */
 const dieOfBugs = (started: Started): Started =>
   Effect.catchIf(started, SqlError.isSqlError, (error) => (isExpected(error) ? Effect.fail(error) : Effect.die(error)))
-
-/** The database without its password, for messages. */
-const describe = (url: DatabaseUrl.DatabaseUrl): string =>
-  url._tag === "Sqlite"
-    ? `sqlite:${url.filename}`
-    : `postgres://${url.username}@${url.host.includes(":") ? `[${url.host}]` : url.host}:${url.port}/${url.database}`
 
 /**
  * Records OpenTelemetry's `db.client.operation.duration`

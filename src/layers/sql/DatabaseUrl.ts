@@ -76,3 +76,9 @@ const decode = (text: string): string | undefined => {
     return undefined
   }
 }
+
+/** The database without its password, for messages. */
+export const format = (url: DatabaseUrl): string =>
+  url._tag === "Sqlite"
+    ? `sqlite:${url.filename}`
+    : `postgres://${url.username}@${url.host.includes(":") ? `[${url.host}]` : url.host}:${url.port}/${url.database}`

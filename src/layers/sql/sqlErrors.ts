@@ -69,8 +69,8 @@ interface Cause {
 const causeOf = ({ cause }: SqlError.SqlErrorReason): Cause =>
   typeof cause === "object" && cause !== null ? (cause as Cause) : {}
 
-/** The code of the driver: for PostgreSQL its SQLSTATE. */
-export const codeOf = ({ reason }: SqlError.SqlError): unknown => causeOf(reason).code
+/** The code of the driver: SQLSTATE of PostgreSQL, or the extended result code of SQLite. */
+export const codeOf = ({ reason }: SqlError.SqlError): unknown => causeOf(reason).code ?? causeOf(reason).errno
 
 export const kindOf = (error: SqlError.SqlError): Kind => problemOf(error)[0]
 

@@ -123,28 +123,30 @@ export class CatalogStore extends Context.Service<
               ? Option.none()
               : Option.some({ catalogId: row.catalog_id, sha256: row.sha256, importedAt: row.imported_at })
         ),
-        load: Effect.suspend(() => {
-          const catalog = new EncodedCatalog()
-          let catalogId: number | undefined
-          // one statement, so that it reads one catalogue even while another is imported
-          const rows = sql<BookRow & { readonly catalog_id: number }>`
-            SELECT catalog_id, ${sql.literal(bookColumns)} FROM books
-            WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) ORDER BY book_id`.stream
-          const readAll = Stream.runForEachArray(rows, (rows) =>
-            Effect.sync(() => {
-              catalogId = rows[0].catalog_id
-              for (const row of rows) catalog.add(fromRow(row))
-            })
-          )
-          return Effect.map(run("catalogs.load", readAll, { timeout: loadTimeout }), () =>
-            catalogId === undefined ? Option.none() : Option.some({ catalogId, catalog })
-          )
-        }),
+        load: run("catalogs.load", loadAll(sql), { timeout: loadTimeout }),
         notifications: listen(channel)
       })
     })
   )
 }
+
+/** Reads the current catalogue. It can be repeated. */
+const loadAll = (sql: SqlClient.SqlClient) =>
+  Effect.suspend(() => {
+    const catalog = new EncodedCatalog()
+    let catalogId: number | undefined
+    // one statement, so that it reads one catalogue even while another is imported
+    const rows = sql<BookRow & { readonly catalog_id: number }>`
+      SELECT catalog_id, ${sql.literal(bookColumns)} FROM books
+      WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) ORDER BY book_id`.stream
+    const readAll = Stream.runForEachArray(rows, (rows) =>
+      Effect.sync(() => {
+        catalogId = rows[0].catalog_id
+        for (const row of rows) catalog.add(fromRow(row))
+      })
+    )
+    return Effect.map(readAll, () => (catalogId === undefined ? Option.none() : Option.some({ catalogId, catalog })))
+  })
 
 interface CurrentRow {
   readonly catalog_id: number
