@@ -5,14 +5,14 @@
  * of their own: they see the last committed state, and do not wait for transactions. A statement that another process locks out is
  * repeated for a while. An interrupted statement that was sent runs to its end in the thread; its result is dropped.
  */
-import { Worker } from "node:worker_threads"
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads"
 
 import { Array, Duration, Effect, Schedule, type Scope, Semaphore, Stream } from "effect"
 import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 
 import * as sqlErrors from "./sqlErrors.ts"
-import type { Command, Options as ThreadOptions, Reply, Rows } from "./sqliteThread.ts"
+import type { Command, Options as ThreadOptions, Reply, Rows, ThreadData } from "./sqliteThread.ts"
 
 /** Beside this file, or beside its bundle. */
 const threadFile = import.meta.url.endsWith(".ts") ? "./sqliteThread.ts" : "./sqliteThread.js"
@@ -77,7 +77,7 @@ const makeThreads = (
             current = thread
           })
         ),
-        Effect.onInterrupt(() => Effect.promise(() => thread.close()))
+        Effect.onError(() => Effect.promise(() => thread.close()))
       )
     })
     yield* Effect.addFinalizer(() => Effect.promise(async () => current?.close()))
@@ -103,31 +103,37 @@ class Thread {
   /** Whether a transaction was open after the last command. */
   isTransaction = false
   readonly opened: Effect.Effect<void, SqlError.SqlError>
-  readonly #worker: Worker
+  readonly #port: MessagePort
   readonly #exited: Promise<void>
   readonly #waiting: Waiting[] = []
   /** Of the commands that were sent. */
   readonly #callbacks: Waiting["onReply"][] = []
 
   constructor(options: ThreadOptions) {
-    this.#worker = new Worker(new URL(threadFile, import.meta.url), { name: "sqlite", workerData: options })
+    const { port1, port2 } = new MessageChannel()
+    this.#port = port1
+    const worker = new Worker(new URL(threadFile, import.meta.url), {
+      name: "sqlite",
+      workerData: { options, port: port2 } satisfies ThreadData,
+      transferList: [port2]
+    })
     const first = new Promise<Reply>((resolve) => this.#callbacks.push(resolve))
     this.opened = Effect.flatMap(
       Effect.promise(() => first),
       resultOf
     )
     this.#exited = new Promise((resolve) => {
-      this.#worker.once("exit", () => {
+      worker.once("exit", () => {
         this.#fail("The thread of SQLite has ended")
         resolve()
       })
     })
-    this.#worker.on("message", (reply: Reply) => {
+    port1.on("message", (reply: Reply) => {
       this.isTransaction = reply.isTransaction
       this.#callbacks.shift()?.(reply)
       this.#sendNext()
     })
-    this.#worker.on("error", (error) => this.#fail(error instanceof Error ? error.message : String(error)))
+    worker.on("error", (error) => this.#fail(error instanceof Error ? error.message : String(error)))
   }
 
   send(command: Command): Effect.Effect<unknown, SqlError.SqlError> {
@@ -159,13 +165,14 @@ class Thread {
       if (next === undefined) return
       if (next.isInterrupted) continue
       this.#callbacks.push(next.onReply)
-      this.#worker.postMessage(next.command)
+      this.#port.postMessage(next.command)
     }
   }
 
   #fail(message: string): void {
     this.isAlive = false
     this.isTransaction = false
+    this.#port.close()
     const waiting = this.#waiting.splice(0).map(({ onReply }) => onReply)
     for (const onReply of [...this.#callbacks.splice(0), ...waiting]) onReply(failure(message))
   }

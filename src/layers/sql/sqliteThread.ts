@@ -5,7 +5,7 @@
 import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
 import { dirname } from "node:path"
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite"
-import { type MessagePort, parentPort, workerData } from "node:worker_threads"
+import { type MessagePort, workerData } from "node:worker_threads"
 
 export interface Options {
   /** A path, or ":memory:". */
@@ -169,11 +169,21 @@ const attempt = <A>(evaluate: () => A, fallback: number): Outcome<A> => {
   }
 }
 
-const serve = (port: MessagePort) => {
+/** What the thread is started with. Node uses its own port for messages too, such as with `--watch`. */
+export interface ThreadData {
+  readonly options: Options
+  readonly port: MessagePort
+}
+
+const serve = ({ options, port }: ThreadData) => {
   const reply = (outcome: Outcome<unknown>, isTransaction: boolean) =>
     port.postMessage({ ...outcome, isTransaction } satisfies Reply)
-  const opened = attempt(() => new Connection(workerData as Options), cantOpen)
-  if ("failure" in opened) return reply(opened, false)
+  const opened = attempt(() => new Connection(options), cantOpen)
+  if ("failure" in opened) {
+    // the thread ends after the client has read why, at its next command
+    port.on("message", () => port.close())
+    return reply(opened, false)
+  }
   const connection = opened.value
   port.on("message", (command: Command) => {
     const outcome = attempt(() => connection.run(command), otherError)
@@ -183,4 +193,4 @@ const serve = (port: MessagePort) => {
   reply({ value: undefined }, false)
 }
 
-if (parentPort !== null) serve(parentPort)
+serve(workerData as ThreadData)
