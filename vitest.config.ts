@@ -11,9 +11,10 @@ const fleet = [
   ...["Containers", "Database", "Images", "Predecessor"].map((name) => `test/system/${name}.test.ts`)
 ]
 
-/** Tests of scripts and of patches, which start many processes. */
+/** Tests of scripts and of patches, which start many processes or load one for a while. */
 const tools = [
   ...["Generate", "SupplyChain"].map((name) => `test/toolchain/${name}.test.ts`),
+  "test/integration/CatalogImport.test.ts",
   "test/integration/NpmScripts.test.ts",
   "test/layers/grpc/grpc-js/compat.test.ts"
 ]
