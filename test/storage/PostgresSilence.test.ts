@@ -1,5 +1,4 @@
-import { createServer, connect as connectTo, type Server, type Socket } from "node:net"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, connect as connectTo, createServer, type Server, type Socket } from "node:net"
 
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"

@@ -15,7 +15,7 @@ export interface Operations {
     effect: Effect.Effect<A, E, R>,
     time: Duration.Duration
   ) => Effect.Effect<A, E | OperationTimeout, R>
-  /** Of everything that uses the database. It closes before the database does. */
+  /** The scope of all fibers that use the database. It closes before the database does. */
   readonly scope: Scope.Scope
 }
 
@@ -31,7 +31,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Operations, never, Scope.Scope> {
   const scope = yield* Scope.make()
   const running = new Set<Fiber.Fiber<unknown, unknown>>()
-  /** Waits until an effect ends, which needs an answer of the server or the end of its connection. */
+  /** Waits for an effect that ends when the server answers. A server that stays silent loses its connections, which ends it too. */
   const insist = <A>(ended: Effect.Effect<A>, silence: Duration.Duration) =>
     Effect.raceFirst(
       ended,

@@ -20,7 +20,7 @@ const sqliteProblems: { readonly [code: number]: readonly [Kind, string] } = {
   11: ["failure", "the file is corrupt"],
   13: ["failure", "the disk is full"],
   14: ["outage", "the file cannot be opened"],
-  15: ["failure", "the locks of the file are in disorder"],
+  15: ["failure", "the locking protocol of the file failed"],
   26: ["failure", "the file is not a SQLite database"]
 }
 
