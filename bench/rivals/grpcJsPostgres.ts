@@ -94,6 +94,8 @@ const importOnce = (text: string): Promise<void> => {
         words = excluded.words`,
       [rows[0]!.catalog_id, JSON.stringify(books.map(toBookRow))]
     )
+    await client.query("SELECT gin_clean_pending_list('books_words')")
+    await client.query("ANALYZE books")
   })
 }
 

@@ -1,13 +1,15 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
+import { SqlClient } from "effect/sql"
 
 import type { Book } from "../../src/domain/Book.ts"
 import { BookSearch, type SearchQuery } from "../../src/domain/BookSearch.ts"
 import { foldWords } from "../../src/domain/foldWords.ts"
+import { Database } from "../../src/layers/sql/Database.ts"
 import { CatalogStore } from "../../src/recommendations/catalog/CatalogStore.ts"
 import { book } from "../domain/Books.ts"
 import { catalogFileOf, connectCatalog } from "./CatalogFiles.ts"
-import { describeStorage } from "./StorageTest.ts"
+import { describeStorage, type Provided } from "./StorageTest.ts"
 
 const importBooks = (books: ReadonlyArray<Book>) =>
   Effect.gen(function* () {
@@ -44,8 +46,8 @@ const shelf: ReadonlyArray<Book> = [
   titled(12, "Dunes", "Frank Herbert")
 ]
 
-describeStorage("DatabaseSearch", ({ fresh }) => {
-  const test = <E>(title: string, effect: Effect.Effect<void, E, BookSearch | CatalogStore | Scope.Scope>) =>
+describeStorage("DatabaseSearch", ({ fresh, system }) => {
+  const test = <E>(title: string, effect: Effect.Effect<void, E, BookSearch | CatalogStore | Provided | Scope.Scope>) =>
     it.live(title, () =>
       Effect.scoped(
         Effect.gen(function* () {
@@ -160,6 +162,29 @@ describeStorage("DatabaseSearch", ({ fresh }) => {
           pageToken = page.nextPageToken
         } while (pageToken !== "")
         assert.deepStrictEqual(found, expected(books, query), query)
+      }
+    })
+  )
+
+  if (system === "sqlite") return
+  test(
+    "uses the index from the moment of an import, also the first one",
+    Effect.gen(function* () {
+      const { transaction } = yield* Database
+      const sql = yield* SqlClient.SqlClient
+      const scans = Effect.map(
+        sql<{ readonly scans: number }>`SELECT pg_stat_get_xact_numscans('books_words'::regclass) AS scans`,
+        ([row]) => row!.scans
+      )
+      for (const first of [1, 2_001]) {
+        yield* importBooks(Array.from({ length: 2_000 }, (_, index) => titled(first + index, `Book ${first + index}`)))
+        const found = Effect.gen(function* () {
+          const before = yield* scans
+          assert.deepStrictEqual(yield* idsOf(`book ${first + 999}`), [first + 999])
+          return (yield* scans) - before
+        })
+        // in one transaction, since each connection has its own counts
+        assert.strictEqual(yield* transaction("test", found), 1)
       }
     })
   )

@@ -280,7 +280,11 @@ const make = Effect.fnUntraced(function* (
 
   // a connection of the pool may have been lost while it was idle
   const run: Run = (operation, effect, options) =>
-    runOnce(operation, Effect.retry(effect, { times: 1, while: isOutage }), options) as never
+    runOnce(
+      operation,
+      Effect.catchIf(effect, isOutage, () => effect),
+      options
+    ) as never
 
   const inTransaction = <A, E, R>(effect: Effect.Effect<A, E, R>, time: Duration.Duration) => {
     if (system === "sqlite") return client.withTransaction(effect)

@@ -12,6 +12,7 @@ import { Database, type DatabaseUnavailable } from "../../layers/sql/Database.ts
 import { bookColumns, type BookRow, fromRow, toRow } from "./bookRow.ts"
 import * as CatalogFile from "./CatalogFile.ts"
 import { EncodedCatalog } from "./EncodedCatalog.ts"
+import * as searchIndex from "./searchIndex.ts"
 
 /** A catalogue that was imported. */
 export interface Imported extends CatalogFile.Summary {
@@ -64,12 +65,6 @@ export class CatalogStore extends Context.Service<
         orElse: () => Effect.void
       })
 
-      /** PostgreSQL updates its index with each row. */
-      const rebuildIndex = sql.onDialectOrElse({
-        pg: () => Effect.void,
-        orElse: () => Effect.asVoid(sql`INSERT INTO books_words (books_words) VALUES ('rebuild')`)
-      })
-
       const isImported = (sha256: string) =>
         Effect.map(sql`SELECT 1 FROM catalogs WHERE sha256 = ${sha256} LIMIT 1`, Arr.isReadonlyArrayNonEmpty)
 
@@ -92,7 +87,7 @@ export class CatalogStore extends Context.Service<
           const summary = yield* CatalogFile.read(file, (books) => insert(books, catalogId))
           yield* sql`UPDATE catalogs SET ${sql.update({ sha256: summary.sha256, book_count: summary.bookCount })}
           WHERE catalog_id = ${catalogId}`
-          yield* rebuildIndex
+          yield* searchIndex.complete(sql)
           yield* notify(channel)
           const imported: Imported = { ...summary, catalogId }
           return imported

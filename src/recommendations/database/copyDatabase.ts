@@ -7,6 +7,7 @@ import { SqlClient } from "effect/sql"
 
 import { Database } from "../../layers/sql/Database.ts"
 import { jsonRows } from "../../layers/sql/jsonRows.ts"
+import * as searchIndex from "../catalog/searchIndex.ts"
 
 /** The databases do not allow the copy. The message is one line; nothing was copied. */
 export class CopyError extends Schema.TaggedError<CopyError>()("CopyError", { message: Schema.String }) {}
@@ -91,7 +92,7 @@ export const copyDatabase = (source: Connection, target: Connection) => {
     yield* refuseRows(to)
     const copied: Array<CopiedTable> = []
     for (const table of tables) copied.push({ table: table.name, rows: yield* copyTable(table, from, to) })
-    yield* rebuildIndex(to)
+    yield* searchIndex.complete(to)
     return copied
   })
   const { transaction: inSource } = Context.get(source, Database)
@@ -190,10 +191,4 @@ const continueAfterCopy = (sql: SqlClient.SqlClient, table: string, column: stri
           HAVING COUNT(*) > 0`
       ),
     orElse: () => Effect.void
-  })
-
-const rebuildIndex = (sql: SqlClient.SqlClient) =>
-  sql.onDialectOrElse({
-    pg: () => Effect.void,
-    orElse: () => Effect.asVoid(sql`INSERT INTO books_words (books_words) VALUES ('rebuild')`)
   })
