@@ -11,8 +11,8 @@ import { describeStorage, type Provided } from "./StorageTest.ts"
 
 /** The current catalogue: its id and its books. */
 const load = Effect.gen(function* () {
-  const { catalog, catalogId } = Option.getOrThrow(yield* (yield* CatalogStore).load)
-  return { catalogId, books: plainBooks(catalog.toShelves().allBooks) }
+  const { catalog, version } = Option.getOrThrow(yield* (yield* CatalogStore).load)
+  return { catalogId: version.catalogId, books: plainBooks(catalog.toShelves().allBooks) }
 })
 
 const importFile = (books: ReadonlyArray<Book>) =>

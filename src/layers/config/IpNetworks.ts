@@ -16,9 +16,6 @@ export interface IpNetworks {
 /** The empty set. */
 export const none: IpNetworks = { contains: () => false }
 
-/** Whether an IP address is in 127.0.0.0/8 or is ::1. */
-export const isLoopback = (address: string): boolean => loopback.contains(address)
-
 /** Parses comma-separated networks in CIDR notation. An address without a prefix length is a network of one address. */
 export const parse = (text: string): Option.Option<IpNetworks> => {
   const list = new BlockList()
@@ -39,8 +36,6 @@ export const parse = (text: string): Option.Option<IpNetworks> => {
     }
   })
 }
-
-const loopback = Option.getOrThrow(parse("127.0.0.0/8,::1"))
 
 /**
  * The key under which limits per client count an address: an IPv4 address itself, or the /64 network of an IPv6 address, since one

@@ -7,6 +7,7 @@ import { Config, Effect, Layer, Option } from "effect"
 import { HttpMiddleware, HttpServer } from "effect/http"
 import * as NetAddress from "effect/net/NetAddress"
 
+import * as Address from "../config/Address.ts"
 import * as IpNetworks from "../config/IpNetworks.ts"
 import * as Setting from "../config/Setting.ts"
 import { adminRoutes, observeDraining } from "../process/adminRoutes.ts"
@@ -43,7 +44,7 @@ export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, D
         servesHost: (host) => !isLocal || isLocalHost(host)
       })
       const { address } = yield* HttpEdge.listen(edge, options)
-      isLocal = NetAddress.isInetAddress(address) && IpNetworks.isLoopback(NetAddress.formatIp(address.address))
+      isLocal = NetAddress.isInetAddress(address) && Address.isLoopback(NetAddress.formatIp(address.address))
       yield* observeDraining
       yield* Effect.logInfo(`Admin server listening on ${HttpServer.formatAddress(address)}`)
       yield* HttpEdge.serveApp(edge, adminRoutes).pipe(
@@ -57,8 +58,7 @@ export const layer = (options: ListenOptions): Layer.Layer<never, ListenError, D
  * Whether a Host header names this machine. Other hosts are refused on a loopback port as protection against DNS rebinding: a page
  * from another site may resolve its own name to a loopback address to reach this port, but its Host header still has that name.
  */
-const isLocalHost = (host: string): boolean =>
-  host.toLowerCase() === "localhost" || IpNetworks.isLoopback(host.replace(/^\[(.*)\]$/, "$1"))
+const isLocalHost = (host: string): boolean => Address.isLoopback(host.replace(/^\[(.*)\]$/, "$1"))
 
 /** {@link layer} with {@link settings}. */
 export const layerConfig = (prefix: string, defaultPort: number) =>

@@ -2,8 +2,9 @@
  * A SqlClient of Effect for SQLite, by `node:sqlite` in threads, so that no statement blocks the event loop.
  *
  * Transactions and single statements that write take turns on one connection. Queries and streams of a file have a connection and a thread
- * of their own: they see the last committed state, and do not wait for transactions. A statement that another process locks out is
- * repeated for a while. An interrupted statement that was sent runs to its end in the thread; its result is dropped.
+ * of their own: they see the last committed state, and do not wait for transactions. That thread starts later, since a start would wait for
+ * it; until then queries take turns too. A statement that another process locks out is repeated for a while. An interrupted statement that
+ * was sent runs to its end in the thread; its result is dropped.
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads"
 
@@ -27,27 +28,26 @@ export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<SqlClient.SqlClient, never, Scope.Scope | Reactivity.Reactivity> {
   const { busyTimeout, filename, isExclusive } = options
-  const mainThreads = yield* makeThreads({ filename, isExclusive, isReader: false })
+  const mainThread = yield* makeThread({ filename, isExclusive, isReader: false })
   const main = SqlClient.makeSqliteAcquirers({
-    connection: Effect.map(mainThreads, (thread) => new Connection(thread, busyTimeout)),
+    connection: Effect.map(mainThread, (thread) => new Connection(thread, busyTimeout)),
     semaphore: Semaphore.makeUnsafe(1),
     isTransaction: (connection: Connection) => connection.isTransaction
   })
+  // it takes a while; whoever needs it first sees why it cannot start
+  yield* Effect.forkScoped(Effect.ignore(mainThread), { startImmediately: true })
+
+  const single = new SingleStatements(main.borrower)
   const hasReader = filename !== ":memory:" && !isExclusive
-  const readers = hasReader ? yield* makeThreads({ filename, isExclusive, isReader: true }) : undefined
-  const reader =
-    readers === undefined ? undefined : Effect.map(readers, (thread) => new Connection(thread, busyTimeout))
-  // threads take a while to start; whoever needs them first sees why one cannot
-  for (const threads of [mainThreads, readers]) {
-    if (threads !== undefined) yield* Effect.forkScoped(Effect.ignore(threads), { startImmediately: true })
+  const readerThread = hasReader ? yield* makeThread({ filename, isExclusive, isReader: true }) : undefined
+  const reader = readerThread && Effect.map(readerThread, (thread) => new Connection(thread, busyTimeout))
+  if (reader !== undefined) {
+    // queries need no turns there: the thread runs them in the order in which they are sent
+    const lendReader = Effect.sync(() => (single.lendReader = (use) => Effect.flatMap(reader, use)))
+    yield* Effect.forkScoped(Effect.delay(Effect.andThen(Effect.ignore(reader), lendReader), readerDelay))
   }
-  const single = new SingleStatements(
-    main.borrower,
-    // queries need no turns: the thread runs them in the order in which they are sent
-    reader === undefined ? main.borrower : (use) => Effect.flatMap(reader, use)
-  )
   return yield* SqlClient.make({
-    // for streams
+    // for streams, which would keep a turn for too long
     acquirer: reader ?? main.acquirer,
     borrower: (use) => use(single),
     transactionAcquirer: main.transactionAcquirer,
@@ -61,8 +61,11 @@ export const make = Effect.fnUntraced(function* (
   })
 })
 
+/** How long after the first thread the one for queries starts. */
+const readerDelay = Duration.seconds(1)
+
 /** The running thread. One that failed is replaced at the next use; what it was running fails. */
-const makeThreads = (
+const makeThread = (
   options: ThreadOptions
 ): Effect.Effect<Effect.Effect<Thread, SqlError.SqlError>, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -81,10 +84,10 @@ const makeThreads = (
       )
     })
     yield* Effect.addFinalizer(() => Effect.promise(async () => current?.close()))
-    const threads = Effect.suspend(() =>
+    const thread = Effect.suspend(() =>
       current?.isAlive === true ? Effect.succeed(current) : opening.withPermit(open)
     )
-    return threads
+    return thread
   })
 
 /** The number of commands that a thread has at most. The others wait here, so that those that are interrupted are not run. */
@@ -271,14 +274,14 @@ type Lend = <A>(
   use: (connection: SqlConnection.Connection) => Effect.Effect<A, SqlError.SqlError>
 ) => Effect.Effect<A, SqlError.SqlError>
 
-/** Runs each statement by itself: queries on the connection for reading, everything else on the main one. */
+/** Runs each statement by itself: queries on the connection for reading, once there is one, everything else on the main one. */
 class SingleStatements implements SqlConnection.Connection {
-  readonly #main: Lend
-  readonly #reader: Lend
+  readonly #lendMain: Lend
+  lendReader: Lend
 
-  constructor(main: Lend, reader: Lend) {
-    this.#main = main
-    this.#reader = reader
+  constructor(lendMain: Lend) {
+    this.#lendMain = lendMain
+    this.lendReader = lendMain
   }
 
   execute(sql: string, params: ReadonlyArray<unknown>, transformRows: TransformRows) {
@@ -306,6 +309,6 @@ class SingleStatements implements SqlConnection.Connection {
   }
 
   #lend(sql: string): Lend {
-    return /^\s*SELECT\b/i.test(sql) ? this.#reader : this.#main
+    return /^\s*SELECT\b/i.test(sql) ? this.lendReader : this.#lendMain
   }
 }

@@ -4,8 +4,8 @@
  * Each import has an id, and the last one is the current catalogue. Books that it lacks stay in the table, with the id of the last import
  * that had them, since readers have said something about them.
  */
-import { Array as Arr, Clock, Context, Effect, FileSystem, Layer, Option, Stream } from "effect"
-import { SqlClient } from "effect/sql"
+import { Array as Arr, Clock, Context, Effect, Equal, FileSystem, Layer, Option, Stream } from "effect"
+import { SqlClient, type SqlError } from "effect/sql"
 
 import type { Book } from "../../domain/Book.ts"
 import { Database, type DatabaseUnavailable } from "../../layers/sql/Database.ts"
@@ -27,9 +27,9 @@ export interface CatalogVersion {
   readonly importedAt: number
 }
 
-/** The current catalogue, in memory. */
+/** A catalogue in memory. */
 export interface LoadedCatalog {
-  readonly catalogId: number
+  readonly version: CatalogVersion
   readonly catalog: EncodedCatalog
 }
 
@@ -95,6 +95,35 @@ export class CatalogStore extends Context.Service<
         Effect.provideService(FileSystem.FileSystem, fs)
       )
 
+      const current = Effect.map(
+        sql<CurrentRow>`SELECT catalog_id, sha256, imported_at FROM catalogs ORDER BY catalog_id DESC LIMIT 1`,
+        ([row]) =>
+          Option.fromUndefinedOr(row && { catalogId: row.catalog_id, sha256: row.sha256, importedAt: row.imported_at })
+      )
+
+      /** Reads all books of a catalogue, unless another one is imported meanwhile. It yields between pages. */
+      const loadBooks = Effect.fnUntraced(function* (catalogId: number) {
+        const catalog = new EncodedCatalog()
+        let after = 0
+        for (;;) {
+          const rows = yield* sql<BookRow>`SELECT ${sql.literal(bookColumns)} FROM books
+            WHERE catalog_id = ${catalogId} AND book_id > ${after} ORDER BY book_id LIMIT ${pageSize}`
+          for (const row of rows) catalog.add(fromRow(row))
+          if (rows.length < pageSize) return catalog
+          after = rows[rows.length - 1]!.book_id
+        }
+      })
+
+      const loadCurrent: Effect.Effect<Option.Option<LoadedCatalog>, SqlError.SqlError> = Effect.gen(function* () {
+        const version = yield* current
+        if (Option.isNone(version)) return Option.none()
+        const catalog = yield* loadBooks(version.value.catalogId)
+        // an import gives all of its books another catalog_id, and appears as a whole
+        return Equal.equals(yield* current, version)
+          ? Option.some({ version: version.value, catalog })
+          : yield* loadCurrent
+      })
+
       return CatalogStore.of({
         importFile: (file) =>
           transaction("catalogs.import", Effect.andThen(lockImports, importLocked(file)), { timeout: importTimeout }),
@@ -108,40 +137,13 @@ export class CatalogStore extends Context.Service<
           })
           return yield* transaction("catalogs.import", importUnlessImported, { timeout: importTimeout })
         }),
-        current: Effect.map(
-          run(
-            "catalogs.current",
-            sql<CurrentRow>`SELECT catalog_id, sha256, imported_at FROM catalogs ORDER BY catalog_id DESC LIMIT 1`
-          ),
-          ([row]) =>
-            row === undefined
-              ? Option.none()
-              : Option.some({ catalogId: row.catalog_id, sha256: row.sha256, importedAt: row.imported_at })
-        ),
-        load: run("catalogs.load", loadAll(sql), { timeout: loadTimeout }),
+        current: run("catalogs.current", current),
+        load: run("catalogs.load", loadCurrent, { timeout: loadTimeout }),
         notifications: listen(channel)
       })
     })
   )
 }
-
-/** Reads the current catalogue. It can be repeated. */
-const loadAll = (sql: SqlClient.SqlClient) =>
-  Effect.suspend(() => {
-    const catalog = new EncodedCatalog()
-    let catalogId: number | undefined
-    // one statement, so that it reads one catalogue even while another is imported
-    const rows = sql<BookRow & { readonly catalog_id: number }>`
-      SELECT catalog_id, ${sql.literal(bookColumns)} FROM books
-      WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) ORDER BY book_id`.stream
-    const readAll = Stream.runForEachArray(rows, (rows) =>
-      Effect.sync(() => {
-        catalogId = rows[0].catalog_id
-        for (const row of rows) catalog.add(fromRow(row))
-      })
-    )
-    return Effect.map(readAll, () => (catalogId === undefined ? Option.none() : Option.some({ catalogId, catalog })))
-  })
 
 interface CurrentRow {
   readonly catalog_id: number
@@ -156,6 +158,9 @@ const importLock = 7_201_855_002
 
 /** How long a large import may take, with those that it waits for. */
 const importTimeout = "30 minutes"
+
+/** The number of books that are loaded together. */
+const pageSize = 1_000
 
 /** How long it may take to load a large catalogue. */
 const loadTimeout = "5 minutes"

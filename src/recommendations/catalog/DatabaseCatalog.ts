@@ -10,7 +10,7 @@ import { DatabaseUnavailable } from "../../layers/sql/Database.ts"
 import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
 import * as repeatedTask from "../../layers/telemetry/repeatedTask.ts"
 import * as CatalogFile from "./CatalogFile.ts"
-import { CatalogStore, type CatalogVersion, type Imported, type LoadedCatalog } from "./CatalogStore.ts"
+import { CatalogStore, type Imported, type LoadedCatalog } from "./CatalogStore.ts"
 
 /** MODEL_REFRESH. */
 export const refreshInterval: Config.Config<Duration.Duration> = Setting.duration("MODEL_REFRESH", {
@@ -35,7 +35,7 @@ export const layer = Layer.effect(
     const [catalog, replace] = BookCatalog.make(current.catalog.toShelves())
     yield* ObservableMetric.gauges([
       ["catalog_books", "Books in the catalogue", () => current.catalog.size],
-      ["catalog_id", "The id of the catalogue; each import has a higher one", () => current.catalogId],
+      ["catalog_id", "The id of the catalogue; each import has a higher one", () => current.version.catalogId],
       ["catalog_load_duration_seconds", "Time to load the catalogue", () => Duration.toSeconds(current.elapsed)]
     ])
 
@@ -69,23 +69,20 @@ const notificationsOf = ({ notifications }: CatalogStore["Service"], interval: D
 }
 
 interface TimedCatalog extends LoadedCatalog {
-  /** Of the time before it was loaded. If another one was loaded, the next comparison loads that again. */
-  readonly version: CatalogVersion
   readonly elapsed: Duration.Duration
 }
 
 /** Loads the current catalogue, and logs it. */
 const loadFrom = Effect.fnUntraced(function* (store: CatalogStore["Service"]) {
-  const version = yield* store.current
   const [elapsed, loaded] = yield* Effect.timed(store.load)
-  if (Option.isNone(version) || Option.isNone(loaded)) return Option.none<TimedCatalog>()
-  const { catalog, catalogId } = loaded.value
+  if (Option.isNone(loaded)) return Option.none<TimedCatalog>()
+  const { catalog, version } = loaded.value
   yield* Effect.annotateLogs(Effect.logInfo("Catalogue loaded"), {
-    catalogId,
+    catalogId: version.catalogId,
     books: catalog.size,
     durationMs: Math.round(Duration.toMillis(elapsed))
   })
-  return Option.some<TimedCatalog>({ catalog, catalogId, version: version.value, elapsed })
+  return Option.some<TimedCatalog>({ ...loaded.value, elapsed })
 })
 
 /** Logs an import, and the warnings about its rows. */

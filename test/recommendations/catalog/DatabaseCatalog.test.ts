@@ -28,17 +28,19 @@ class FakeStore {
       Effect.suspend(() =>
         this.#answer(this.importError === undefined ? Effect.succeedNone : Effect.fail(this.importError))
       ),
-    current: Effect.suspend(() =>
-      this.#answer(Effect.succeedSome({ catalogId: this.catalogId, sha256: this.sha256, importedAt: 0 }))
-    ),
+    current: Effect.suspend(() => this.#answer(Effect.succeedSome(this.#version))),
     load: Effect.suspend(() => {
       this.loads++
       const catalog = new EncodedCatalog()
       catalog.add(book(this.catalogId))
-      return this.#answer(Effect.succeedSome({ catalogId: this.catalogId, catalog }))
+      return this.#answer(Effect.succeedSome({ version: this.#version, catalog }))
     }),
     notifications: Stream.suspend(() => this.notifications)
   })
+
+  get #version() {
+    return { catalogId: this.catalogId, sha256: this.sha256, importedAt: 0 }
+  }
 
   #answer<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | DatabaseUnavailable> {
     if (this.isBroken) return Effect.die(new Error("no such table"))
