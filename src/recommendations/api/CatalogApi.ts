@@ -24,9 +24,15 @@ export const layer = GrpcServer.serve(
       ListBooks: (request) =>
         Effect.map(TraceContext.withSpan(catalog.list(toPageQuery(request)), "BookCatalog.list"), toResponse),
       SearchBooks: (request) => {
-        const { category, query } = request
-        const found = search({ ...toPageQuery(request), query, category: categoryNameOf(category) })
-        return Effect.map(TraceContext.withSpan(found, "BookSearch.search"), toResponse)
+        const category = categoryNameOf(request.category)
+        return search({ ...toPageQuery(request), query: request.query, category }).pipe(
+          // a category without books is not found
+          Effect.tap(({ books }) =>
+            category !== undefined && books.length === 0 ? catalog.shelf(category) : Effect.void
+          ),
+          (found) => TraceContext.withSpan(found, "BookSearch.search"),
+          Effect.map(toResponse)
+        )
       }
     }
   }),

@@ -25,6 +25,7 @@ const search = (queries: Array<SearchQuery>): BookSearch["Service"]["search"] =>
         return yield* new InvalidQuery({ violations: [{ field: "pageToken", description: "no" }] })
       default:
         if (query.category === "99") return yield* new CategoryNotFound({ category: "99" })
+        if (query.query === "nothing") return { books: [], nextPageToken: "" }
         return { books: [found], nextPageToken: "next" }
     }
   })
@@ -109,6 +110,16 @@ describe("CatalogApi", () => {
     })
   )
 
+  it.effect.each([0, 1] as const)("finds no book in the category %s, which has books", (category) =>
+    Effect.gen(function* () {
+      const { SearchBooks } = yield* client()
+      assert.deepStrictEqual(yield* SearchBooks({ query: "nothing", category }), {
+        books: [],
+        nextPageToken: ""
+      } as never)
+    })
+  )
+
   it.effect.each([
     {
       request: { query: "" },
@@ -119,6 +130,11 @@ describe("CatalogApi", () => {
       request: { query: "x", category: 99 },
       status: "NotFound",
       details: [ErrorInfo({ reason: "CATEGORY_NOT_FOUND", domain: "onlinebooks", metadata: { category: "99" } })]
+    },
+    {
+      request: { query: "nothing", category: 13 },
+      status: "NotFound",
+      details: [ErrorInfo({ reason: "CATEGORY_NOT_FOUND", domain: "onlinebooks", metadata: { category: "HORROR" } })]
     },
     { request: { query: "down" }, status: "Unavailable", details: [] }
   ])("answers $request with $status", ({ details, request, status }) =>
