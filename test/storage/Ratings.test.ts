@@ -13,6 +13,7 @@ import { toRow } from "../../src/recommendations/catalog/bookRow.ts"
 import { importRatings } from "../../src/recommendations/readers/importRatings.ts"
 import * as SqlReaders from "../../src/recommendations/readers/SqlReaders.ts"
 import { book } from "../domain/Books.ts"
+import * as Logs from "../layers/telemetry/Logs.ts"
 import { connect, describeStorage } from "./StorageTest.ts"
 
 /** A file with that content. */
@@ -205,6 +206,20 @@ describeStorage("importRatings", ({ fresh }) => {
       assert.match(missing.message, /but there is no such file$/)
       const folder = yield* Effect.flip(importFile(tmpdir()))
       assert.match(folder.message, /but it is not a regular file$/)
+    })
+  )
+
+  test(
+    "says how many rows were processed before it ended early",
+    Effect.gen(function* () {
+      const logs = Logs.recorder()
+      const row = (index: number) => `1,1,${1 + (index % 5)}\n`
+      const text = `user_id,book_id,rating\n${Array.from({ length: 3_000 }, (_, index) => row(index)).join("")}1,"2,5\n1,3,5\n`
+      yield* Effect.flip(Effect.provide(importText(text), logs.layer))
+      assert.deepStrictEqual(
+        logs.lines().map(({ annotations, message }) => [message, annotations["processedRows"]]),
+        [["Importing ratings ended early", yield* countOf("feedback")]]
+      )
     })
   )
 

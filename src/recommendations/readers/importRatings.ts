@@ -130,7 +130,15 @@ const run = Effect.fnUntraced(function* (path: string, title: string, process: P
       yield* progress.print(result.add(rows, ratings, exits))
       yield* progress.update(result.rows, position)
     })
-  ).pipe(Effect.ensuring(progress.clear))
+  ).pipe(
+    Effect.ensuring(progress.clear),
+    // a repeated import skips these rows
+    Effect.onError(() =>
+      result.rows === 0
+        ? Effect.void
+        : Effect.annotateLogs(Effect.logWarning(`${title} ended early`), { processedRows: result.rows })
+    )
+  )
   return result.summary()
 })
 
