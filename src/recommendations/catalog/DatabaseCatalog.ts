@@ -7,6 +7,7 @@ import { type Config, Duration, Effect, Equal, Layer, Option, Schedule, Stream }
 import { BookCatalog } from "../../domain/BookCatalog.ts"
 import * as Setting from "../../layers/config/Setting.ts"
 import { DatabaseUnavailable } from "../../layers/sql/Database.ts"
+import * as Reachability from "../../layers/sql/Reachability.ts"
 import * as ObservableMetric from "../../layers/telemetry/ObservableMetric.ts"
 import * as repeatedTask from "../../layers/telemetry/repeatedTask.ts"
 import * as CatalogFile from "./CatalogFile.ts"
@@ -102,9 +103,6 @@ export const logImported = Effect.fnUntraced(function* (
   yield* Effect.annotateLogs(Effect.logInfo("Catalogue imported"), { path, catalogId, books: bookCount })
 })
 
-/** Between attempts to reach the database. */
-const backoff = Schedule.jittered(Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]))
-
 const warn = (message: string, { reason }: DatabaseUnavailable) =>
   Effect.annotateLogs(Effect.logWarning(message), { reason })
 
@@ -117,7 +115,7 @@ const untilAvailable = <A, E, R>(effect: Effect.Effect<A, E | DatabaseUnavailabl
       hasWarned = true
       return warn("Database unavailable: waiting to load the catalogue", error)
     }),
-    Effect.retry({ while: (error) => error instanceof DatabaseUnavailable, schedule: backoff })
+    Effect.retry({ while: (error) => error instanceof DatabaseUnavailable, schedule: Reachability.backoff })
   )
 }
 
