@@ -93,6 +93,18 @@ export class Postgres {
 
   /** Starts the server after {@link kill} or {@link stop}, and waits until it answers. */
   async restart(): Promise<void> {
+    for (;;) {
+      const failure = await this.#tryStart()
+      if (failure === undefined) return
+      // a process of the server that was killed has not ended yet
+      if (!failure.includes("pre-existing shared memory block")) {
+        throw new Error(`PostgreSQL does not start: ${failure}`)
+      }
+    }
+  }
+
+  /** Returns the log of a server that does not start. */
+  async #tryStart(): Promise<string | undefined> {
     const settings = [
       `port=${this.port}`,
       "listen_addresses=127.0.0.1",
@@ -108,12 +120,12 @@ export class Postgres {
     )
     this.#process = server
     let log = ""
-    await new Promise<void>((resolve, reject) => {
+    return await new Promise((resolve) => {
       server.stderr.setEncoding("utf8").on("data", (text: string) => {
         log = (log + text).slice(-10_000)
-        if (log.includes("database system is ready to accept connections")) resolve()
+        if (log.includes("database system is ready to accept connections")) resolve(undefined)
       })
-      server.once("exit", () => reject(new Error(`PostgreSQL does not start: ${log}`)))
+      server.once("close", () => resolve(log))
     })
   }
 
