@@ -141,7 +141,7 @@ export class Postgres {
 
   /** Suspends and continues all processes of the server, which then does not answer. */
   signalAll(signal: "SIGSTOP" | "SIGCONT"): void {
-    for (const pid of [this.#process!.pid!, ...this.#children()]) process.kill(pid, signal)
+    for (const pid of [this.#process!.pid!, ...this.#children()]) signalIfRunning(pid, signal)
   }
 
   /** Stops the server and deletes its data. */
@@ -165,13 +165,16 @@ export class Postgres {
     const exited = new Promise<void>((resolve) => server.once("exit", () => resolve()))
     const children = signal === "SIGKILL" ? this.#children() : []
     server.kill(signal)
-    for (const pid of children) {
-      try {
-        process.kill(pid, signal)
-      } catch {
-        // it has ended with its parent
-      }
-    }
+    for (const pid of children) signalIfRunning(pid, signal)
     await exited
+  }
+}
+
+/** A child of the server may have ended since it was listed. */
+const signalIfRunning = (pid: number, signal: NodeJS.Signals): void => {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // it has
   }
 }

@@ -385,12 +385,13 @@ describeStorage("SqlReaders", ({ fresh, system }) => {
       yield* Effect.forEach([5, 6, 7, userId], forget)
       yield* record(feedback(8, 1, "LIKE"))
       yield* Effect.forEach([5, 6, userId], backdateTombstone)
-      assert.strictEqual(yield* retention.deleteTombstones, 2)
-      const left = yield* Effect.forEach([5, 6, 7, 8, userId], (id) => rowsOf("readers", id))
-      assert.deepStrictEqual(
-        left.map(({ length }) => length),
-        [0, 0, 1, 1, 1]
+      yield* retention.deleteTombstones
+      const counts = Effect.forEach([5, 6, 7, 8, userId], (id) =>
+        Effect.map(rowsOf("readers", id), ({ length }) => length)
       )
+      // the service has begun to delete some of them by itself
+      yield* Effect.repeat(counts, { until: ([five, six]) => five === 0 && six === 0 })
+      assert.deepStrictEqual(yield* counts, [0, 0, 1, 1, 1])
       assert.strictEqual((yield* record(feedback(5, 1, "LIKE"))).recorded, 1)
     })
   )
