@@ -1,9 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Cause, Deferred, Effect, Exit, Fiber, Layer, type Scope, Stream } from "effect"
+import { Array as Arr, Cause, Deferred, Effect, Exit, Fiber, Layer, type Scope, Stream, Tracer } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { Database, DatabaseUnavailable } from "../../src/layers/sql/Database.ts"
 import type { Migration } from "../../src/layers/sql/Migrations.ts"
+import * as Spans from "../layers/telemetry/Spans.ts"
 import { connect, describeStorage, type Provided } from "./StorageTest.ts"
 
 const createNumbers: Migration = {
@@ -47,6 +48,30 @@ describeStorage("Database", ({ fresh, hasNotifications }) => {
       assert.deepStrictEqual(yield* run("count", sql`SELECT COUNT(*) AS count FROM numbers`), [{ count: 1 }])
     })
   )
+
+  it.live("has spans of statements only in traces that are recorded, without values", () => {
+    const { spans, tracer } = Spans.recorder()
+    const traced = Effect.gen(function* () {
+      const { run, transaction } = yield* Database
+      yield* run("select", values)
+      yield* transaction("insert", insert(1, 1))
+      // nor the migrations have any
+      assert.deepStrictEqual(spans, [])
+      yield* Effect.withSpan(transaction("insert", insert(2, 31_337)), "call")
+      const call = spans[0]!
+      assert.strictEqual(call.name, "call")
+      assert.isTrue(spans.some(({ attributes }) => attributes.has("db.query.text")))
+      for (const { attributes, traceId } of spans) {
+        assert.strictEqual(traceId, call.traceId)
+        assert.notInclude(JSON.stringify([...attributes]), "31337")
+      }
+    })
+    return Effect.scoped(
+      Effect.flatMap(fresh, (url) =>
+        Effect.provideService(Effect.provide(traced, connect(url, [createNumbers])), Tracer.Tracer, tracer)
+      )
+    )
+  })
 
   test(
     "commits a transaction, and rolls it back when it fails",

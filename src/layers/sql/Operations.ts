@@ -3,6 +3,7 @@
  */
 import { type Context, Duration, Effect, Exit, Fiber, Scope } from "effect"
 
+import * as TraceContext from "../telemetry/TraceContext.ts"
 import { OperationTimeout } from "./operationErrors.ts"
 
 /** Runs the operations of a database. */
@@ -53,7 +54,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.contextWith((context: Context.Context<Effect.Services<typeof effect>>) =>
       Effect.callback((resume) => {
         const run = Effect.runForkWith(context)
-        const fiber = run(effect)
+        const fiber = run(TraceContext.onlyInTraces(effect))
         const timer = run(Effect.sleep(time))
         const abandon = () => {
           fiber.interruptUnsafe()
