@@ -2,7 +2,7 @@
  * Traces across processes: the headers traceparent and tracestate of requests (W3C Trace Context, https://www.w3.org/TR/trace-context/),
  * the server span of a request, in the trace of its caller, and spans within it.
  */
-import { Clock, Context, Effect, Exit, type Fiber, Tracer } from "effect"
+import { Clock, Context, Effect, Exit, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
 
@@ -84,16 +84,16 @@ export const startServerSpan = (
 
 /** `Effect.withSpan` in traces that are recorded; a no-op otherwise. Use it on hot paths. */
 export const withSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string): Effect.Effect<A, E, R> =>
-  Effect.withFiber((fiber) =>
-    isRecorded(fiber) ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
-  )
+  Effect.withFiber(({ cache: { span, tracer } }) => {
+    const isRecorded = span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
+    return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
+  })
 
 /** Leaves out the spans of a library outside of traces that are recorded, where each would begin a trace of its own. */
 export const onlyInTraces = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.withFiber((fiber) => (isRecorded(fiber) ? effect : Effect.withTracerEnabled(effect, false)))
-
-const isRecorded = ({ cache: { span, tracer } }: Fiber.Fiber<unknown, unknown>): boolean =>
-  span?._tag === "Span" && span.sampled && tracer !== undefined && tracer !== Tracer.nativeTracer
+  Effect.withFiber(({ cache: { span } }) =>
+    span?._tag === "Span" && span.sampled ? effect : Effect.withTracerEnabled(effect, false)
+  )
 
 /** Sets several attributes. */
 export const setAttributes = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>): void => {
