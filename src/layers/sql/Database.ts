@@ -35,7 +35,15 @@ import { durationBoundaries } from "../telemetry/durationBoundaries.ts"
 import * as ObservableMetric from "../telemetry/ObservableMetric.ts"
 import * as DatabaseUrl from "./DatabaseUrl.ts"
 import * as Migrations from "./Migrations.ts"
-import { describeError, errorOf, type Expected, isExpected, isOutage, OperationTimeout } from "./operationErrors.ts"
+import {
+  codeOf,
+  describeError,
+  errorOf,
+  type Expected,
+  isExpected,
+  isOutage,
+  OperationTimeout
+} from "./operationErrors.ts"
 import * as Operations from "./Operations.ts"
 import * as Reachability from "./Reachability.ts"
 import * as sqlErrors from "./sqlErrors.ts"
@@ -347,6 +355,9 @@ const unavailable = (error: Expected) =>
 /** How long a probe may take. */
 const probeTimeout = Duration.seconds(2)
 
+/** The SQLSTATE of a server that starts or shuts down. */
+const cannotConnectNow = "57P03"
+
 /** Repeats the first use of a database until it can be reached, with a warning for each new reason. */
 const untilReachable =
   (url: DatabaseUrl.DatabaseUrl) =>
@@ -354,7 +365,9 @@ const untilReachable =
     let warned: string | undefined
     const warn = (error: Expected) => {
       const reason = describeError(error)
-      if (reason === warned) return Effect.void
+      // a server that starts was down before, which has been said
+      const isStarting = codeOf(error) === cannotConnectNow && warned !== undefined
+      if (reason === warned || isStarting) return Effect.void
       warned = reason
       return Effect.logWarning("Database unavailable, trying again").pipe(
         Effect.annotateLogs({ database: DatabaseUrl.format(url), reason })
