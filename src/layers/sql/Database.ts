@@ -365,7 +365,7 @@ const untilReachable =
     let warned: string | undefined
     const warn = (error: Expected) => {
       const reason = describeError(error)
-      // a server that starts was down before, which has been said
+      // a server that is starting was down before, and that has been logged
       const isStarting = codeOf(error) === cannotConnectNow && warned !== undefined
       if (reason === warned || isStarting) return Effect.void
       warned = reason

@@ -101,7 +101,7 @@ export class CatalogStore extends Context.Service<
           Option.fromUndefinedOr(row && { catalogId: row.catalog_id, sha256: row.sha256, importedAt: row.imported_at })
       )
 
-      /** Reads all books of a catalogue, unless another one is imported meanwhile. It yields between pages. */
+      /** Reads the books of a catalogue, page by page. If another catalogue is imported meanwhile, some are missing. */
       const loadBooks = Effect.fnUntraced(function* (catalogId: number) {
         const catalog = new EncodedCatalog()
         let after = 0
