@@ -1,6 +1,7 @@
 /**
  * The service with a database on grpc-js, written as in a small service without Effect. {@link file://./grpcJsSqlite.ts} and
- * {@link file://./grpcJsPostgres.ts} implement the storage. It answers only first pages, since the benchmark asks for no others.
+ * {@link file://./grpcJsPostgres.ts} implement the storage. It answers only first pages, since the benchmark asks for no others, with the
+ * token of the next one.
  */
 import * as grpc from "@grpc/grpc-js"
 import * as protoLoader from "@grpc/proto-loader"
@@ -49,6 +50,17 @@ export interface FeedbackRow {
   readonly recommendation_id: string
 }
 
+/** A book that a search found, with its place in the order of matches. */
+export interface MatchRow extends BookRow {
+  readonly title_match: number
+  readonly title_length: number
+}
+
+/** Feedback with its book, and with its number in the order of arrival. */
+export interface ListedRow extends FeedbackRow, BookRow {
+  readonly sequence: number
+}
+
 export interface Search {
   readonly words: ReadonlyArray<string>
   readonly limit: number
@@ -59,12 +71,9 @@ type Result<A> = A | Promise<A>
 export interface Storage {
   readonly catalogue: Catalogue
   readonly record: (feedback: ReadonlyArray<Feedback>) => Result<Counts>
-  /** The feedback of a reader, the newest first, and its books. */
-  readonly list: (
-    userId: number,
-    limit: number
-  ) => Result<{ readonly feedback: ReadonlyArray<FeedbackRow>; readonly books: ReadonlyArray<BookRow> }>
-  readonly search: (search: Search) => Result<ReadonlyArray<BookRow>>
+  /** The feedback of a reader, the newest first, each with its book. */
+  readonly list: (userId: number, limit: number) => Result<ReadonlyArray<ListedRow>>
+  readonly search: (search: Search) => Result<ReadonlyArray<MatchRow>>
   /** The ids of the books that are not recommended to a reader. */
   readonly excluded: (userId: number) => Result<ReadonlySet<number>>
 }
@@ -156,10 +165,12 @@ const unary =
     }
   }
 
-const firstPage = <A>(all: ReadonlyArray<A>, size: number) => ({
-  page: all.slice(0, size),
-  nextPageToken: all.length > size ? String(size) : ""
-})
+/** The first page of rows, of which there may be one more, and the token of the next page: the position of the last row. */
+const firstPage = <A>(rows: ReadonlyArray<A>, size: number, positionOf: (row: A) => ReadonlyArray<number>) => {
+  const page = rows.slice(0, size)
+  const last = rows.length > size ? page.at(-1) : undefined
+  return { page, nextPageToken: last === undefined ? "" : Buffer.from(positionOf(last).join(":")).toString("base64url") }
+}
 
 /** Serves the parts of the API that the benchmark calls. */
 export const serve = (storage: Storage): void => {
@@ -180,8 +191,9 @@ export const serve = (storage: Storage): void => {
   const listFeedback = unary(async ({ pageSize, userId }: { pageSize: number; userId: number }) => {
     if (userId < 1 || pageSize < 0) throw new Invalid("userId must be positive, and pageSize not negative")
     const size = pageSize === 0 ? 50 : Math.min(pageSize, 1000)
-    const { books, feedback } = await storage.list(userId, size + 1)
-    const { nextPageToken, page } = firstPage(feedback, size)
+    const listed = await storage.list(userId, size + 1)
+    const { nextPageToken, page } = firstPage(listed, size, ({ happened_at, sequence }) => [happened_at, sequence])
+    const books = [...new Map(page.map((row) => [row.book_id, row])).values()]
     return { feedback: page.map(toFeedback), books: books.map(fromBookRow), nextPageToken }
   })
   const searchBooks = unary(async ({ pageSize, query }: { pageSize: number; query: string }) => {
@@ -189,7 +201,7 @@ export const serve = (storage: Storage): void => {
     const size = pageSize === 0 ? 20 : Math.min(pageSize, 100)
     const words = wordsOf(query)
     const found = words.length === 0 ? [] : await storage.search({ words, limit: size + 1 })
-    const { nextPageToken, page } = firstPage(found, size)
+    const { nextPageToken, page } = firstPage(found, size, (row) => [row.title_match, row.title_length, row.book_id])
     return { books: page.map(fromBookRow), nextPageToken }
   })
 

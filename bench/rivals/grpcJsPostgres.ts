@@ -16,6 +16,8 @@ import {
   firstCreatedId,
   fromBookRow,
   Invalid,
+  type ListedRow,
+  type MatchRow,
   type Search,
   serve,
   timeOf,
@@ -201,24 +203,26 @@ const record = (feedback: ReadonlyArray<Feedback>): Promise<Counts> =>
   })
 
 const list = async (userId: number, limit: number) => {
-  const { rows: feedback } = await pool.query<FeedbackRow>(
-    `SELECT feedback_id, user_id, book_id, kind, rating, happened_at, recommendation_id FROM feedback
+  const { rows } = await pool.query<ListedRow>(
+    `SELECT sequence, feedback_id, user_id, kind, rating, happened_at, recommendation_id, ${bookColumns}
+    FROM feedback JOIN books USING (book_id)
     WHERE user_id = $1 ORDER BY happened_at DESC, sequence DESC LIMIT $2`,
     [userId, limit]
   )
-  const ids = [...new Set(feedback.slice(0, limit - 1).map(({ book_id }) => book_id))]
-  const found = await pool.query<BookRow>(`SELECT ${bookColumns} FROM books WHERE book_id = ANY ($1)`, [ids])
-  return { feedback, books: found.rows }
+  return rows
 }
 
 const search = async ({ limit, words }: Search) => {
   const query = `${words.map((word) => `'${word}'`).join(" & ")}:*`
-  const { rows } = await pool.query<BookRow>(
-    `SELECT ${bookColumns} FROM books
-    WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) AND words_vector @@ CAST($1 AS tsquery)
-    ORDER BY
-      CASE WHEN folded_title = $2 THEN 0 WHEN substr(folded_title, 1, length($2)) = $2 THEN 1 ELSE 2 END,
-      length(folded_title), book_id
+  const { rows } = await pool.query<MatchRow>(
+    `SELECT * FROM (
+      SELECT ${bookColumns},
+        CASE WHEN folded_title = $2 THEN 0 WHEN substr(folded_title, 1, length($2)) = $2 THEN 1 ELSE 2 END AS title_match,
+        length(folded_title) AS title_length
+      FROM books
+      WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs) AND words_vector @@ CAST($1 AS tsquery)
+    ) AS ranked
+    ORDER BY title_match, title_length, book_id
     LIMIT $3`,
     [query, words.join(" "), limit]
   )

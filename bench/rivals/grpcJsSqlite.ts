@@ -12,10 +12,11 @@ import {
   type Counts,
   excludingKinds,
   type Feedback,
-  type FeedbackRow,
   firstCreatedId,
   fromBookRow,
   Invalid,
+  type ListedRow,
+  type MatchRow,
   type Search,
   serve,
   timeOf,
@@ -158,29 +159,26 @@ const record = (feedback: ReadonlyArray<Feedback>): Counts =>
   })
 
 const selectFeedback = database.prepare(`
-  SELECT feedback_id, user_id, book_id, kind, rating, happened_at, recommendation_id FROM feedback
+  SELECT sequence, feedback_id, user_id, kind, rating, happened_at, recommendation_id, ${bookColumns}
+  FROM feedback JOIN books USING (book_id)
   WHERE user_id = ? ORDER BY happened_at DESC, sequence DESC LIMIT ?`)
-const selectBooks = database.prepare(
-  `SELECT ${bookColumns} FROM books WHERE book_id IN (SELECT value FROM json_each(?))`
-)
 
-const list = (userId: number, limit: number) => {
-  const feedback = rows<FeedbackRow>(selectFeedback, userId, limit)
-  const ids = new Set(feedback.slice(0, limit - 1).map(({ book_id }) => book_id))
-  return { feedback, books: rows<BookRow>(selectBooks, JSON.stringify([...ids])) }
-}
+const list = (userId: number, limit: number) => rows<ListedRow>(selectFeedback, userId, limit)
 
 const searchBooks = database.prepare(`
-  SELECT ${bookColumns} FROM books
-  WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs)
-    AND book_id IN (SELECT rowid FROM books_words WHERE books_words MATCH ?1)
-  ORDER BY
-    CASE WHEN folded_title = ?2 THEN 0 WHEN substr(folded_title, 1, length(?2)) = ?2 THEN 1 ELSE 2 END,
-    length(folded_title), book_id
+  SELECT * FROM (
+    SELECT ${bookColumns},
+      CASE WHEN folded_title = ?2 THEN 0 WHEN substr(folded_title, 1, length(?2)) = ?2 THEN 1 ELSE 2 END AS title_match,
+      length(folded_title) AS title_length
+    FROM books
+    WHERE catalog_id = (SELECT MAX(catalog_id) FROM catalogs)
+      AND book_id IN (SELECT rowid FROM books_words WHERE books_words MATCH ?1)
+  ) AS ranked
+  ORDER BY title_match, title_length, book_id
   LIMIT ?3`)
 
 const search = ({ limit, words }: Search) =>
-  rows<BookRow>(searchBooks, `${words.map((word) => `"${word}"`).join(" ")}*`, words.join(" "), limit)
+  rows<MatchRow>(searchBooks, `${words.map((word) => `"${word}"`).join(" ")}*`, words.join(" "), limit)
 
 const selectExcluded = database.prepare(
   `SELECT book_id FROM reader_books WHERE user_id = ? AND kind IN (${excludingKinds.join(", ")})`

@@ -93,7 +93,10 @@ export class BookSearch extends Context.Service<
 
 /** The tokens of a query contain a rank. That of another query is refused, since it is a place in another order. */
 const tokensOf = (words: ReadonlyArray<string>, category: string | undefined): Page.TokenFormat => ({
-  kind: `search-${Hash.string(`${category}:${words.join(" ")}`) >>> 0}`,
+  // most searches have no token
+  get kind() {
+    return `search-${Hash.string(`${category}:${words.join(" ")}`) >>> 0}`
+  },
   maxima: [2, maxBookId, maxBookId]
 })
 

@@ -19,7 +19,8 @@ export const foldWords = (text: string): ReadonlyArray<string> =>
     .toLowerCase()
     .replaceAll("ς", "σ")
     .split(/[^\p{L}\p{N}]+/u)
-    .flatMap((word) => (word === "" ? [] : [truncate(word)]))
+    .filter((word) => word !== "")
+    .map(truncate)
 
 const truncate = (word: string): string =>
   word.length <= maxWordLength ? word : Array.from(word).slice(0, maxWordLength).join("")

@@ -266,14 +266,14 @@ const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Database["Service"], never, Scope.Scope> {
   const { client, listen, system } = driver
   const reachability = yield* Reachability.make(limit(driver.probe, probeTimeout), DatabaseUrl.format(url), scope)
-  const measure = makeMeasure(system)
+  const measure = makeMeasure(system, yield* Effect.context())
 
   const runOnce: Run = (operation, effect, options) =>
     Effect.suspend(() => {
       const down = reachability.down()
       if (down !== undefined) return Effect.fail(new DatabaseUnavailable({ reason: down, isOutage: true }))
       return Effect.catchCause(
-        measure(operation, limit(effect, Duration.fromInputUnsafe(options?.timeout ?? timeout))),
+        limit(effect, Duration.fromInputUnsafe(options?.timeout ?? timeout), measure(operation)),
         ({ reasons }): Effect.Effect<never, unknown> => {
           const errors = reasons.map(errorOf)
           const expected = errors.find(isExpected)
@@ -399,7 +399,7 @@ const dieOfBugs = (started: Started): Started =>
  * Records OpenTelemetry's `db.client.operation.duration`
  * (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/).
  */
-const makeMeasure = (system: Driver["system"]) => {
+const makeMeasure = (system: Driver["system"], context: Context.Context<never>) => {
   const durationOf = (operation: string, errorType: string | undefined) =>
     Metric.histogram("db.client.operation.duration", {
       description: "Duration of database operations",
@@ -414,17 +414,17 @@ const makeMeasure = (system: Driver["system"]) => {
   /** By their labels, of which there are few. Creating a metric is slow. */
   const durations = new Map<string, ReturnType<typeof durationOf>>()
 
-  return <A, E, R>(operation: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.clockWith((clock) => {
-      const startedAt = clock.currentTimeNanosUnsafe()
-      return Effect.onExit(effect, (exit) => {
-        const errorType = Exit.isSuccess(exit) ? undefined : errorTypeOf(exit)
-        const labels = `${operation} ${errorType}`
-        let duration = durations.get(labels)
-        if (duration === undefined) durations.set(labels, (duration = durationOf(operation, errorType)))
-        return Metric.update(duration, Number(clock.currentTimeNanosUnsafe() - startedAt) / 1e9)
-      })
-    })
+  /** Begins an operation, and returns what records its end. */
+  return (operation: string) => {
+    const startedAt = performance.now()
+    return (exit: Exit.Exit<unknown, unknown>): void => {
+      const errorType = Exit.isSuccess(exit) ? undefined : errorTypeOf(exit)
+      const labels = `${operation} ${errorType}`
+      let duration = durations.get(labels)
+      if (duration === undefined) durations.set(labels, (duration = durationOf(operation, errorType)))
+      duration.updateUnsafe((performance.now() - startedAt) / 1000, context)
+    }
+  }
 }
 
 /** The value of `error.type`: undefined for errors that are no errors of the database. */

@@ -10,11 +10,12 @@ import { OperationTimeout } from "./operationErrors.ts"
 export interface Operations {
   /**
    * Fails when the time is over, without waiting for the database to confirm that it cancelled the statement: a server that is gone never
-   * does.
+   * does. `onEnd` is called with the outcome, also when the operation is interrupted; it must not throw.
    */
   readonly limit: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
-    time: Duration.Duration
+    time: Duration.Duration,
+    onEnd?: (exit: Exit.Exit<A, E | OperationTimeout>) => void
   ) => Effect.Effect<A, E | OperationTimeout, R>
   /** The scope of all fibers that use the database. It closes before the database does. */
   readonly scope: Scope.Scope
@@ -25,6 +26,9 @@ const grace = Duration.seconds(1)
 
 /** How long a server may be silent while such operations do not end. */
 const maxSilence = Duration.seconds(5)
+
+/** The longest time of a timer of Node's, in milliseconds. */
+const maxTimeout = 2 ** 31 - 1
 
 /** `destroySilent` ends what waits for a server that has sent nothing for a time in milliseconds. */
 export const make = Effect.fnUntraced(function* (
@@ -49,32 +53,35 @@ export const make = Effect.fnUntraced(function* (
     Effect.flatMap(Effect.forkDetach(close(exit)), (closing) => insist(Fiber.join(closing), Duration.zero))
   )
 
-  // two fibers and no scope, since it is on the path of every operation
-  const limit: Operations["limit"] = (effect, time) =>
+  // a timer of Node's instead of a fiber, and no scope, since it is on the path of every operation
+  const limit: Operations["limit"] = (effect, time, onEnd = () => {}) =>
     Effect.contextWith((context: Context.Context<Effect.Services<typeof effect>>) =>
       Effect.callback((resume) => {
-        const run = Effect.runForkWith(context)
-        const fiber = run(TraceContext.onlyInTraces(effect))
-        const timer = run(Effect.sleep(time))
-        const abandon = () => {
+        const run = Effect.runForkWith(TraceContext.onlyInTraces(context))
+        const millis = Duration.toMillis(time)
+        let isOver = false
+        const end = (exit: Parameters<typeof onEnd>[0]) => {
+          isOver = true
+          clearTimeout(timer)
+          onEnd(exit)
+          resume(exit)
+        }
+        const abandon = (exit: Parameters<typeof onEnd>[0]) => {
+          end(exit)
           fiber.interruptUnsafe()
           run(insist(Fiber.await(fiber), maxSilence))
         }
+        const timer = setTimeout(
+          () => abandon(Exit.fail(new OperationTimeout({ millis }))),
+          Math.min(millis, maxTimeout)
+        )
+        const fiber = run(effect)
         running.add(fiber)
-        timer.addObserver((exit) => {
-          if (Exit.isFailure(exit)) return
-          resume(Effect.fail(new OperationTimeout({ millis: Duration.toMillis(time) })))
-          abandon()
-        })
         fiber.addObserver((exit) => {
           running.delete(fiber)
-          timer.interruptUnsafe()
-          resume(exit)
+          if (!isOver) end(exit)
         })
-        return Effect.sync(() => {
-          timer.interruptUnsafe()
-          abandon()
-        })
+        return Effect.sync(() => abandon(Exit.interrupt()))
       })
     )
   return { limit, scope }

@@ -2,7 +2,7 @@
  * Traces across processes: the headers traceparent and tracestate of requests (W3C Trace Context, https://www.w3.org/TR/trace-context/),
  * the server span of a request, in the trace of its caller, and spans within it.
  */
-import { Clock, Context, Effect, Exit, Tracer } from "effect"
+import { Clock, Context, Effect, Exit, References, Tracer } from "effect"
 
 import * as Sampling from "./Sampling.ts"
 
@@ -89,11 +89,14 @@ export const withSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string):
     return isRecorded ? Effect.withSpan(effect, name, { captureStackTrace: false }) : effect
   })
 
-/** Leaves out the spans of a library outside of traces that are recorded, where each would begin a trace of its own. */
-export const onlyInTraces = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.withFiber(({ cache: { span } }) =>
-    span?._tag === "Span" && span.sampled ? effect : Effect.withTracerEnabled(effect, false)
-  )
+/**
+ * The context for effects of a library, whose spans are left out of traces that are not recorded. Outside of traces each of them would begin
+ * one of its own.
+ */
+export const onlyInTraces = <R>(context: Context.Context<R>): Context.Context<R> => {
+  const span = Context.getOrUndefined(context, Tracer.ParentSpan)
+  return span?._tag === "Span" && span.sampled ? context : Context.add(context, References.TracerEnabled, false)
+}
 
 /** Sets several attributes. */
 export const setAttributes = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>): void => {

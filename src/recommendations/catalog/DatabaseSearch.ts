@@ -29,11 +29,15 @@ export const layer = Layer.effect(
       }
     })
 
+    const columns = sql.literal(bookColumns)
+    const isCurrent = sql`catalog_id = (SELECT MAX(catalog_id) FROM catalogs)`
+    const always = sql``
+
     const find = ({ after, category, limit, words }: WordQuery) => {
       const title = words.join(" ")
-      const conditions = [sql`catalog_id = (SELECT MAX(catalog_id) FROM catalogs)`, hasWords(words)]
+      const conditions = [isCurrent, hasWords(words)]
       if (category !== undefined) conditions.push(sql`';' || categories || ';' LIKE ${`%;${category};%`}`)
-      const ranked = sql`SELECT ${sql.literal(bookColumns)},
+      const ranked = sql`SELECT ${columns},
           CASE
             WHEN folded_title = ${title} THEN 0
             WHEN substr(folded_title, 1, ${Array.from(title).length}) = ${title} THEN 1
@@ -43,7 +47,7 @@ export const layer = Layer.effect(
         FROM books WHERE ${sql.and(conditions)}`
       const isAfter =
         after === undefined
-          ? sql``
+          ? always
           : sql`WHERE (title_match, title_length, book_id) > (${after.titleMatch}, ${after.titleLength}, ${after.bookId})`
       return sql<BookRow & RankRow>`SELECT * FROM (${ranked}) AS ranked ${isAfter}
         ORDER BY title_match, title_length, book_id LIMIT ${limit}`
