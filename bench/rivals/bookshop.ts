@@ -169,7 +169,10 @@ const unary =
 const firstPage = <A>(rows: ReadonlyArray<A>, size: number, positionOf: (row: A) => ReadonlyArray<number>) => {
   const page = rows.slice(0, size)
   const last = rows.length > size ? page.at(-1) : undefined
-  return { page, nextPageToken: last === undefined ? "" : Buffer.from(positionOf(last).join(":")).toString("base64url") }
+  return {
+    page,
+    nextPageToken: last === undefined ? "" : Buffer.from(positionOf(last).join(":")).toString("base64url")
+  }
 }
 
 /** Serves the parts of the API that the benchmark calls. */

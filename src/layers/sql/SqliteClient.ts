@@ -201,11 +201,11 @@ const lockInterval = Duration.millis(10)
 
 class Connection implements SqlConnection.Connection {
   readonly #thread: Thread
-  readonly #busyTimeout: Duration.Duration
+  readonly #untilUnlocked: Schedule.Schedule<unknown>
 
   constructor(thread: Thread, busyTimeout: Duration.Duration) {
     this.#thread = thread
-    this.#busyTimeout = busyTimeout
+    this.#untilUnlocked = Schedule.upTo(Schedule.spaced(lockInterval), { duration: busyTimeout })
   }
 
   get isTransaction(): boolean {
@@ -255,10 +255,11 @@ class Connection implements SqlConnection.Connection {
   /** Outside of a transaction, nothing is lost when a statement is repeated that was locked out. */
   #send<A>(command: Command): Effect.Effect<A, SqlError.SqlError> {
     const sent = this.#thread.send(command) as Effect.Effect<A, SqlError.SqlError>
-    return Effect.retry(sent, {
-      while: (error) => !this.isTransaction && sqlErrors.isLocked(error),
-      schedule: Schedule.upTo(Schedule.spaced(lockInterval), { duration: this.#busyTimeout })
-    })
+    const isLockedOut = (error: SqlError.SqlError) => !this.isTransaction && sqlErrors.isLocked(error)
+    // most statements need no schedule
+    return Effect.catchIf(sent, isLockedOut, () =>
+      Effect.retry(sent, { while: isLockedOut, schedule: this.#untilUnlocked })
+    )
   }
 }
 
