@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Cause, Deferred, Effect, Exit, Fiber, Layer, type Scope, Stream, Tracer } from "effect"
+import { Array as Arr, Cause, Deferred, Effect, Exit, Fiber, Layer, Metric, type Scope, Stream, Tracer } from "effect"
 import { SqlClient } from "effect/sql"
 
 import { Database, DatabaseUnavailable } from "../../src/layers/sql/Database.ts"
@@ -25,7 +25,7 @@ const values = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   )
 )
 
-describeStorage("Database", ({ fresh, hasNotifications }) => {
+describeStorage("Database", ({ fresh, hasNotifications, system }) => {
   const test = <E>(title: string, effect: Effect.Effect<void, E, Provided | Scope.Scope>) =>
     it.live(title, () =>
       Effect.scoped(
@@ -139,6 +139,49 @@ describeStorage("Database", ({ fresh, hasNotifications }) => {
       assert.isTrue(isAvailable())
     })
   )
+
+  it.live("measures operations by their names and how they ended", () => {
+    const measured = Effect.gen(function* () {
+      const { run } = yield* Database
+      yield* run("select", values)
+      yield* run("select", values)
+      yield* Effect.flip(run("refuse", Effect.fail("no")))
+      yield* Effect.flip(run("endless", Effect.never, { timeout: "20 millis" }))
+      const started = yield* Deferred.make<void>()
+      const endless = Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+      const fiber = yield* Effect.forkChild(run("endless", endless))
+      yield* Deferred.await(started)
+      yield* Fiber.interrupt(fiber)
+      yield* run("insert", insert(1, 1))
+      yield* Effect.exit(run("insert", insert(1, 1)))
+
+      const durations = (yield* Metric.snapshot).flatMap(({ attributes, id, state }) => {
+        if (id !== "db.client.operation.duration" || !("buckets" in state)) return []
+        const labels: Readonly<Record<string, string>> = attributes ?? {}
+        assert.strictEqual(labels["unit"], "s")
+        assert.strictEqual(labels["db.system.name"], system)
+        return { name: `${labels["db.operation.name"]} ${labels["error.type"] ?? "ok"}`, ...state }
+      })
+      const counts = durations.map(({ count, name }) => `${name}: ${count}`)
+      assert.deepStrictEqual(counts.sort(), [
+        "endless cancelled: 1",
+        "endless timeout: 1",
+        `insert ${system === "sqlite" ? "ConstraintError" : "UniqueViolation"}: 1`,
+        "insert ok: 1",
+        "refuse ok: 1",
+        "select ok: 2"
+      ])
+      const timeout = durations.find(({ name }) => name === "endless timeout")!
+      // in seconds; a timer may be early by less than a millisecond
+      assert.isAtLeast(timeout.max, 0.019)
+      assert.isBelow(timeout.max, 10)
+    })
+    return Effect.scoped(
+      Effect.flatMap(fresh, (url) =>
+        Effect.provideService(Effect.provide(measured, connect(url, [createNumbers])), Metric.MetricRegistry, new Map())
+      )
+    )
+  })
 
   test(
     "streams rows, also while other statements run",

@@ -54,19 +54,23 @@ export const make = Effect.fnUntraced(function* (
   )
 
   // a timer of Node's instead of a fiber, and no scope, since it is on the path of every operation
-  const limit: Operations["limit"] = (effect, time, onEnd = () => {}) =>
-    Effect.contextWith((context: Context.Context<Effect.Services<typeof effect>>) =>
-      Effect.callback((resume) => {
+  const limit = <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    time: Duration.Duration,
+    onEnd: (exit: Exit.Exit<A, E | OperationTimeout>) => void = () => {}
+  ) =>
+    Effect.contextWith((context: Context.Context<R>) =>
+      Effect.callback<A, E | OperationTimeout>((resume) => {
         const run = Effect.runForkWith(TraceContext.onlyInTraces(context))
         const millis = Duration.toMillis(time)
         let isOver = false
-        const end = (exit: Parameters<typeof onEnd>[0]) => {
+        const end = (exit: Exit.Exit<A, E | OperationTimeout>) => {
           isOver = true
           clearTimeout(timer)
           onEnd(exit)
           resume(exit)
         }
-        const abandon = (exit: Parameters<typeof onEnd>[0]) => {
+        const abandon = (exit: Exit.Exit<never, OperationTimeout>) => {
           end(exit)
           fiber.interruptUnsafe()
           run(insist(Fiber.await(fiber), maxSilence))
