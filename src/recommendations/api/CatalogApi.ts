@@ -25,14 +25,13 @@ export const layer = GrpcServer.serve(
         Effect.map(TraceContext.withSpan(catalog.list(toPageQuery(request)), "BookCatalog.list"), toResponse),
       SearchBooks: (request) => {
         const category = categoryNameOf(request.category)
-        return search({ ...toPageQuery(request), query: request.query, category }).pipe(
-          // a category without books is not found
-          Effect.tap(({ books }) =>
-            category !== undefined && books.length === 0 ? catalog.shelf(category) : Effect.void
-          ),
-          (found) => TraceContext.withSpan(found, "BookSearch.search"),
-          Effect.map(toResponse)
-        )
+        const found = search({ ...toPageQuery(request), query: request.query, category })
+        // a category without books is not found
+        const checked =
+          category === undefined
+            ? found
+            : Effect.tap(found, ({ books }) => (books.length === 0 ? catalog.shelf(category) : Effect.void))
+        return Effect.map(TraceContext.withSpan(checked, "BookSearch.search"), toResponse)
       }
     }
   }),
