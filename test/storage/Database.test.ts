@@ -163,7 +163,7 @@ describeStorage("Database", ({ fresh, hasNotifications, system }) => {
         return { name: `${labels["db.operation.name"]} ${labels["error.type"] ?? "ok"}`, ...state }
       })
       const counts = durations.map(({ count, name }) => `${name}: ${count}`)
-      assert.deepStrictEqual(counts.sort(), [
+      assert.deepStrictEqual(counts.toSorted(), [
         "endless cancelled: 1",
         "endless timeout: 1",
         `insert ${system === "sqlite" ? "ConstraintError" : "UniqueViolation"}: 1`,
