@@ -93,7 +93,7 @@ export class BookSearch extends Context.Service<
 
 /** The tokens of a query contain a rank. That of another query is refused, since it is a place in another order. */
 const tokensOf = (words: ReadonlyArray<string>, category: string | undefined): Page.TokenFormat => ({
-  // most searches have no token
+  // computed only for a token, since most searches have none
   get kind() {
     return `search-${Hash.string(`${category}:${words.join(" ")}`) >>> 0}`
   },

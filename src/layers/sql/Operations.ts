@@ -53,7 +53,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.flatMap(Effect.forkDetach(close(exit)), (closing) => insist(Fiber.join(closing), Duration.zero))
   )
 
-  // a timer of Node's instead of a fiber, and no scope, since it is on the path of every operation
+  // a timer of Node's instead of a second fiber, and no scope, since every operation runs this
   const limit = <A, E, R>(
     effect: Effect.Effect<A, E, R>,
     time: Duration.Duration,

@@ -256,7 +256,7 @@ class Connection implements SqlConnection.Connection {
   #send<A>(command: Command): Effect.Effect<A, SqlError.SqlError> {
     const sent = this.#thread.send(command) as Effect.Effect<A, SqlError.SqlError>
     const isLockedOut = (error: SqlError.SqlError) => !this.isTransaction && sqlErrors.isLocked(error)
-    // most statements need no schedule
+    // a schedule costs more than the check, and few statements are locked out
     return Effect.catchIf(sent, isLockedOut, () =>
       Effect.retry(sent, { while: isLockedOut, schedule: this.#untilUnlocked })
     )

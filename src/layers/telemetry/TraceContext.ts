@@ -90,8 +90,8 @@ export const withSpan = <A, E, R>(effect: Effect.Effect<A, E, R>, name: string):
   })
 
 /**
- * The context for effects of a library, whose spans are left out of traces that are not recorded. Outside of traces each of them would begin
- * one of its own.
+ * Disables spans in a context, unless it is in a trace that is recorded. For effects of a library whose spans would each begin a trace of
+ * their own outside of traces.
  */
 export const onlyInTraces = <R>(context: Context.Context<R>): Context.Context<R> => {
   const span = Context.getOrUndefined(context, Tracer.ParentSpan)

@@ -31,7 +31,7 @@ export const layer = Layer.effect(
 
     const columns = sql.literal(bookColumns)
     const isCurrent = sql`catalog_id = (SELECT MAX(catalog_id) FROM catalogs)`
-    const always = sql``
+    const firstPage = sql``
 
     const find = ({ after, category, limit, words }: WordQuery) => {
       const title = words.join(" ")
@@ -47,7 +47,7 @@ export const layer = Layer.effect(
         FROM books WHERE ${sql.and(conditions)}`
       const isAfter =
         after === undefined
-          ? always
+          ? firstPage
           : sql`WHERE (title_match, title_length, book_id) > (${after.titleMatch}, ${after.titleLength}, ${after.bookId})`
       return sql<BookRow & RankRow>`SELECT * FROM (${ranked}) AS ranked ${isAfter}
         ORDER BY title_match, title_length, book_id LIMIT ${limit}`
