@@ -106,7 +106,8 @@ describe("a file of SQLite", () => {
         const other = new DatabaseSync(filename)
         other.exec("BEGIN IMMEDIATE")
         const written = yield* Effect.forkChild(transaction("insert", insert("a")), { startImmediately: true })
-        yield* Effect.yieldNow
+        // the transaction of the other process takes longer than SQLite itself waits, which is 10 ms
+        yield* Effect.sleep("100 millis")
         other.exec("COMMIT")
         other.close()
         yield* Fiber.join(written)
